@@ -1,0 +1,59 @@
+# make demo   the main job on real digits: predict, integrate, iterate, train, compare
+# make test   the tests; `make test-all` adds the slow ones
+# Each sets up .venv by itself and needs only Python >= 3.10, pip, make and git.
+# Options: PYTHON=python3.12   PYTEST_ARGS="-k limit"   CHECK_ARGS="--width 4096"
+#          PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" (on Linux: torch without CUDA)
+
+PYTHON ?= python3
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+CHECK_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary -c constraints.txt
+# What an installation depends on; __init__.py holds the version.
+SOURCES := setup.cfg setup.py pyproject.toml constraints.txt odeopt/__init__.py
+
+.PHONY: demo test test-all lint bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed-demo
+	$(BIN)/odeopt check --out odeopt-check $(CHECK_ARGS)
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed-test
+	$(BIN)/python -m pytest benchmarks -m "" $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info odeopt-check .pytest_cache .ruff_cache .hypothesis \
+	    .benchmarks .import_linter_cache
+	find odeopt tests benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
+
+# Two stamps for one environment. That of the tests contains that of the demo, and so sets both.
+$(VENV)/installed-demo: $(SOURCES) | $(BIN)/python
+	@echo "Installing odeopt into $(VENV) (torch is large: some minutes the first time)"
+	@$(INSTALL) $(PIP_ARGS) -e ".[data]"
+	@touch $@
+
+$(VENV)/installed-test: $(SOURCES) | $(BIN)/python
+	@echo "Installing odeopt and its tests into $(VENV) (torch is large: some minutes the first time)"
+	@$(INSTALL) $(PIP_ARGS) -e ".[data,test,certify]"
+	@touch $(VENV)/installed-demo $@
+
+# A half-made environment is removed, lest the next run takes it for a good one.
+$(BIN)/python:
+	@command -v "$(PYTHON)" >/dev/null || { echo "$(PYTHON) not found: install Python >= 3.10, or name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo "odeopt needs Python >= 3.10, but $(PYTHON) is $$("$(PYTHON)" -V 2>&1): name a newer one, make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "$(PYTHON) -m venv failed: install its venv module (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }

@@ -1,0 +1,305 @@
+r"""The main job: predict, integrate, iterate and train, and explain the distance between the curves.
+
+For each method the loss of trained networks is compared with three predictions. The distance from
+the network to the infinite-width ODE is split into named parts, exactly additive at every step:
+
+.. math::
+    L^{\rm net}-L^{\rm ODE}_{H_\infty}
+    =\underbrace{(L^{\rm net}-L^{\rm disc}_{H(0)})}_{\text{drift and flips}}
+    +\underbrace{(L^{\rm disc}_{H(0)}-L^{\rm ODE}_{H(0)})}_{\text{step size}}
+    +\underbrace{(L^{\rm ODE}_{H(0)}-L^{\rm ODE}_{H_\infty})}_{\text{finite width}} .
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from odeopt.data import prepare
+from odeopt.dynamics import error_dynamics
+from odeopt.fitting import fit_rate
+from odeopt.integrate import integrate
+from odeopt.kernels import relu_gram
+from odeopt.limit import ode_limit
+from odeopt.loss import loss_curve
+from odeopt.methods import GradientDescent, HeavyBall, HigherMomentum, Nesterov
+from odeopt.modes import mode_solution
+from odeopt.rates import Rate, discrete_rate, exact_rate, max_learning_rate
+from odeopt.report import BUDGET_PARTS, CheckReport, CheckSettings, MethodReport
+from odeopt.rule import UpdateRule
+from odeopt.spectrum import SpectralMeasure, spectral_measure
+
+__all__ = ["CheckReport", "CheckSettings", "check", "method_names"]
+
+# Tolerances of the integration: far below every part of the budget.
+_RTOL, _ATOL = 1e-10, 1e-13
+# Steps recorded: enough to place the peaks of the oscillations of the slow modes.
+_RECORDED = 500
+_INTEGRATED = 100
+
+
+def _heavy_ball(lr: float, s: CheckSettings, lam_min: float) -> HeavyBall:
+    friction = 2 * math.sqrt(lam_min) if s.friction is None else s.friction
+    momentum = 1 - friction * math.sqrt(lr)
+    if momentum < 0:
+        raise ValueError(
+            f"friction = {friction:.6g} with lr = {lr:.6g} gives momentum 1 - friction sqrt(lr) = "
+            f"{momentum:.3g} < 0; lower friction below {1 / math.sqrt(lr):.6g}, or lower lr"
+        )
+    return HeavyBall(lr, momentum)
+
+
+_METHODS: dict[str, Callable[[float, CheckSettings, float], UpdateRule]] = {
+    "gd": lambda lr, s, lam_min: GradientDescent(lr),
+    "hb": _heavy_ball,
+    "nag": lambda lr, s, lam_min: Nesterov(lr, s.r),
+    "hm": lambda lr, s, lam_min: HigherMomentum(lr, s.momenta),
+}
+
+
+def method_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names if each is a known method, or raise ValueError with the nearest one.
+
+    Parameters
+    ----------
+    names : sequence of str
+
+    Returns
+    -------
+    tuple of str
+
+    Examples
+    --------
+    >>> method_names(["gd", "nga"])
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown method 'nga'; did you mean 'nag'? Known are gd, hb, nag, hm
+    """
+    if not names:
+        raise ValueError(f"methods must not be empty; choose among {', '.join(_METHODS)}")
+    for name in names:
+        if name not in _METHODS:
+            near = difflib.get_close_matches(str(name), _METHODS, n=1, cutoff=0.3)
+            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(_METHODS)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"methods must differ, got {', '.join(names)}")
+    return tuple(names)
+
+
+def check(
+    x: Any,
+    y: Any,
+    *,
+    methods: Sequence[str | UpdateRule] = ("gd", "hb", "nag", "hm"),
+    settings: CheckSettings | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> CheckReport:
+    r"""Compare trained two-layer ReLU networks with their predictions, method by method.
+
+    Parameters
+    ----------
+    x : array_like, shape (n, d)
+        Inputs; scaled to unit norm.
+    y : array_like, shape (n,)
+        Targets; scaled to mean 0 and unit root mean square.
+    methods : sequence of str or UpdateRule
+        Names ("gd", "hb", "nag", "hm") or rules of your own, with their own learning rates.
+    settings : CheckSettings, optional
+    progress : callable, optional
+        Called after each training step with the name of the method.
+
+    Returns
+    -------
+    CheckReport
+        Disagreement is a result, not an error.
+
+    Raises
+    ------
+    ValueError
+        On unusable data, unknown methods, or a learning rate above a stability limit (unless
+        ``settings.allow_unstable``).
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x, y = rng.standard_normal((8, 4)), rng.standard_normal(8)
+    >>> report = check(x, y, methods=["gd"], settings=CheckSettings(width=256, seeds=1, num_steps=100))
+    >>> report["gd"].error_ode
+    "Delta' + H*Delta = 0"
+    >>> report["gd"].integration_error < 1e-8
+    True
+    """
+    settings = CheckSettings() if settings is None else settings
+    data = prepare(x, y)
+    limit_kernel = relu_gram(data.x, layers=settings.layers)
+    spectrum = np.linalg.eigvalsh(limit_kernel)
+    named = method_names([m for m in methods if not isinstance(m, UpdateRule)] or (["gd"] if methods else []))
+    start_kernels = [_network_kernel(data, settings, seed) for seed in range(settings.seeds)]
+    extremes = [np.linalg.eigvalsh(kernel)[[0, -1]] for kernel in start_kernels]
+    lam_max = max(float(spectrum[-1]), *(float(e[-1]) for e in extremes))
+    own = [m for m in methods if isinstance(m, UpdateRule)]
+    lr = _learning_rate(named if len(own) < len(methods) else (), settings, float(spectrum[0]), lam_max)
+    rules = {
+        (type(m).__name__ if isinstance(m, UpdateRule) else m): (
+            m if isinstance(m, UpdateRule) else _METHODS[m](lr, settings, float(spectrum[0]))
+        )
+        for m in methods
+    }
+    for rule in rules.values():
+        _require_stable(rule, lam_max, settings)
+    reports = tuple(
+        _check_method(name, rule, data, limit_kernel, settings, progress) for name, rule in rules.items()
+    )
+    problem = {
+        "n": len(data.y),
+        "d": data.x.shape[1],
+        "lr": lr,
+        "lambda_min_h_inf": float(spectrum[0]),
+        "lambda_max_h_inf": float(spectrum[-1]),
+        "lambda_min_h0": [float(e[0]) for e in extremes],
+        "lambda_max_h0": [float(e[-1]) for e in extremes],
+    }
+    return CheckReport(settings, problem, reports)
+
+
+def _network(data, settings: CheckSettings, seed: int):
+    import torch
+
+    from odeopt.nets import TwoLayerReLU
+
+    return TwoLayerReLU(
+        data.x.shape[1],
+        settings.width,
+        layers=settings.layers,
+        seed=seed,
+        dtype=getattr(torch, settings.dtype),
+        device=settings.device,
+    )
+
+
+def _network_kernel(data, settings: CheckSettings, seed: int) -> np.ndarray:
+    from odeopt.nets import empirical_gram
+
+    return empirical_gram(_network(data, settings, seed), data.x)
+
+
+def _learning_rate(names, settings: CheckSettings, lam_min: float, lam_max: float) -> float | None:
+    """Return the common learning rate: the one given, or the stated fraction of the smallest limit."""
+    if settings.lr is not None or not names:
+        return settings.lr
+    # Limits do not depend on lr but through heavy ball's momentum, which only raises its limit above 2.
+    guess = 0.01 / lam_max
+    limits = [max_learning_rate(_METHODS[name](guess, settings, lam_min), lam_max) for name in names]
+    return settings.lr_fraction * min(limits)
+
+
+def _require_stable(rule: UpdateRule, lam_max: float, settings: CheckSettings) -> None:
+    limit = max_learning_rate(rule, lam_max)
+    if rule.lr > limit and not settings.allow_unstable:
+        raise ValueError(
+            f"lr = {rule.lr:.6g} exceeds the stability limit {limit:.6g} of {rule.label} "
+            f"(largest eigenvalue {lam_max:.6g}); lower lr, or allow an unstable run explicitly"
+        )
+
+
+def _check_method(name, rule, data, limit_kernel, settings, progress) -> MethodReport:
+    from odeopt.nets import train
+
+    regime = settings.hm_regime if isinstance(rule, HigherMomentum) else "natural"
+    limit = ode_limit(rule, regime=regime)
+    dynamics = error_dynamics(limit)
+    mode = mode_solution(dynamics)
+    h = float(limit.time_step)
+    k = np.unique(np.linspace(0, settings.num_steps, min(settings.num_steps, _RECORDED) + 1).astype(int))
+    seeds = []
+    for seed in range(settings.seeds):
+        run = train(
+            _network(data, settings, seed),
+            rule,
+            data.x,
+            data.y,
+            settings.num_steps,
+            record_at=k,
+            kernel_at=[settings.num_steps],
+            allow_unstable=settings.allow_unstable,
+            progress=None if progress is None else (lambda *_: progress(name)),
+        )
+        seeds.append(_Seed(run, mode, rule, limit_kernel, k, h))
+    first = seeds[0]
+    times, integrated = _integrated(dynamics, first, k, h)
+    closed = loss_curve(mode, first.measure, times).loss
+    mu, L = first.measure.lam_min, first.measure.lam_max
+    curves = {key: np.array([s.curves[key] for s in seeds]) for key in first.curves}
+    return MethodReport(
+        name=name,
+        rule=rule,
+        weight_ode=str(limit),
+        error_ode=str(dynamics),
+        error_ode_latex=dynamics.latex(),
+        time_step=h,
+        exact_ode=exact_rate(dynamics, mu, L),
+        exact_discrete=discrete_rate(rule, mu, L, time_step=h),
+        fitted_ode=_fit(k * h, curves["ode_h0"], "linear ODE"),
+        fitted_trained=_fit(k * h, curves["trained"], "finite net"),
+        budget={part: float(np.mean([s.budget()[part] for s in seeds])) for part in BUDGET_PARTS},
+        integration_error=float(np.max(np.abs(integrated - closed)) / closed[0]),
+        kernel_drift=float(np.mean([s.drift for s in seeds])),
+        diverged_at=min((s.diverged_at for s in seeds if s.diverged_at is not None), default=None),
+        curves={"k": k, "t": k * h, **curves, "integrated_t": times, "integrated": integrated},
+    )
+
+
+class _Seed:
+    """One trained network and its three predictions on the grid k; nan after a divergence."""
+
+    def __init__(self, run, mode, rule, limit_kernel: np.ndarray, k: np.ndarray, h: float):
+        delta0 = run.errors[0]
+        self.kernel, self.delta0 = run.initial_kernel, delta0
+        self.measure = spectral_measure(run.initial_kernel, delta0)
+        self.diverged_at = run.diverged_at
+        drift = run.relative_kernel_drift
+        self.drift = float(drift[-1]) if drift.size else math.nan
+        trained = np.full(k.size, math.nan)
+        trained[: run.k.size] = run.loss
+        self.curves = {
+            "trained": trained,
+            "discrete_h0": loss_curve(rule, self.measure, k).loss,
+            "ode_h0": _ode(mode, self.measure, k * h),
+            "ode_inf": _ode(mode, spectral_measure(limit_kernel, delta0), k * h),
+        }
+
+    def budget(self) -> dict[str, float]:
+        """Largest deviation of each part over the steps, relative to the initial loss."""
+        chain = [self.curves[key] for key in ("trained", "discrete_h0", "ode_h0", "ode_inf")]
+        with np.errstate(invalid="ignore"):
+            gaps = [np.abs(a - b) / chain[-1][0] for a, b in zip(chain, chain[1:], strict=False)]
+        return {part: float(np.nanmax(gap)) for part, gap in zip(BUDGET_PARTS, gaps, strict=True)}
+
+
+def _ode(mode, measure: SpectralMeasure, t: np.ndarray) -> np.ndarray:
+    return loss_curve(mode, measure, t).loss
+
+
+def _integrated(dynamics, seed: _Seed, k: np.ndarray, h: float) -> tuple[np.ndarray, np.ndarray]:
+    """Integrate the first seed's dynamics by solve_ivp at a part of the recorded times."""
+    t = k[:: max(1, k.size // _INTEGRATED)] * h
+    scale = float(np.linalg.norm(seed.delta0))
+    run = integrate(dynamics, seed.kernel, seed.delta0, t, rtol=_RTOL, atol=_ATOL * scale)
+    return t, run.loss
+
+
+def _fit(t: np.ndarray, losses: np.ndarray, layer: str) -> Rate | None:
+    """Fit the seed average; None where divergence or shortness leaves nothing to fit."""
+    mean = losses.mean(axis=0)
+    if not np.all(np.isfinite(mean)):
+        return None
+    try:
+        return fit_rate(SimpleNamespace(t=t, loss=mean, layer=layer))
+    except ValueError:
+        return None

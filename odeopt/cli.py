@@ -1,0 +1,192 @@
+"""The command ``odeopt``: thin layers over the functions of the package."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from odeopt.check import CheckReport, CheckSettings, check, method_names
+from odeopt.data import load_digits, load_npz
+from odeopt.report import BUDGET_PARTS, writable_folder
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="From an update rule to its ODE, its rate, and the loss curve of a wide ReLU network.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Keep the subcommands explicit while there is only one."""
+
+
+def _numbers(text: str, name: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{name} must be numbers separated by commas, got {text!r}") from error
+
+
+@app.command("check")
+def check_command(
+    methods: Annotated[str, typer.Option(help="Methods, comma-separated: gd, hb, nag, hm.")] = "gd,hb,nag,hm",
+    n: Annotated[int, typer.Option(help="Number of digits; with --data the rows used, 0 for all.")] = 60,
+    width: Annotated[int, typer.Option(help="Width of the trained network.")] = 4096,
+    seeds: Annotated[int, typer.Option(help="Number of networks.")] = 2,
+    steps: Annotated[int, typer.Option(help="Number of steps.")] = 1000,
+    lr: Annotated[
+        Optional[float],  # noqa: UP007, UP045 - typer reads it at run time on Python 3.10
+        typer.Option(help="Learning rate; by default a fraction of the smallest stability limit."),
+    ] = None,
+    lr_fraction: Annotated[float, typer.Option(help="That fraction.")] = 0.25,
+    friction: Annotated[
+        Optional[float],  # noqa: UP007, UP045
+        typer.Option(help="Friction b of heavy ball; critical by default."),
+    ] = None,
+    r: Annotated[float, typer.Option(help="Friction r/t of Nesterov's method.")] = 3.0,
+    momenta: Annotated[str, typer.Option(help="Momenta of hm, comma-separated.")] = "0.2,0.5",
+    hm_regime: Annotated[str, typer.Option(help="Limit of hm: fixed, or inertial (third order).")] = "fixed",
+    layers: Annotated[str, typer.Option(help="Trained layers: first or both.")] = "first",
+    data: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Option(help="An .npz file with x and y, in place of scikit-learn's digits."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+    allow_unstable: Annotated[bool, typer.Option(help="Run above the stability limit.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for check.json, curves.npz and check.png.")] = Path(
+        "odeopt-check"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print check.json instead of tables.")] = False,
+) -> None:
+    """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
+    names = method_names([name.strip() for name in methods.split(",") if name.strip()])
+    settings = CheckSettings(
+        width=width,
+        seeds=seeds,
+        num_steps=steps,
+        lr=lr,
+        lr_fraction=lr_fraction,
+        friction=friction,
+        r=r,
+        momenta=_numbers(momenta, "momenta"),
+        hm_regime=hm_regime,
+        layers=layers,
+        device=device,
+        dtype=dtype,
+        allow_unstable=allow_unstable,
+    )
+    x, y = _load(data, n)
+    folder = writable_folder(out)
+    report = _with_progress(x, y, names, settings)
+    report.save(folder)
+    if json:
+        typer.echo((folder / "check.json").read_text(), nl=False)
+    else:
+        _print_report(report, folder)
+
+
+def _load(data: Path | None, n: int):
+    if n < 0:
+        raise ValueError(f"n must not be negative, got {n}")
+    if data is None:
+        return load_digits(n or None)
+    x, y = load_npz(data)
+    if n > len(x):
+        n = len(x)
+    return (x[:n], y[:n]) if n else (x, y)
+
+
+def _with_progress(x, y, names, settings: CheckSettings) -> CheckReport:
+    from tqdm import tqdm
+
+    total = len(names) * settings.seeds * settings.num_steps
+    with tqdm(total=total, unit="step", file=sys.stderr, leave=False, mininterval=0.2) as bar:
+
+        def advance(name: str) -> None:
+            if bar.desc != f"{name}: ":
+                bar.set_description(name, refresh=False)
+            bar.update()
+
+        return check(x, y, methods=names, settings=settings, progress=advance)
+
+
+def _print_report(report: CheckReport, folder: Path) -> None:
+    from rich.console import Console
+
+    console = Console()
+    s, p = report.settings, report.problem
+    console.print(
+        f"n = {p['n']}, d = {p['d']}, width {s.width}, {s.seeds} seed(s), {s.num_steps} steps, "
+        f"lr = {p['lr']:.4g}; eigenvalues of H_inf from {p['lambda_min_h_inf']:.4g} to "
+        f"{p['lambda_max_h_inf']:.4g}",
+        highlight=False,
+    )
+    console.print(_rate_table(report))
+    console.print(_budget_table(report))
+    for method in report.methods:
+        if method.diverged_at is not None:
+            console.print(f"{method.name}: left the finite numbers at step {method.diverged_at}", style="red")
+    files = ", ".join(name for name in ("check.json", "curves.npz", "check.png") if (folder / name).exists())
+    console.print(f"Written to {os.fspath(folder)}: {files}", highlight=False, soft_wrap=True)
+
+
+def _rate_table(report: CheckReport):
+    from rich.table import Table
+
+    table = Table(title="ODE of the error and rates of the loss, t = k x time step")
+    for column in ("method", "ODE", "time step", "ODE\nexact", "iteration\nexact", "ODE\nfitted", "network\nfitted"):
+        table.add_column(column, overflow="fold")
+
+    def fitted(rate) -> str:
+        if rate is None:
+            return "-"
+        return f"{rate.formula}\n[{rate.low:.3g}, {rate.high:.3g}]"
+
+    for m in report.methods:
+        table.add_row(
+            f"{m.name}",
+            m.error_ode,
+            f"{m.time_step:.4g}",
+            m.exact_ode.formula,
+            m.exact_discrete.formula,
+            fitted(m.fitted_ode),
+            fitted(m.fitted_trained),
+        )
+    return table
+
+
+def _budget_table(report: CheckReport):
+    from rich.table import Table
+
+    table = Table(title="Error budget: largest deviation of the loss, relative to the initial loss")
+    table.add_column("method")
+    for part, meaning in BUDGET_PARTS.items():
+        table.add_column(f"{part}\n({meaning})", justify="right")
+    table.add_column("solve_ivp -\nclosed form", justify="right")
+    table.add_column("kernel\ndrift", justify="right")
+    for m in report.methods:
+        parts = [f"{m.budget[part]:.2e}" for part in BUDGET_PARTS]
+        table.add_row(m.name, *parts, f"{m.integration_error:.1e}", f"{m.kernel_drift:.2%}")
+    return table
+
+
+def main() -> None:
+    """Run the command line; a refusal is one line on stderr and exit status 2."""
+    try:
+        app()
+    except (ValueError, ImportError) as error:
+        print(f"odeopt: {json_module.dumps(str(error), ensure_ascii=False)[1:-1]}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("odeopt: interrupted", file=sys.stderr)  # noqa: T201
+        raise SystemExit(130) from None

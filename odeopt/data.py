@@ -1,0 +1,220 @@
+r"""Training data: scikit-learn's digits, .npz files, and the normalisation the theory assumes.
+
+The theory of :mod:`odeopt.kernels` is stated for inputs of unit norm, and the loss is half the
+squared norm of :math:`\Delta=u-y`, summed; :func:`prepare` brings any data to that form.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from odeopt.kernels import real_array, unit_rows, validate_inputs
+
+__all__ = ["Dataset", "load_digits", "load_npz", "prepare"]
+
+# What zipfile, zlib and numpy raise on files that are missing, cut short, encrypted, of another
+# format, or that hold pickled objects.
+_READ_ERRORS = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    r"""Inputs of unit norm and targets of mean zero and unit root mean square.
+
+    Attributes
+    ----------
+    x : numpy.ndarray, shape (n, d)
+        Rows of unit norm, float64, read-only.
+    y : numpy.ndarray, shape (n,)
+        Scaled targets :math:`y=(y_{\rm raw}-\text{target\_mean})/\text{target\_scale}`,
+        float64, read-only.
+    target_mean, target_scale : float
+        Mean and population standard deviation of the raw targets.
+    """
+
+    x: np.ndarray = field(repr=False)
+    y: np.ndarray = field(repr=False)
+    target_mean: float
+    target_scale: float
+
+    def raw_targets(self, u) -> np.ndarray:
+        """Map outputs of a network trained on `y` back to the units of the raw targets.
+
+        Examples
+        --------
+        >>> data = prepare([[3.0, 4.0], [1.0, 0.0]], [10.0, 20.0])
+        >>> data.raw_targets(data.y)
+        array([10., 20.])
+        """
+        return self.target_mean + self.target_scale * np.asarray(u, dtype=np.float64)
+
+
+def load_digits(n: int | None = None, *, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return scikit-learn's 8 x 8 handwritten digits, the labels as regression targets.
+
+    Parameters
+    ----------
+    n : int, optional
+        Number of examples, at most 1797; all of them by default.
+    seed : int, optional
+        By default the first `n` images in the order of scikit-learn, which runs through the ten
+        digits again and again, so that the classes are nearly balanced. With a seed, `n` images
+        drawn at random without replacement.
+
+    Returns
+    -------
+    x : numpy.ndarray, shape (n, 64)
+        Pixels, 0 to 16, float64.
+    y : numpy.ndarray, shape (n,)
+        Labels 0 to 9, float64.
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is not installed.
+    ValueError
+        If `n` is not an integer from 1 to 1797, or `seed` not a nonnegative integer.
+
+    Examples
+    --------
+    >>> x, y = load_digits(12)
+    >>> x.shape, y[:5]
+    ((12, 64), array([0., 1., 2., 3., 4.]))
+    """
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise ImportError(
+            'load_digits needs scikit-learn; install it with pip install "odeopt[data]", '
+            "or bring your own data with load_npz"
+        ) from error
+    x, y = datasets.load_digits(return_X_y=True)
+    total = len(x)
+    n = total if n is None else n
+    if not _is_integer(n) or not 1 <= n <= total:
+        raise ValueError(f"n must be an integer from 1 to {total} (the digits there are), got {n!r}")
+    if seed is None:
+        rows = np.arange(n)
+    elif not _is_integer(seed) or seed < 0:
+        raise ValueError(f"seed must be a nonnegative integer or None, got {seed!r}")
+    else:
+        rows = np.random.default_rng(seed).permutation(total)[:n]
+    return x[rows].astype(np.float64), y[rows].astype(np.float64)
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def load_npz(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    r"""Read the arrays ``x`` and ``y`` of an .npz file; pickled objects are never loaded.
+
+    Parameters
+    ----------
+    path : path-like
+        A file as written by ``numpy.savez(path, x=x, y=y)``.
+
+    Returns
+    -------
+    x : numpy.ndarray, shape (n, d)
+        Inputs, float64, as they stand in the file.
+    y : numpy.ndarray, shape (n,)
+        Targets, float64.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, is no .npz archive, lacks one of the keys, or holds something
+        other than finite real arrays of these shapes.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "data.npz"
+    ...     np.savez(path, x=np.eye(2), y=[1, 2])
+    ...     x, y = load_npz(path)
+    >>> y
+    array([1., 2.])
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"path must be a file name, got {path!r}; pass a string or a pathlib.Path")
+    name = os.fspath(path)
+    arrays = _read_npz(name, ("x", "y"))
+    return real_array(arrays["x"], f"x of {name}", ndim=2), real_array(arrays["y"], f"y of {name}", ndim=1)
+
+
+def _read_npz(name: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    remedy = "write it with numpy.savez(path, x=x, y=y), x and y numeric arrays"
+    try:
+        # Opened here, because numpy leaves its own handle open when the archive is damaged.
+        with open(name, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array, not an archive")
+            missing = [key for key in keys if key not in archive.files]
+            if missing:
+                held = ", ".join(archive.files) or "nothing"
+                raise ValueError(f"it has no array {' and no '.join(missing)}, but holds {held}")
+            return {key: archive[key] for key in keys}
+    except _READ_ERRORS as error:
+        raise ValueError(f"path {name!r} cannot be read as .npz data: {error}; {remedy}") from error
+
+
+def prepare(x, y) -> Dataset:
+    r"""Scale inputs to unit norm and targets to mean zero and unit root mean square.
+
+    With the network of :class:`odeopt.nets.TwoLayerReLU` at initialisation, the outputs have
+    variance 1/2, so the loss :math:`\tfrac12\lVert u-y\rVert^2` starts near :math:`\tfrac34n`.
+
+    Parameters
+    ----------
+    x : array_like, shape (n, d)
+        One input a row.
+    y : array_like, shape (n,)
+        Targets.
+
+    Returns
+    -------
+    Dataset
+        The scaled copies.
+
+    Raises
+    ------
+    ValueError
+        If the inputs make the kernel singular or are not finite (:func:`odeopt.kernels.validate_inputs`
+        names the rows), if `y` is not finite or is constant, or if the lengths differ.
+
+    Examples
+    --------
+    >>> data = prepare([[3.0, 4.0], [1.0, 0.0]], [10.0, 20.0])
+    >>> data.x
+    array([[0.6, 0.8],
+           [1. , 0. ]])
+    >>> data.y
+    array([-1.,  1.])
+    """
+    x = real_array(x, "x", ndim=2)
+    y = real_array(y, "y", ndim=1)
+    if len(x) != len(y):
+        raise ValueError(f"x and y must have the same length, got {len(x)} rows of x and {len(y)} targets")
+    x = validate_inputs(x)
+    unit, _ = unit_rows(x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(np.mean(y))
+        scale = float(np.sqrt(np.mean((y - mean) ** 2)))
+    # A constant array leaves a deviation of rounding size behind.
+    if not np.isfinite(scale) or scale <= 8 * np.finfo(float).eps * np.abs(y).max():
+        raise ValueError(
+            f"y is constant or out of range (mean {mean:.6g}, deviation {scale:.3g}) and cannot be "
+            "scaled to unit root mean square; pass targets that differ"
+        )
+    scaled = (y - mean) / scale
+    for array in (unit, scaled):
+        array.setflags(write=False)
+    return Dataset(x=unit, y=scaled, target_mean=mean, target_scale=scale)

@@ -1,0 +1,248 @@
+r"""Gradients of an unknown loss as sympy objects, and their Taylor expansion in the time step h.
+
+A vector is a sympy expression that is a combination of *atoms*: the derivatives
+:math:`X^{(j)}(t)` of the curve and the elementary differentials
+:math:`\nabla^{p+1}f(X)[v_1,\dots,v_p]`, symmetric and linear in each direction. Scalars (h, t and
+hyperparameters) are everything else. Products of atoms are read componentwise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+import sympy
+from sympy import Add, Expr, Integer, Mul, Symbol
+
+__all__ = ["GradientDifferential", "expand_gradient", "taylor"]
+
+
+class GradientDifferential(sympy.Function):
+    r"""The elementary differential :math:`\nabla^{p+1}f(X)[v_1,\dots,v_p]`, a vector.
+
+    Parameters
+    ----------
+    *args : sympy.Expr
+        The point X, then the directions in any order.
+
+    Examples
+    --------
+    >>> from sympy import Function, Symbol, latex
+    >>> t = Symbol("t"); X = Function("X")(t)
+    >>> print(latex(GradientDifferential(X)), latex(GradientDifferential(X, X.diff(t))))
+    \nabla f(X) \nabla^{2} f(X)\,\dot{X}
+    """
+
+    is_commutative = True
+
+    @classmethod
+    def eval(cls, point, *directions):
+        ordered = sorted(directions, key=sympy.default_sort_key)
+        if list(directions) != ordered:
+            return cls(point, *ordered)
+        return None
+
+    @property
+    def point(self) -> Expr:
+        """Where the derivative of f is taken."""
+        return self.args[0]
+
+    @property
+    def directions(self) -> tuple[Expr, ...]:
+        """The p vectors that the derivative is applied to."""
+        return self.args[1:]
+
+    def _latex(self, printer, exp=None):
+        point, *directions = (printer.doprint(_dotted(a)) for a in self.args)
+        p = len(directions)
+        name = rf"\nabla f({point})" if p == 0 else rf"\nabla^{{{p + 1}}} f({point})"
+        if p == 1:
+            inner = directions[0]
+            wrap = isinstance(self.args[1], Add)
+            name += rf"\,\left({inner}\right)" if wrap else rf"\,{inner}"
+        elif p > 1:
+            name += rf"[{', '.join(directions)}]"
+        return name if exp is None else rf"\left({name}\right)^{{{exp}}}"
+
+    def _sympystr(self, printer):
+        point, *directions = (printer.doprint(a) for a in self.args)
+        p = len(directions)
+        name = f"grad f({point})" if p == 0 else f"grad^{p + 1} f({point})"
+        return name + (f"[{', '.join(directions)}]" if directions else "")
+
+    def _pretty(self, printer):
+        from sympy.printing.pretty.stringpict import prettyForm
+
+        return prettyForm(self._sympystr(sympy.printing.str.StrPrinter()).replace("grad", "∇"))
+
+
+def _dotted(expr: Expr) -> Expr:
+    r"""Replace derivatives of X(t) by symbols that print as :math:`\dot X, \ddot X, X^{(4)}`."""
+
+    def name(derivative):
+        function = derivative.expr.func.__name__
+        order = derivative.derivative_count
+        accents = {1: rf"\dot{{{function}}}", 2: rf"\ddot{{{function}}}", 3: rf"\dddot{{{function}}}"}
+        return Symbol(accents.get(order, rf"{function}^{{({order})}}"))
+
+    expr = expr.replace(lambda e: isinstance(e, sympy.Derivative), name)
+    return expr.replace(
+        lambda e: isinstance(e, sympy.core.function.AppliedUndef) and e.args[0].is_Symbol,
+        lambda e: Symbol(e.func.__name__),
+    )
+
+
+def dotted_latex(expr: Expr) -> str:
+    r"""Print with Newton's dots, arguments of the curve left out: :math:`\ddot X+b\dot X+\nabla f(X)=0`."""
+    return sympy.latex(_dotted(expr))
+
+
+def _split(term: Expr, atoms: tuple) -> tuple[Expr, Expr]:
+    """Split a product into its scalar factor and its vector factor."""
+    return term.as_independent(*atoms, as_Add=False)
+
+
+def linear_terms(expr: Expr, curve: tuple[Symbol, ...]) -> dict[Expr, Expr]:
+    """Collect an expression as {vector: scalar coefficient}; the coefficients may hold h and t."""
+    atoms = (*curve, GradientDifferential)
+    collected: dict[Expr, list[Expr]] = {}
+    for term in Add.make_args(sympy.expand(expr)):
+        scalar, vector = _split(term, atoms)
+        collected.setdefault(vector, []).append(scalar)
+    return {vector: Add(*scalars) for vector, scalars in collected.items()}
+
+
+def taylor(coefficient: Expr, h: Symbol, order: int) -> list[Expr]:
+    r"""Taylor coefficients :math:`c_0,\dots,c_N` of a scalar function of h at h = 0.
+
+    Parameters
+    ----------
+    coefficient : sympy.Expr
+        A function of h, analytic at 0.
+    h : sympy.Symbol
+    order : int
+        N.
+
+    Returns
+    -------
+    list of sympy.Expr, length N + 1
+
+    Raises
+    ------
+    ValueError
+        If the function has no Taylor series at h = 0 (a pole, a fractional power).
+
+    Examples
+    --------
+    >>> from sympy.abc import b, h
+    >>> taylor((1 - b * h) / (1 + b * h), h, 2)
+    [1, -2*b, 2*b**2]
+    """
+    if not coefficient.has(h):
+        return [coefficient] + [Integer(0)] * order
+    numerator, denominator = sympy.fraction(sympy.together(coefficient))
+    if numerator.is_polynomial(h) and denominator.is_polynomial(h):
+        return _divide_series(numerator, denominator, h, order)
+    series = sympy.series(coefficient, h, 0, order + 1).removeO()
+    series = sympy.expand(series)
+    if not series.is_polynomial(h):
+        raise ValueError(
+            f"the step has no Taylor series in {h}: it contains {coefficient}; "
+            f"write the hyperparameters as functions analytic at {h} = 0"
+        )
+    return [sympy.simplify(series.coeff(h, q)) for q in range(order + 1)]
+
+
+def _divide_series(numerator: Expr, denominator: Expr, h: Symbol, order: int) -> list[Expr]:
+    top = sympy.Poly(numerator, h).all_coeffs()[::-1]
+    bottom = sympy.Poly(denominator, h).all_coeffs()[::-1]
+    shift = next(i for i, c in enumerate(bottom) if c != 0)
+    if any(sympy.cancel(c) != 0 for c in top[:shift]):
+        raise ValueError(f"the step has a pole at {h} = 0: {numerator / denominator}")
+    top, bottom = top[shift:], bottom[shift:]
+    quotient: list[Expr] = []
+    for q in range(order + 1):
+        known = Add(*(bottom[i] * quotient[q - i] for i in range(1, min(q, len(bottom) - 1) + 1)))
+        value = (top[q] if q < len(top) else Integer(0)) - known
+        quotient.append(sympy.cancel(value / bottom[0]))
+    return quotient
+
+
+def vector_series(expr: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...]) -> list[Expr]:
+    """Taylor coefficients in h of a vector; the h-dependence may sit in its scalar coefficients."""
+    parts: list[list[Expr]] = [[] for _ in range(order + 1)]
+    for vector, scalar in linear_terms(expr, curve).items():
+        if vector.has(h):
+            raise ValueError(
+                f"the step is not linear in iterates and gradients: it contains {vector}; "
+                "its expansion in vector notation is not defined"
+            )
+        for q, coefficient in enumerate(taylor(scalar, h, order)):
+            if coefficient != 0:
+                parts[q].append(coefficient * vector)
+    return [Add(*p) for p in parts]
+
+
+def expand_gradient(z: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...]) -> Expr:
+    r"""Taylor-expand :math:`\nabla f(z)` about the curve for :math:`z=X+h\delta_1+h^2\delta_2+\dots`.
+
+    .. math:: \nabla f(X+\delta)=\sum_p\tfrac1{p!}\nabla^{p+1}f(X)[\delta,\dots,\delta].
+
+    Parameters
+    ----------
+    z : sympy.Expr
+        A vector that tends to ``curve[0]`` as h -> 0.
+    h : sympy.Symbol
+    order : int
+        Highest power of h kept.
+    curve : tuple of sympy.Symbol
+        The symbols that stand for :math:`X, \dot X, \ddot X, \dots`.
+
+    Returns
+    -------
+    sympy.Expr
+        A polynomial in h.
+
+    Raises
+    ------
+    ValueError
+        If z does not tend to the curve.
+
+    Examples
+    --------
+    >>> from sympy import symbols
+    >>> h, X, V = symbols("h X V")
+    >>> expand_gradient(X - h * V, h, 1, (X, V))
+    -h*grad^2 f(X)[V] + grad f(X)
+    """
+    base = curve[0]
+    series = vector_series(z, h, order, curve)
+    if sympy.expand(series[0] - base) != 0:
+        raise ValueError(
+            f"the step takes a gradient at a point that tends to {series[0]} instead of X as {h} -> 0; "
+            "weights of the iterates must sum to 1"
+        )
+    deltas = {q: linear_terms(series[q], curve) for q in range(1, order + 1) if series[q] != 0}
+    total: list[Expr] = [GradientDifferential(base)]
+    for powers in _partitions(tuple(deltas), order):
+        weight = Mul(*(sympy.Rational(1, math.factorial(c)) for c in Counter(powers).values()))
+        for combination in itertools.product(*(deltas[q].items() for q in powers)):
+            vectors = [vector for vector, _ in combination]
+            scalars = Mul(*(scalar for _, scalar in combination))
+            total.append(weight * scalars * h ** sum(powers) * GradientDifferential(base, *vectors))
+    return Add(*total)
+
+
+def _partitions(parts: tuple[int, ...], total: int) -> Iterator[tuple[int, ...]]:
+    """Yield the nonempty multisets of `parts` with sum at most `total`, each in ascending order."""
+
+    def extend(prefix, start, room):
+        for i in range(start, len(parts)):
+            if parts[i] <= room:
+                grown = (*prefix, parts[i])
+                yield grown
+                yield from extend(grown, i, room - parts[i])
+
+    yield from extend((), 0, total)

@@ -1,0 +1,186 @@
+r"""Loss curves of an ODE or of a discrete method from one spectral measure.
+
+The loss is half the squared norm of the error, summed over samples, never a mean:
+
+.. math:: L(t)=\tfrac12\sum_iw_i\varphi(t;\lambda_i)^2\ \text{(ODE)},\qquad
+          L_k=\tfrac12\sum_iw_iP_k(\lambda_i)^2\ \text{(discrete, exact)},
+
+with the mode :math:`\varphi` of the error dynamics and the residual polynomial
+:math:`P_k`, the k-th iterate of the rule's own step on the quadratic :math:`\tfrac12\lambda z^2` from
+:math:`z_0=1`. Time is t = k * time_step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from odeopt.rule import UpdateRule, is_number, iterate
+from odeopt.mode_functions import nonnegative_grid
+from odeopt.modes import ModeSolution
+from odeopt.spectrum import SpectralMeasure
+
+__all__ = ["LossCurve", "loss_curve", "residual_polynomials"]
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """A loss along time or iterations.
+
+    Attributes
+    ----------
+    loss : numpy.ndarray, shape (T,)
+        Half the squared norm of the error; inf from the step on at which an unstable iteration left
+        the finite numbers.
+    t : numpy.ndarray, shape (T,), or None
+        Times; None for a discrete curve without a time step.
+    k : numpy.ndarray, shape (T,), or None
+        Iterations, integers for a discrete curve; None for an ODE without a numeric time step.
+    lower, upper : numpy.ndarray, shape (T,)
+        Bounds; equal to `loss` when the measure is exact.
+    rigorous : bool
+        Whether the bounds are theorems rather than estimates.
+    source : str
+        What was evaluated.
+    layer : {"linear ODE", "discrete iteration"}
+        What the curve is a claim about.
+    time_step : float or None
+    """
+
+    loss: np.ndarray
+    t: np.ndarray | None
+    k: np.ndarray | None
+    lower: np.ndarray
+    upper: np.ndarray
+    rigorous: bool
+    source: str
+    layer: str
+    time_step: float | None
+
+    def __post_init__(self):
+        for name in ("loss", "t", "k", "lower", "upper"):
+            values = getattr(self, name)
+            if values is not None:
+                values = np.array(values)
+                values.setflags(write=False)
+                object.__setattr__(self, name, values)
+
+    @property
+    def diverged_at(self) -> int | None:
+        """First index of the grid whose loss is not finite; None if all are."""
+        bad = np.flatnonzero(~np.isfinite(self.loss))
+        return int(bad[0]) if bad.size else None
+
+
+def loss_curve(
+    mode_or_rule: ModeSolution | UpdateRule,
+    measure: SpectralMeasure,
+    grid,
+    *,
+    time_step: float | None = None,
+) -> LossCurve:
+    r"""Evaluate the loss of an ODE at times, or of a method at iterations.
+
+    Parameters
+    ----------
+    mode_or_rule : ModeSolution or UpdateRule
+        The closed form of an ODE, or a rule with numeric hyperparameters.
+    measure : SpectralMeasure
+    grid : array_like, shape (T,)
+        Times for a mode; iteration numbers (nonnegative integers) for a rule.
+    time_step : float, optional
+        For a rule, gives the curve times t = k * time_step, to set it beside an ODE.
+
+    Returns
+    -------
+    LossCurve
+
+    Raises
+    ------
+    ValueError
+        If the grid is empty, negative, not finite, or (for a rule) not integer.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, ode_limit, error_dynamics, mode_solution, spectral_measure
+    >>> measure = spectral_measure(np.diag([1.0, 4.0]), [1.0, 1.0])
+    >>> rule = GradientDescent(lr=0.25)
+    >>> loss_curve(rule, measure, [0, 1, 2]).loss
+    array([1.        , 0.28125   , 0.15820312])
+    >>> mode = mode_solution(error_dynamics(ode_limit(rule)))
+    >>> loss_curve(mode, measure, [0.0, 0.25, 0.5]).loss.round(6)
+    array([1.      , 0.370933, 0.193098])
+    """
+    if isinstance(mode_or_rule, ModeSolution):
+        t = nonnegative_grid(grid, "grid")
+        values = mode_or_rule(t, measure.nodes)
+        step = mode_or_rule.time_step
+        step = float(step) if is_number(step) else None
+        k = t / step if step else None
+        source, layer = f"ODE {mode_or_rule.dynamics}", "linear ODE"
+    else:
+        k = iteration_grid(grid)
+        values = residual_polynomials(mode_or_rule, measure.nodes, k)
+        step, t = time_step, None if time_step is None else k * time_step
+        source, layer = f"iteration {mode_or_rule.label}", "discrete iteration"
+    with np.errstate(over="ignore", invalid="ignore"):
+        loss = 0.5 * values**2 @ measure.weights
+    loss = np.where(np.isnan(loss), np.inf, loss)
+    return LossCurve(loss, t, k, loss, loss, measure.exact, source, layer, step)
+
+
+def iteration_grid(grid) -> np.ndarray:
+    """Return iteration numbers as a nonempty vector of nonnegative integers, or raise ValueError."""
+    k = nonnegative_grid(grid, "grid")
+    if not np.array_equal(k, np.round(k)):
+        bad = k[k != np.round(k)][0]
+        raise ValueError(f"grid must hold iteration numbers, got {bad!r}; a rule is defined at integers only")
+    return k.astype(int)
+
+
+def residual_polynomials(rule: UpdateRule, lam, k) -> np.ndarray:
+    r"""Evaluate :math:`P_k(\lambda)` by running the rule's own step on the eigenvalues.
+
+    Parameters
+    ----------
+    rule : UpdateRule
+        With numeric hyperparameters.
+    lam : array_like, shape (n,)
+        Eigenvalues.
+    k : array_like of int, shape (T,)
+        Iterations, in any order.
+
+    Returns
+    -------
+    numpy.ndarray, shape (T, n)
+        inf or nan where an unstable iteration has overflowed.
+
+    Raises
+    ------
+    ValueError
+        If the rule holds symbols.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> residual_polynomials(GradientDescent(lr=0.5), [1.0, 4.0], [0, 1, 2])
+    array([[ 1.  ,  1.  ],
+           [ 0.5 , -1.  ],
+           [ 0.25,  1.  ]])
+    """
+    if not rule.is_numeric:
+        raise ValueError(f"{rule.label} holds symbols; give them numbers with rule.at(...)")
+    lam = np.atleast_1d(np.asarray(lam, dtype=float))
+    k = iteration_grid(k)
+    wanted = np.unique(k)
+    kept = np.empty((wanted.size, lam.size))
+    position = 0
+    run = itertools.islice(iterate(rule, np.ones_like(lam), lambda z: lam * z), int(wanted[-1]) + 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for step, z in enumerate(run):
+            if step == wanted[position]:
+                kept[position] = z
+                position += 1
+    return kept[np.searchsorted(wanted, k)]

@@ -1,0 +1,341 @@
+r"""Training by an update rule's own step: the third reading of :class:`odeopt.methods.UpdateRule`.
+
+The loss is :math:`L=\tfrac12\lVert u-y\rVert^2`, summed over the examples. The mean of squares of
+``torch.nn.MSELoss`` is converted here and nowhere else: its gradient is 2/n times that of L, so a
+run with ``reduction="mean"`` follows the linear theory with the kernel (2/n) H.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from odeopt.kernels import real_array
+from odeopt.methods import UpdateRule, iterate
+from odeopt.nets.relu import TwoLayerReLU, empirical_gram
+
+__all__ = ["TrainingRun", "train"]
+
+_RECORDED = 1000  # number of steps recorded by default
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    r"""What :func:`train` measured; arrays are float64 (steps: int64) and read-only.
+
+    Attributes
+    ----------
+    rule : UpdateRule
+        The method that was run.
+    num_steps : int
+        The number of steps asked for.
+    width : int or None
+        Number of hidden neurons; None for a module other than :class:`odeopt.nets.TwoLayerReLU`.
+    kernel_scale : float
+        1 for ``reduction="sum"``, 2/n for "mean": the run follows the linear theory with the
+        kernel ``kernel_scale * initial_kernel``.
+    diverged_at : int or None
+        The first step whose loss was not finite; the record ends before it.
+    k : numpy.ndarray, shape (K,)
+        Recorded steps, increasing, beginning with 0.
+    loss : numpy.ndarray, shape (K,)
+        :math:`L_k=\tfrac12\lVert\Delta_k\rVert^2` at :math:`x_k` (not at an extrapolated point),
+        whatever the reduction.
+    errors : numpy.ndarray, shape (K, n)
+        :math:`\Delta_k=u_k-y`.
+    initial_kernel : numpy.ndarray, shape (n, n), or None
+        :math:`H(0)`; None for a module other than :class:`odeopt.nets.TwoLayerReLU`.
+    kernel_k : numpy.ndarray, shape (M,)
+        Steps at which the kernel was computed.
+    kernel_drift : numpy.ndarray, shape (M,)
+        Spectral norms :math:`\lVert H(k)-H(0)\rVert_2`.
+    """
+
+    rule: UpdateRule
+    num_steps: int
+    width: int | None
+    kernel_scale: float
+    diverged_at: int | None
+    k: np.ndarray = field(repr=False)
+    loss: np.ndarray = field(repr=False)
+    errors: np.ndarray = field(repr=False)
+    initial_kernel: np.ndarray | None = field(repr=False)
+    kernel_k: np.ndarray = field(repr=False)
+    kernel_drift: np.ndarray = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """Name of the method, with the width where it is known."""
+        return self.rule.label if self.width is None else f"{self.rule.label}, m={self.width}"
+
+    @property
+    def relative_kernel_drift(self) -> np.ndarray:
+        r""":math:`\lVert H(k)-H(0)\rVert_2/\lVert H(0)\rVert_2` at the steps `kernel_k`, shape (M,)."""
+        if self.initial_kernel is None:
+            return self.kernel_drift
+        return self.kernel_drift / _spectral_norm(self.initial_kernel)
+
+
+def train(
+    net: nn.Module,
+    rule: UpdateRule,
+    x: Any,
+    y: Any,
+    num_steps: int,
+    *,
+    record_at: Iterable[int] | None = None,
+    kernel_at: Iterable[int] | None = None,
+    reduction: str = "sum",
+    allow_unstable: bool = False,
+    progress: Callable[[int, float], object] | None = None,
+) -> TrainingRun:
+    r"""Train a network on the full batch by the rule's own step, and record the errors.
+
+    All trainable parameters form one vector :math:`x_k`, and
+    :func:`odeopt.methods.iterate` runs the rule on it with the gradient of
+    :math:`L=\tfrac12\lVert u-y\rVert^2`, on the device and in the dtype of the network.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        A deterministic module from inputs, shape (n, ...), to outputs, shape (n,) or (n, 1). It is
+        left with the weights of the last step (also when the run is interrupted), after
+        divergence with the last ones of finite loss.
+    rule : UpdateRule
+        The method, with numeric hyperparameters.
+    x : array_like or torch.Tensor, shape (n, ...)
+        Inputs; converted to the dtype and device of the network.
+    y : array_like or torch.Tensor, shape (n,)
+        Targets.
+    num_steps : int
+        Number of steps, at least 1.
+    record_at : iterable of int, optional
+        Steps at which loss and errors are kept; step 0 always is. By default every step, or
+        about 1000 evenly spaced ones, the last included, if there are more.
+    kernel_at : iterable of int, optional
+        Steps at which the kernel drift is computed, for :class:`odeopt.nets.TwoLayerReLU`. By
+        default none: it costs :math:`O(n^2m)` each.
+    reduction : {"sum", "mean"}, optional
+        "mean" descends the mean of squares of ``torch.nn.MSELoss``, a gradient 2/n times that
+        of L. The recorded loss is L in both cases.
+    allow_unstable : bool, optional
+        Run a learning rate above the stability limit.
+    progress : callable, optional
+        Called as ``progress(k, loss)`` after each step.
+
+    Returns
+    -------
+    TrainingRun
+        The record; a run that diverged stops early and says so in `diverged_at`.
+
+    Raises
+    ------
+    ValueError
+        If the learning rate exceeds the stability limit of the linearised dynamics at
+        :math:`H(0)` (checked for :class:`odeopt.nets.TwoLayerReLU` unless `allow_unstable`), or
+        an argument is out of range, not finite, or of the wrong shape.
+
+    Examples
+    --------
+    >>> from odeopt.methods import HeavyBall
+    >>> net = TwoLayerReLU(2, 500)
+    >>> x, y = [[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0]
+    >>> run = train(net, HeavyBall(lr=0.5, momentum=0.5), x, y, 60, kernel_at=[60])
+    >>> bool(run.loss[-1] < 1e-6 * run.loss[0]), bool(run.relative_kernel_drift[-1] < 0.1)
+    (True, True)
+    """
+    if not isinstance(rule, UpdateRule) or not rule.is_numeric:
+        raise ValueError(
+            f"rule must be an UpdateRule with numeric hyperparameters, got {rule!r}; "
+            "give symbols their values with rule.at({...})"
+        )
+    if not _is_integer(num_steps) or num_steps < 1:
+        raise ValueError(f"num_steps must be an integer of at least 1, got {num_steps!r}")
+    problem = _FlatProblem(net, x, y, reduction)
+    if record_at is None:
+        record_at = np.linspace(0, num_steps, min(num_steps, _RECORDED) + 1).round().astype(int)
+    record = _steps("record_at", record_at, num_steps) | {0}
+    kernel_steps = set() if kernel_at is None else _steps("kernel_at", kernel_at, num_steps)
+    kernel = problem.kernel() if isinstance(net, TwoLayerReLU) else None
+    if kernel is None and kernel_steps:
+        raise ValueError(f"kernel_at needs a TwoLayerReLU, got {type(net).__name__}; leave it out")
+    if kernel is not None and not allow_unstable:
+        _require_stable(rule, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
+    errors: dict[int, np.ndarray] = {}
+    drifts: dict[int, float] = {}
+
+    def observe(k, w, error):
+        if k in record:
+            errors[k] = error
+        if k in kernel_steps:
+            problem.write(w)
+            drifts[k] = _spectral_norm(problem.kernel() - kernel)
+        if progress is not None and k > 0:
+            progress(k, _half_square(error))
+
+    diverged_at = _run(problem, rule, num_steps, observe)
+    return TrainingRun(
+        rule=rule,
+        num_steps=num_steps,
+        width=None if kernel is None else net.m,
+        kernel_scale=problem.scale,
+        diverged_at=diverged_at,
+        k=_frozen(list(errors), np.int64),
+        loss=_frozen([_half_square(error) for error in errors.values()]),
+        errors=_frozen(list(errors.values())),
+        initial_kernel=kernel,
+        kernel_k=_frozen(list(drifts), np.int64),
+        kernel_drift=_frozen(list(drifts.values())),
+    )
+
+
+def _run(problem: _FlatProblem, rule: UpdateRule, num_steps: int, observe: Callable) -> int | None:
+    """Iterate, observing each step of finite loss; return the first step of infinite loss, if any."""
+    iterates = iterate(rule, problem.initial, problem.gradient)
+    last = problem.initial
+    try:
+        with torch.no_grad():
+            for k, w in enumerate(itertools.islice(iterates, num_steps + 1)):
+                error = problem.error(w)
+                if not np.isfinite(_half_square(error)):
+                    return k
+                last = w
+                observe(k, w, error)
+    finally:
+        problem.write(last)
+    return None
+
+
+class _FlatProblem:
+    """The errors of a network and the gradient of its loss as functions of one flat vector."""
+
+    def __init__(self, net: nn.Module, x: Any, y: Any, reduction: str) -> None:
+        if not isinstance(net, nn.Module):
+            raise ValueError(f"net must be a torch.nn.Module, got {type(net).__name__}")
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
+        self.net = net
+        self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        kinds = {(p.dtype, p.device) for p in self.parameters.values()}
+        if len(kinds) != 1:
+            found = ", ".join(f"{dtype} on {device}" for dtype, device in kinds) or "none"
+            raise ValueError(
+                f"net must have trainable parameters of one dtype on one device, found {found}; "
+                "convert it with net.to(...)"
+            )
+        (self.dtype, self.device) = kinds.pop()
+        self.x = self._tensor("x", x, ndim=None)
+        self.y = self._tensor("y", y, ndim=1)
+        n = len(self.y)
+        if len(self.x) != n:
+            raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
+        self.scale = 1.0 if reduction == "sum" else 2.0 / n
+        with torch.no_grad():
+            self.initial = torch.cat([p.reshape(-1) for p in self.parameters.values()])
+        self._point: torch.Tensor | None = None
+        if not np.isfinite(_half_square(self.error(self.initial))):
+            raise ValueError("net has non-finite outputs at its initial weights; initialise it again")
+
+    def _tensor(self, name: str, value: Any, *, ndim: int | None) -> torch.Tensor:
+        if isinstance(value, torch.Tensor):
+            value = value.detach().cpu()
+        return torch.from_numpy(real_array(value, name, ndim=ndim)).to(device=self.device, dtype=self.dtype)
+
+    def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
+        parts = w.split([p.numel() for p in self.parameters.values()])
+        return {
+            name: part.view(p.shape) for (name, p), part in zip(self.parameters.items(), parts, strict=True)
+        }
+
+    def _evaluate(self, w: torch.Tensor) -> None:
+        # The record asks for the errors at x_k, and a method that takes its gradient there (not at
+        # an extrapolated point) passes the same object: one forward pass serves both.
+        if w is self._point:
+            return
+        with torch.enable_grad():
+            leaf = w.detach().requires_grad_()
+            output = torch.func.functional_call(self.net, self._split(leaf), (self.x,))
+            if output.shape not in ((len(self.y),), (len(self.y), 1)):
+                raise ValueError(
+                    f"net must map x to outputs of shape ({len(self.y)},) or ({len(self.y)}, 1), "
+                    f"got {tuple(output.shape)}; check the targets, or select one output"
+                )
+            self._difference = output.reshape(-1) - self.y
+        self._point, self._leaf, self._gradient = w, leaf, None
+
+    def error(self, w: torch.Tensor) -> np.ndarray:
+        self._evaluate(w)
+        return self._difference.detach().cpu().double().numpy()
+
+    def gradient(self, w: torch.Tensor) -> torch.Tensor:
+        self._evaluate(w)
+        if self._gradient is None:
+            # dL/du = u - y; the mean of squares has 2/n times that.
+            cotangent = self.scale * self._difference.detach()
+            (self._gradient,) = torch.autograd.grad(self._difference, self._leaf, cotangent)
+        return self._gradient
+
+    @torch.no_grad()
+    def write(self, w: torch.Tensor) -> None:
+        """Put the flat vector into the network."""
+        for name, part in self._split(w).items():
+            self.parameters[name].copy_(part)
+
+    def kernel(self) -> np.ndarray:
+        return empirical_gram(self.net, self.x)
+
+
+def _require_stable(rule: UpdateRule, lam_max: float) -> None:
+    from odeopt.rates import max_learning_rate  # brings sympy, which a run itself does not need
+
+    if lam_max <= 0:
+        return
+    try:
+        limit = max_learning_rate(rule, lam_max)
+    except ValueError as error:
+        raise ValueError(
+            f"no stability limit is known for rule {rule.label}: {error}; "
+            "pass allow_unstable=True to run it all the same"
+        ) from error
+    if rule.lr > limit:
+        raise ValueError(
+            f"lr = {rule.lr:.6g} exceeds the stability limit {limit:.6g} of {rule.label} linearised at the "
+            f"initial weights (largest eigenvalue {lam_max:.6g}); lower it, or pass allow_unstable=True"
+        )
+
+
+def _steps(name: str, steps: Iterable[int], num_steps: int) -> set[int]:
+    steps = list(steps)
+    if not steps:
+        raise ValueError(f"{name} must not be empty; leave it out for the default")
+    for step in steps:
+        if not _is_integer(step) or not 0 <= step <= num_steps:
+            raise ValueError(f"{name} must hold integers from 0 to num_steps = {num_steps}, got {step!r}")
+    return {int(step) for step in steps}
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _half_square(error: np.ndarray) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float((0.5 * error) @ error)
+
+
+def _spectral_norm(symmetric: np.ndarray) -> float:
+    if not np.isfinite(symmetric).all():
+        return float("inf")
+    return float(np.abs(np.linalg.eigvalsh(symmetric)).max())
+
+
+def _frozen(values: list, dtype: type = np.float64) -> np.ndarray:
+    array = np.array(values, dtype=dtype)
+    array.setflags(write=False)
+    return array

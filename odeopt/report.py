@@ -1,0 +1,245 @@
+r"""What a check returns: for each method its ODE, its rates and the error budget, and how to save them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from odeopt.rates import Rate
+from odeopt.rule import UpdateRule
+
+__all__ = ["BUDGET_PARTS", "CheckReport", "CheckSettings", "MethodReport", "writable_folder"]
+
+# The curves whose successive differences are the parts of the error budget, and what each part means.
+BUDGET_PARTS = {
+    "trained - discrete H(0)": "kernel drift and activation flips",
+    "discrete H(0) - ODE H(0)": "step size",
+    "ODE H(0) - ODE H_inf": "finite width at initialisation",
+}
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """Options of a check.
+
+    Attributes
+    ----------
+    width : int
+        Hidden neurons of the trained network.
+    seeds : int
+        Number of networks, with seeds 0, 1, ...
+    num_steps : int
+    lr : float or None
+        Common learning rate; None takes `lr_fraction` of the smallest stability limit among the methods.
+    lr_fraction : float
+    friction : float or None
+        b of heavy ball, whose momentum is 1 - b sqrt(lr); None takes the critical 2 sqrt(lambda_min(H_inf)).
+    r : float
+        Friction r/t of Nesterov's method.
+    momenta : tuple of float
+        Of higher momentum.
+    hm_regime : {"fixed", "inertial"}
+        Limit taken for higher momentum: momenta fixed, or roots tending to 1 (third order for two).
+    layers : {"first", "both"}
+        Which layers are trained.
+    device, dtype : str
+        Where and in which precision the network is trained.
+    allow_unstable : bool
+        Run a learning rate above the stability limit.
+    """
+
+    width: int = 4096
+    seeds: int = 2
+    num_steps: int = 1000
+    lr: float | None = None
+    lr_fraction: float = 0.25
+    friction: float | None = None
+    r: float = 3.0
+    momenta: tuple[float, ...] = (0.2, 0.5)
+    hm_regime: str = "fixed"
+    layers: str = "first"
+    device: str = "cpu"
+    dtype: str = "float64"
+    allow_unstable: bool = False
+
+    def __post_init__(self):
+        for name in ("width", "seeds", "num_steps"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        for name in ("lr", "friction"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive and finite, got {value!r}")
+        if not 0 < self.lr_fraction <= 1:
+            raise ValueError(f"lr_fraction must lie in (0, 1], got {self.lr_fraction!r}")
+        if self.hm_regime not in ("fixed", "inertial"):
+            raise ValueError(f'hm_regime must be "fixed" or "inertial", got {self.hm_regime!r}')
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f'dtype must be "float32" or "float64", got {self.dtype!r}')
+
+
+@dataclass(frozen=True)
+class MethodReport:
+    r"""One method of a check.
+
+    Attributes
+    ----------
+    name : str
+    rule : UpdateRule
+    weight_ode, error_ode, error_ode_latex : str
+        The derived limits in the weights and in the error.
+    time_step : float
+        t = k * time_step.
+    exact_ode, exact_discrete : Rate
+        Of the linear ODE and of the iteration, both per unit of time, for the kernel H(0) of the first seed.
+    fitted_ode, fitted_trained : Rate or None
+        Measured on the seed averages of the curves; None where the curve is too short for a fit.
+    budget : mapping
+        Part of :data:`BUDGET_PARTS` to the largest deviation over steps, relative to the initial
+        loss, averaged over seeds.
+    integration_error : float
+        Largest deviation of solve_ivp from the closed form, relative to the initial loss.
+    diverged_at : int or None
+        First step at which a trained network left the finite numbers.
+    curves : mapping
+        "k", "t" of shape (K,), the curves "trained", "discrete_h0", "ode_h0", "ode_inf" of shape
+        (seeds, K), and "integrated" of shape (K',) at the times "integrated_t", for the first seed.
+    """
+
+    name: str
+    rule: UpdateRule
+    weight_ode: str
+    error_ode: str
+    error_ode_latex: str
+    time_step: float
+    exact_ode: Rate
+    exact_discrete: Rate
+    fitted_ode: Rate | None
+    fitted_trained: Rate | None
+    budget: dict[str, float]
+    integration_error: float
+    kernel_drift: float
+    diverged_at: int | None
+    curves: dict[str, np.ndarray] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the curves, as plain JSON types."""
+        fields = (
+            "name", "weight_ode", "error_ode", "time_step", "budget", "integration_error", "kernel_drift",
+            "diverged_at",
+        )
+        rates = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
+        plain = {name: getattr(self, name) for name in fields}
+        plain |= {name: rate and asdict(rate) for name in rates for rate in [getattr(self, name)]}
+        return {**plain, "rule": type(self.rule).__name__, "hyperparameters": self.rule.hyperparameters}
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    r"""The result of :func:`odeopt.check`.
+
+    Attributes
+    ----------
+    settings : CheckSettings
+    problem : mapping
+        n, d, the extreme eigenvalues of H_inf and of H(0) for each seed, and the learning rate.
+    methods : tuple of MethodReport
+    """
+
+    settings: CheckSettings
+    problem: dict[str, Any]
+    methods: tuple[MethodReport, ...]
+
+    def __getitem__(self, name: str) -> MethodReport:
+        for method in self.methods:
+            if method.name == name:
+                return method
+        raise KeyError(f"{name!r} is not among {', '.join(m.name for m in self.methods)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return settings, problem and methods as plain JSON types."""
+        from odeopt import __version__
+
+        return {
+            "version": __version__,
+            "settings": asdict(self.settings),
+            "problem": self.problem,
+            "budget_parts": BUDGET_PARTS,
+            "methods": [method.to_dict() for method in self.methods],
+        }
+
+    def save(self, folder: str | os.PathLike) -> Path:
+        """Write check.json, curves.npz and check.png.
+
+        Parameters
+        ----------
+        folder : path-like
+            Created if it does not exist.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        ValueError
+            If the folder cannot be written.
+        """
+        folder = writable_folder(folder)
+        text = json.dumps(_finite(self.to_dict()), indent=2, allow_nan=False)
+        (folder / "check.json").write_text(text + "\n")
+        arrays = {f"{m.name}_{key}": value for m in self.methods for key, value in m.curves.items()}
+        np.savez_compressed(folder / "curves.npz", **arrays)
+        from odeopt import plot
+
+        plot.check(self).figure.savefig(folder / "check.png", dpi=150)
+        return folder
+
+
+def _finite(value: Any) -> Any:
+    """Replace nonfinite numbers, which JSON does not have, by None."""
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def writable_folder(folder: str | os.PathLike) -> Path:
+    """Return the folder, created and tried by writing, or raise ValueError.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    pathlib.Path
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     writable_folder(Path(parent) / "new").is_dir()
+    True
+    """
+    folder = Path(folder)
+    probe = folder / ".odeopt-write-test"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"out = {str(folder)!r} is not a writable folder ({error.strerror or error}); choose another"
+        ) from error
+    return folder

@@ -1,0 +1,270 @@
+r"""The update rule: an optimisation method is the code of one step, written once.
+
+The same :meth:`UpdateRule.step` is run on three kinds of objects,
+
+* sympy samples :math:`X(t-jh)`, where its Taylor expansion *is* the ODE limit (:mod:`odeopt.limit`);
+* numpy eigenvalues with ``grad = lambda z: lam * z``, where the iterates are the residual
+  polynomials :math:`P_k(\lambda)`, the exact linear prediction (:mod:`odeopt.loss`);
+* torch parameter vectors, where it trains a network (:mod:`odeopt.nets`).
+
+Conventions: ``step(k, ...)`` maps :math:`x_k` to :math:`x_{k+1}`, k = 0, 1, ...; iterates before
+:math:`x_0` equal :math:`x_0`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import itertools
+import math
+import numbers
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Union
+
+if TYPE_CHECKING:
+    import sympy
+
+__all__ = ["Scalar", "UpdateRule", "is_number", "is_symbolic", "iterate"]
+
+Scalar = Union[float, "sympy.Expr"]
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a hyperparameter is a plain number (bools and sympy expressions are not)."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_symbolic(value: Any) -> bool:
+    """Tell whether a hyperparameter is a sympy expression."""
+    return hasattr(value, "free_symbols")
+
+
+@dataclass(frozen=True)
+class UpdateRule(abc.ABC):
+    r"""One step of an optimisation method; subclass it to define your own.
+
+    A subclass is a frozen dataclass whose fields are the hyperparameters (one of them ``lr``),
+    with the class attribute `history` (how many iterates the step reads) and the method `step`.
+    A hyperparameter is a number, a sympy expression (for derivations), or a tuple of them.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Averaged(UpdateRule):
+    ...     lr: float
+    ...     momentum: float
+    ...     history = 2
+    ...
+    ...     def step(self, k, iterates, memory, grad):
+    ...         x, x_prev = iterates
+    ...         return x + self.momentum * (x - x_prev) - self.lr * grad((x + x_prev) / 2), memory
+    >>> Averaged(lr=0.1, momentum=0.5)
+    Averaged(lr=0.1, momentum=0.5)
+    """
+
+    history: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        for name, value in self.hyperparameters.items():
+            for entry in value if isinstance(value, tuple) else (value,):
+                self._check_scalar(name, entry)
+        lr = self.hyperparameters.get("lr")
+        if is_number(lr) and lr <= 0:
+            raise ValueError(f"lr must be positive, got {lr!r}; pass a learning rate lr > 0")
+        self.validate()
+
+    def _check_scalar(self, name: str, value: Any) -> None:
+        if is_symbolic(value):
+            return
+        if not is_number(value):
+            raise ValueError(
+                f"{name} must be a real number or a sympy expression, got {value!r} "
+                f"of type {type(value).__name__}"
+            )
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value!r}; pass a finite number")
+
+    def validate(self) -> None:
+        """Raise ValueError when a numeric hyperparameter is out of range (for subclasses)."""
+
+    @abc.abstractmethod
+    def step(self, k, iterates: tuple, memory: Any, grad: Callable) -> tuple[Any, Any]:
+        r"""Map :math:`x_k` to :math:`x_{k+1}`.
+
+        Parameters
+        ----------
+        k : int or sympy expression
+            Index of the newest iterate.
+        iterates : tuple of length `history`
+            :math:`(x_k, x_{k-1}, \dots)`.
+        memory : object
+            What the previous call returned, at first :meth:`initial_memory`.
+        grad : callable
+            The gradient of the loss.
+
+        Returns
+        -------
+        x_next, memory : tuple
+        """
+
+    def initial_memory(self, x0: Any) -> Any:
+        """Return the running averages before the first step; None for rules without memory."""
+        return None
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Names and values of the dataclass fields."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether every hyperparameter is a number, so that the rule can be run."""
+        values = itertools.chain.from_iterable(
+            v if isinstance(v, tuple) else (v,) for v in self.hyperparameters.values()
+        )
+        return all(is_number(v) for v in values)
+
+    @property
+    def label(self) -> str:
+        """Name and hyperparameters, rounded, for legends and tables."""
+
+        def show(value):
+            if isinstance(value, tuple):
+                return "(" + ", ".join(show(v) for v in value) + ")"
+            return f"{value:.4g}" if is_number(value) else str(value)
+
+        inner = ", ".join(f"{n}={show(v)}" for n, v in self.hyperparameters.items())
+        return f"{type(self).__name__}({inner})"
+
+    def replace(self, **changes: Any) -> UpdateRule:
+        """Return the same rule with some hyperparameters changed."""
+        return dataclasses.replace(self, **changes)
+
+    def at(self, values: dict) -> UpdateRule:
+        """Return the numeric rule obtained by substituting numbers for sympy symbols.
+
+        Parameters
+        ----------
+        values : dict
+            Symbol to number, as for :meth:`sympy.Basic.subs`.
+
+        Returns
+        -------
+        UpdateRule
+            The same class with float hyperparameters.
+
+        Raises
+        ------
+        ValueError
+            If a symbol is left without a value.
+
+        Examples
+        --------
+        >>> import sympy
+        >>> from odeopt import HeavyBall
+        >>> h, b = sympy.symbols("h b", positive=True)
+        >>> HeavyBall(lr=h**2, momentum=1 - b * h).at({h: 0.1, b: 2})
+        HeavyBall(lr=0.010000000000000002, momentum=0.8)
+        """
+
+        def substitute(value):
+            if not is_symbolic(value):
+                return value
+            result = value.subs(values)
+            if result.free_symbols:
+                missing = ", ".join(sorted(map(str, result.free_symbols)))
+                raise ValueError(f"values leaves {missing} free; give each of them a number")
+            return float(result)
+
+        return self.map_hyperparameters(substitute)
+
+    def map_hyperparameters(self, function: Callable[[Scalar], Scalar]) -> UpdateRule:
+        """Return the same rule with `function` applied to every hyperparameter.
+
+        Parameters
+        ----------
+        function : callable
+            From a scalar to a scalar; tuples are mapped entry by entry.
+
+        Returns
+        -------
+        UpdateRule
+
+        Examples
+        --------
+        >>> from odeopt import HigherMomentum
+        >>> HigherMomentum(lr=1.0, momenta=(0.25, 0.5)).map_hyperparameters(lambda v: v / 2)
+        HigherMomentum(lr=0.5, momenta=(0.125, 0.25))
+        """
+        changed = {
+            name: tuple(map(function, value)) if isinstance(value, tuple) else function(value)
+            for name, value in self.hyperparameters.items()
+        }
+        return self.replace(**changed)
+
+    def exact(self) -> UpdateRule:
+        """Return the rule with every float read as the decimal it prints as, so 1 - 0.2 - 0.8 is 0.
+
+        Returns
+        -------
+        UpdateRule
+            With sympy rationals.
+
+        Examples
+        --------
+        >>> from odeopt import GradientDescent
+        >>> GradientDescent(lr=0.1).exact()
+        GradientDescent(lr=1/10)
+        """
+        import sympy
+
+        return self.map_hyperparameters(
+            lambda value: sympy.Rational(repr(float(value))) if is_number(value) else value
+        )
+
+    def scaling(self, h: sympy.Symbol, regime: str = "natural") -> tuple[UpdateRule, dict, float] | None:
+        r"""Embed a numeric rule in a family that has an ODE limit as :math:`h\to0`.
+
+        Parameters
+        ----------
+        h : sympy.Symbol
+            The time step.
+        regime : {"natural", "fixed", "inertial"}
+            "fixed" keeps every momentum fixed; "inertial" lets all momentum roots tend to 1;
+            "natural" is the one of the two under which the method is usually studied.
+
+        Returns
+        -------
+        tuple or None
+            ``(family, values, time_step)``, such that the family at ``h = time_step`` and
+            ``values`` is this rule; None leaves the choice of lr = h, h^2, ... to the engine.
+        """
+        return None
+
+
+def iterate(rule: UpdateRule, x0: Any, grad: Callable) -> Iterator[Any]:
+    r"""Yield :math:`x_0, x_1, x_2, \dots` for ever: the one loop that runs every rule.
+
+    Parameters
+    ----------
+    rule : UpdateRule
+        A rule whose hyperparameters suit the objects it is run on.
+    x0 : number, array, tensor or sympy expression
+        First iterate; earlier ones equal it.
+    grad : callable
+        Gradient of the loss, from an iterate to an object of the same kind.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> list(itertools.islice(iterate(GradientDescent(lr=0.5), 1.0, lambda x: x), 4))
+    [1.0, 0.5, 0.25, 0.125]
+    """
+    iterates, memory = (x0,) * rule.history, rule.initial_memory(x0)
+    yield x0
+    for k in itertools.count():
+        x_next, memory = rule.step(k, iterates, memory, grad)
+        iterates = (x_next, *iterates[:-1])
+        yield x_next

@@ -1,0 +1,42 @@
+"""What every test shares. The environment is set here, before numpy or torch is imported."""
+
+import os
+
+# Two threads on every machine: rounding depends on how a sum is split, and the cores are shared.
+# An environment variable also reaches the subprocesses and notebook kernels that tests start.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "2"
+os.environ["MPLBACKEND"] = "Agg"
+
+import sys
+import zlib
+
+import hypothesis
+import numpy as np
+import pytest
+
+# The same examples in every run, and no time limit for a single one: a red test stays red.
+hypothesis.settings.register_profile("odeopt", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("odeopt")
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers of the test's own: fixed by its name, whatever runs before it."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(autouse=True)
+def _two_torch_threads():
+    # Only where torch is in use already: most tests do without, and loading it takes seconds.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() > 2:
+        torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close("all")

@@ -1,0 +1,224 @@
+"""Loading and normalising: what comes out, and every refusal by its words."""
+
+import io
+import pickle
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from odeopt.data import Dataset, load_digits, load_npz, prepare
+from odeopt.kernels import relu_gram
+
+EPS = np.finfo(float).eps
+
+
+def raw(n=6, d=3):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n, d)), rng.standard_normal(n)
+
+
+def write(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def test_prepared_rows_have_unit_norm_and_targets_mean_zero_and_unit_rms():
+    x, y = raw(50)
+    data = prepare(1e3 * x, 5 + 7 * y)
+    # Means of 50 numbers of size one, each rounded.
+    np.testing.assert_allclose(np.linalg.norm(data.x, axis=1), 1, rtol=4 * EPS)
+    assert abs(data.y.mean()) < 50 * EPS
+    assert abs((data.y**2).mean() - 1) < 50 * EPS
+    assert data.x.dtype == data.y.dtype == np.float64
+    assert not data.x.flags.writeable
+    assert not data.y.flags.writeable
+
+
+def test_prepared_rows_keep_their_directions():
+    x, y = raw()
+    cosine = np.einsum("ij,ij->i", prepare(x, y).x, x) / np.linalg.norm(x, axis=1)
+    np.testing.assert_allclose(cosine, 1, rtol=8 * EPS)
+
+
+def test_scaling_of_targets_is_undone():
+    x, y = raw()
+    data = prepare(x, 100 + 3 * y)
+    assert isinstance(data, Dataset)
+    np.testing.assert_allclose(data.raw_targets(data.y), 100 + 3 * y, rtol=4 * EPS)
+
+
+def test_preparing_leaves_its_arguments_alone():
+    x, y = raw()
+    before = x.copy(), y.copy()
+    prepare(x, y)
+    assert np.array_equal(x, before[0])
+    assert np.array_equal(y, before[1])
+
+
+def test_norms_at_the_ends_of_the_range_are_scaled():
+    x, y = raw()
+    x[0] *= 1e200
+    x[1] *= 1e-200
+    np.testing.assert_allclose(np.linalg.norm(prepare(x, y).x, axis=1), 1, rtol=4 * EPS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x, y[:-1]), "x and y must have the same length, got 6 rows of x and 5 targets"),
+        (lambda x, y: (x, y[:, None]), r"y must have shape \(n,\), got \(6, 1\)"),
+        (lambda x, y: (x[:, 0], y), r"x must have shape \(n, d\), got \(6,\)"),
+        (lambda x, y: (np.where(x == x[2, 1], np.nan, x), y), r"x\[2, 1\] is nan"),
+        (lambda x, y: (x, np.where(y == y[3], np.inf, y)), r"y must be finite, but y\[3\] is inf"),
+        (lambda x, y: (np.where(x == x[4], 0, x), y), "row of zero norm: row 4"),
+        (lambda x, y: (np.where(x == x[4], x[1], x), y), "identical rows 1 and 4"),
+        (lambda x, y: (np.where(x == x[4], 2 * x[1], x), y), "parallel rows 1 and 4"),
+        (lambda x, y: (np.concatenate([x, -x]), np.concatenate([y, y])), "antipodal pairs .*dependent"),
+        (lambda x, y: (x, np.full(6, 0.1)), "y is constant"),
+        (lambda x, y: (x[:1], y[:1]), "y is constant"),
+        (lambda x, y: (x, 1e200 * y), "out of range"),
+        (lambda x, y: (x, y.astype(str)), "y must hold real numbers"),
+        (lambda x, y: (x, y + 1j), "y must hold real numbers"),
+        (lambda x, y: (x[:0], y[:0]), "x must not be empty"),
+    ],
+)
+def test_bad_data_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(*change(*raw()))
+
+
+def test_digits_are_the_first_rows_in_the_order_of_scikit_learn():
+    x, y = load_digits(60)
+    full_x, full_y = load_digits()
+    assert full_x.shape == (1797, 64)
+    assert np.array_equal(x, full_x[:60])
+    assert np.array_equal(y, full_y[:60])
+    assert np.array_equal(y[:20], np.tile(np.arange(10.0), 2))
+    assert x.dtype == y.dtype == np.float64
+
+
+def test_digits_with_a_seed_are_a_reproducible_sample():
+    x, y = load_digits(30, seed=4)
+    again, _ = load_digits(30, seed=4)
+    other, _ = load_digits(30, seed=5)
+    assert np.array_equal(x, again)
+    assert not np.array_equal(x, other)
+    full_x, full_y = load_digits()
+    rows = [int(np.flatnonzero((full_x == row).all(axis=1))[0]) for row in x]
+    assert len(set(rows)) == 30
+    assert np.array_equal(full_y[rows], y)
+
+
+def test_all_digits_have_a_positive_definite_kernel():
+    data = prepare(*load_digits())
+    # Measured 1.3e-2; rounding is n eps lambda_max, about 2e-10.
+    assert np.linalg.eigvalsh(relu_gram(data.x))[0] > 1e-2
+
+
+@pytest.mark.parametrize("n", [0, -1, 1798, 2.5, True, "all"])
+def test_bad_number_of_digits_is_refused(n):
+    with pytest.raises(ValueError, match="n must be an integer from 1 to 1797"):
+        load_digits(n)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, False])
+def test_bad_seed_is_refused(seed):
+    with pytest.raises(ValueError, match="seed must be a nonnegative integer"):
+        load_digits(5, seed=seed)
+
+
+def test_missing_scikit_learn_is_answered_with_the_install_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r'pip install "odeopt\[data\]"'):
+        load_digits(5)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_npz_files_are_read_as_float64(tmp_path, compress):
+    x, y = np.arange(6, dtype=np.int32).reshape(3, 2), np.array([1, 0, 1], dtype=bool)
+    path = tmp_path / "data.npz"
+    (np.savez_compressed if compress else np.savez)(path, x=x, y=y, extra=np.array("kept aside"))
+    for got in (load_npz(path), load_npz(str(path))):
+        assert got[0].dtype == got[1].dtype == np.float64
+        assert np.array_equal(got[0], x)
+        assert np.array_equal(got[1], y)
+
+
+def broken(tmp_path, kind):
+    path = tmp_path / "data.npz"
+    good = write(tmp_path / "good.npz", x=np.eye(3), y=np.arange(3.0)).read_bytes()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "cut":
+        path.write_bytes(good[: len(good) // 2])
+    elif kind == "flipped":
+        start = good.index(np.eye(3).tobytes())
+        path.write_bytes(good[:start] + b"\x01" + good[start + 1 :])
+    elif kind == "no array inside":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", b"no array")
+            archive.writestr("y.npy", b"no array")
+    elif kind == "huge":
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**9)}
+        )
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", header.getvalue())
+            archive.writestr("y.npy", header.getvalue())
+    elif kind != "missing":
+        path.write_bytes({"empty": b"", "text": b"x,y\n1,2\n", "pickle": pickle.dumps([1, 2])}[kind])
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", ["missing", "folder", "cut", "flipped", "no array inside", "huge", "empty", "text", "pickle"]
+)
+def test_unreadable_files_are_refused_with_their_path(tmp_path, kind):
+    path = broken(tmp_path, kind)
+    with pytest.raises(ValueError, match=r"data\.npz"):
+        load_npz(path)
+
+
+def test_pickled_objects_are_never_loaded(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return pytest.fail, ("a pickle was loaded",)
+
+    path = write(tmp_path / "data.npz", x=np.array([Bomb()], dtype=object), y=np.ones(1))
+    with pytest.raises(ValueError, match=r"cannot be read as \.npz data: Object arrays cannot be loaded"):
+        load_npz(path)
+
+
+def test_single_array_file_is_refused(tmp_path):
+    np.save(tmp_path / "data.npy", np.eye(2))
+    with pytest.raises(ValueError, match=r"single array, not an archive; write it with numpy\.savez"):
+        load_npz(tmp_path / "data.npy")
+
+
+def test_missing_keys_are_named_with_what_is_there(tmp_path):
+    with pytest.raises(ValueError, match="no array y, but holds x, labels"):
+        load_npz(write(tmp_path / "data.npz", x=np.eye(2), labels=np.ones(2)))
+    with pytest.raises(ValueError, match="no array x and no y, but holds nothing"):
+        load_npz(write(tmp_path / "data.npz"))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.ones((2, 2, 2)), np.ones(2), r"x of .*data\.npz must have shape \(n, d\)"),
+        (np.eye(2), np.ones((2, 1)), r"y of .*data\.npz must have shape \(n,\)"),
+        (np.array([["a", "b"]]), np.ones(1), r"x of .* must hold real numbers"),
+        (np.eye(2), np.array([1.0, np.nan]), r"y of .* must be finite"),
+    ],
+)
+def test_arrays_that_are_no_data_are_refused(tmp_path, x, y, message):
+    with pytest.raises(ValueError, match=message):
+        load_npz(write(tmp_path / "data.npz", x=x, y=y))
+
+
+def test_arguments_that_are_no_path_are_refused():
+    with pytest.raises(ValueError, match="path must be a file name, got None"):
+        load_npz(None)

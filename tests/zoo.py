@@ -1,0 +1,31 @@
+"""Problems with known answers, shared by the tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from odeopt import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
+
+
+def kernel_with(eigenvalues, seed=0) -> np.ndarray:
+    """Return a symmetric kernel with the given eigenvalues and random eigenvectors."""
+    eigenvalues = np.asarray(eigenvalues, dtype=float)
+    rng = np.random.default_rng(seed)
+    q, _ = np.linalg.qr(rng.standard_normal((eigenvalues.size, eigenvalues.size)))
+    kernel = (q * eigenvalues) @ q.T
+    return (kernel + kernel.T) / 2
+
+
+def numeric_rules(lr=0.01):
+    """One rule of every built-in class, stable for eigenvalues up to 1."""
+    return [
+        GradientDescent(lr),
+        HeavyBall(lr, 0.8),
+        Nesterov(lr, 3),
+        NesterovConstant(lr, 0.8),
+        HigherMomentum(lr, (0.2, 0.5)),
+    ]
+
+
+def rule_id(rule) -> str:
+    return type(rule).__name__
