@@ -173,14 +173,18 @@ def _network(data, settings: CheckSettings, seed: int):
 
     from odeopt.nets import TwoLayerReLU
 
-    return TwoLayerReLU(
-        data.x.shape[1],
-        settings.width,
-        layers=settings.layers,
-        seed=seed,
-        dtype=getattr(torch, settings.dtype),
-        device=settings.device,
-    )
+    try:
+        return TwoLayerReLU(
+            data.x.shape[1],
+            settings.width,
+            layers=settings.layers,
+            seed=seed,
+            dtype=getattr(torch, settings.dtype),
+            device=settings.device,
+        )
+    except (RuntimeError, AssertionError) as error:  # what torch raises on a device it does not have
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device = {settings.device!r} cannot be used ({reason}); try 'cpu'") from error
 
 
 def _network_kernel(data, settings: CheckSettings, seed: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import os
 import sys
 from pathlib import Path
@@ -131,6 +130,7 @@ def _print_report(report: CheckReport, folder: Path) -> None:
         f"{p['lambda_max_h_inf']:.4g}",
         highlight=False,
     )
+    console.print(_ode_table(report))
     console.print(_rate_table(report))
     console.print(_budget_table(report))
     for method in report.methods:
@@ -140,43 +140,48 @@ def _print_report(report: CheckReport, folder: Path) -> None:
     console.print(f"Written to {os.fspath(folder)}: {files}", highlight=False, soft_wrap=True)
 
 
+def _ode_table(report: CheckReport):
+    from rich.table import Table
+
+    table = Table(title="ODE of the error, t = k x time step")
+    table.add_column("method", no_wrap=True)
+    table.add_column("ODE", overflow="fold")
+    table.add_column("time step", justify="right", no_wrap=True)
+    for m in report.methods:
+        table.add_row(f"{m.name}\n{m.rule.label}", m.error_ode, f"{m.time_step:.4g}")
+    return table
+
+
 def _rate_table(report: CheckReport):
     from rich.table import Table
 
-    table = Table(title="ODE of the error and rates of the loss, t = k x time step")
-    for column in ("method", "ODE", "time step", "ODE\nexact", "iteration\nexact", "ODE\nfitted", "network\nfitted"):
-        table.add_column(column, overflow="fold")
+    table = Table(title="Rate of the loss per unit of time; fitted: 95 % interval")
+    table.add_column("method", no_wrap=True)
+    for column in ("ODE\nexact", "iteration\nexact", "ODE\nfitted", "network\nfitted"):
+        table.add_column(column, no_wrap=True)
 
     def fitted(rate) -> str:
-        if rate is None:
-            return "-"
-        return f"{rate.formula}\n[{rate.low:.3g}, {rate.high:.3g}]"
+        return "-" if rate is None else f"{rate.formula}\n[{rate.low:.3g}, {rate.high:.3g}]"
 
     for m in report.methods:
-        table.add_row(
-            f"{m.name}",
-            m.error_ode,
-            f"{m.time_step:.4g}",
-            m.exact_ode.formula,
-            m.exact_discrete.formula,
-            fitted(m.fitted_ode),
-            fitted(m.fitted_trained),
-        )
+        exact = (m.exact_ode.formula, m.exact_discrete.formula)
+        table.add_row(m.name, *exact, fitted(m.fitted_ode), fitted(m.fitted_trained))
     return table
 
 
 def _budget_table(report: CheckReport):
     from rich.table import Table
 
-    table = Table(title="Error budget: largest deviation of the loss, relative to the initial loss")
-    table.add_column("method")
-    for part, meaning in BUDGET_PARTS.items():
-        table.add_column(f"{part}\n({meaning})", justify="right")
-    table.add_column("solve_ivp -\nclosed form", justify="right")
-    table.add_column("kernel\ndrift", justify="right")
+    table = Table(title="Error budget: largest |difference of the loss| / initial loss")
+    table.add_column("method", no_wrap=True)
+    for part in BUDGET_PARTS:
+        table.add_column(part.replace(" - ", "\n- "), justify="right", no_wrap=True)
+    table.add_column("solve_ivp -\nclosed form", justify="right", no_wrap=True)
+    table.add_column("kernel\ndrift", justify="right", no_wrap=True)
+    table.caption = "; ".join(f"{part}: {meaning}" for part, meaning in BUDGET_PARTS.items())
     for m in report.methods:
-        parts = [f"{m.budget[part]:.2e}" for part in BUDGET_PARTS]
-        table.add_row(m.name, *parts, f"{m.integration_error:.1e}", f"{m.kernel_drift:.2%}")
+        parts = [f"{m.budget[part]:.1e}" for part in BUDGET_PARTS]
+        table.add_row(m.name, *parts, f"{m.integration_error:.1e}", f"{m.kernel_drift:.1%}")
     return table
 
 
@@ -185,8 +190,5 @@ def main() -> None:
     try:
         app()
     except (ValueError, ImportError) as error:
-        print(f"odeopt: {json_module.dumps(str(error), ensure_ascii=False)[1:-1]}", file=sys.stderr)  # noqa: T201
+        typer.echo(f"odeopt: {' '.join(str(error).split())}", err=True)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("odeopt: interrupted", file=sys.stderr)  # noqa: T201
-        raise SystemExit(130) from None

@@ -237,7 +237,7 @@ class _Derivation:
             family=self.family,
             h=self.h,
             t=self.t,
-            terms=MappingProxyType({self._on_curve(v): c.subs(values) for v, c in terms.items()}),
+            terms=MappingProxyType({self._on_curve(v): _readable(c.subs(values)) for v, c in terms.items()}),
             time_step=time_step,
             initial=tuple(self._on_curve(e).subs(values) for e in initial),
             steps=steps,
@@ -334,6 +334,11 @@ class _Derivation:
             DerivationStep(f"Limit, order {h}^{q}", (Eq(leading, 0, evaluate=False),)),
             DerivationStep("Initial conditions", first),
         )
+
+
+def _readable(coefficient: Expr) -> Expr:
+    """Turn rationals that stem from floats, with long denominators, back into floats."""
+    return coefficient.replace(lambda e: e.is_Rational and e.q > 1000, lambda e: sympy.Float(e))
 
 
 def _equation_text(terms: Mapping[Expr, Expr]) -> str:

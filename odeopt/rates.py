@@ -73,7 +73,7 @@ class Rate:
     def formula(self) -> str:
         """The law as text, ``exp(-c t)`` or ``t^-p``, with k in place of t for iterations."""
         x = "t" if self.unit == "time" else "k"
-        return f"exp({-self.value:.4g} {x})" if self.law == "linear" else f"{x}^{-self.value:.4g}"
+        return f"exp({-self.value:.3g} {x})" if self.law == "linear" else f"{x}^{-self.value:.3g}"
 
     def __str__(self) -> str:
         spread = f" in [{self.low:.4g}, {self.high:.4g}]" if self.kind == "measured" else ""
@@ -296,7 +296,7 @@ def discrete_rate(
     --------
     >>> from odeopt import GradientDescent
     >>> print(discrete_rate(GradientDescent(lr=0.1), mu=1.0, L=4.0))
-    exp(-0.2107 k), exact (discrete iteration)
+    exp(-0.211 k), exact (discrete iteration)
     """
     mu, L = _interval(mu, L)
     rho = _largest(lambda lam: spectral_radius(rule, lam), mu, L)

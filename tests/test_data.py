@@ -107,8 +107,14 @@ def test_digits_with_a_seed_are_a_reproducible_sample():
     assert not np.array_equal(x, other)
     full_x, full_y = load_digits()
     rows = [int(np.flatnonzero((full_x == row).all(axis=1))[0]) for row in x]
-    assert len(set(rows)) == 30
     assert np.array_equal(full_y[rows], y)
+
+
+def test_sample_of_all_digits_holds_each_of_them_once():
+    x, _ = load_digits(1797, seed=0)
+    full_x, _ = load_digits()
+    assert np.array_equal(np.unique(x, axis=0), np.unique(full_x, axis=0))
+    assert len(np.unique(full_x, axis=0)) == 1797
 
 
 def test_all_digits_have_a_positive_definite_kernel():

@@ -88,11 +88,13 @@ def test_nearly_antipodal_inputs_keep_their_relative_accuracy(angle):
 
 @BOTH
 def test_kernel_is_exactly_symmetric_read_only_and_has_the_exact_diagonal(layers):
-    x = np.array([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
-    gram = relu_gram(x, layers=layers)
+    gram = relu_gram(random_inputs(40, 7), layers=layers)
     assert np.array_equal(gram, gram.T)
-    assert np.array_equal(np.diagonal(gram), np.array([25.0, 4.0, 1.0]) * (1 if layers == "both" else 0.5))
     assert not gram.flags.writeable
+    # Norms that are exact in float64, so that the diagonal has to be.
+    c = np.random.default_rng(4).uniform(1, 2, size=50)
+    expected = c**2 if layers == "both" else c**2 / 2
+    assert np.array_equal(np.diagonal(relu_gram(np.diag(c), layers=layers)), expected)
 
 
 def test_antipodal_pair_has_smallest_eigenvalue_one_half():

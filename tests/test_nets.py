@@ -478,6 +478,37 @@ def test_kernel_steps_do_not_disturb_the_run():
     assert np.array_equal(plain.errors, watched.errors)
 
 
+class CountingNet(nn.Linear):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("rule", "calls"), [(HeavyBall(0.01, 0.5), 11), (NesterovConstant(0.01, 0.5), 21)])
+def test_recording_costs_no_forward_pass_where_the_gradient_is_taken_at_the_iterate(rule, calls):
+    data, net = small_problem(), CountingNet(4, 1, bias=False).double()
+    train(net, rule, data.x, data.y, 10)
+    assert net.calls == calls
+
+
+@dataclass(frozen=True)
+class AskingTwice(UpdateRule):
+    lr: float
+
+    def step(self, k, iterates, memory, grad):
+        (x,) = iterates
+        return x - self.lr / 2 * grad(x) - self.lr / 2 * grad(x), memory
+
+
+def test_rule_may_ask_twice_for_the_gradient_at_one_point():
+    data = small_problem()
+    once, _ = trained(GradientDescent(0.1), data, 5)
+    twice, _ = trained(AskingTwice(0.1), data, 5)
+    assert_equal_to_rounding(flat(twice), flat(once), torch.float64)
+
+
 def test_inputs_may_be_tensors_or_lists():
     data = small_problem()
     _, run = trained(GradientDescent(0.1), data, 3)

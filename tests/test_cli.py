@@ -1,0 +1,90 @@
+"""The command line: files, JSON, one clear line and status 2 on refusal."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from odeopt import cli
+
+SMALL = ["--n", "12", "--width", "128", "--seeds", "1", "--steps", "40"]
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["odeopt", *arguments])
+    with pytest.raises(SystemExit) as status:
+        cli.main()
+    captured = capsys.readouterr()
+    return status.value.code, captured.out, captured.err
+
+
+def test_check_writes_three_files_and_prints_the_tables(monkeypatch, capsys, tmp_path):
+    code, out, _ = run(monkeypatch, capsys, "check", *SMALL, "--out", str(tmp_path / "o"))
+    assert code == 0
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["check.json", "check.png", "curves.npz"]
+    for word in ("gd", "hb", "nag", "hm", "Delta''", "Error budget", "t^-3"):
+        assert word in out
+
+
+def test_json_output_is_the_file(monkeypatch, capsys, tmp_path):
+    code, out, _ = run(
+        monkeypatch, capsys, "check", *SMALL, "--methods", "gd", "--json", "--out", str(tmp_path)
+    )
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "check.json").read_text())
+
+
+def test_own_data_file(monkeypatch, capsys, tmp_path):
+    rng = np.random.default_rng(8)
+    np.savez(tmp_path / "d.npz", x=rng.standard_normal((9, 5)), y=rng.standard_normal(9))
+    code, out, _ = run(
+        monkeypatch, capsys, "check", *SMALL, "--methods", "gd", "--n", "0", "--json",
+        "--data", str(tmp_path / "d.npz"), "--out", str(tmp_path),
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["problem"]["n"] == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--methods", "gd,nagg"], ["unknown method 'nagg'", "did you mean 'nag'"]),
+        (["--methods", "gd", "--lr", "5"], ["lr = 5", "stability limit"]),
+        (["--r", "-2"], ["r must be nonnegative", "-2"]),
+        (["--momenta", "0.2;0.5"], ["momenta", "0.2;0.5"]),
+        (["--data", "missing.npz"], ["missing.npz"]),
+        (["--width", "0"], ["width", "0"]),
+        (["--out", "/proc/nowhere"], ["out", "/proc/nowhere", "writable"]),
+    ],
+)
+def test_refusals_are_one_line_and_status_two(monkeypatch, capsys, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(monkeypatch, capsys, "check", *SMALL, *arguments)
+    assert code == 2
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("odeopt: ")]
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0]
+
+
+def test_duplicate_rows_in_a_file_are_named(monkeypatch, capsys, tmp_path):
+    x = np.random.default_rng(9).standard_normal((5, 3))
+    x[4] = 3 * x[1]
+    np.savez(tmp_path / "d.npz", x=x, y=np.arange(5.0))
+    code, _, err = run(
+        monkeypatch, capsys, "check", "--data", str(tmp_path / "d.npz"), "--out", str(tmp_path / "o")
+    )
+    assert code == 2
+    assert "1" in err
+    assert "4" in err
+
+
+def test_module_entry_point_shows_help():
+    shown = subprocess.run(
+        [sys.executable, "-c", "from odeopt.cli import main; main()", "check", "--help"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "--friction" in shown.stdout
