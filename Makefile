@@ -16,6 +16,8 @@ SOURCES := setup.cfg setup.py pyproject.toml constraints.txt odeopt/__init__.py
 
 .PHONY: demo test test-all lint bench clean
 .DELETE_ON_ERROR:
+# Two installations into one environment must not run at once.
+.NOTPARALLEL:
 
 demo: $(VENV)/installed-demo
 	$(BIN)/odeopt check --out odeopt-check $(CHECK_ARGS)
@@ -34,10 +36,11 @@ lint: $(VENV)/installed-test
 bench: $(VENV)/installed-test
 	$(BIN)/python -m pytest benchmarks -m "" $(PYTEST_ARGS)
 
+# Leaves the environment, which is slow to make; `rm -rf .venv` removes it.
 clean:
-	rm -rf $(VENV) build dist *.egg-info odeopt-check .pytest_cache .ruff_cache .hypothesis \
+	rm -rf build dist odeopt-check .pytest_cache .ruff_cache .hypothesis \
 	    .benchmarks .import_linter_cache
-	find odeopt tests benchmarks notebooks -name __pycache__ -prune -exec rm -rf {} +
+	find . -path ./$(VENV) -prune -o -name __pycache__ -exec rm -rf {} +
 
 # Two stamps for one environment. That of the tests contains that of the demo, and so sets both.
 $(VENV)/installed-demo: $(SOURCES) | $(BIN)/python

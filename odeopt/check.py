@@ -13,6 +13,7 @@ the network to the infinite-width ODE is split into named parts, exactly additiv
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -169,8 +170,6 @@ def check(
 
 
 def _network(data, settings: CheckSettings, seed: int):
-    import torch
-
     from odeopt.nets import TwoLayerReLU
 
     try:
@@ -179,7 +178,7 @@ def _network(data, settings: CheckSettings, seed: int):
             settings.width,
             layers=settings.layers,
             seed=seed,
-            dtype=getattr(torch, settings.dtype),
+            dtype=settings.dtype,
             device=settings.device,
         )
     except (RuntimeError, AssertionError) as error:  # what torch raises on a device it does not have
@@ -282,7 +281,7 @@ class _Seed:
         """Largest deviation of each part over the steps, relative to the initial loss."""
         chain = [self.curves[key] for key in ("trained", "discrete_h0", "ode_h0", "ode_inf")]
         with np.errstate(invalid="ignore"):
-            gaps = [np.abs(a - b) / chain[-1][0] for a, b in zip(chain, chain[1:], strict=False)]
+            gaps = [np.abs(a - b) / chain[-1][0] for a, b in itertools.pairwise(chain)]
         return {part: float(np.nanmax(gap)) for part, gap in zip(BUDGET_PARTS, gaps, strict=True)}
 
 

@@ -43,12 +43,12 @@ def check_command(
     seeds: Annotated[int, typer.Option(help="Number of networks.")] = 2,
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 1000,
     lr: Annotated[
-        Optional[float],  # noqa: UP007, UP045 - typer reads it at run time on Python 3.10
+        Optional[float],  # noqa: UP045 - typer reads it at run time on Python 3.10
         typer.Option(help="Learning rate; by default a fraction of the smallest stability limit."),
     ] = None,
     lr_fraction: Annotated[float, typer.Option(help="That fraction.")] = 0.25,
     friction: Annotated[
-        Optional[float],  # noqa: UP007, UP045
+        Optional[float],  # noqa: UP045
         typer.Option(help="Friction b of heavy ball; critical by default."),
     ] = None,
     r: Annotated[float, typer.Option(help="Friction r/t of Nesterov's method.")] = 3.0,
@@ -56,7 +56,7 @@ def check_command(
     hm_regime: Annotated[str, typer.Option(help="Limit of hm: fixed, or inertial (third order).")] = "fixed",
     layers: Annotated[str, typer.Option(help="Trained layers: first or both.")] = "first",
     data: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Optional[Path],  # noqa: UP045
         typer.Option(help="An .npz file with x and y, in place of scikit-learn's digits."),
     ] = None,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
@@ -155,7 +155,10 @@ def _ode_table(report: CheckReport):
 def _rate_table(report: CheckReport):
     from rich.table import Table
 
-    table = Table(title="Rate of the loss per unit of time; fitted: 95 % interval")
+    table = Table(
+        title="Rate of the loss per unit of time; fitted: 95 % interval",
+        caption="A fit describes the range that was run; exact rates are reached once the slowest mode is left.",
+    )
     table.add_column("method", no_wrap=True)
     for column in ("ODE\nexact", "iteration\nexact", "ODE\nfitted", "network\nfitted"):
         table.add_column(column, no_wrap=True)
@@ -177,7 +180,7 @@ def _budget_table(report: CheckReport):
     for part in BUDGET_PARTS:
         table.add_column(part.replace(" - ", "\n- "), justify="right", no_wrap=True)
     table.add_column("solve_ivp -\nclosed form", justify="right", no_wrap=True)
-    table.add_column("kernel\ndrift", justify="right", no_wrap=True)
+    table.add_column("drift\nof H", justify="right", no_wrap=True)
     table.caption = "; ".join(f"{part}: {meaning}" for part, meaning in BUDGET_PARTS.items())
     for m in report.methods:
         parts = [f"{m.budget[part]:.1e}" for part in BUDGET_PARTS]

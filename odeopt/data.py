@@ -45,6 +45,15 @@ class Dataset:
     def raw_targets(self, u) -> np.ndarray:
         """Map outputs of a network trained on `y` back to the units of the raw targets.
 
+        Parameters
+        ----------
+        u : array_like, shape (n,)
+            Outputs in the scale of `y`.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n,)
+
         Examples
         --------
         >>> data = prepare([[3.0, 4.0], [1.0, 0.0]], [10.0, 20.0])

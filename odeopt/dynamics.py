@@ -262,7 +262,7 @@ def error_dynamics(limit: ODELimit) -> ErrorDynamics:
     dropped_curvature = False
     for vector, scalar in limit.terms.items():
         order, factor = _mode_image(vector, lam)
-        if factor == 0 or isinstance(vector, GradientDifferential) and len(vector.directions) > 0:
+        if factor == 0 or (isinstance(vector, GradientDifferential) and len(vector.directions) > 0):
             dropped_curvature = True
         coefficients[order] += scalar * factor
     initial = tuple(_initial_image(e, lam) for e in limit.initial)
@@ -298,9 +298,7 @@ def _mode_image(vector: Expr, lam: Symbol) -> tuple[int, Expr]:
 
 def _initial_image(expr: Expr, lam: Symbol) -> Expr:
     """Initial derivative of a mode with phi(0) = 1."""
-    return expr.replace(
-        lambda e: isinstance(e, GradientDifferential), lambda e: _mode_image(e, lam)[1]
-    )
+    return expr.replace(lambda e: isinstance(e, GradientDifferential), lambda e: _mode_image(e, lam)[1])
 
 
 def _assumptions(order: int, dropped_curvature: bool) -> tuple[Assumption, ...]:
@@ -321,8 +319,8 @@ def _assumptions(order: int, dropped_curvature: bool) -> tuple[Assumption, ...]:
             ),
             Assumption(
                 "activation flips",
-                "for ReLU with the first layer trained J-dot is zero between flips, but at a flip of neuron r "
-                "on sample i the velocity of Delta_i jumps by a_r m^(-1/2) |w_r-dot . x_i|",
+                "for ReLU with the first layer trained J-dot is zero between flips, but at a flip of "
+                "neuron r on sample i the velocity of Delta_i jumps by a_r m^(-1/2) |w_r-dot . x_i|",
                 "each jump is of order m^(-1/2)",
             ),
         ]

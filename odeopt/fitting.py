@@ -57,7 +57,7 @@ def upper_envelope(x, loss) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _suffix_maxima(values: np.ndarray) -> np.ndarray:
-    """Where no later value is larger; values that agree to 1e-3, the error of a refined peak, count as equal."""
+    """Where no later value is larger, up to the error 1e-3 of a refined peak."""
     later = np.maximum.accumulate(values[::-1])[::-1]
     return values >= later * (1 - 1e-3)
 

@@ -132,7 +132,8 @@ def _advance(system, start: float, target: float, state: np.ndarray, options: di
         solution = scipy.integrate.solve_ivp(system, (start, target), state, **options)
     if not solution.success:
         raise RuntimeError(
-            f"solve_ivp({options['method']}) failed between t = {start:.6g} and {target:.6g}: {solution.message}"
+            f"solve_ivp({options['method']}) failed between t = {start:.6g} and {target:.6g}: "
+            f"{solution.message}"
         )
     # the last step was cut to end at the target, so the one before it tells the natural size
     steps = np.diff(solution.t)

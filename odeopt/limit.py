@@ -225,7 +225,9 @@ class _Derivation:
     def limit(self, time_step: float | Expr, values: Mapping[Symbol, float] | None = None) -> ODELimit:
         residual = self.residual()
         q, leading = self._leading(residual)
-        terms = {v: sympy.factor(sympy.cancel(c)) for v, c in linear_terms(leading, self.curve_symbols).items()}
+        terms = {
+            v: sympy.factor(sympy.cancel(c)) for v, c in linear_terms(leading, self.curve_symbols).items()
+        }
         terms = self._ordered({v: c for v, c in terms.items() if c != 0})
         self._require_balance(terms, q)
         order = max(self.curve_symbols.index(v) for v in terms if v in self.curve_symbols)
@@ -266,7 +268,9 @@ class _Derivation:
 
     def _leading(self, residual: list[Expr]) -> tuple[int, Expr]:
         for q, coefficient in enumerate(residual):
-            simplified = {v: sympy.cancel(c) for v, c in linear_terms(coefficient, self.curve_symbols).items()}
+            simplified = {
+                v: sympy.cancel(c) for v, c in linear_terms(coefficient, self.curve_symbols).items()
+            }
             if any(c != 0 for c in simplified.values()):
                 return q, Add(*(c * v for v, c in simplified.items()))
         raise NoLimitError(f"the residual vanishes to order {self.h}^{self.max_order}")
@@ -352,7 +356,7 @@ def _equation_text(terms: Mapping[Expr, Expr]) -> str:
         if c == 1:
             return ""
         text = f"{float(c):.6g}" if c.is_Float else str(c)
-        return f"{text}*" if c.is_Symbol or c.is_number and c.is_nonnegative else f"({text})*"
+        return f"{text}*" if c.is_Symbol or (c.is_number and c.is_nonnegative) else f"({text})*"
 
     return " + ".join(scalar(c) + vector(v) for v, c in terms.items()) + " = 0"
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from odeopt.rule import UpdateRule, is_number, iterate
 from odeopt.mode_functions import nonnegative_grid
 from odeopt.modes import ModeSolution
+from odeopt.rule import UpdateRule, is_number, iterate
 from odeopt.spectrum import SpectralMeasure
 
 __all__ = ["LossCurve", "loss_curve", "residual_polynomials"]

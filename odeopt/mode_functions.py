@@ -34,7 +34,7 @@ def nonnegative_grid(values, name: str) -> np.ndarray:
 
 
 def damped_oscillator(times: np.ndarray, b, q, v=0.0) -> np.ndarray:
-    r"""Solve :math:`\varphi''+b\varphi'+q\varphi=0`, :math:`\varphi(0)=1`, :math:`\varphi'(0)=v`, in all regimes.
+    r"""Solve :math:`\varphi''+b\varphi'+q\varphi=0` in all regimes, :math:`\varphi(0)=1,\varphi'(0)=v`.
 
     Parameters
     ----------

@@ -25,6 +25,7 @@ from odeopt.mode_functions import (
 
 __all__ = ["ModeSolution", "mode_solution"]
 
+
 @dataclass(frozen=True)
 class ModeSolution:
     r"""The closed form :math:`\varphi(t;\lambda)` of one mode.
@@ -72,7 +73,7 @@ class ModeSolution:
         """
         if self._evaluate is None:
             free = sorted({str(s) for c in self.dynamics.coefficients for s in c.free_symbols} - {"t", "lam"})
-            raise ValueError(f"the dynamics hold the symbols {', '.join(free)}; give them numbers with subs()")
+            raise ValueError(f"the dynamics hold the symbols {', '.join(free)}; replace them with subs()")
         t, lam = nonnegative_grid(t, "t"), nonnegative_grid(lam, "lam")
         return self._evaluate(t, lam)
 
@@ -180,7 +181,11 @@ def _verified_oscillator() -> tuple[Expr, tuple[Symbol, ...], Expr]:
     phi = sympy.exp(-b * t / 2) * (sympy.cos(omega * t) + (b / 2 + v) * sympy.sin(omega * t) / omega)
     residual = sympy.simplify(phi.diff(t, 2) + b * phi.diff(t) + q * phi)
     start = [phi.subs(t, 0) - 1, sympy.simplify(phi.diff(t).subs(t, 0)) - v]
-    return phi, (t, b, q, v), _require_zero(residual + sum(abs(sympy.simplify(e)) for e in start), "oscillator")
+    return (
+        phi,
+        (t, b, q, v),
+        _require_zero(residual + sum(abs(sympy.simplify(e)) for e in start), "oscillator"),
+    )
 
 
 def _oscillator(dynamics: ErrorDynamics) -> ModeSolution:

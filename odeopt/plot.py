@@ -47,6 +47,16 @@ def curves(method: MethodReport, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import check, plot
+    >>> from odeopt.check import CheckSettings
+    >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
+    >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
+    >>> plot.curves(report["gd"]).get_ylabel()
+    'loss $L_k/L_0$'
     """
     ax = _axes(ax)
     k = method.curves["k"]
@@ -83,6 +93,16 @@ def budget(method: MethodReport, ax: Any = None) -> Any:
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import check, plot
+    >>> from odeopt.check import CheckSettings
+    >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
+    >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
+    >>> plot.budget(report["gd"]).get_xscale()
+    'log'
     """
     ax = _axes(ax)
     k = method.curves["k"][1:]
@@ -111,6 +131,16 @@ def check(report: CheckReport, axes: Any = None) -> Any:
     -------
     matplotlib.axes.Axes
         The first of them; its ``figure`` holds the rest.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import check, plot
+    >>> from odeopt.check import CheckSettings
+    >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
+    >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
+    >>> len(plot.check(report).figure.axes)
+    2
     """
     count = len(report.methods)
     if axes is None:
@@ -122,7 +152,8 @@ def check(report: CheckReport, axes: Any = None) -> Any:
         figure.suptitle(
             f"n = {p['n']}, width {s.width}, {s.seeds} seed{'s' * (s.seeds > 1)}, {s.layers} layer"
             f"{'s' * (s.layers == 'both')} trained;  "
-            rf"$\lambda_{{\min}}$ = {p['lambda_min_h_inf']:.3g}, $\lambda_{{\max}}$ = {p['lambda_max_h_inf']:.4g}"
+            rf"$\lambda_{{\min}}$ = {p['lambda_min_h_inf']:.3g}, "
+            rf"$\lambda_{{\max}}$ = {p['lambda_max_h_inf']:.4g}"
         )
     for (upper, lower), method in zip(axes.T, report.methods, strict=True):
         curves(method, upper)

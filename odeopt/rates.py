@@ -15,8 +15,8 @@ import scipy.optimize
 import sympy
 
 from odeopt.dynamics import ErrorDynamics
-from odeopt.rule import UpdateRule, is_number
 from odeopt.mode_functions import companion
+from odeopt.rule import UpdateRule, is_number
 
 __all__ = [
     "Rate",
@@ -352,7 +352,9 @@ def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
     here = recursion_coefficients(rule, probe[0])
     there = recursion_coefficients(rule.replace(lr=limit), probe[1])
     if not np.allclose(here, there, rtol=1e-9, atol=1e-9):
-        raise ValueError(f"lr of {rule.label} does not multiply its gradient, so it has no stability limit in lr")
+        raise ValueError(
+            f"lr of {rule.label} does not multiply its gradient, so it has no stability limit in lr"
+        )
     return limit
 
 

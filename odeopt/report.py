@@ -132,7 +132,13 @@ class MethodReport:
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the curves, as plain JSON types."""
         fields = (
-            "name", "weight_ode", "error_ode", "time_step", "budget", "integration_error", "kernel_drift",
+            "name",
+            "weight_ode",
+            "error_ode",
+            "time_step",
+            "budget",
+            "integration_error",
+            "kernel_drift",
             "diverged_at",
         )
         rates = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")

@@ -110,7 +110,19 @@ class UpdateRule(abc.ABC):
         """
 
     def initial_memory(self, x0: Any) -> Any:
-        """Return the running averages before the first step; None for rules without memory."""
+        """Return the running averages before the first step; None for rules without memory.
+
+        Parameters
+        ----------
+        x0 : object
+            The first iterate, of the kind that the rule is run on.
+
+        Examples
+        --------
+        >>> from odeopt import GradientDescent
+        >>> GradientDescent(lr=0.1).initial_memory(1.0) is None
+        True
+        """
         return None
 
     @property
@@ -139,7 +151,19 @@ class UpdateRule(abc.ABC):
         return f"{type(self).__name__}({inner})"
 
     def replace(self, **changes: Any) -> UpdateRule:
-        """Return the same rule with some hyperparameters changed."""
+        """Return the same rule with some hyperparameters changed.
+
+        Parameters
+        ----------
+        **changes
+            New values by name.
+
+        Examples
+        --------
+        >>> from odeopt import HeavyBall
+        >>> HeavyBall(lr=0.1, momentum=0.5).replace(lr=0.2)
+        HeavyBall(lr=0.2, momentum=0.5)
+        """
         return dataclasses.replace(self, **changes)
 
     def at(self, values: dict) -> UpdateRule:

@@ -2,10 +2,11 @@
 
 import os
 
-# Two threads on every machine: rounding depends on how a sum is split, and the cores are shared.
+# One thread on every machine: rounding depends on how a sum is split, and for the small products of
+# the tests a second thread, where its core is busy, makes each of them many times slower.
 # An environment variable also reaches the subprocesses and notebook kernels that tests start.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "2"
+    os.environ[_variable] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
 import sys
@@ -27,11 +28,11 @@ def rng(request):
 
 
 @pytest.fixture(autouse=True)
-def _two_torch_threads():
+def _one_torch_thread():
     # Only where torch is in use already: most tests do without, and loading it takes seconds.
     torch = sys.modules.get("torch")
-    if torch is not None and torch.get_num_threads() > 2:
-        torch.set_num_threads(2)
+    if torch is not None and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """The main job: its parts add up, disagreement is reported, bad input is refused, files are written."""
 
+import itertools
 import json
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ def test_closed_form_and_solve_ivp_agree_in_the_report(report):
 def test_budget_parts_add_up_to_the_whole_distance(report):
     for method in report.methods:
         c = method.curves
-        parts = sum(c[a] - c[b] for a, b in zip(CHAIN, CHAIN[1:], strict=False))
+        parts = sum(c[a] - c[b] for a, b in itertools.pairwise(CHAIN))
         np.testing.assert_allclose(parts, c["trained"] - c["ode_inf"], atol=1e-12 * c["ode_inf"][0, 0])
         worst = np.abs(c["trained"] - c["discrete_h0"]).max(axis=1) / c["ode_inf"][:, 0]
         assert method.budget["trained - discrete H(0)"] == pytest.approx(worst.mean())
@@ -69,9 +70,9 @@ def test_wide_network_follows_the_iteration_better_than_a_narrow_one(data):
 
 def test_smaller_steps_shrink_the_step_part_only(data):
     parts = [
-        check(
-            *data, methods=["hb"], settings=CheckSettings(width=1024, seeds=1, num_steps=n, lr_fraction=f)
-        )["hb"].budget["discrete H(0) - ODE H(0)"]
+        check(*data, methods=["hb"], settings=CheckSettings(width=1024, seeds=1, num_steps=n, lr_fraction=f))[
+            "hb"
+        ].budget["discrete H(0) - ODE H(0)"]
         for f, n in ((0.4, 50), (0.1, 100))
     ]
     assert parts[1] == pytest.approx(parts[0] / 2, rel=0.25)  # first order in sqrt(lr)
@@ -177,6 +178,8 @@ def test_method_names_suggest_the_nearest():
 
 def test_progress_is_called_once_a_step(data):
     calls = []
-    check(*data, methods=["gd"], settings=CheckSettings(width=16, seeds=2, num_steps=7), progress=calls.append)
+    check(
+        *data, methods=["gd"], settings=CheckSettings(width=16, seeds=2, num_steps=7), progress=calls.append
+    )
     assert calls == ["gd"] * 14
     assert set(BUDGET_PARTS)

@@ -62,5 +62,10 @@ def test_no_default_tolerances_and_solver_failure_is_reported():
     with pytest.raises(TypeError, match="rtol"):
         integrate(dynamics, np.eye(1), [1.0], [0.0, 1.0])
     with pytest.raises(RuntimeError, match="failed between t"):
-        integrate(dynamics, lambda s: np.array([[-1 / (1.0000001 - s) ** 2]]) if s else np.eye(1), [1.0],
-                  [0.0, 2.0], **TOL)
+        integrate(
+            dynamics,
+            lambda s: np.array([[-1 / (1.0000001 - s) ** 2]]) if s else np.eye(1),
+            [1.0],
+            [0.0, 2.0],
+            **TOL,
+        )

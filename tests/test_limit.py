@@ -33,7 +33,9 @@ LIMITS = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "coefficients", "gradient"), LIMITS, ids=lambda v: getattr(v, "label", None))
+@pytest.mark.parametrize(
+    ("rule", "coefficients", "gradient"), LIMITS, ids=lambda v: getattr(v, "label", None)
+)
 def test_limit_is_derived_from_the_step(rule, coefficients, gradient):
     limit = ode_limit(rule, h)
     expected = [r / limit.t if c == "r/t" else c for c in coefficients]
@@ -141,7 +143,11 @@ def test_steps_read_from_update_rule_to_initial_conditions():
     limit = ode_limit(Nesterov(h**2, r), h)
     titles = [step.title for step in limit.steps]
     assert titles == [
-        "Update rule", "Samples of a curve, t = k h", "Residual", "Limit, order h^2", "Initial conditions"
+        "Update rule",
+        "Samples of a curve, t = k h",
+        "Residual",
+        "Limit, order h^2",
+        "Initial conditions",
     ]
     # the printed limit is the equation that is returned
     assert sympy.simplify(limit.steps[3].equations[0].lhs - limit.equation.lhs) == 0

@@ -87,7 +87,9 @@ def test_unstable_iteration_is_reported_by_its_first_infinite_loss():
     assert np.all(np.isposinf(curve.loss[curve.diverged_at :]))
 
 
-@pytest.mark.parametrize(("grid", "word"), [([], "nonempty"), ([-1], "nonnegative"), ([0.5], "iteration numbers")])
+@pytest.mark.parametrize(
+    ("grid", "word"), [([], "nonempty"), ([-1], "nonnegative"), ([0.5], "iteration numbers")]
+)
 def test_bad_grids_are_refused(problem, grid, word):
     with pytest.raises(ValueError, match=word):
         loss_curve(GradientDescent(0.1), spectral_measure(*problem), grid)

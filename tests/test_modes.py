@@ -87,13 +87,25 @@ def test_overdamped_mode_does_not_overflow_or_cancel():
 def test_bessel_mode_matches_high_precision(friction):
     x = np.array([0.0, 1e-8, 0.5, 3.0, 20.0, 60.0, 1000.0])
     with mpmath.workdps(60):
-        want = [float(mpmath.hyp0f1((friction + 1) / 2, -mpmath.mpf(v) ** 2 / 4)) for v in x]
+        want = [float(mpmath.hyp0f1((friction + 1) / 2, -(mpmath.mpf(v) ** 2) / 4)) for v in x]
     got = bessel_mode(x, friction)
     nu = (friction - 1) / 2
     # relative to the envelope of the function, since zeros of J carry the rounding of their argument
-    envelope = np.minimum(1.0, np.exp(np.clip(
-        [float(mpmath.loggamma(nu + 1)) + nu * np.log(2 / max(v, 1e-300)) - 0.5 * np.log(max(v, 1e-300))
-         for v in x], -700, 0)))
+    envelope = np.minimum(
+        1.0,
+        np.exp(
+            np.clip(
+                [
+                    float(mpmath.loggamma(nu + 1))
+                    + nu * np.log(2 / max(v, 1e-300))
+                    - 0.5 * np.log(max(v, 1e-300))
+                    for v in x
+                ],
+                -700,
+                0,
+            )
+        ),
+    )
     np.testing.assert_array_less(np.abs(got - want), 1e-11 * envelope + 1e-300)
 
 

@@ -1,6 +1,8 @@
 """Networks against autodiff, training against torch.optim and against the linear theory."""
 
 import itertools
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +27,16 @@ from odeopt.rates import max_learning_rate
 EPS = np.finfo(float).eps
 BOTH = pytest.mark.parametrize("layers", ["first", "both"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread():
+    # These networks are too small for a second thread to pay, and on a busy machine threads that
+    # wait for each other cost a factor of ten.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def small_problem(n=6, d=4):
@@ -227,6 +239,16 @@ def test_empirical_gram_refuses_bad_arguments(net, x, message):
 def test_forward_refuses_inputs_of_another_dimension():
     with pytest.raises(ValueError, match=r"x must have shape \(n, 3\), the d of the network, got \(2, 4\)"):
         TwoLayerReLU(3, 5)(torch.zeros(2, 4, dtype=torch.float64))
+
+
+def test_each_import_loads_only_what_it_needs():
+    code = (
+        "import sys, odeopt.kernels, odeopt.data\n"
+        "assert not {'torch', 'sklearn', 'sympy'} & set(sys.modules)\n"
+        "import odeopt.nets\n"
+        "assert not {'sklearn', 'sympy', 'matplotlib'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # --- training against torch.optim -------------------------------------------------------------

@@ -11,7 +11,9 @@ from odeopt.check import CheckSettings
 def report():
     rng = np.random.default_rng(7)
     settings = CheckSettings(width=128, seeds=2, num_steps=60)
-    return check(rng.standard_normal((6, 4)), rng.standard_normal(6), methods=["hb", "nag"], settings=settings)
+    return check(
+        rng.standard_normal((6, 4)), rng.standard_normal(6), methods=["hb", "nag"], settings=settings
+    )
 
 
 def test_curves_carry_the_data_and_a_scale_that_straightens_the_law(report):

@@ -144,7 +144,8 @@ def test_recursion_reproduces_the_iterates():
 
 
 @pytest.mark.parametrize(
-    ("mu", "L", "word"), [(0.0, 1.0, "mu must be positive"), (2.0, 1.0, "at least mu"), (np.nan, 1.0, "finite")]
+    ("mu", "L", "word"),
+    [(0.0, 1.0, "mu must be positive"), (2.0, 1.0, "at least mu"), (np.nan, 1.0, "finite")],
 )
 def test_bad_intervals_are_refused(mu, L, word):
     with pytest.raises(ValueError, match=word):

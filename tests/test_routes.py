@@ -78,7 +78,7 @@ def test_iterates_converge_to_the_mode_at_order_one(name):
     ids=rule_id,
 )
 def test_numeric_rule_follows_its_own_limit(rule):
-    """The scaling chosen for numbers: error O(time_step); the constant is 1/(1 - beta) in places, below 10 here."""
+    """The scaling chosen for numbers: error O(time_step), with constants such as 1/(1 - beta) below 10."""
     mode = mode_solution(error_dynamics(ode_limit(rule)))
     k = np.array([100, 300, 500])
     lam = np.array([0.5, 2.0])

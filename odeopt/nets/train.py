@@ -7,8 +7,9 @@ run with ``reduction="mean"`` follows the linear theory with the kernel (2/n) H.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,8 @@ from odeopt.nets.relu import TwoLayerReLU, empirical_gram
 __all__ = ["TrainingRun", "train"]
 
 _RECORDED = 1000  # number of steps recorded by default
+# Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
+_SMALL_PRODUCT = 10**8
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def train(
         )
     if not _is_integer(num_steps) or num_steps < 1:
         raise ValueError(f"num_steps must be an integer of at least 1, got {num_steps!r}")
-    problem = _FlatProblem(net, x, y, reduction)
+    problem = _problem(net, x, y, reduction)
     if record_at is None:
         record_at = np.linspace(0, num_steps, min(num_steps, _RECORDED) + 1).round().astype(int)
     record = _steps("record_at", record_at, num_steps) | {0}
@@ -179,7 +182,8 @@ def train(
         if progress is not None and k > 0:
             progress(k, _half_square(error))
 
-    diverged_at = _run(problem, rule, num_steps, observe)
+    with _threads(problem):
+        diverged_at = _run(problem, rule, num_steps, observe)
     return TrainingRun(
         rule=rule,
         num_steps=num_steps,
@@ -210,6 +214,15 @@ def _run(problem: _FlatProblem, rule: UpdateRule, num_steps: int, observe: Calla
     finally:
         problem.write(last)
     return None
+
+
+def _problem(net: nn.Module, x: Any, y: Any, reduction: str) -> _FlatProblem:
+    """Choose the closed-form gradient where the trained weights are those it is written for."""
+    if isinstance(net, TwoLayerReLU):
+        trained = {name for name, p in net.named_parameters() if p.requires_grad}
+        if trained == ({"weights"} if net.layers == "first" else {"weights", "a"}):
+            return _ReLUProblem(net, x, y, reduction)
+    return _FlatProblem(net, x, y, reduction)
 
 
 class _FlatProblem:
@@ -269,6 +282,10 @@ class _FlatProblem:
             self._difference = output.reshape(-1) - self.y
         self._point, self._leaf, self._gradient = w, leaf, None
 
+    def _pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
+        (gradient,) = torch.autograd.grad(self._difference, self._leaf, cotangent)
+        return gradient
+
     def error(self, w: torch.Tensor) -> np.ndarray:
         self._evaluate(w)
         return self._difference.detach().cpu().double().numpy()
@@ -277,8 +294,7 @@ class _FlatProblem:
         self._evaluate(w)
         if self._gradient is None:
             # dL/du = u - y; the mean of squares has 2/n times that.
-            cotangent = self.scale * self._difference.detach()
-            (self._gradient,) = torch.autograd.grad(self._difference, self._leaf, cotangent)
+            self._gradient = self._pull_back(self.scale * self._difference.detach())
         return self._gradient
 
     @torch.no_grad()
@@ -289,6 +305,33 @@ class _FlatProblem:
 
     def kernel(self) -> np.ndarray:
         return empirical_gram(self.net, self.x)
+
+
+class _ReLUProblem(_FlatProblem):
+    """The same for a TwoLayerReLU, whose gradient is two matrix products."""
+
+    def _evaluate(self, w: torch.Tensor) -> None:
+        if w is self._point:
+            return
+        parts = self._split(w)
+        output, self._pull_back = self.net.output_and_pullback(
+            self.x, parts["weights"], parts.get("a", self.net.a)
+        )
+        self._difference = output - self.y
+        self._point, self._gradient = w, None
+
+
+@contextlib.contextmanager
+def _threads(problem: _FlatProblem) -> Iterator[None]:
+    """Use one thread for small products: waiting for a busy second core costs more than it gives."""
+    before = torch.get_num_threads()
+    small = problem.initial.numel() * len(problem.y) < _SMALL_PRODUCT
+    if small and problem.device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _require_stable(rule: UpdateRule, lam_max: float) -> None:
