@@ -500,6 +500,21 @@ def test_kernel_steps_do_not_disturb_the_run():
     assert np.array_equal(plain.errors, watched.errors)
 
 
+class Doubled(TwoLayerReLU):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_subclass_with_its_own_forward_is_trained_as_what_it_computes():
+    data, net = small_problem(), Doubled(4, 40)
+    run = train(net, GradientDescent(0.02), data.x, data.y, 10)
+    points, _ = sgd_path(Doubled(4, 40), *tensors(data), 10, lr=0.02)
+    assert_equal_to_rounding(flat(net), points[10], torch.float64)
+    assert run.initial_kernel is None  # the closed form is that of another function
+    with pytest.raises(ValueError, match="got Doubled"):
+        empirical_gram(net, data.x)
+
+
 class CountingNet(nn.Linear):
     calls = 0
 

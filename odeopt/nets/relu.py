@@ -140,6 +140,21 @@ def _require_integer(name: str, value: Any, least: int, most: int | None = None)
     return int(value)
 
 
+def has_closed_form(net: nn.Module) -> bool:
+    """Tell whether a module computes the function that the closed forms are written for.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+
+    Returns
+    -------
+    bool
+        False also for a subclass of :class:`TwoLayerReLU` with a `forward` of its own.
+    """
+    return isinstance(net, TwoLayerReLU) and type(net).forward is TwoLayerReLU.forward
+
+
 @torch.no_grad()
 def empirical_gram(net: TwoLayerReLU, x: Any) -> np.ndarray:
     r"""Kernel :math:`H=JJ^\top` of a finite network at its current weights, without autodiff.
@@ -179,7 +194,7 @@ def empirical_gram(net: TwoLayerReLU, x: Any) -> np.ndarray:
     >>> bool(np.abs(gram - relu_gram(x)).max() < 0.01)
     True
     """
-    if not isinstance(net, TwoLayerReLU):
+    if not has_closed_form(net):
         raise ValueError(
             f"net must be a TwoLayerReLU, got {type(net).__name__}; its kernel has no closed form here"
         )

@@ -19,7 +19,7 @@ from torch import nn
 
 from odeopt.kernels import real_array
 from odeopt.methods import UpdateRule, iterate
-from odeopt.nets.relu import TwoLayerReLU, empirical_gram
+from odeopt.nets.relu import empirical_gram, has_closed_form
 
 __all__ = ["TrainingRun", "train"]
 
@@ -147,6 +147,7 @@ def train(
     Examples
     --------
     >>> from odeopt.methods import HeavyBall
+    >>> from odeopt.nets import TwoLayerReLU
     >>> net = TwoLayerReLU(2, 500)
     >>> x, y = [[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0]
     >>> run = train(net, HeavyBall(lr=0.5, momentum=0.5), x, y, 60, kernel_at=[60])
@@ -165,7 +166,7 @@ def train(
         record_at = np.linspace(0, num_steps, min(num_steps, _RECORDED) + 1).round().astype(int)
     record = _steps("record_at", record_at, num_steps) | {0}
     kernel_steps = set() if kernel_at is None else _steps("kernel_at", kernel_at, num_steps)
-    kernel = problem.kernel() if isinstance(net, TwoLayerReLU) else None
+    kernel = problem.kernel() if has_closed_form(net) else None
     if kernel is None and kernel_steps:
         raise ValueError(f"kernel_at needs a TwoLayerReLU, got {type(net).__name__}; leave it out")
     if kernel is not None and not allow_unstable:
@@ -218,7 +219,7 @@ def _run(problem: _FlatProblem, rule: UpdateRule, num_steps: int, observe: Calla
 
 def _problem(net: nn.Module, x: Any, y: Any, reduction: str) -> _FlatProblem:
     """Choose the closed-form gradient where the trained weights are those it is written for."""
-    if isinstance(net, TwoLayerReLU):
+    if has_closed_form(net):
         trained = {name for name, p in net.named_parameters() if p.requires_grad}
         if trained == ({"weights"} if net.layers == "first" else {"weights", "a"}):
             return _ReLUProblem(net, x, y, reduction)
