@@ -26,14 +26,17 @@ __version__ = "0.1.0"
 
 # The one table of public names, by module; a module without names is itself the public name.
 _NAMES_OF = {
+    "adaptive": ("AdaGrad", "Adam", "RMSProp", "SignDescent"),
     "check": ("check",),
     "data": (),
+    "discrete": ("discrete_rate", "max_learning_rate"),
     "dynamics": ("ErrorDynamics", "error_dynamics"),
     "fitting": ("fit_rate",),
-    "integrate": ("Trajectory", "integrate"),
+    "integrate": ("PredictionTrajectory", "Trajectory", "integrate", "integrate_predictions"),
     "kernels": ("relu_gram",),
     "limit": ("ODELimit", "ode_limit"),
     "loss": ("LossCurve", "loss_curve"),
+    "losses": ("LogisticLoss", "PredictionLoss", "SquaredLoss"),
     "methods": (
         "GradientDescent",
         "HeavyBall",
@@ -42,12 +45,15 @@ _NAMES_OF = {
         "NesterovConstant",
     ),
     "modes": ("ModeSolution", "mode_solution"),
+    "momentum": ("QHM", "TorchSGD", "TripleMomentum"),
     "nets": (),
     "plot": (),
-    "rates": ("Rate", "discrete_rate", "exact_rate", "max_learning_rate"),
+    "prediction": ("PredictionDynamics", "predict_iterates", "prediction_dynamics"),
+    "rates": ("Rate", "exact_rate"),
     "report": ("CheckReport",),
     "rule": ("UpdateRule",),
     "spectrum": ("SpectralMeasure", "spectral_measure"),
+    "variational": ("energy", "lagrangian"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names or (module,)}
 
@@ -55,13 +61,16 @@ __all__ = sorted(_MODULE_OF)
 
 if TYPE_CHECKING:  # the same names once more, for tools that read code without running it
     from odeopt import data, nets, plot
+    from odeopt.adaptive import AdaGrad, Adam, RMSProp, SignDescent
     from odeopt.check import check
+    from odeopt.discrete import discrete_rate, max_learning_rate
     from odeopt.dynamics import ErrorDynamics, error_dynamics
     from odeopt.fitting import fit_rate
-    from odeopt.integrate import Trajectory, integrate
+    from odeopt.integrate import PredictionTrajectory, Trajectory, integrate, integrate_predictions
     from odeopt.kernels import relu_gram
     from odeopt.limit import ODELimit, ode_limit
     from odeopt.loss import LossCurve, loss_curve
+    from odeopt.losses import LogisticLoss, PredictionLoss, SquaredLoss
     from odeopt.methods import (
         GradientDescent,
         HeavyBall,
@@ -70,10 +79,13 @@ if TYPE_CHECKING:  # the same names once more, for tools that read code without 
         NesterovConstant,
     )
     from odeopt.modes import ModeSolution, mode_solution
-    from odeopt.rates import Rate, discrete_rate, exact_rate, max_learning_rate
+    from odeopt.momentum import QHM, TorchSGD, TripleMomentum
+    from odeopt.prediction import PredictionDynamics, predict_iterates, prediction_dynamics
+    from odeopt.rates import Rate, exact_rate
     from odeopt.report import CheckReport
     from odeopt.rule import UpdateRule
     from odeopt.spectrum import SpectralMeasure, spectral_measure
+    from odeopt.variational import energy, lagrangian
 
 
 def __getattr__(name: str) -> object:

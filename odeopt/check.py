@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from odeopt.data import prepare
+from odeopt.discrete import discrete_rate, max_learning_rate
 from odeopt.dynamics import error_dynamics
 from odeopt.fitting import fit_rate
 from odeopt.integrate import integrate
@@ -30,7 +31,7 @@ from odeopt.limit import ode_limit
 from odeopt.loss import loss_curve
 from odeopt.methods import GradientDescent, HeavyBall, HigherMomentum, Nesterov
 from odeopt.modes import mode_solution
-from odeopt.rates import Rate, discrete_rate, exact_rate, max_learning_rate
+from odeopt.rates import Rate, exact_rate
 from odeopt.report import BUDGET_PARTS, CheckReport, CheckSettings, MethodReport
 from odeopt.rule import UpdateRule
 from odeopt.spectrum import SpectralMeasure, spectral_measure
@@ -219,6 +220,7 @@ def _check_method(name, rule, data, limit_kernel, settings, progress) -> MethodR
     dynamics = error_dynamics(limit)
     mode = mode_solution(dynamics)
     h = float(limit.time_step)
+    origin = float(limit.time_origin)
     k = np.unique(np.linspace(0, settings.num_steps, min(settings.num_steps, _RECORDED) + 1).astype(int))
     seeds = []
     for seed in range(settings.seeds):
@@ -233,10 +235,11 @@ def _check_method(name, rule, data, limit_kernel, settings, progress) -> MethodR
             allow_unstable=settings.allow_unstable,
             progress=None if progress is None else (lambda *_: progress(name)),
         )
-        seeds.append(_Seed(run, mode, rule, limit_kernel, k, h))
+        seeds.append(_Seed(run, mode, rule, limit_kernel, k, (k + origin) * h))
     first = seeds[0]
-    times, integrated = _integrated(dynamics, first, k, h)
+    times, integrated = _integrated(dynamics, first, (k + origin) * h)
     closed = loss_curve(mode, first.measure, times).loss
+    initial = first.curves["trained"][0]
     mu, L = first.measure.lam_min, first.measure.lam_max
     curves = {key: np.array([s.curves[key] for s in seeds]) for key in first.curves}
     return MethodReport(
@@ -246,22 +249,23 @@ def _check_method(name, rule, data, limit_kernel, settings, progress) -> MethodR
         error_ode=str(dynamics),
         error_ode_latex=dynamics.latex(),
         time_step=h,
+        time_origin=origin,
         exact_ode=exact_rate(dynamics, mu, L),
         exact_discrete=discrete_rate(rule, mu, L, time_step=h),
-        fitted_ode=_fit(k * h, curves["ode_h0"], "linear ODE"),
-        fitted_trained=_fit(k * h, curves["trained"], "finite net"),
+        fitted_ode=_fit((k + origin) * h, curves["ode_h0"], "linear ODE"),
+        fitted_trained=_fit((k + origin) * h, curves["trained"], "finite net"),
         budget={part: float(np.mean([s.budget()[part] for s in seeds])) for part in BUDGET_PARTS},
-        integration_error=float(np.max(np.abs(integrated - closed)) / closed[0]),
+        integration_error=float(np.max(np.abs(integrated - closed)) / initial),
         kernel_drift=float(np.mean([s.drift for s in seeds])),
         diverged_at=min((s.diverged_at for s in seeds if s.diverged_at is not None), default=None),
-        curves={"k": k, "t": k * h, **curves, "integrated_t": times, "integrated": integrated},
+        curves={"k": k, "t": (k + origin) * h, **curves, "integrated_t": times, "integrated": integrated},
     )
 
 
 class _Seed:
     """One trained network and its three predictions on the grid k; nan after a divergence."""
 
-    def __init__(self, run, mode, rule, limit_kernel: np.ndarray, k: np.ndarray, h: float):
+    def __init__(self, run, mode, rule, limit_kernel: np.ndarray, k: np.ndarray, t: np.ndarray):
         delta0 = run.errors[0]
         self.kernel, self.delta0 = run.initial_kernel, delta0
         self.measure = spectral_measure(run.initial_kernel, delta0)
@@ -273,15 +277,15 @@ class _Seed:
         self.curves = {
             "trained": trained,
             "discrete_h0": loss_curve(rule, self.measure, k).loss,
-            "ode_h0": _ode(mode, self.measure, k * h),
-            "ode_inf": _ode(mode, spectral_measure(limit_kernel, delta0), k * h),
+            "ode_h0": _ode(mode, self.measure, t),
+            "ode_inf": _ode(mode, spectral_measure(limit_kernel, delta0), t),
         }
 
     def budget(self) -> dict[str, float]:
         """Largest deviation of each part over the steps, relative to the initial loss."""
         chain = [self.curves[key] for key in ("trained", "discrete_h0", "ode_h0", "ode_inf")]
         with np.errstate(invalid="ignore"):
-            gaps = [np.abs(a - b) / chain[-1][0] for a, b in itertools.pairwise(chain)]
+            gaps = [np.abs(a - b) / chain[0][0] for a, b in itertools.pairwise(chain)]
         return {part: float(np.nanmax(gap)) for part, gap in zip(BUDGET_PARTS, gaps, strict=True)}
 
 
@@ -289,9 +293,9 @@ def _ode(mode, measure: SpectralMeasure, t: np.ndarray) -> np.ndarray:
     return loss_curve(mode, measure, t).loss
 
 
-def _integrated(dynamics, seed: _Seed, k: np.ndarray, h: float) -> tuple[np.ndarray, np.ndarray]:
+def _integrated(dynamics, seed: _Seed, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Integrate the first seed's dynamics by solve_ivp at a part of the recorded times."""
-    t = k[:: max(1, k.size // _INTEGRATED)] * h
+    t = times[:: max(1, times.size // _INTEGRATED)]
     scale = float(np.linalg.norm(seed.delta0))
     run = integrate(dynamics, seed.kernel, seed.delta0, t, rtol=_RTOL, atol=_ATOL * scale)
     return t, run.loss

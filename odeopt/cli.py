@@ -143,12 +143,13 @@ def _print_report(report: CheckReport, folder: Path) -> None:
 def _ode_table(report: CheckReport):
     from rich.table import Table
 
-    table = Table(title="ODE of the error, t = k x time step")
+    table = Table(title="ODE of the error, t = (k + origin) x time step")
     table.add_column("method", no_wrap=True)
     table.add_column("ODE", overflow="fold")
     table.add_column("time step", justify="right", no_wrap=True)
+    table.add_column("origin", justify="right", no_wrap=True)
     for m in report.methods:
-        table.add_row(f"{m.name}\n{m.rule.label}", m.error_ode, f"{m.time_step:.4g}")
+        table.add_row(f"{m.name}\n{m.rule.label}", m.error_ode, f"{m.time_step:.4g}", f"{m.time_origin:g}")
     return table
 
 
@@ -157,7 +158,7 @@ def _rate_table(report: CheckReport):
 
     table = Table(
         title="Rate of the loss per unit of time; fitted: 95 % interval",
-        caption="A fit describes the range that was run; exact rates are reached once the slowest mode is left.",
+        caption="A fit describes the range that was run; exact rates hold once the slowest mode is left.",
     )
     table.add_column("method", no_wrap=True)
     for column in ("ODE\nexact", "iteration\nexact", "ODE\nfitted", "network\nfitted"):

@@ -1,7 +1,8 @@
 r"""Training data: scikit-learn's digits, .npz files, and the normalisation the theory assumes.
 
 The theory of :mod:`odeopt.kernels` is stated for inputs of unit norm, and the loss is half the
-squared norm of :math:`\Delta=u-y`, summed; :func:`prepare` brings any data to that form.
+squared norm of :math:`\Delta=u-y`, summed; :func:`prepare` brings any data to that form. Two classes are
+labelled -1 and 1, as :class:`odeopt.losses.LogisticLoss` wants them, and labels are not scaled.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _READ_ERRORS = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfil
 
 @dataclass(frozen=True)
 class Dataset:
-    r"""Inputs of unit norm and targets of mean zero and unit root mean square.
+    r"""Inputs of unit norm, and targets of mean zero and unit root mean square, or labels -1 and 1.
 
     Attributes
     ----------
@@ -34,7 +35,7 @@ class Dataset:
         Scaled targets :math:`y=(y_{\rm raw}-\text{target\_mean})/\text{target\_scale}`,
         float64, read-only.
     target_mean, target_scale : float
-        Mean and population standard deviation of the raw targets.
+        Mean and population standard deviation of the raw targets; 0 and 1 for labels.
     """
 
     x: np.ndarray = field(repr=False)
@@ -63,37 +64,46 @@ class Dataset:
         return self.target_mean + self.target_scale * np.asarray(u, dtype=np.float64)
 
 
-def load_digits(n: int | None = None, *, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    r"""Return scikit-learn's 8 x 8 handwritten digits, the labels as regression targets.
+def load_digits(
+    n: int | None = None, *, seed: int | None = None, classes: tuple[int, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return scikit-learn's 8 x 8 handwritten digits: all of them for regression, or two classes.
 
     Parameters
     ----------
     n : int, optional
-        Number of examples, at most 1797; all of them by default.
+        Number of examples, at most 1797 (or as many as there are of the two classes); all of
+        them by default.
     seed : int, optional
         By default the first `n` images in the order of scikit-learn, which runs through the ten
         digits again and again, so that the classes are nearly balanced. With a seed, `n` images
         drawn at random without replacement.
+    classes : tuple of two ints, optional
+        Two different digits; only their images are taken, labelled -1 (the first) and 1 (the second).
 
     Returns
     -------
     x : numpy.ndarray, shape (n, 64)
         Pixels, 0 to 16, float64.
     y : numpy.ndarray, shape (n,)
-        Labels 0 to 9, float64.
+        Labels 0 to 9, or -1 and 1 for two classes, float64.
 
     Raises
     ------
     ImportError
         If scikit-learn is not installed.
     ValueError
-        If `n` is not an integer from 1 to 1797, or `seed` not a nonnegative integer.
+        If `n` is not an integer from 1 to 1797 (or the number of images of the two classes), `seed`
+        not a nonnegative integer, or `classes` not two different digits.
 
     Examples
     --------
     >>> x, y = load_digits(12)
     >>> x.shape, y[:5]
     ((12, 64), array([0., 1., 2., 3., 4.]))
+    >>> x, y = load_digits(4, classes=(3, 8))
+    >>> y
+    array([-1.,  1., -1.,  1.])
     """
     try:
         from sklearn import datasets
@@ -103,6 +113,7 @@ def load_digits(n: int | None = None, *, seed: int | None = None) -> tuple[np.nd
             "or bring your own data with load_npz"
         ) from error
     x, y = datasets.load_digits(return_X_y=True)
+    x, y = (x, y) if classes is None else _two_classes(x, y, classes)
     total = len(x)
     n = total if n is None else n
     if not _is_integer(n) or not 1 <= n <= total:
@@ -114,6 +125,15 @@ def load_digits(n: int | None = None, *, seed: int | None = None) -> tuple[np.nd
     else:
         rows = np.random.default_rng(seed).permutation(total)[:n]
     return x[rows].astype(np.float64), y[rows].astype(np.float64)
+
+
+def _two_classes(x: np.ndarray, y: np.ndarray, classes) -> tuple[np.ndarray, np.ndarray]:
+    pair = tuple(classes) if isinstance(classes, (tuple, list)) else ()
+    digits = all(_is_integer(c) and 0 <= c <= 9 for c in pair)
+    if not digits or len(pair) != 2 or pair[0] == pair[1]:
+        raise ValueError(f"classes must be two different digits from 0 to 9, got {classes!r}; say (3, 8)")
+    chosen = np.isin(y, pair)
+    return x[chosen], np.where(y[chosen] == pair[0], -1, 1)
 
 
 def _is_integer(value) -> bool:
@@ -175,8 +195,8 @@ def _read_npz(name: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise ValueError(f"path {name!r} cannot be read as .npz data: {error}; {remedy}") from error
 
 
-def prepare(x, y) -> Dataset:
-    r"""Scale inputs to unit norm and targets to mean zero and unit root mean square.
+def prepare(x, y, *, targets: str = "regression") -> Dataset:
+    r"""Scale inputs to unit norm and targets to mean zero and unit root mean square; labels stay.
 
     With the network of :class:`odeopt.nets.TwoLayerReLU` at initialisation, the outputs have
     variance 1/2, so the loss :math:`\tfrac12\lVert u-y\rVert^2` starts near :math:`\tfrac34n`.
@@ -187,6 +207,8 @@ def prepare(x, y) -> Dataset:
         One input a row.
     y : array_like, shape (n,)
         Targets.
+    targets : {"regression", "labels"}, optional
+        "labels" takes targets -1 and 1, both present, as they are.
 
     Returns
     -------
@@ -197,7 +219,8 @@ def prepare(x, y) -> Dataset:
     ------
     ValueError
         If the inputs make the kernel singular or are not finite (:func:`odeopt.kernels.validate_inputs`
-        names the rows), if `y` is not finite or is constant, or if the lengths differ.
+        names the rows), if `y` is not finite, is constant or (as labels) holds another number than
+        -1 and 1, if the lengths differ, or if `targets` is unknown.
 
     Examples
     --------
@@ -208,12 +231,32 @@ def prepare(x, y) -> Dataset:
     >>> data.y
     array([-1.,  1.])
     """
+    if targets not in ("regression", "labels"):
+        raise ValueError(f"targets must be 'regression' or 'labels', got {targets!r}; choose one of them")
     x = real_array(x, "x", ndim=2)
     y = real_array(y, "y", ndim=1)
     if len(x) != len(y):
         raise ValueError(f"x and y must have the same length, got {len(x)} rows of x and {len(y)} targets")
     x = validate_inputs(x)
     unit, _ = unit_rows(x)
+    if targets == "labels":
+        _require_labels(y)
+    mean, scale = (0.0, 1.0) if targets == "labels" else _moments(y)
+    scaled = (y - mean) / scale
+    for array in (unit, scaled):
+        array.setflags(write=False)
+    return Dataset(x=unit, y=scaled, target_mean=mean, target_scale=scale)
+
+
+def _require_labels(y: np.ndarray) -> None:
+    if set(np.unique(y)) != {-1.0, 1.0}:
+        raise ValueError(
+            f"y must hold the labels -1 and 1, both of them, got {np.unique(y)[:5]}; map two classes to them"
+        )
+
+
+def _moments(y: np.ndarray) -> tuple[float, float]:
+    """Mean and deviation of targets that differ."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean = float(np.mean(y))
         scale = float(np.sqrt(np.mean((y - mean) ** 2)))
@@ -223,7 +266,4 @@ def prepare(x, y) -> Dataset:
             f"y is constant or out of range (mean {mean:.6g}, deviation {scale:.3g}) and cannot be "
             "scaled to unit root mean square; pass targets that differ"
         )
-    scaled = (y - mean) / scale
-    for array in (unit, scaled):
-        array.setflags(write=False)
-    return Dataset(x=unit, y=scaled, target_mean=mean, target_scale=scale)
+    return mean, scale

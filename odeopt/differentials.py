@@ -16,7 +16,15 @@ from collections.abc import Iterator
 import sympy
 from sympy import Add, Expr, Integer, Mul, Symbol
 
-__all__ = ["GradientDifferential", "expand_gradient", "taylor"]
+__all__ = [
+    "GradientDifferential",
+    "NonlinearStepError",
+    "expand_gradient",
+    "multilinear",
+    "substitute",
+    "taylor",
+    "time_derivative",
+]
 
 
 class GradientDifferential(sympy.Function):
@@ -67,7 +75,7 @@ class GradientDifferential(sympy.Function):
         return name if exp is None else rf"\left({name}\right)^{{{exp}}}"
 
     def _sympystr(self, printer):
-        point, *directions = (printer.doprint(a) for a in self.args)
+        point, *directions = (plain(a) for a in self.args)
         p = len(directions)
         name = f"grad f({point})" if p == 0 else f"grad^{p + 1} f({point})"
         return name + (f"[{', '.join(directions)}]" if directions else "")
@@ -76,6 +84,20 @@ class GradientDifferential(sympy.Function):
         from sympy.printing.pretty.stringpict import prettyForm
 
         return prettyForm(self._sympystr(sympy.printing.str.StrPrinter()).replace("grad", "∇"))
+
+
+def plain(vector: Expr) -> str:
+    """Print a vector with primes for derivatives, arguments of the curve left out."""
+
+    def primed(derivative):
+        n = derivative.derivative_count
+        return Symbol(derivative.expr.func.__name__ + ("'" * n if n < 4 else f"^({n})"))
+
+    bare = vector.replace(lambda e: isinstance(e, sympy.Derivative), primed)
+    bare = bare.replace(
+        lambda e: isinstance(e, sympy.core.function.AppliedUndef), lambda e: Symbol(e.func.__name__)
+    )
+    return str(bare)
 
 
 def _dotted(expr: Expr) -> Expr:
@@ -109,6 +131,8 @@ def linear_terms(expr: Expr, curve: tuple[Symbol, ...]) -> dict[Expr, Expr]:
     atoms = (*curve, GradientDifferential)
     collected: dict[Expr, list[Expr]] = {}
     for term in Add.make_args(sympy.expand(expr)):
+        if term == 0:
+            continue
         scalar, vector = _split(term, atoms)
         collected.setdefault(vector, []).append(scalar)
     return {vector: Add(*scalars) for vector, scalars in collected.items()}
@@ -174,8 +198,8 @@ def vector_series(expr: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...]) 
     """Taylor coefficients in h of a vector; the h-dependence may sit in its scalar coefficients."""
     parts: list[list[Expr]] = [[] for _ in range(order + 1)]
     for vector, scalar in linear_terms(expr, curve).items():
-        if vector.has(h):
-            raise ValueError(
+        if vector.has(h) or not is_vector(vector, curve):
+            raise NonlinearStepError(
                 f"the step is not linear in iterates and gradients: it contains {vector}; "
                 "its expansion in vector notation is not defined"
             )
@@ -185,7 +209,18 @@ def vector_series(expr: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...]) 
     return [Add(*p) for p in parts]
 
 
-def expand_gradient(z: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...]) -> Expr:
+class NonlinearStepError(ValueError):
+    """A step, or a limit, is not linear in iterates and gradients."""
+
+
+def is_vector(expr: Expr, curve: tuple[Symbol, ...]) -> bool:
+    """Tell whether an expression is a single atom."""
+    return expr in curve or isinstance(expr, GradientDifferential)
+
+
+def expand_gradient(
+    z: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...], directions: tuple[Expr, ...] = ()
+) -> Expr:
     r"""Taylor-expand :math:`\nabla f(z)` about the curve for :math:`z=X+h\delta_1+h^2\delta_2+\dots`.
 
     .. math:: \nabla f(X+\delta)=\sum_p\tfrac1{p!}\nabla^{p+1}f(X)[\delta,\dots,\delta].
@@ -199,6 +234,8 @@ def expand_gradient(z: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...]) -
         Highest power of h kept.
     curve : tuple of sympy.Symbol
         The symbols that stand for :math:`X, \dot X, \ddot X, \dots`.
+    directions : tuple of sympy.Expr
+        Expand :math:`\nabla^{q+1}f(z)[v_1,\dots,v_q]` instead, for vectors without h.
 
     Returns
     -------
@@ -225,14 +262,108 @@ def expand_gradient(z: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...]) -
             "weights of the iterates must sum to 1"
         )
     deltas = {q: linear_terms(series[q], curve) for q in range(1, order + 1) if series[q] != 0}
-    total: list[Expr] = [GradientDifferential(base)]
+    total: list[Expr] = [multilinear(base, directions, curve)]
     for powers in _partitions(tuple(deltas), order):
         weight = Mul(*(sympy.Rational(1, math.factorial(c)) for c in Counter(powers).values()))
-        for combination in itertools.product(*(deltas[q].items() for q in powers)):
-            vectors = [vector for vector, _ in combination]
-            scalars = Mul(*(scalar for _, scalar in combination))
-            total.append(weight * scalars * h ** sum(powers) * GradientDifferential(base, *vectors))
+        moved = tuple(Add(*(c * v for v, c in deltas[q].items())) for q in powers)
+        total.append(weight * h ** sum(powers) * multilinear(base, (*moved, *directions), curve))
     return Add(*total)
+
+
+def multilinear(point: Expr, directions: tuple[Expr, ...], curve: tuple[Symbol, ...]) -> Expr:
+    r"""Write :math:`\nabla^{p+1}f(X)[v_1,\dots,v_p]` as a combination of atoms, for combinations v_i.
+
+    Parameters
+    ----------
+    point : sympy.Expr
+    directions : tuple of sympy.Expr
+        Combinations of atoms.
+    curve : tuple of sympy.Symbol
+
+    Returns
+    -------
+    sympy.Expr
+
+    Examples
+    --------
+    >>> from sympy import symbols
+    >>> X, V, a = symbols("X V a")
+    >>> multilinear(X, (a * V + GradientDifferential(X),), (X, V))
+    a*grad^2 f(X)[V] + grad^2 f(X)[grad f(X)]
+    """
+    terms = []
+    for combination in itertools.product(*(linear_terms(d, curve).items() for d in directions)):
+        vectors = [vector for vector, _ in combination]
+        terms.append(Mul(*(scalar for _, scalar in combination)) * GradientDifferential(point, *vectors))
+    return Add(*terms)
+
+
+def substitute(expr: Expr, values: dict[Expr, Expr], curve: tuple[Symbol, ...]) -> Expr:
+    """Replace curve symbols by combinations of atoms, also inside directions.
+
+    Parameters
+    ----------
+    expr : sympy.Expr
+        A combination of atoms.
+    values : dict
+        Curve symbol to vector; the point of a differential is left alone.
+    curve : tuple of sympy.Symbol
+
+    Returns
+    -------
+    sympy.Expr
+
+    Examples
+    --------
+    >>> from sympy import symbols
+    >>> X, V, W = symbols("X V W")
+    >>> substitute(V + GradientDifferential(X, V), {V: -2 * W}, (X, V, W))
+    -2*W - 2*grad^2 f(X)[W]
+    """
+
+    def image(vector):
+        if isinstance(vector, GradientDifferential):
+            moved = tuple(image(d) for d in vector.directions)
+            return multilinear(vector.point, moved, curve)
+        return values.get(vector, vector)
+
+    return Add(*(c * image(v) for v, c in linear_terms(expr, curve).items()))
+
+
+def time_derivative(expr: Expr, t: Symbol, curve: tuple[Symbol, ...]) -> Expr:
+    r"""Differentiate a combination of atoms along the curve: :math:`X^{(j)}\to X^{(j+1)}`.
+
+    Parameters
+    ----------
+    expr : sympy.Expr
+    t : sympy.Symbol
+        On which scalars may depend.
+    curve : tuple of sympy.Symbol
+
+    Returns
+    -------
+    sympy.Expr
+
+    Examples
+    --------
+    >>> from sympy import symbols
+    >>> t, X, V = symbols("t X V")
+    >>> time_derivative(GradientDifferential(X) / t, t, (X, V))
+    grad^2 f(X)[V]/t - grad f(X)/t**2
+    """
+
+    def rate(vector):
+        if not isinstance(vector, GradientDifferential):
+            return curve[curve.index(vector) + 1]
+        directions = vector.directions
+        terms = [multilinear(vector.point, (*directions, rate(vector.point)), curve)]
+        for i, direction in enumerate(directions):
+            moved = (*directions[:i], rate(direction), *directions[i + 1 :])
+            terms.append(multilinear(vector.point, moved, curve))
+        return Add(*terms)
+
+    terms = linear_terms(expr, curve).items()
+    return Add(*(sympy.diff(c, t) * v + c * rate(v) for v, c in terms))
 
 
 def _partitions(parts: tuple[int, ...], total: int) -> Iterator[tuple[int, ...]]:

@@ -12,13 +12,14 @@ exact for a model that is linear in its weights. For a network, terms are droppe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import sympy
 from sympy import Add, Derivative, Expr, Integer, Symbol
 
 from odeopt.differentials import GradientDifferential
+from odeopt.display import factor_text
 from odeopt.limit import ODELimit
 
 __all__ = ["Assumption", "ErrorDynamics", "ErrorLoss", "error_dynamics"]
@@ -112,9 +113,13 @@ class ErrorDynamics:
     initial : tuple of sympy.Expr
         :math:`(\varphi'(0),\dots,\varphi^{(n-1)}(0))` of a mode with :math:`\varphi(0)=1`.
     time_step : float or sympy.Expr
-        t = k * time_step.
+        t = (k + time_origin) * time_step.
     assumptions : tuple of Assumption
         What was dropped on the way from the weights to the error.
+    start : sympy.Expr
+        :math:`\varphi(0)`, 1 but for corrections that start the curve beside the first iterate.
+    time_origin : float or sympy.Expr
+        In steps.
     """
 
     coefficients: tuple[Expr, ...]
@@ -124,6 +129,8 @@ class ErrorDynamics:
     time_step: float | Expr
     assumptions: tuple[Assumption, ...] = field(repr=False)
     limit: ODELimit | None = field(default=None, repr=False)
+    start: Expr = sympy.S.One
+    time_origin: float | Expr = sympy.S.Zero
 
     @property
     def order(self) -> int:
@@ -143,7 +150,7 @@ class ErrorDynamics:
     @property
     def is_numeric(self) -> bool:
         """Whether the coefficients depend on t and lam alone."""
-        free = set().union(*(c.free_symbols for c in (*self.coefficients, *self.initial)))
+        free = set().union(*(c.free_symbols for c in (*self.coefficients, *self.initial, self.start)))
         return free <= {self.t, self.lam}
 
     @property
@@ -172,16 +179,16 @@ class ErrorDynamics:
         >>> print(dynamics.subs({b: 2}))
         Delta'' + 2*Delta' + H*Delta = 0
         """
-        step = self.time_step.subs(values) if isinstance(self.time_step, Expr) else self.time_step
-        return ErrorDynamics(
-            tuple(c.subs(values) for c in self.coefficients),
-            tuple(c.subs(values) for c in self.initial),
-            self.t,
-            self.lam,
-            float(step) if getattr(step, "is_number", False) else step,
-            self.assumptions,
-            self.limit,
-        )
+        changed = {
+            "coefficients": tuple(c.subs(values) for c in self.coefficients),
+            "initial": tuple(c.subs(values) for c in self.initial),
+            "start": self.start.subs(values),
+        }
+        for name in ("time_step", "time_origin"):
+            value = getattr(self, name)
+            value = value.subs(values) if isinstance(value, Expr) else value
+            changed[name] = float(value) if getattr(value, "is_number", False) else value
+        return replace(self, **changed)
 
     def mode_equation(self, phi: Expr) -> Expr:
         r"""Substitute a function of t and lam into the equation of one mode.
@@ -222,12 +229,8 @@ class ErrorDynamics:
     def __str__(self) -> str:
         parts = []
         for j, c, power in self._parts():
-            text = f"{float(c):.6g}" if c.is_Float else str(c)
-            plain = c.is_Symbol or (c.is_number and c.is_nonnegative)
-            factors = [] if c == 1 else [text if plain else f"({text})"]
-            factors += ["H" if power == 1 else f"H^{power}"] if power else []
-            factors.append("Delta" + ("'" * j if j < 4 else f"^({j})"))
-            parts.append("*".join(factors))
+            kernel = "" if power == 0 else "H*" if power == 1 else f"H^{power}*"
+            parts.append(factor_text(c) + kernel + "Delta" + ("'" * j if j < 4 else f"^({j})"))
         return " + ".join(parts) + " = 0"
 
 
@@ -274,6 +277,8 @@ def error_dynamics(limit: ODELimit) -> ErrorDynamics:
         time_step=limit.time_step,
         assumptions=_assumptions(limit.order, dropped_curvature),
         limit=limit,
+        start=_initial_image(limit.initial_position, lam),
+        time_origin=limit.time_origin,
     )
 
 
@@ -297,8 +302,13 @@ def _mode_image(vector: Expr, lam: Symbol) -> tuple[int, Expr]:
 
 
 def _initial_image(expr: Expr, lam: Symbol) -> Expr:
-    """Initial derivative of a mode with phi(0) = 1."""
-    return expr.replace(lambda e: isinstance(e, GradientDifferential), lambda e: _mode_image(e, lam)[1])
+    """Initial derivative of a mode that starts from the first iterate 1."""
+
+    def image(vector):
+        return _mode_image(vector, lam)[1]
+
+    expr = expr.replace(lambda e: isinstance(e, GradientDifferential), image)
+    return expr.replace(lambda e: isinstance(e, sympy.core.function.AppliedUndef), lambda _: Integer(1))
 
 
 def _assumptions(order: int, dropped_curvature: bool) -> tuple[Assumption, ...]:

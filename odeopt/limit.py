@@ -1,37 +1,35 @@
 r"""From an update rule to its continuous-time limit, by running the rule on samples of a curve.
 
-The step of the rule is run on :math:`x_{k-j}=X(t-jh)`, t = k h. The residual
+The step of the rule is run on :math:`x_{k-j}=X(t-jh)`, t = (k + origin) h. The residual
 
 .. math:: R(h)=X(t+h)-\mathrm{step}\bigl(X(t),X(t-h),\dots\bigr)
 
-is Taylor-expanded in h; its first nonvanishing order is the limiting ODE. Nothing is looked up.
+is Taylor-expanded in h; its first nonvanishing order is the limiting ODE, the next orders are its
+corrections. Nothing is looked up.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 import sympy
 from sympy import Add, Derivative, Eq, Expr, Function, Integer, Symbol
 
-from odeopt.differentials import (
-    GradientDifferential,
-    dotted_latex,
-    expand_gradient,
-    linear_terms,
-    vector_series,
-)
-from odeopt.rule import UpdateRule, is_number, iterate
+from odeopt.derivation import Derivation, NoLimitError, time_origin
+from odeopt.differentials import GradientDifferential, dotted_latex
+from odeopt.display import equation_latex, equation_text, in_powers, readable
+from odeopt.rule import UpdateRule, is_number
+from odeopt.timescale import time_scale
 
-__all__ = ["DerivationStep", "ODELimit", "ode_limit"]
+__all__ = ["DerivationStep", "NoLimitError", "ODELimit", "ode_limit"]
 
 REGIMES = ("natural", "fixed", "inertial")
-# Orders of the residual searched beyond the highest order a rule of that history can reach.
-_EXTRA_ORDERS = 3
+FORMS = ("normal", "raw")
+MAPS = ("best", "naive")
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class DerivationStep:
 
 @dataclass(frozen=True)
 class ODELimit:
-    r"""The limiting ODE of an update rule, with its derivation.
+    r"""The limiting ODE of an update rule, with its corrections and its derivation.
 
     Attributes
     ----------
@@ -64,11 +62,21 @@ class ODELimit:
         Vector (:math:`X^{(j)}`, :math:`\nabla f(X)`, ...) to scalar coefficient; the equation is
         sum coefficient * vector = 0.
     time_step : float or sympy.Expr
-        t = k * time_step.
+        t = (k + time_origin) * time_step.
+    initial_position : sympy.Expr
+        X(0) in terms of the first iterate :math:`X_0` and gradients there.
     initial : tuple of sympy.Expr
         :math:`(\dot X(0),\ddot X(0),\dots)` up to the order of the equation minus one.
     steps : tuple of DerivationStep
         The derivation.
+    resolution : int
+        Orders of h kept beyond the limit.
+    time_origin : sympy.Expr or float
+        In steps.
+    accuracy : int
+        The curve follows the iterates to this order of h.
+    note : str
+        How numbers were mapped to time.
     """
 
     rule: UpdateRule
@@ -77,8 +85,13 @@ class ODELimit:
     t: Symbol
     terms: Mapping[Expr, Expr]
     time_step: float | Expr
+    initial_position: Expr
     initial: tuple[Expr, ...]
     steps: tuple[DerivationStep, ...] = field(repr=False)
+    resolution: int = 0
+    time_origin: float | Expr = sympy.S.Zero
+    accuracy: int = 1
+    note: str = ""
 
     @property
     def curve(self) -> Expr:
@@ -111,21 +124,41 @@ class ODELimit:
         """The ODE as a sympy equation, right side 0."""
         return Eq(Add(*(c * v for v, c in self.terms.items())), 0, evaluate=False)
 
+    @property
+    def modified_loss(self) -> dict[str, Expr]:
+        r"""Coefficients a, c of the gradient flow :math:`\dot X=-\nabla(af+\tfrac c2|\nabla f|^2)`.
+
+        Raises ValueError for other equations.
+        """
+        x = self.curve
+        gradient = GradientDifferential(x)
+        bent = GradientDifferential(x, gradient)
+        if self.order != 1 or not set(self.terms) <= {x.diff(self.t), gradient, bent}:
+            raise ValueError(f"{self} is not a gradient flow of f and |grad f|^2")
+        lead = self.terms[x.diff(self.t)]
+        return {"a": self.terms[gradient] / lead, "c": self.terms.get(bent, Integer(0)) / lead}
+
     def latex(self) -> str:
         """Return the equation as LaTeX, highest derivative first."""
-        return _equation_latex(self.terms)
+        return equation_latex(self.terms)
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
 
     def __str__(self) -> str:
-        return _equation_text(self.terms)
+        return equation_text(self.terms)
 
 
 def ode_limit(
-    rule: UpdateRule, h: Symbol | None = None, *, resolution: int = 0, regime: str = "natural"
+    rule: UpdateRule,
+    h: Symbol | None = None,
+    *,
+    resolution: int = 0,
+    regime: str = "natural",
+    form: str = "normal",
+    map: str = "best",  # noqa: A002 - the field's word for the correspondence of steps and time
 ) -> ODELimit:
-    r"""Derive the limiting ODE of an update rule.
+    r"""Derive the limiting ODE of an update rule, and its corrections in the time step.
 
     Parameters
     ----------
@@ -133,12 +166,20 @@ def ode_limit(
         Either with hyperparameters that are functions of `h`, or with fixed ones.
     h : sympy.Symbol, optional
         The time step, t = k h. Without it the hyperparameters are fixed and the time scale
-        :math:`\eta=h^p` is the smallest p at which gradient and derivatives balance.
+        :math:`t=k\eta^p` is found by dominant balance (:func:`odeopt.timescale.time_scale`).
     resolution : int
-        0, the limit itself.
+        0 for the limit itself, q for its corrections up to :math:`h^q`; the curve then follows the
+        iterates to order q + 1. With friction r/t the time origin comes with it.
     regime : {"natural", "fixed", "inertial"}
         How a rule with numbers is embedded in a family, see :meth:`UpdateRule.scaling`: "fixed"
         keeps the momenta (t = k lr), "inertial" lets them tend to 1 (t = k sqrt(lr) for one).
+    form : {"normal", "raw"}
+        "normal" isolates the highest derivative of the limit and writes corrections in lower ones;
+        "raw" is the residual as it was expanded, with the higher derivatives of the literature's
+        modified equations.
+    map : {"best", "naive"}
+        For a rule with numbers at resolution 0: "best" takes time step, origin and coefficients from
+        :func:`odeopt.correspondence.correspondences`, "naive" takes t = k lr^p.
 
     Returns
     -------
@@ -153,7 +194,9 @@ def ode_limit(
     Notes
     -----
     With momentum :math:`\beta` fixed, heavy ball and Nesterov share the limit
-    :math:`(1-\beta)\dot X+\nabla f(X)=0` (Kovachki and Stuart, JMLR 22(17), 2021).
+    :math:`(1-\beta)\dot X+\nabla f(X)=0` (Kovachki and Stuart, JMLR 22(17), 2021). The corrections of
+    heavy ball and Nesterov's methods at resolution 1 are the high-resolution ODEs of Shi, Du, Jordan
+    and Su, arXiv 1810.08907.
 
     Examples
     --------
@@ -162,23 +205,33 @@ def ode_limit(
     >>> h, b, r = sympy.symbols("h b r", positive=True)
     >>> print(ode_limit(HeavyBall(lr=h**2, momentum=1 - b * h), h))
     X'' + b*X' + grad f(X) = 0
+    >>> limit = ode_limit(Nesterov(lr=h**2, r=r), h, resolution=1)
+    >>> print(limit, "| time origin", limit.time_origin)
+    X'' + (r/t)*X' + (h*r/(2*t) + 1)*grad f(X) + h*grad^2 f(X)[X'] = 0 | time origin r/2 - 1
     >>> limit = ode_limit(Nesterov(lr=0.01, r=3))
-    >>> print(limit, "with time step", limit.time_step)
-    X'' + (3/t)*X' + grad f(X) = 0 with time step 0.1
+    >>> print(limit, "| time step", limit.time_step)
+    X'' + (3/t)*X' + grad f(X) = 0 | time step 0.1
     """
-    if resolution != 0:
-        raise ValueError(f"resolution must be 0 (the limit itself), got {resolution!r}")
-    if regime not in REGIMES:
-        raise ValueError(f"regime must be one of {', '.join(REGIMES)}; got {regime!r}")
+    _validate(resolution, regime, form, map)
     if h is not None:
         _require_dependence(rule, h)
-        return _Derivation(rule, rule, h).limit(time_step=h)
+        return _limit(rule, rule, h, h, {}, resolution, form)
     h = Symbol("h", positive=True)
-    scaled = rule.scaling(h, regime) if rule.is_numeric else None
-    if scaled is not None:
-        family, values, time_step = scaled
-        return _Derivation(rule, family, h).limit(time_step, values)
-    return _balanced(rule, h)
+    family, values, time_step = _family(rule, h, regime)
+    limit = _limit(rule, family, h, time_step, values, resolution, form)
+    if map == "best" and resolution == 0 and rule.is_numeric and form == "normal":
+        from odeopt.correspondence import improve
+
+        return improve(limit, values)
+    return limit
+
+
+def _validate(resolution: Any, regime: str, form: str, map_: str) -> None:
+    if not isinstance(resolution, int) or isinstance(resolution, bool) or resolution < 0:
+        raise ValueError(f"resolution must be a nonnegative integer, got {resolution!r}")
+    for name, value, known in (("regime", regime, REGIMES), ("form", form, FORMS), ("map", map_, MAPS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
 
 
 def _require_dependence(rule: UpdateRule, h: Any) -> None:
@@ -194,179 +247,125 @@ def _require_dependence(rule: UpdateRule, h: Any) -> None:
         )
 
 
-def _balanced(rule: UpdateRule, h: Symbol) -> ODELimit:
-    """Take the limit with fixed hyperparameters and lr = h^p, p the smallest that balances."""
-    if "lr" not in rule.hyperparameters:
-        raise ValueError(f"{rule.label} has no hyperparameter lr; pass h and write the scaling yourself")
-    exact = rule.exact()
-    reasons = []
-    for p in range(1, rule.history + 1):
-        try:
-            time_step = rule.lr ** (1.0 / p) if is_number(rule.lr) else rule.lr ** sympy.Rational(1, p)
-            return _Derivation(rule, exact.replace(lr=h**p), h).limit(time_step)
-        except NoLimitError as error:
-            reasons.append(f"lr = h^{p}: {error}")
-    raise NoLimitError("; ".join(reasons))
+def _family(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict, float | Expr]:
+    """Embed fixed hyperparameters: by the rule's own scaling, else with lr = h^(1/p) by dominant balance."""
+    scaled = rule.scaling(h, regime) if rule.is_numeric else None
+    if scaled is not None:
+        return scaled
+    power = time_scale(rule).power
+    lr = rule.lr
+    family = rule.exact()
+    family = (
+        family.map_hyperparameters(lambda v: v.subs(lr, h ** (1 / power)) if hasattr(v, "subs") else v)
+        if isinstance(lr, Symbol)
+        else family.replace(lr=h ** (1 / power))
+    )
+    return family, {}, float(lr) ** float(power) if is_number(lr) else lr**power
 
 
-class NoLimitError(ValueError):
-    """The rule has no limiting ODE in the scaling at hand."""
+def _limit(rule, family, h, time_step, values, resolution, form) -> ODELimit:
+    """Run the derivation and put its result on the curve X(t)."""
+    origin = time_origin(family, h) if resolution else Integer(0)
+    derivation = Derivation(family, h, resolution, origin)
+    right = derivation.normal_form()
+    if resolution == 0:
+        terms = derivation.leading
+    elif form == "raw":
+        terms = derivation.raw()
+    else:
+        terms = derivation.tidy(derivation.curve[derivation.order] - right)
+    position, *initial = derivation.initial_data(right)
+    start = _on_curve(derivation, position), *(_on_curve(derivation, e) for e in initial)
+    steps = _steps(derivation, terms, start, form)
+    numbers = dict(values)
+    if is_number(time_step):
+        numbers[h] = time_step
+    return ODELimit(
+        rule=rule,
+        family=family,
+        h=h,
+        t=derivation.t,
+        terms=MappingProxyType(
+            {_on_curve(derivation, v): readable(in_powers(c, h).subs(numbers)) for v, c in terms.items()}
+        ),
+        time_step=time_step,
+        initial_position=start[0].subs(numbers),
+        initial=tuple(e.subs(numbers) for e in start[1:]),
+        steps=steps,
+        resolution=resolution,
+        time_origin=origin.subs(numbers),
+        accuracy=resolution + 1,
+        note=f"t = {_shifted('k', origin)} {h}",
+    )
 
 
-class _Derivation:
-    """The expansion of one residual, shared by the limit and by its printed steps."""
-
-    def __init__(self, rule: UpdateRule, family: UpdateRule, h: Symbol):
-        self.rule, self.family, self.h = rule, family, h
-        self.t = Symbol("t", positive=True)
-        self.max_order = family.history + _EXTRA_ORDERS
-        self.curve_symbols = tuple(Symbol(f"X_{j}") for j in range(self.max_order + 1))
-
-    def limit(self, time_step: float | Expr, values: Mapping[Symbol, float] | None = None) -> ODELimit:
-        residual = self.residual()
-        q, leading = self._leading(residual)
-        terms = {
-            v: sympy.factor(sympy.cancel(c)) for v, c in linear_terms(leading, self.curve_symbols).items()
-        }
-        terms = self._ordered({v: c for v, c in terms.items() if c != 0})
-        self._require_balance(terms, q)
-        order = max(self.curve_symbols.index(v) for v in terms if v in self.curve_symbols)
-        initial = self._initial_derivatives(order)
-        steps = self._steps(residual, q, terms, initial)
-        values = dict(values or {})
-        return ODELimit(
-            rule=self.rule,
-            family=self.family,
-            h=self.h,
-            t=self.t,
-            terms=MappingProxyType({self._on_curve(v): _readable(c.subs(values)) for v, c in terms.items()}),
-            time_step=time_step,
-            initial=tuple(self._on_curve(e).subs(values) for e in initial),
-            steps=steps,
-        )
-
-    def residual(self) -> list[Expr]:
-        """Taylor coefficients of X(t + h) - step(X(t), X(t - h), ...)."""
-        samples = tuple(self._sample(-j) for j in range(self.family.history))
-        memory = self.family.initial_memory(samples[0])
-        if memory is not None:
-            raise ValueError(
-                f"{self.rule.label} carries memory, so its limit is a system of equations; "
-                "write the memory as further iterates"
-            )
-        x_next, _ = self.family.step(self.t / self.h, samples, None, self._gradient)
-        return vector_series(self._sample(1) - x_next, self.h, self.max_order, self.curve_symbols)
-
-    def _sample(self, shift: int) -> Expr:
-        """X(t + shift h) as a Taylor polynomial in h."""
-        return Add(
-            *((shift * self.h) ** q / sympy.factorial(q) * x for q, x in enumerate(self.curve_symbols))
-        )
-
-    def _gradient(self, z: Expr) -> Expr:
-        return expand_gradient(z, self.h, self.max_order, self.curve_symbols)
-
-    def _leading(self, residual: list[Expr]) -> tuple[int, Expr]:
-        for q, coefficient in enumerate(residual):
-            simplified = {
-                v: sympy.cancel(c) for v, c in linear_terms(coefficient, self.curve_symbols).items()
-            }
-            if any(c != 0 for c in simplified.values()):
-                return q, Add(*(c * v for v, c in simplified.items()))
-        raise NoLimitError(f"the residual vanishes to order {self.h}^{self.max_order}")
-
-    def _require_balance(self, terms: Mapping[Expr, Expr], q: int) -> None:
-        x, *derivatives = self.curve_symbols
-        found = f"at leading order {self.h}^{q} the residual is " + " + ".join(
-            f"({c})*{v}" for v, c in terms.items()
-        )
-        if x in terms:
-            raise NoLimitError(f"{found}; the weights of the iterates must sum to 1")
-        if not any(d in terms for d in derivatives):
-            raise NoLimitError(f"{found}: the gradient has nothing to balance it; let lr shrink faster")
-        if not any(v.has(GradientDifferential) for v in terms):
-            raise NoLimitError(f"{found}: the gradient has dropped out; let lr shrink more slowly")
-
-    def _ordered(self, terms: dict[Expr, Expr]) -> dict[Expr, Expr]:
-        def rank(vector):
-            is_curve = vector in self.curve_symbols
-            place = -self.curve_symbols.index(vector) if is_curve else len(vector.args)
-            return (not is_curve, place, sympy.default_sort_key(vector))
-
-        return {v: terms[v] for v in sorted(terms, key=rank)}
-
-    def _initial_derivatives(self, order: int) -> tuple[Expr, ...]:
-        r"""Limits of :math:`\Delta^jx_0/h^j`, j = 1, ..., order - 1, from the rule's own first steps."""
-        x0 = self.curve_symbols[0]
-        start = iterate(
-            self.family, x0, lambda z: expand_gradient(z, self.h, self.max_order, self.curve_symbols[:1])
-        )
-        differences = list(itertools.islice(start, order))
-        derivatives = []
-        for j in range(1, order):
-            differences = [b - a for a, b in itertools.pairwise(differences)]
-            scaled = sympy.expand(differences[0]) / self.h**j
-            derivatives.append(sympy.simplify(vector_series(scaled, self.h, 0, (x0,))[0]))
-        return tuple(derivatives)
-
-    def _on_curve(self, expr: Expr) -> Expr:
-        curve = Function("X")(self.t)
-        return expr.subs({x: curve.diff(self.t, j) for j, x in enumerate(self.curve_symbols)})
-
-    def _steps(self, residual, q, terms, initial) -> tuple[DerivationStep, ...]:
-        h, t, k = self.h, self.t, Symbol("k", positive=True)
-        newest = [Symbol("x_k")] + [Symbol(f"x_{{k-{j}}}") for j in range(1, self.family.history)]
-        x_next, _ = self.family.step(k, tuple(newest), None, GradientDifferential)
-        shifts = ["", f" - {h}"] + [f" - {j}{h}" for j in range(2, self.family.history)]
-        samples = tuple(
-            Eq(x, Symbol(f"X({t}{shift})"), evaluate=False) for x, shift in zip(newest, shifts, strict=False)
-        )
-        expansion = Add(*(h**i * self._on_curve(residual[i]) for i in range(q + 1)))
-        big_o = sympy.Order(h ** (q + 1), h)
-        leading = self._on_curve(Add(*(c * v for v, c in terms.items())))
-        starts = tuple(
-            Eq(Symbol("X" + "'" * j + "(0)"), self._on_curve(e), evaluate=False)
-            for j, e in enumerate(initial, 1)
-        )
-        first = (Eq(Symbol("X(0)"), Symbol("x_0"), evaluate=False), *starts)
-        return (
-            DerivationStep("Update rule", (Eq(Symbol("x_{k+1}"), x_next, evaluate=False),)),
-            DerivationStep(f"Samples of a curve, t = k {h}", samples),
-            DerivationStep(
-                "Residual", (Eq(Symbol("R"), sympy.Add(expansion, big_o, evaluate=False), evaluate=False),)
-            ),
-            DerivationStep(f"Limit, order {h}^{q}", (Eq(leading, 0, evaluate=False),)),
-            DerivationStep("Initial conditions", first),
-        )
+def _shifted(name: str, origin: Expr) -> str:
+    return name if origin == 0 else f"({name} + {origin})"
 
 
-def _readable(coefficient: Expr) -> Expr:
-    """Turn rationals that stem from floats, with long denominators, back into floats."""
-    return coefficient.replace(lambda e: e.is_Rational and e.q > 1000, lambda e: sympy.Float(e))
+def _on_curve(derivation: Derivation, expr: Expr) -> Expr:
+    curve = Function("X")(derivation.t)
+    return expr.subs({x: curve.diff(derivation.t, j) for j, x in enumerate(derivation.curve)})
 
 
-def _equation_text(terms: Mapping[Expr, Expr]) -> str:
-    def vector(v):
-        if isinstance(v, Derivative):
-            n = v.derivative_count
-            return "X" + ("'" * n if n < 4 else f"^({n})")
-        return str(v).replace("X(t)", "X")
+def _steps(derivation: Derivation, terms: Mapping, start: tuple, form: str) -> tuple[DerivationStep, ...]:
+    family, h, t = derivation.family, derivation.h, derivation.t
+    k = Symbol("k", positive=True)
+    newest = [Symbol("x_k")] + [Symbol(f"x_{{k-{j}}}") for j in range(1, family.history)]
+    memory = tuple(Symbol(str(m).replace("_", "_{k,") + "}") for m in derivation.memory)
+    x_next, memory_next = family.step(k, tuple(newest), memory, GradientDifferential)
+    updates = [Eq(Symbol("x_{k+1}"), x_next, evaluate=False)]
+    updates += [
+        Eq(Symbol(str(m).replace("{k,", "{k+1,")), e, evaluate=False)
+        for m, e in zip(memory, memory_next or (), strict=True)
+    ]
+    shifts = ["", f" - {h}"] + [f" - {j}{h}" for j in range(2, family.history)]
+    samples = tuple(
+        Eq(x, Symbol(f"X({t}{shift})"), evaluate=False) for x, shift in zip(newest, shifts, strict=False)
+    )
+    q, last = derivation.power, derivation.power + derivation.resolution
+    expansion = Add(*(h**i * _on_curve(derivation, derivation.residual[i]) for i in range(last + 1)))
+    residual = Eq(
+        Symbol("R"), Add(expansion, sympy.Order(h ** (last + 1), h), evaluate=False), evaluate=False
+    )
+    leading = Add(*(c * _on_curve(derivation, v) for v, c in derivation.leading.items()))
+    starts = tuple(
+        Eq(Symbol("X" + "'" * j + "(0)"), e.subs(Function("X")(t), Symbol("x_0")), evaluate=False)
+        for j, e in enumerate(start)
+    )
+    lines = [
+        DerivationStep("Update rule", tuple(updates)),
+        DerivationStep(f"Samples of a curve, t = {_shifted('k', derivation.origin)} {h}", samples),
+        DerivationStep("Residual", (residual,)),
+        DerivationStep(f"Limit, order {h}^{q}", (Eq(leading, 0, evaluate=False),)),
+    ]
+    if derivation.resolution:
+        title = "Normal form" if form == "normal" else "Expanded form"
+        equation = Add(*(c * _on_curve(derivation, v) for v, c in terms.items()))
+        lines.append(DerivationStep(f"{title}, to order {h}^{last}", (Eq(equation, 0, evaluate=False),)))
+    return (*lines, DerivationStep("Initial conditions", starts))
 
-    def scalar(c):
-        if c == 1:
-            return ""
-        text = f"{float(c):.6g}" if c.is_Float else str(c)
-        return f"{text}*" if c.is_Symbol or (c.is_number and c.is_nonnegative) else f"({text})*"
 
-    return " + ".join(scalar(c) + vector(v) for v, c in terms.items()) + " = 0"
+def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> ODELimit:
+    """Return the limit with other coefficients, and other fields as named.
 
+    Parameters
+    ----------
+    limit : ODELimit
+    terms : mapping
+        Vector to coefficient.
+    **changes
+        Fields of :class:`ODELimit`.
 
-def _equation_latex(terms: Mapping[Expr, Expr]) -> str:
-    parts = []
-    for v, c in terms.items():
-        body = dotted_latex(v)
-        if c != 1:
-            factor = f"{float(c):.6g}" if c.is_Float else sympy.latex(c)
-            body = (rf"\left({factor}\right)" if c.is_Add else factor) + r"\," + body
-        parts.append(body)
-    return " + ".join(parts) + " = 0"
+    Returns
+    -------
+    ODELimit
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> limit = ode_limit(GradientDescent(lr=0.1))
+    >>> print(with_terms(limit, {v: 2 * c for v, c in limit.terms.items()}))
+    2*X' + 2*grad f(X) = 0
+    """
+    return replace(limit, terms=MappingProxyType(dict(terms)), **changes)

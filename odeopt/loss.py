@@ -7,7 +7,7 @@ The loss is half the squared norm of the error, summed over samples, never a mea
 
 with the mode :math:`\varphi` of the error dynamics and the residual polynomial
 :math:`P_k`, the k-th iterate of the rule's own step on the quadratic :math:`\tfrac12\lambda z^2` from
-:math:`z_0=1`. Time is t = k * time_step.
+:math:`z_0=1`. Time is t = (k + time_origin) * time_step.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def loss_curve(
     grid,
     *,
     time_step: float | None = None,
+    time_origin: float = 0.0,
 ) -> LossCurve:
     r"""Evaluate the loss of an ODE at times, or of a method at iterations.
 
@@ -91,7 +92,9 @@ def loss_curve(
     grid : array_like, shape (T,)
         Times for a mode; iteration numbers (nonnegative integers) for a rule.
     time_step : float, optional
-        For a rule, gives the curve times t = k * time_step, to set it beside an ODE.
+        For a rule, gives the curve times t = (k + time_origin) * time_step, to set it beside an ODE.
+    time_origin : float
+        In steps; that of the limit.
 
     Returns
     -------
@@ -118,12 +121,12 @@ def loss_curve(
         values = mode_or_rule(t, measure.nodes)
         step = mode_or_rule.time_step
         step = float(step) if is_number(step) else None
-        k = t / step if step else None
+        k = t / step - float(mode_or_rule.time_origin) if step else None
         source, layer = f"ODE {mode_or_rule.dynamics}", "linear ODE"
     else:
         k = iteration_grid(grid)
         values = residual_polynomials(mode_or_rule, measure.nodes, k)
-        step, t = time_step, None if time_step is None else k * time_step
+        step, t = time_step, None if time_step is None else (k + time_origin) * time_step
         source, layer = f"iteration {mode_or_rule.label}", "discrete iteration"
     with np.errstate(over="ignore", invalid="ignore"):
         loss = 0.5 * values**2 @ measure.weights
@@ -160,7 +163,7 @@ def residual_polynomials(rule: UpdateRule, lam, k) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the rule holds symbols.
+        If the rule holds symbols, or its iterates are not proportional to :math:`x_0`.
 
     Examples
     --------
@@ -178,9 +181,30 @@ def residual_polynomials(rule: UpdateRule, lam, k) -> np.ndarray:
     kept = np.empty((wanted.size, lam.size))
     position = 0
     run = itertools.islice(iterate(rule, np.ones_like(lam), lambda z: lam * z), int(wanted[-1]) + 1)
+    _require_linear(rule, lam)
     with np.errstate(over="ignore", invalid="ignore"):
         for step, z in enumerate(run):
             if step == wanted[position]:
                 kept[position] = z
                 position += 1
     return kept[np.searchsorted(wanted, k)]
+
+
+def _require_linear(rule: UpdateRule, lam: np.ndarray) -> None:
+    """Raise ValueError unless the first iterates are proportional to the first of all."""
+
+    def run(size):
+        steps = iterate(rule, np.full_like(lam, size), lambda z: lam * z)
+        return np.array(list(itertools.islice(steps, 4))) / size
+
+    # Negative, tiny and huge starts tell a sign, an eps and a threshold from a linear step. Where the
+    # iteration overflows at once there is nothing to compare.
+    with np.errstate(all="ignore"):
+        unit = run(1.0)
+        for size in (-1.0, 1e-6, 1e6):
+            # a few roundings of the largest of four iterates
+            if (np.abs(run(size) - unit) > 1e-9 * np.abs(unit).max(axis=0)).any():
+                raise ValueError(
+                    f"{rule.label} is not linear: on a quadratic its iterates are not proportional to the "
+                    "first one, so there are no residual polynomials; run it with iterate or nets.train"
+                )

@@ -1,4 +1,8 @@
-r"""The named methods, each written once as the code of its step."""
+r"""The named methods without memory, each written once as the code of its step.
+
+Those with memory or constants of their own stand in :mod:`odeopt.momentum`, the adaptive ones in
+:mod:`odeopt.adaptive`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from odeopt.rule import Scalar, UpdateRule, is_number, is_symbolic, iterate
+from odeopt.rule import Scalar, UpdateRule, is_number, is_symbolic, iterate, require_below_one
 
 if TYPE_CHECKING:
     import sympy
@@ -20,11 +24,6 @@ __all__ = [
     "UpdateRule",
     "iterate",
 ]
-
-
-def _require_momentum(value: Scalar, name: str = "momentum") -> None:
-    if is_number(value) and not 0 <= value < 1:
-        raise ValueError(f"{name} must lie in [0, 1), got {value!r}; 1 would mean no friction")
 
 
 def _inertial(rule: UpdateRule, h: sympy.Symbol) -> tuple[UpdateRule, dict, float]:
@@ -83,7 +82,7 @@ class HeavyBall(UpdateRule):
     history = 2
 
     def validate(self):
-        _require_momentum(self.momentum)
+        require_below_one("momentum", self.momentum)
 
     def step(self, k, iterates, memory, grad):
         x, x_prev = iterates
@@ -161,7 +160,7 @@ class NesterovConstant(UpdateRule):
     history = 2
 
     def validate(self):
-        _require_momentum(self.momentum)
+        require_below_one("momentum", self.momentum)
 
     def step(self, k, iterates, memory, grad):
         x, x_prev = iterates

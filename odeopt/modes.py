@@ -36,7 +36,7 @@ class ModeSolution:
     expr : sympy.Expr
         The closed form in ``dynamics.t`` and ``dynamics.lam``. For family "characteristic" it holds
         the symbols z1, ..., zn, the roots of the characteristic polynomial.
-    family : {"exponential", "oscillator", "bessel", "characteristic"}
+    family : {"exponential", "oscillator", "bessel", "damped bessel", "characteristic"}
     residual : sympy.Expr
         What is left of the equation when the closed form is substituted; 0.
     """
@@ -49,8 +49,13 @@ class ModeSolution:
 
     @property
     def time_step(self) -> float | Expr:
-        """t = k * time_step."""
+        """t = (k + time_origin) * time_step."""
         return self.dynamics.time_step
+
+    @property
+    def time_origin(self) -> float | Expr:
+        """t = (k + time_origin) * time_step."""
+        return self.dynamics.time_origin
 
     def __call__(self, t, lam) -> np.ndarray:
         r"""Evaluate the mode on a grid.
@@ -91,7 +96,11 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
         \sum_iW_ie^{z_it}
 
     for first order, constant friction b (:math:`\omega^2=\lambda-b^2/4`), friction r/t
-    (:math:`\nu=\frac{r-1}2`) and constant coefficients of any order.
+    (:math:`\nu=\frac{r-1}2`) and constant coefficients of any order. Friction r/t with Hessian damping,
+    the high-resolution equation of Nesterov's method, is a damped Bessel mode:
+
+    .. math:: \ddot\varphi+(\tfrac rt+d)\dot\varphi+(q+\tfrac{rd}{2t})\varphi=0:\quad
+        \varphi=e^{-dt/2}\,\Gamma(\nu+1)\Bigl(\tfrac2x\Bigr)^\nu J_\nu(x),\ x=t\sqrt{q-d^2/4}.
 
     Parameters
     ----------
@@ -109,23 +118,21 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     Examples
     --------
     >>> from odeopt import HeavyBall, ode_limit, error_dynamics
-    >>> mode = mode_solution(error_dynamics(ode_limit(HeavyBall(lr=0.01, momentum=0.8))))
+    >>> mode = mode_solution(error_dynamics(ode_limit(HeavyBall(lr=0.01, momentum=0.8), map="naive")))
     >>> mode.family, mode.residual
     ('oscillator', 0)
     >>> mode([0.0, 1.0], [1.0, 4.0]).round(6)  # b = 2: critical at lam = 1, (1 + t) exp(-t)
     array([[1.      , 1.      ],
            [0.735759, 0.150574]])
     """
-    a = dynamics.coefficients
-    t = dynamics.t
+    if dynamics.start != 1 and dynamics.order > 1:
+        raise ValueError(f"no closed form is known for {dynamics} from phi(0) = {dynamics.start}")
     if dynamics.is_constant:
         solver = {1: _exponential, 2: _oscillator}.get(dynamics.order, _characteristic)
         return solver(dynamics)
-    if dynamics.order == 2 and dynamics.initial[0] == 0:
-        r = sympy.simplify(t * a[1] / a[2])
-        q = sympy.simplify(a[0] / a[2])
-        if not r.has(t) and not q.has(t) and not r.has(dynamics.lam):
-            return _bessel(dynamics, r, q)
+    found = _vanishing_friction(dynamics) if dynamics.order == 2 else None
+    if found is not None:
+        return _bessel(dynamics, *found)
     raise ValueError(
         f"no closed form is known for {dynamics}; integrate it with odeopt.integrate(dynamics, ...)"
     )
@@ -162,12 +169,13 @@ def _verified_exponential() -> tuple[Expr, tuple[Symbol, ...], Expr]:
 def _exponential(dynamics: ErrorDynamics) -> ModeSolution:
     phi, (t, s), residual = _verified_exponential()
     speed = sympy.cancel(dynamics.coefficients[0] / dynamics.coefficients[1])
-    compiled = _function_of_lam(dynamics, speed)
+    compiled = _function_of_lam(dynamics, speed, dynamics.start)
 
     def evaluate(times, lam):
-        return np.exp(-np.multiply.outer(times, compiled(lam)[0]))
+        rate, start = compiled(lam)
+        return start * np.exp(-np.multiply.outer(times, rate))
 
-    expr = phi.subs({t: dynamics.t, s: speed}, simultaneous=True)
+    expr = dynamics.start * phi.subs({t: dynamics.t, s: speed}, simultaneous=True)
     return ModeSolution(dynamics, expr, "exponential", residual, evaluate if compiled else None)
 
 
@@ -208,12 +216,15 @@ def _oscillator(dynamics: ErrorDynamics) -> ModeSolution:
 
 @functools.cache
 def _verified_bessel() -> tuple[Expr, tuple[Symbol, ...], Expr]:
-    t, r, q = sympy.symbols("t r q", positive=True)
-    nu = (r - 1) / 2
-    x = t * sympy.sqrt(q)
-    phi = sympy.gamma(nu + 1) * (2 / x) ** nu * sympy.besselj(nu, x)
-    residual = _reduce_bessel(phi.diff(t, 2) + r / t * phi.diff(t) + q * phi, nu, x)
-    return phi, (t, r, q), _require_zero(residual, "Bessel")
+    t, r, q, d = sympy.symbols("t r q d", positive=True)
+    nu, w = (r - 1) / 2, sympy.Symbol("w", positive=True)
+    x = t * w  # w = sqrt(q - d^2/4); a symbol of its own keeps the Bessel recurrences in sight
+    psi = sympy.gamma(nu + 1) * (2 / x) ** nu * sympy.besselj(nu, x)
+    phi = sympy.exp(-d * t / 2) * psi
+    equation = phi.diff(t, 2) + (r / t + d) * phi.diff(t) + (w**2 + d**2 / 4 + r * d / (2 * t)) * phi
+    residual = _reduce_bessel(sympy.expand(equation * sympy.exp(d * t / 2)), nu, x)
+    expr = phi.subs(w, sympy.sqrt(q - d**2 / 4))
+    return expr, (t, r, q, d), _require_zero(residual, "Bessel")
 
 
 def _reduce_bessel(expr: Expr, nu: Expr, x: Expr) -> Expr:
@@ -225,17 +236,37 @@ def _reduce_bessel(expr: Expr, nu: Expr, x: Expr) -> Expr:
     return sympy.simplify(sympy.expand(expr))
 
 
-def _bessel(dynamics: ErrorDynamics, friction: Expr, stiffness: Expr) -> ModeSolution:
-    phi, (t, r, q), residual = _verified_bessel()
+def _vanishing_friction(dynamics: ErrorDynamics) -> tuple[Expr, Expr, Expr] | None:
+    """Return r, q, d if the equation is that of a (damped) Bessel mode, started regularly."""
+    t, (a0, a1, a2) = dynamics.t, dynamics.coefficients
+    friction, stiffness = sympy.expand(sympy.cancel(a1 / a2)), sympy.expand(sympy.cancel(a0 / a2))
+    r, d = friction.coeff(t, -1), friction.coeff(t, 0)
+    q, e = stiffness.coeff(t, 0), stiffness.coeff(t, -1)
+    whole = sympy.simplify(friction - r / t - d) == 0 and sympy.simplify(stiffness - q - e / t) == 0
+    matched = sympy.simplify(e - r * d / 2) == 0 and sympy.simplify(dynamics.initial[0] + d / 2) == 0
+    return (r, q, d) if whole and matched and not r.has(dynamics.lam) else None
+
+
+def _bessel(dynamics: ErrorDynamics, friction: Expr, stiffness: Expr, damping: Expr) -> ModeSolution:
+    phi, (t, r, q, d), residual = _verified_bessel()
     if friction.is_number and friction < 0:
         raise ValueError(f"friction r/t must have r >= 0, got r = {friction}")
-    compiled = _function_of_lam(dynamics, stiffness) if friction.is_number else None
+    compiled = _function_of_lam(dynamics, stiffness, damping) if friction.is_number else None
 
     def evaluate(times, lam):
-        return bessel_mode(np.multiply.outer(times, np.sqrt(compiled(lam)[0])), float(friction))
+        q_values, d_values = compiled(lam)
+        square = q_values - d_values**2 / 4
+        if np.any(square < 0):
+            raise ValueError(
+                f"lam = {lam[square < 0][0]:.6g} is overdamped by the Hessian term (lr * lam > 4), beyond "
+                "every stable learning rate; lower lr"
+            )
+        mode = bessel_mode(np.multiply.outer(times, np.sqrt(square)), float(friction))
+        return np.exp(-np.multiply.outer(times, d_values) / 2) * mode
 
-    expr = phi.subs({t: dynamics.t, r: friction, q: stiffness}, simultaneous=True)
-    return ModeSolution(dynamics, expr, "bessel", residual, evaluate if compiled else None)
+    expr = phi.subs({t: dynamics.t, r: friction, q: stiffness, d: damping}, simultaneous=True)
+    family = "bessel" if damping == 0 else "damped bessel"
+    return ModeSolution(dynamics, expr, family, residual, evaluate if compiled else None)
 
 
 # --- constant coefficients of any order --------------------------------------------------------------

@@ -61,7 +61,7 @@ def curves(method: MethodReport, ax: Any = None) -> Any:
     ax = _axes(ax)
     k = method.curves["k"]
     shown = slice(1, None) if method.exact_ode.law == "power" else slice(None)
-    initial = method.curves["ode_inf"][:, :1]
+    initial = method.curves["trained"][:, :1]
     for key in ("trained", "ode_inf", "ode_h0", "discrete_h0"):
         label, style = _CURVES[key]
         with np.errstate(invalid="ignore"):
@@ -106,7 +106,7 @@ def budget(method: MethodReport, ax: Any = None) -> Any:
     """
     ax = _axes(ax)
     k = method.curves["k"][1:]
-    initial = method.curves["ode_inf"][:, :1]
+    initial = method.curves["trained"][:, :1]
     for upper, lower, label, color in _BUDGET:
         with np.errstate(invalid="ignore"):
             gap = np.abs(method.curves[upper] - method.curves[lower]) / initial

@@ -96,7 +96,9 @@ class MethodReport:
     weight_ode, error_ode, error_ode_latex : str
         The derived limits in the weights and in the error.
     time_step : float
-        t = k * time_step.
+        t = (k + time_origin) * time_step.
+    time_origin : float
+        In steps.
     exact_ode, exact_discrete : Rate
         Of the linear ODE and of the iteration, both per unit of time, for the kernel H(0) of the first seed.
     fitted_ode, fitted_trained : Rate or None
@@ -119,6 +121,7 @@ class MethodReport:
     error_ode: str
     error_ode_latex: str
     time_step: float
+    time_origin: float
     exact_ode: Rate
     exact_discrete: Rate
     fitted_ode: Rate | None
@@ -136,6 +139,7 @@ class MethodReport:
             "weight_ode",
             "error_ode",
             "time_step",
+            "time_origin",
             "budget",
             "integration_error",
             "kernel_drift",

@@ -8,7 +8,10 @@ The same :meth:`UpdateRule.step` is run on three kinds of objects,
 * torch parameter vectors, where it trains a network (:mod:`odeopt.nets`).
 
 Conventions: ``step(k, ...)`` maps :math:`x_k` to :math:`x_{k+1}`, k = 0, 1, ...; iterates before
-:math:`x_0` equal :math:`x_0`.
+:math:`x_0` equal :math:`x_0`. Running averages travel in a tuple, the memory of the step.
+
+Arithmetic reads alike in all three worlds; of the functions that do not, :func:`sqrt` and
+:func:`sign` are given here.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ import math
 import numbers
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Scalar", "UpdateRule", "is_number", "is_symbolic", "iterate"]
+__all__ = ["Scalar", "UpdateRule", "is_number", "is_symbolic", "iterate", "sign", "sqrt"]
 
 Scalar = Union[float, "sympy.Expr"]
 
@@ -40,13 +44,86 @@ def is_symbolic(value: Any) -> bool:
     return hasattr(value, "free_symbols")
 
 
+def sqrt(x: Any) -> Any:
+    """Square root, entry by entry, of whatever kind a step is run on.
+
+    Parameters
+    ----------
+    x : number, array, tensor or sympy expression
+        Of a Fraction that is a square the root is a Fraction.
+
+    Returns
+    -------
+    object of the kind of x
+
+    Examples
+    --------
+    >>> sqrt(2.25), sqrt(Fraction(9, 4))
+    (1.5, Fraction(3, 2))
+    """
+    if is_symbolic(x):
+        import sympy
+
+        return sympy.sqrt(x)
+    if hasattr(x, "sqrt"):  # a tensor: its own method, so that torch is not needed here
+        return x.sqrt()
+    if isinstance(x, numbers.Rational) and x >= 0:
+        root = Fraction(math.isqrt(x.numerator), math.isqrt(x.denominator))
+        return root if root**2 == x else math.sqrt(x)
+    if isinstance(x, numbers.Real):
+        return math.sqrt(x)
+    import numpy as np
+
+    return np.sqrt(x)
+
+
+def sign(x: Any) -> Any:
+    """Sign, entry by entry, of whatever kind a step is run on; 0 where x is 0.
+
+    Parameters
+    ----------
+    x : number, array, tensor or sympy expression
+
+    Returns
+    -------
+    object of the kind of x, for a number an int
+
+    Examples
+    --------
+    >>> sign(-2.5), sign(Fraction(1, 3)), sign(0)
+    (-1, 1, 0)
+    """
+    if is_symbolic(x):
+        import sympy
+
+        return sympy.sign(x)
+    if hasattr(x, "sign"):
+        return x.sign()
+    if isinstance(x, numbers.Real):
+        return x if x != x else (x > 0) - (x < 0)  # nan stays nan, as it does in an array
+    import numpy as np
+
+    return np.sign(x)
+
+
+def require_below_one(name: str, value: Scalar, reason: str = "1 would mean no friction") -> None:
+    """Raise ValueError unless a numeric hyperparameter lies in [0, 1)."""
+    if is_number(value) and not 0 <= value < 1:
+        raise ValueError(f"{name} must lie in [0, 1), got {value!r}; {reason}")
+
+
+def _is_switch(field: dataclasses.Field) -> bool:
+    return isinstance(field.default, bool)
+
+
 @dataclass(frozen=True)
 class UpdateRule(abc.ABC):
     r"""One step of an optimisation method; subclass it to define your own.
 
     A subclass is a frozen dataclass whose fields are the hyperparameters (one of them ``lr``),
     with the class attribute `history` (how many iterates the step reads) and the method `step`.
-    A hyperparameter is a number, a sympy expression (for derivations), or a tuple of them.
+    A hyperparameter is a number, a sympy expression (for derivations), or a tuple of them. A field
+    whose default is True or False is a switch; one whose default is None may be left None.
 
     Examples
     --------
@@ -65,8 +142,14 @@ class UpdateRule(abc.ABC):
     """
 
     history: ClassVar[int] = 1
+    # Different points at which one step takes a gradient: an iteration is one gradient unless it says so.
+    gradients: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        for field in filter(_is_switch, dataclasses.fields(self)):
+            value = getattr(self, field.name)
+            if not isinstance(value, bool):
+                raise ValueError(f"{field.name} must be True or False, got {value!r}")
         for name, value in self.hyperparameters.items():
             for entry in value if isinstance(value, tuple) else (value,):
                 self._check_scalar(name, entry)
@@ -96,11 +179,13 @@ class UpdateRule(abc.ABC):
         Parameters
         ----------
         k : int or sympy expression
-            Index of the newest iterate.
+            Index of the newest iterate. In a derivation it is an expression such as t/h, of which
+            ``k == 0`` is False: the step is then read as that of a large k.
         iterates : tuple of length `history`
             :math:`(x_k, x_{k-1}, \dots)`.
-        memory : object
-            What the previous call returned, at first :meth:`initial_memory`.
+        memory : tuple or None
+            The running averages that the previous call returned, at first :meth:`initial_memory`.
+            Never changed in place.
         grad : callable
             The gradient of the loss.
 
@@ -109,17 +194,25 @@ class UpdateRule(abc.ABC):
         x_next, memory : tuple
         """
 
-    def initial_memory(self, x0: Any) -> Any:
-        """Return the running averages before the first step; None for rules without memory.
+    def initial_memory(self, x0: Any) -> tuple | None:
+        """Return the running averages before the first step.
 
         Parameters
         ----------
         x0 : object
             The first iterate, of the kind that the rule is run on.
 
+        Returns
+        -------
+        tuple or None
+            One entry for each average, of the kind and shape of x0 (as a rule ``0 * x0``); None
+            or () for a rule without memory.
+
         Examples
         --------
-        >>> from odeopt import GradientDescent
+        >>> from odeopt import Adam, GradientDescent
+        >>> Adam(lr=0.1).initial_memory(1.0)
+        (0.0, 0.0)
         >>> GradientDescent(lr=0.1).initial_memory(1.0) is None
         True
         """
@@ -127,8 +220,12 @@ class UpdateRule(abc.ABC):
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Names and values of the dataclass fields."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """Names and values of the fields, without switches and without optional ones left None."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if not _is_switch(f) and not (f.default is None and getattr(self, f.name) is None)
+        }
 
     @property
     def is_numeric(self) -> bool:
@@ -140,15 +237,19 @@ class UpdateRule(abc.ABC):
 
     @property
     def label(self) -> str:
-        """Name and hyperparameters, rounded, for legends and tables."""
+        """Name, hyperparameters (rounded) and changed switches, for legends and tables."""
 
         def show(value):
             if isinstance(value, tuple):
                 return "(" + ", ".join(show(v) for v in value) + ")"
             return f"{value:.4g}" if is_number(value) else str(value)
 
-        inner = ", ".join(f"{n}={show(v)}" for n, v in self.hyperparameters.items())
-        return f"{type(self).__name__}({inner})"
+        shown = {n: show(v) for n, v in self.hyperparameters.items()}
+        switches = {
+            f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self) if _is_switch(f)
+        }
+        shown |= {n: str(value) for n, (value, default) in switches.items() if value is not default}
+        return f"{type(self).__name__}({', '.join(f'{n}={text}' for n, text in shown.items())})"
 
     def replace(self, **changes: Any) -> UpdateRule:
         """Return the same rule with some hyperparameters changed.
@@ -244,9 +345,13 @@ class UpdateRule(abc.ABC):
         """
         import sympy
 
-        return self.map_hyperparameters(
-            lambda value: sympy.Rational(repr(float(value))) if is_number(value) else value
-        )
+        def read(value):
+            if is_symbolic(value) or not is_number(value):
+                return value
+            rational = isinstance(value, numbers.Rational)
+            return sympy.Rational(value) if rational else sympy.Rational(repr(float(value)))
+
+        return self.map_hyperparameters(read)
 
     def scaling(self, h: sympy.Symbol, regime: str = "natural") -> tuple[UpdateRule, dict, float] | None:
         r"""Embed a numeric rule in a family that has an ODE limit as :math:`h\to0`.

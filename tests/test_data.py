@@ -129,6 +129,57 @@ def test_bad_number_of_digits_is_refused(n):
         load_digits(n)
 
 
+def test_two_classes_of_digits_are_labelled_minus_one_and_one():
+    full_x, full_y = load_digits()
+    x, y = load_digits(classes=(3, 8))
+    chosen = np.isin(full_y, (3, 8))
+    assert np.array_equal(x, full_x[chosen])
+    assert np.array_equal(y, np.where(full_y[chosen] == 8, 1.0, -1.0))
+    assert np.array_equal(load_digits(classes=[8, 3])[1], -y)
+    assert np.array_equal(load_digits(10, classes=(3, 8))[0], x[:10])
+    assert y.dtype == np.float64
+
+
+def test_two_classes_with_a_seed_are_a_sample_of_them():
+    x, y = load_digits(40, seed=1, classes=(0, 1))
+    full_x, full_y = load_digits(classes=(0, 1))
+    rows = [int(np.flatnonzero((full_x == image).all(axis=1))[0]) for image in x]
+    assert len(set(rows)) == 40
+    assert np.array_equal(full_y[rows], y)
+
+
+@pytest.mark.parametrize("classes", [(3, 3), (3,), (3, 10), (3, 8, 9), "38", 3, (3.0, 8), (True, 8), ([], 1)])
+def test_bad_classes_are_refused(classes):
+    with pytest.raises(ValueError, match="classes must be two different digits"):
+        load_digits(5, classes=classes)
+
+
+def test_more_images_than_there_are_of_two_classes_are_refused():
+    with pytest.raises(ValueError, match="n must be an integer from 1 to 357"):
+        load_digits(400, classes=(3, 8))
+
+
+def test_labels_are_kept_as_they_are():
+    x, y = load_digits(30, classes=(3, 8))
+    data = prepare(x, y, targets="labels")
+    assert np.array_equal(data.y, y)
+    assert (data.target_mean, data.target_scale) == (0.0, 1.0)
+    assert np.array_equal(data.raw_targets(data.y), y)
+    assert np.array_equal(data.x, prepare(x, y).x)
+    assert not data.y.flags.writeable
+
+
+@pytest.mark.parametrize("y", [[0.0, 1.0], [1.0, 1.0], [-1.0, 1.5]])
+def test_labels_other_than_both_of_plus_and_minus_one_are_refused(y):
+    with pytest.raises(ValueError, match="labels -1 and 1, both of them"):
+        prepare([[3.0, 4.0], [1.0, 0.0]], y, targets="labels")
+
+
+def test_unknown_kind_of_targets_is_refused():
+    with pytest.raises(ValueError, match="targets must be 'regression' or 'labels', got 'classes'"):
+        prepare([[3.0, 4.0], [1.0, 0.0]], [-1.0, 1.0], targets="classes")
+
+
 @pytest.mark.parametrize("seed", [-1, 0.5, False])
 def test_bad_seed_is_refused(seed):
     with pytest.raises(ValueError, match="seed must be a nonnegative integer"):

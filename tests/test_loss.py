@@ -4,12 +4,16 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from zoo import kernel_with, numeric_rules, rule_id
+from zoo import kernel_with, numeric_rules, rule_id, rules_with_memory
 
 from odeopt import (
+    AdaGrad,
+    Adam,
     GradientDescent,
     HeavyBall,
     NesterovConstant,
+    RMSProp,
+    SignDescent,
     error_dynamics,
     loss_curve,
     mode_solution,
@@ -26,7 +30,7 @@ def problem():
     return kernel_with(np.geomspace(1e-2, 1, 10)), rng.standard_normal(10)
 
 
-@pytest.mark.parametrize("rule", numeric_rules(lr=0.3), ids=rule_id)
+@pytest.mark.parametrize("rule", numeric_rules(lr=0.3) + rules_with_memory(lr=0.3), ids=rule_id)
 def test_discrete_curve_equals_iterating_the_error_vector(problem, rule):
     kernel, delta0 = problem
     k = [0, 1, 2, 5, 100]
@@ -93,6 +97,14 @@ def test_unstable_iteration_is_reported_by_its_first_infinite_loss():
 def test_bad_grids_are_refused(problem, grid, word):
     with pytest.raises(ValueError, match=word):
         loss_curve(GradientDescent(0.1), spectral_measure(*problem), grid)
+
+
+@pytest.mark.parametrize(
+    "rule", [SignDescent(0.1), RMSProp(0.1), RMSProp(0.1, eps=0.0), Adam(1e-6), AdaGrad(0.1)], ids=rule_id
+)
+def test_rules_without_residual_polynomials_are_refused(problem, rule):
+    with pytest.raises(ValueError, match=r"is not linear: .* no residual polynomials"):
+        loss_curve(rule, spectral_measure(*problem), [0, 1])
 
 
 def test_symbolic_rule_is_refused(problem):

@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from odeopt import max_learning_rate
+from odeopt.adaptive import AdaGrad, Adam, RMSProp, SignDescent
 from odeopt.data import load_digits, prepare
 from odeopt.kernels import relu_gram
+from odeopt.losses import LogisticLoss, PredictionLoss, SquaredLoss
 from odeopt.methods import (
     GradientDescent,
     HeavyBall,
@@ -21,8 +24,8 @@ from odeopt.methods import (
     UpdateRule,
     iterate,
 )
+from odeopt.momentum import QHM, TorchSGD
 from odeopt.nets import TwoLayerReLU, empirical_gram, train
-from odeopt.rates import max_learning_rate
 
 EPS = np.finfo(float).eps
 BOTH = pytest.mark.parametrize("layers", ["first", "both"])
@@ -350,6 +353,50 @@ def test_dampening_is_heavy_ball_at_a_smaller_rate_but_for_the_first_step():
     assert (ours(lr * (1 - tau), 10) - points[10]).abs().max() > 1e-3
 
 
+@DTYPES
+@BOTH
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"momentum": 0.9},
+        {"momentum": 0.9, "dampening": 0.4},
+        {"momentum": 0.8, "nesterov": True},
+        {"r": 3},
+        {"r": 3, "dampening": 0.4},
+        {"r": 3, "nesterov": True},
+        {"r": 6.5, "nesterov": True},
+    ],
+    ids=lambda options: ", ".join(options),
+)
+def test_torch_sgd_rule_equals_torch_sgd_in_every_mode(dtype, layers, options):
+    # The notebook builds the optimizer with some positive momentum and overwrites it before step k,
+    # k = 1, 2, ..., with (k-1)/(k+r-1).
+    data = small_problem()
+    net, _ = trained(TorchSGD(lr=0.1, **options), data, 30, dtype=dtype, layers=layers)
+    start = TwoLayerReLU(4, 40, layers=layers, dtype=dtype)
+    theirs, schedule = dict(options), None
+    if "r" in options:
+        r = theirs.pop("r")
+        schedule, theirs["momentum"] = lambda k: k / (k + r), 0.5
+    points, _ = sgd_path(start, *tensors(data, dtype), 30, lr=0.1, momentum_at=schedule, **theirs)
+    assert_equal_to_rounding(flat(net), points[30], dtype)
+    assert (flat(net) - points[0]).abs().max() > 0.1
+
+
+def test_torch_creates_no_buffer_while_the_momentum_is_zero():
+    # With a buffer from the first step on, the second step would carry mu_2 g_1 too.
+    data, s = small_problem(), 0.05
+    p, g = sgd_path(
+        linear_net(), *tensors(data), 2, momentum_at=lambda k: k / (k + 3), lr=s, momentum=0.5, nesterov=True
+    )
+    mu = 1 / 4
+    assert_equal_to_rounding(p[2], p[1] - s * (1 + mu) * g[1], torch.float64)
+    net = linear_net()
+    train(net, TorchSGD(s, r=3, nesterov=True), data.x, data.y, 2)
+    assert_equal_to_rounding(flat(net), p[2], torch.float64)
+    assert (s * mu**2 * g[0]).abs().max() > 1e-4
+
+
 def test_mean_reduction_is_mse_loss_and_scales_the_kernel():
     data = small_problem()
     net, run = trained(HeavyBall(lr=0.3, momentum=0.5), data, 20, reduction="mean")
@@ -404,6 +451,45 @@ class UserAdam(UpdateRule):
         m, v = self.beta1 * m + (1 - self.beta1) * g, self.beta2 * v + (1 - self.beta2) * g**2
         m_hat, v_hat = m / (1 - self.beta1 ** (k + 1)), v / (1 - self.beta2 ** (k + 1))
         return x - self.lr * m_hat / (v_hat**0.5 + 1e-8), (m, v)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("rule", "optimizer", "options"),
+    [
+        (RMSProp(0.01, 0.9), torch.optim.RMSprop, {"lr": 0.01, "alpha": 0.9}),
+        (Adam(0.01, 0.8, 0.99), torch.optim.Adam, {"lr": 0.01, "betas": (0.8, 0.99)}),
+        (AdaGrad(0.05), torch.optim.Adagrad, {"lr": 0.05}),
+    ],
+    ids=["RMSProp", "Adam", "AdaGrad"],
+)
+def test_adaptive_rules_train_a_network_as_torch_does(layers, rule, optimizer, options):
+    data = small_problem()
+    net, run = trained(rule, data, 20, layers=layers, allow_unstable=True)
+    reference = TwoLayerReLU(4, 40, layers=layers)
+    points = path_of(reference, *tensors(data), 20, optimizer, **options)
+    # A rounding of a gradient g near zero is divided by |g| + eps: at most EPS / 1e-8, times lr.
+    np.testing.assert_allclose(flat(net).numpy(), points[-1].numpy(), rtol=0, atol=1e-9)
+    assert run.loss[-1] < run.loss[0]
+
+
+def path_of(net, x, y, num_steps, make, **options):
+    """Parameters of a torch optimizer, k = 0 ... num_steps."""
+    optimizer = make([p for p in net.parameters() if p.requires_grad], **options)
+    points = [flat(net)]
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        half_sum(net(x), y).backward()
+        optimizer.step()
+        points.append(flat(net))
+    return points
+
+
+@pytest.mark.parametrize("rule", [Adam(0.01), RMSProp(0.01), AdaGrad(0.01), SignDescent(0.01)])
+def test_nonlinear_rules_have_no_stability_limit_and_say_so(rule):
+    message = r"no stability limit is known .*not linear.*allow_unstable=True"
+    with pytest.raises(ValueError, match=message):
+        trained(rule, small_problem(), 5)
 
 
 def test_user_defined_rule_with_memory_equals_torch_adam():
@@ -515,6 +601,108 @@ def test_subclass_with_its_own_forward_is_trained_as_what_it_computes():
         empirical_gram(net, data.x)
 
 
+# --- losses -----------------------------------------------------------------------------------
+
+
+def labelled_problem(n=6, d=4):
+    rng = np.random.default_rng(3)
+    return prepare(rng.standard_normal((n, d)), np.resize([1.0, -1.0, -1.0], n), targets="labels")
+
+
+def soft_margin(u, y):
+    return nn.SoftMarginLoss(reduction="sum")(u.reshape(-1), y)
+
+
+@DTYPES
+@BOTH
+def test_logistic_loss_equals_torch_sgd_on_the_soft_margin_loss(dtype, layers):
+    data = labelled_problem()
+    net, run = trained(HeavyBall(0.1, 0.9), data, 20, dtype=dtype, layers=layers, loss=LogisticLoss())
+    reference = TwoLayerReLU(4, 40, layers=layers, dtype=dtype)
+    x, y = tensors(data, dtype)
+    points, _ = sgd_path(reference, x, y, 20, loss=soft_margin, lr=0.1, momentum=0.9)
+    assert_equal_to_rounding(flat(net), points[20], dtype)
+    assert run.objective == LogisticLoss()
+    value = soft_margin(net(x), y).item()
+    assert run.loss[-1] == pytest.approx(value, rel=20 * torch.finfo(dtype).eps)
+
+
+def test_mean_reduction_of_the_logistic_loss_is_that_of_torch():
+    data = labelled_problem()
+    net, run = trained(GradientDescent(0.6), data, 20, reduction="mean", loss=LogisticLoss())
+    points, _ = sgd_path(TwoLayerReLU(4, 40), *tensors(data), 20, loss=nn.SoftMarginLoss(), lr=0.6)
+    assert_equal_to_rounding(flat(net), points[20], torch.float64)
+    assert run.kernel_scale == 1 / 6
+    assert run.loss[0] == pytest.approx(float(LogisticLoss().value(run.predictions[0], data.y)), rel=4 * EPS)
+
+
+@DTYPES
+def test_predictions_and_targets_are_recorded_and_errors_are_their_difference(dtype):
+    _, run = trained(HeavyBall(0.1, 0.5), small_problem(), 5, dtype=dtype)
+    assert run.predictions.shape == (6, 6)
+    assert np.array_equal(run.errors, run.predictions - run.targets)
+    assert run.objective == SquaredLoss()
+    for array in (run.predictions, run.targets):
+        assert array.dtype == np.float64
+        assert not array.flags.writeable
+
+
+class QuarticLoss(PredictionLoss):
+    """A user's loss, whose curvature has no bound; its methods know only the operators of arrays."""
+
+    def value(self, u, y):
+        return ((u - y) ** 4).sum() / 4
+
+    def gradient(self, u, y):
+        return (u - y) ** 3
+
+
+def test_user_defined_loss_trains_once_its_missing_smoothness_is_accepted():
+    data = small_problem()
+    with pytest.raises(
+        ValueError, match=r"loss QuarticLoss\(\), whose smoothness is not given.*allow_unstable"
+    ):
+        trained(GradientDescent(0.01), data, 5, loss=QuarticLoss())
+    net, run = trained(GradientDescent(0.01), data, 5, loss=QuarticLoss(), allow_unstable=True)
+
+    def quartic(u, y):
+        return ((u.reshape(-1) - y) ** 4).sum() / 4
+
+    points, _ = sgd_path(TwoLayerReLU(4, 40), *tensors(data), 5, loss=quartic, lr=0.01)
+    assert_equal_to_rounding(flat(net), points[5], torch.float64)
+    assert run.loss[-1] < run.loss[0]
+
+
+@pytest.mark.parametrize("loss", [LogisticLoss(), LogisticLoss(ridge=0.5)], ids=repr)
+def test_stability_limit_takes_the_smoothness_of_the_loss(loss):
+    data = labelled_problem()
+    lam_max = np.linalg.eigvalsh(empirical_gram(TwoLayerReLU(4, 40), data.x))[-1]
+    limit = 2 / ((0.25 + loss.ridge) * lam_max)
+    trained(GradientDescent(0.999 * limit), data, 2, loss=loss)
+    with pytest.raises(ValueError, match=f"stability limit {limit:.6g} "):
+        trained(GradientDescent(1.001 * limit), data, 2, loss=loss)
+
+
+@pytest.mark.parametrize("loss", [SquaredLoss(), LogisticLoss()], ids=repr)
+def test_module_of_another_kind_is_trained_on_any_loss(loss):
+    data = labelled_problem()
+    net, reference = (nn.Linear(4, 1, dtype=torch.float64) for _ in range(2))
+    reference.load_state_dict(net.state_dict())
+    train(net, GradientDescent(0.05), data.x, data.y, 10, loss=loss)
+    points, _ = sgd_path(
+        reference, *tensors(data), 10, loss=lambda u, y: loss.value(u.reshape(-1), y), lr=0.05
+    )
+    assert_equal_to_rounding(flat(net), points[10], torch.float64)
+
+
+def test_labels_are_asked_for_where_the_loss_needs_them():
+    data = small_problem()
+    with pytest.raises(ValueError, match="y must hold labels -1 and 1"):
+        trained(GradientDescent(0.01), data, 5, loss=LogisticLoss())
+    with pytest.raises(ValueError, match="loss must be a PredictionLoss, got 'mse'"):
+        trained(GradientDescent(0.01), data, 5, loss="mse")
+
+
 class CountingNet(nn.Linear):
     calls = 0
 
@@ -576,7 +764,17 @@ def test_progress_is_told_every_step_and_an_interrupt_keeps_the_weights_reached(
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize(
-    "rule", [GradientDescent(1.0), HeavyBall(1.0, 0.9), Nesterov(1.0), HigherMomentum(1.0, (0.2, 0.5))]
+    "rule",
+    [
+        GradientDescent(1.0),
+        HeavyBall(1.0, 0.9),
+        Nesterov(1.0),
+        HigherMomentum(1.0, (0.2, 0.5)),
+        QHM(1.0, 0.9, 0.7),
+        TorchSGD(1.0, 0.9, dampening=0.5),
+        TorchSGD(1.0, r=3, nesterov=True),
+    ],
+    ids=lambda rule: type(rule).__name__,
 )
 def test_learning_rate_above_the_stability_limit_is_refused_with_the_limit(rule, reduction):
     data = small_problem()
@@ -641,6 +839,8 @@ RULES = [
     Nesterov(0.08, 3),
     NesterovConstant(0.08, 0.8),
     HigherMomentum(0.08, (0.2, 0.5)),
+    QHM(0.4, 0.8, 0.7),
+    TorchSGD(0.08, r=3, nesterov=True),
 ]
 
 

@@ -21,7 +21,7 @@ def test_curves_carry_the_data_and_a_scale_that_straightens_the_law(report):
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     line = next(line for line in ax.lines if line.get_label() == "iteration, $H(0)$")
     curves = report["nag"].curves
-    want = (curves["discrete_h0"] / curves["ode_inf"][:, :1]).mean(axis=0)[1:]
+    want = (curves["discrete_h0"] / curves["trained"][:, :1]).mean(axis=0)[1:]
     np.testing.assert_allclose(line.get_ydata(), want)
     assert plot.curves(report["hb"]).get_xscale() == "linear"
 

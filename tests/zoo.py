@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from odeopt import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
+from odeopt import (
+    QHM,
+    GradientDescent,
+    HeavyBall,
+    HigherMomentum,
+    Nesterov,
+    NesterovConstant,
+    TorchSGD,
+    TripleMomentum,
+)
 
 
 def kernel_with(eigenvalues, seed=0) -> np.ndarray:
@@ -24,6 +33,18 @@ def numeric_rules(lr=0.01):
         Nesterov(lr, 3),
         NesterovConstant(lr, 0.8),
         HigherMomentum(lr, (0.2, 0.5)),
+        TripleMomentum(lr, 0.8, 0.4, 1.0),
+    ]
+
+
+def rules_with_memory(lr=0.01):
+    """Linear rules that carry a running average, stable for eigenvalues up to 1."""
+    return [
+        QHM(lr, 0.8, 0.7),
+        TorchSGD(lr, 0.8),
+        TorchSGD(lr, 0.8, dampening=0.3),
+        TorchSGD(lr, 0.8, nesterov=True),
+        TorchSGD(lr, r=3, nesterov=True),
     ]
 
 

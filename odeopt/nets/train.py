@@ -1,8 +1,9 @@
 r"""Training by an update rule's own step: the third reading of :class:`odeopt.methods.UpdateRule`.
 
-The loss is :math:`L=\tfrac12\lVert u-y\rVert^2`, summed over the examples. The mean of squares of
-``torch.nn.MSELoss`` is converted here and nowhere else: its gradient is 2/n times that of L, so a
-run with ``reduction="mean"`` follows the linear theory with the kernel (2/n) H.
+The loss is any :class:`odeopt.losses.PredictionLoss`, by default :math:`L=\tfrac12\lVert u-y\rVert^2`,
+summed over the examples. The mean reductions of torch are converted here and nowhere else: the gradient
+of the mean of squares (``torch.nn.MSELoss``) is 2/n times that of L, so a run with ``reduction="mean"``
+follows the theory with the kernel (2/n) H; for the logistic loss it is 1/n.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from odeopt.kernels import real_array
+from odeopt.losses import PredictionLoss, SquaredLoss
 from odeopt.methods import UpdateRule, iterate
 from odeopt.nets.relu import empirical_gram, has_closed_form
 
@@ -40,18 +42,22 @@ class TrainingRun:
         The number of steps asked for.
     width : int or None
         Number of hidden neurons; None for a module other than :class:`odeopt.nets.TwoLayerReLU`.
+    objective : PredictionLoss
+        The loss that was descended.
     kernel_scale : float
-        1 for ``reduction="sum"``, 2/n for "mean": the run follows the linear theory with the
-        kernel ``kernel_scale * initial_kernel``.
+        1 for ``reduction="sum"``; for "mean" 2/n with the squared loss, 1/n with others: the run
+        follows the theory with the kernel ``kernel_scale * initial_kernel``.
     diverged_at : int or None
         The first step whose loss was not finite; the record ends before it.
     k : numpy.ndarray, shape (K,)
         Recorded steps, increasing, beginning with 0.
     loss : numpy.ndarray, shape (K,)
-        :math:`L_k=\tfrac12\lVert\Delta_k\rVert^2` at :math:`x_k` (not at an extrapolated point),
-        whatever the reduction.
-    errors : numpy.ndarray, shape (K, n)
-        :math:`\Delta_k=u_k-y`.
+        The objective, summed, at :math:`x_k` (not at an extrapolated point), whatever the
+        reduction; by default :math:`L_k=\tfrac12\lVert\Delta_k\rVert^2`.
+    predictions : numpy.ndarray, shape (K, n)
+        Outputs :math:`u_k`.
+    targets : numpy.ndarray, shape (n,)
+        y, rounded to the dtype of the network.
     initial_kernel : numpy.ndarray, shape (n, n), or None
         :math:`H(0)`; None for a module other than :class:`odeopt.nets.TwoLayerReLU`.
     kernel_k : numpy.ndarray, shape (M,)
@@ -63,11 +69,13 @@ class TrainingRun:
     rule: UpdateRule
     num_steps: int
     width: int | None
+    objective: PredictionLoss
     kernel_scale: float
     diverged_at: int | None
     k: np.ndarray = field(repr=False)
     loss: np.ndarray = field(repr=False)
-    errors: np.ndarray = field(repr=False)
+    predictions: np.ndarray = field(repr=False)
+    targets: np.ndarray = field(repr=False)
     initial_kernel: np.ndarray | None = field(repr=False)
     kernel_k: np.ndarray = field(repr=False)
     kernel_drift: np.ndarray = field(repr=False)
@@ -76,6 +84,11 @@ class TrainingRun:
     def label(self) -> str:
         """Name of the method, with the width where it is known."""
         return self.rule.label if self.width is None else f"{self.rule.label}, m={self.width}"
+
+    @property
+    def errors(self) -> np.ndarray:
+        r""":math:`\Delta_k=u_k-y`, shape (K, n)."""
+        return _frozen(self.predictions - self.targets)
 
     @property
     def relative_kernel_drift(self) -> np.ndarray:
@@ -92,17 +105,18 @@ def train(
     y: Any,
     num_steps: int,
     *,
+    loss: PredictionLoss | None = None,
     record_at: Iterable[int] | None = None,
     kernel_at: Iterable[int] | None = None,
     reduction: str = "sum",
     allow_unstable: bool = False,
     progress: Callable[[int, float], object] | None = None,
 ) -> TrainingRun:
-    r"""Train a network on the full batch by the rule's own step, and record the errors.
+    r"""Train a network on the full batch by the rule's own step, and record its predictions.
 
     All trainable parameters form one vector :math:`x_k`, and
-    :func:`odeopt.methods.iterate` runs the rule on it with the gradient of
-    :math:`L=\tfrac12\lVert u-y\rVert^2`, on the device and in the dtype of the network.
+    :func:`odeopt.methods.iterate` runs the rule on it with the gradient :math:`J^\top\nabla\ell(u)` of
+    the loss, on the device and in the dtype of the network.
 
     Parameters
     ----------
@@ -118,15 +132,17 @@ def train(
         Targets.
     num_steps : int
         Number of steps, at least 1.
+    loss : PredictionLoss, optional
+        What is minimised; by default :math:`\tfrac12\lVert u-y\rVert^2`.
     record_at : iterable of int, optional
-        Steps at which loss and errors are kept; step 0 always is. By default every step, or
+        Steps at which loss and predictions are kept; step 0 always is. By default every step, or
         about 1000 evenly spaced ones, the last included, if there are more.
     kernel_at : iterable of int, optional
         Steps at which the kernel drift is computed, for :class:`odeopt.nets.TwoLayerReLU`. By
         default none: it costs :math:`O(n^2m)` each.
     reduction : {"sum", "mean"}, optional
-        "mean" descends the mean of squares of ``torch.nn.MSELoss``, a gradient 2/n times that
-        of L. The recorded loss is L in both cases.
+        "mean" descends the mean of torch: of squares (``torch.nn.MSELoss``), a gradient 2/n times that
+        of L, or of the terms of another loss, 1/n. The recorded loss is the sum in both cases.
     allow_unstable : bool, optional
         Run a learning rate above the stability limit.
     progress : callable, optional
@@ -141,8 +157,9 @@ def train(
     ------
     ValueError
         If the learning rate exceeds the stability limit of the linearised dynamics at
-        :math:`H(0)` (checked for :class:`odeopt.nets.TwoLayerReLU` unless `allow_unstable`), or
-        an argument is out of range, not finite, or of the wrong shape.
+        :math:`H(0)`, times the smoothness of the loss (checked for
+        :class:`odeopt.nets.TwoLayerReLU` unless `allow_unstable`), or an argument is out of
+        range, not finite, or of the wrong shape.
 
     Examples
     --------
@@ -161,7 +178,7 @@ def train(
         )
     if not _is_integer(num_steps) or num_steps < 1:
         raise ValueError(f"num_steps must be an integer of at least 1, got {num_steps!r}")
-    problem = _problem(net, x, y, reduction)
+    problem = _problem(net, x, y, SquaredLoss() if loss is None else loss, reduction)
     if record_at is None:
         record_at = np.linspace(0, num_steps, min(num_steps, _RECORDED) + 1).round().astype(int)
     record = _steps("record_at", record_at, num_steps) | {0}
@@ -170,18 +187,18 @@ def train(
     if kernel is None and kernel_steps:
         raise ValueError(f"kernel_at needs a TwoLayerReLU, got {type(net).__name__}; leave it out")
     if kernel is not None and not allow_unstable:
-        _require_stable(rule, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
-    errors: dict[int, np.ndarray] = {}
+        _require_stable(rule, problem.loss, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
+    recorded: dict[int, tuple[float, np.ndarray]] = {}
     drifts: dict[int, float] = {}
 
-    def observe(k, w, error):
+    def observe(k, w, value, u):
         if k in record:
-            errors[k] = error
+            recorded[k] = value, u
         if k in kernel_steps:
             problem.write(w)
             drifts[k] = _spectral_norm(problem.kernel() - kernel)
         if progress is not None and k > 0:
-            progress(k, _half_square(error))
+            progress(k, value)
 
     with _threads(problem):
         diverged_at = _run(problem, rule, num_steps, observe)
@@ -189,11 +206,13 @@ def train(
         rule=rule,
         num_steps=num_steps,
         width=None if kernel is None else net.m,
+        objective=problem.loss,
         kernel_scale=problem.scale,
         diverged_at=diverged_at,
-        k=_frozen(list(errors), np.int64),
-        loss=_frozen([_half_square(error) for error in errors.values()]),
-        errors=_frozen(list(errors.values())),
+        k=_frozen(list(recorded), np.int64),
+        loss=_frozen([value for value, _ in recorded.values()]),
+        predictions=_frozen([u for _, u in recorded.values()]),
+        targets=_frozen(problem.targets),
         initial_kernel=kernel,
         kernel_k=_frozen(list(drifts), np.int64),
         kernel_drift=_frozen(list(drifts.values())),
@@ -207,34 +226,37 @@ def _run(problem: _FlatProblem, rule: UpdateRule, num_steps: int, observe: Calla
     try:
         with torch.no_grad():
             for k, w in enumerate(itertools.islice(iterates, num_steps + 1)):
-                error = problem.error(w)
-                if not np.isfinite(_half_square(error)):
+                u = problem.predictions(w)
+                value = problem.value(u)
+                if not (np.isfinite(value) and np.isfinite(u).all()):
                     return k
                 last = w
-                observe(k, w, error)
+                observe(k, w, value, u)
     finally:
         problem.write(last)
     return None
 
 
-def _problem(net: nn.Module, x: Any, y: Any, reduction: str) -> _FlatProblem:
+def _problem(net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> _FlatProblem:
     """Choose the closed-form gradient where the trained weights are those it is written for."""
     if has_closed_form(net):
         trained = {name for name, p in net.named_parameters() if p.requires_grad}
         if trained == ({"weights"} if net.layers == "first" else {"weights", "a"}):
-            return _ReLUProblem(net, x, y, reduction)
-    return _FlatProblem(net, x, y, reduction)
+            return _ReLUProblem(net, x, y, loss, reduction)
+    return _FlatProblem(net, x, y, loss, reduction)
 
 
 class _FlatProblem:
-    """The errors of a network and the gradient of its loss as functions of one flat vector."""
+    """The predictions of a network and the gradient of its loss as functions of one flat vector."""
 
-    def __init__(self, net: nn.Module, x: Any, y: Any, reduction: str) -> None:
+    def __init__(self, net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> None:
         if not isinstance(net, nn.Module):
             raise ValueError(f"net must be a torch.nn.Module, got {type(net).__name__}")
         if reduction not in ("sum", "mean"):
             raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
-        self.net = net
+        if not isinstance(loss, PredictionLoss):
+            raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or leave it out")
+        self.net, self.loss = net, loss
         self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
         kinds = {(p.dtype, p.device) for p in self.parameters.values()}
         if len(kinds) != 1:
@@ -249,11 +271,12 @@ class _FlatProblem:
         n = len(self.y)
         if len(self.x) != n:
             raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
-        self.scale = 1.0 if reduction == "sum" else 2.0 / n
+        self.scale = 1.0 if reduction == "sum" else loss.mean_factor / n
+        self.targets = self.y.cpu().double().numpy()
         with torch.no_grad():
             self.initial = torch.cat([p.reshape(-1) for p in self.parameters.values()])
         self._point: torch.Tensor | None = None
-        if not np.isfinite(_half_square(self.error(self.initial))):
+        if not np.isfinite(self.value(self.predictions(self.initial))):
             raise ValueError("net has non-finite outputs at its initial weights; initialise it again")
 
     def _tensor(self, name: str, value: Any, *, ndim: int | None) -> torch.Tensor:
@@ -268,7 +291,7 @@ class _FlatProblem:
         }
 
     def _evaluate(self, w: torch.Tensor) -> None:
-        # The record asks for the errors at x_k, and a method that takes its gradient there (not at
+        # The record asks for the outputs at x_k, and a method that takes its gradient there (not at
         # an extrapolated point) passes the same object: one forward pass serves both.
         if w is self._point:
             return
@@ -280,22 +303,26 @@ class _FlatProblem:
                     f"net must map x to outputs of shape ({len(self.y)},) or ({len(self.y)}, 1), "
                     f"got {tuple(output.shape)}; check the targets, or select one output"
                 )
-            self._difference = output.reshape(-1) - self.y
+            self._output = output.reshape(-1)
         self._point, self._leaf, self._gradient = w, leaf, None
 
     def _pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
-        (gradient,) = torch.autograd.grad(self._difference, self._leaf, cotangent)
+        (gradient,) = torch.autograd.grad(self._output, self._leaf, cotangent)
         return gradient
 
-    def error(self, w: torch.Tensor) -> np.ndarray:
+    def predictions(self, w: torch.Tensor) -> np.ndarray:
         self._evaluate(w)
-        return self._difference.detach().cpu().double().numpy()
+        return self._output.detach().cpu().double().numpy()
+
+    def value(self, u: np.ndarray) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(self.loss.value(u, self.targets))
 
     def gradient(self, w: torch.Tensor) -> torch.Tensor:
         self._evaluate(w)
         if self._gradient is None:
-            # dL/du = u - y; the mean of squares has 2/n times that.
-            self._gradient = self._pull_back(self.scale * self._difference.detach())
+            cotangent = self.loss.gradient(self._output.detach(), self.y)
+            self._gradient = self._pull_back(self.scale * cotangent)
         return self._gradient
 
     @torch.no_grad()
@@ -315,10 +342,9 @@ class _ReLUProblem(_FlatProblem):
         if w is self._point:
             return
         parts = self._split(w)
-        output, self._pull_back = self.net.output_and_pullback(
+        self._output, self._pull_back = self.net.output_and_pullback(
             self.x, parts["weights"], parts.get("a", self.net.a)
         )
-        self._difference = output - self.y
         self._point, self._gradient = w, None
 
 
@@ -335,9 +361,15 @@ def _threads(problem: _FlatProblem) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _require_stable(rule: UpdateRule, lam_max: float) -> None:
-    from odeopt.rates import max_learning_rate  # brings sympy, which a run itself does not need
+def _require_stable(rule: UpdateRule, loss: PredictionLoss, lam_max: float) -> None:
+    from odeopt.discrete import max_learning_rate  # brings sympy, which a run itself does not need
 
+    if loss.smoothness is None:
+        raise ValueError(
+            f"no stability limit is known for loss {loss.label}, whose smoothness is not given; "
+            "set the class attribute, or pass allow_unstable=True to run it all the same"
+        )
+    lam_max *= loss.smoothness
     if lam_max <= 0:
         return
     try:
@@ -350,7 +382,7 @@ def _require_stable(rule: UpdateRule, lam_max: float) -> None:
     if rule.lr > limit:
         raise ValueError(
             f"lr = {rule.lr:.6g} exceeds the stability limit {limit:.6g} of {rule.label} linearised at the "
-            f"initial weights (largest eigenvalue {lam_max:.6g}); lower it, or pass allow_unstable=True"
+            f"initial weights (largest curvature {lam_max:.6g}); lower it, or pass allow_unstable=True"
         )
 
 
@@ -366,11 +398,6 @@ def _steps(name: str, steps: Iterable[int], num_steps: int) -> set[int]:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _half_square(error: np.ndarray) -> float:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float((0.5 * error) @ error)
 
 
 def _spectral_norm(symmetric: np.ndarray) -> float:
