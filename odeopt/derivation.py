@@ -226,8 +226,6 @@ class Derivation:
         if count == 1:
             return (x0,)
         start = iterate(self.family, x0, _Gradient(self.family, lambda z: self._expand(z, self.curve[:1])))
-        if self.memory and count > 1:
-            start = self._iterates_with_memory()
         values = list(itertools.islice(start, count))
         data = [x0] + [Integer(0)] * (n - 1)
         depth = self.resolution + n
@@ -270,16 +268,11 @@ class Derivation:
             moved.append(scalar * vector)
         return Add(*moved)
 
-    def _iterates_with_memory(self):
-        raise NoLimitError(
-            f"the start of {self.family.label} is not expanded: its running average begins outside the limit"
-        )
-
     def _fast_weights(self) -> list[Expr]:
         """Weights c_i / c(1) of the polynomial whose roots are the momenta that stay away from 1."""
         z = Symbol("z")
         units = tuple(Symbol(f"x_{j}") for j in range(self.family.history))
-        x_next, _ = self.family.step(self.t / self.h, units, self.memory, lambda _: Integer(0))
+        x_next, memory_next = self.family.step(self.t / self.h, units, self.memory, lambda _: Integer(0))
         terms = linear_terms(x_next, units + self.memory)
         at_zero = [sympy.limit(terms.get(u, Integer(0)), self.h, 0) for u in units]
         polynomial = sympy.Poly(
@@ -287,6 +280,9 @@ class Derivation:
             - Add(*(c * z ** (self.family.history - 1 - j) for j, c in enumerate(at_zero))),
             z,
         )
+        for m, change in zip(self.memory, memory_next or (), strict=True):
+            decay = linear_terms(change, units + self.memory).get(m, Integer(0))
+            polynomial *= sympy.Poly(z - sympy.limit(decay, self.h, 0), z)
         quotient, _ = sympy.div(polynomial, sympy.Poly((z - 1) ** self.order, z))
         weights = quotient.all_coeffs()[::-1]
         total = sympy.simplify(Add(*weights))

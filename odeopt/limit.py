@@ -20,9 +20,10 @@ import sympy
 from sympy import Add, Derivative, Eq, Expr, Function, Integer, Symbol
 
 from odeopt.derivation import Derivation, NoLimitError, time_origin
-from odeopt.differentials import GradientDifferential, dotted_latex
+from odeopt.differentials import GradientDifferential, NonlinearStepError, dotted_latex
 from odeopt.display import equation_latex, equation_text, in_powers, readable
 from odeopt.rule import UpdateRule, is_number
+from odeopt.systems import SystemLimit, system_limit
 from odeopt.timescale import time_scale
 
 __all__ = ["DerivationStep", "NoLimitError", "ODELimit", "ode_limit"]
@@ -157,7 +158,7 @@ def ode_limit(
     regime: str = "natural",
     form: str = "normal",
     map: str = "best",  # noqa: A002 - the field's word for the correspondence of steps and time
-) -> ODELimit:
+) -> ODELimit | SystemLimit:
     r"""Derive the limiting ODE of an update rule, and its corrections in the time step.
 
     Parameters
@@ -183,13 +184,15 @@ def ode_limit(
 
     Returns
     -------
-    ODELimit
+    ODELimit or odeopt.systems.SystemLimit
+        The latter for adaptive methods, whose step is not linear: a system for X and the running
+        averages.
 
     Raises
     ------
     ValueError
         If the rule has no limit: gradient and derivatives do not balance, the highest derivative
-        vanishes, or the step is not linear in iterates and gradients.
+        vanishes, or the step takes gradients at more points than it declares.
 
     Notes
     -----
@@ -213,12 +216,17 @@ def ode_limit(
     X'' + (3/t)*X' + grad f(X) = 0 | time step 0.1
     """
     _validate(resolution, regime, form, map)
-    if h is not None:
+    given = h is not None
+    if given:
         _require_dependence(rule, h)
-        return _limit(rule, rule, h, h, {}, resolution, form)
-    h = Symbol("h", positive=True)
-    family, values, time_step = _family(rule, h, regime)
-    limit = _limit(rule, family, h, time_step, values, resolution, form)
+    h = h if given else Symbol("h", positive=True)
+    try:
+        family, values, time_step = (rule, {}, h) if given else _family(rule, h, regime)
+        limit = _limit(rule, family, h, time_step, values, resolution, form)
+    except NonlinearStepError:
+        return _system(rule, h, given, regime, resolution)
+    if given:
+        return limit
     if map == "best" and resolution == 0 and rule.is_numeric and form == "normal":
         from odeopt.correspondence import improve
 
@@ -252,8 +260,7 @@ def _family(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict,
     scaled = rule.scaling(h, regime) if rule.is_numeric else None
     if scaled is not None:
         return scaled
-    power = time_scale(rule).power
-    lr = rule.lr
+    power, lr = _power(rule, h), rule.lr
     family = rule.exact()
     family = (
         family.map_hyperparameters(lambda v: v.subs(lr, h ** (1 / power)) if hasattr(v, "subs") else v)
@@ -261,6 +268,29 @@ def _family(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict,
         else family.replace(lr=h ** (1 / power))
     )
     return family, {}, float(lr) ** float(power) if is_number(lr) else lr**power
+
+
+def _power(rule: UpdateRule, h: Symbol) -> sympy.Rational:
+    """The p of t = k lr^p: by the Newton polygon; with memory, the first power that balances."""
+    if not rule.initial_memory(Symbol("X_0")):
+        return time_scale(rule).power
+    family, reasons = rule.exact(), []
+    for p in range(1, rule.history + 2):
+        try:
+            Derivation(family.replace(lr=h**p), h)
+            return sympy.Rational(1, p)
+        except NoLimitError as error:
+            reasons.append(f"lr = {h}^{p}: {error}")
+    raise NoLimitError("; ".join(reasons))
+
+
+def _system(rule: UpdateRule, h: Symbol, given: bool, regime: str, resolution: int) -> SystemLimit:
+    """Limit of a rule whose step is not linear."""
+    scaled = None if given or not rule.is_numeric else rule.scaling(h, regime)
+    if scaled is None:
+        return system_limit(rule, h, resolution=resolution)
+    family, values, time_step = scaled
+    return system_limit(rule, h, family=family, values=values, time_step=time_step, resolution=resolution)
 
 
 def _limit(rule, family, h, time_step, values, resolution, form) -> ODELimit:

@@ -242,7 +242,7 @@ class UpdateRule(abc.ABC):
         def show(value):
             if isinstance(value, tuple):
                 return "(" + ", ".join(show(v) for v in value) + ")"
-            return f"{value:.4g}" if is_number(value) else str(value)
+            return f"{float(value):.4g}" if is_number(value) else str(value)
 
         shown = {n: show(v) for n, v in self.hyperparameters.items()}
         switches = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sympy
 from sympy import Add, Expr, Integer, Rational, Symbol
 
-from odeopt.differentials import linear_terms
+from odeopt.differentials import NonlinearStepError, linear_terms
 from odeopt.rule import UpdateRule
 
 __all__ = ["RejectedScale", "TimeScale", "time_scale"]
@@ -130,6 +130,9 @@ def _orders(rule: UpdateRule) -> dict[str, _Order]:
         raise ValueError(f"{rule.label} carries memory; its scale is found by ode_limit")
     x_next, _ = family.step(t / h, samples, None, lambda _: gradient)
     terms = linear_terms(sample(1) - x_next, (*curve, gradient))
+    foreign = [v for v in terms if v not in (*curve, gradient)]
+    if foreign:
+        raise NonlinearStepError(f"the step of {rule.label} is not linear: it contains {foreign[0]}")
     names = {x: "X" + "'" * j for j, x in enumerate(curve)} | {gradient: "grad f"}
     ordered = [v for v in (*reversed(curve[1:]), gradient) if v in terms]
     orders = {names[v]: _monomials(terms[v], u, h) for v in ordered}

@@ -120,7 +120,9 @@ class _WeightSystem:
         lead = limit.terms[top]
         free = set().union(*(c.free_symbols for c in (*limit.terms.values(),))) - {limit.t}
         if free:
-            raise ValueError(f"{limit} holds the symbols {', '.join(sorted(map(str, free)))}; give them numbers")
+            raise ValueError(
+                f"{limit} holds the symbols {', '.join(sorted(map(str, free)))}; give them numbers"
+            )
         self.terms = [
             (vector, sympy.lambdify(limit.t, sympy.cancel(c / lead), "numpy"))
             for vector, c in limit.terms.items()
