@@ -28,8 +28,9 @@ __version__ = "0.1.0"
 _NAMES_OF = {
     "adaptive": ("AdaGrad", "Adam", "RMSProp", "SignDescent"),
     "check": ("check",),
+    "correspondence": ("correspondences",),
     "data": (),
-    "discrete": ("discrete_rate", "max_learning_rate"),
+    "discrete": ("crossover_step", "discrete_rate", "max_learning_rate"),
     "dynamics": ("ErrorDynamics", "error_dynamics"),
     "fitting": ("fit_rate",),
     "integrate": ("PredictionTrajectory", "Trajectory", "integrate", "integrate_predictions"),
@@ -53,7 +54,10 @@ _NAMES_OF = {
     "report": ("CheckReport",),
     "rule": ("UpdateRule",),
     "spectrum": ("SpectralMeasure", "spectral_measure"),
+    "systems": ("SystemLimit",),
+    "timescale": ("time_scale",),
     "variational": ("energy", "lagrangian"),
+    "weightspace": ("integrate_limit",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names or (module,)}
 
@@ -63,7 +67,8 @@ if TYPE_CHECKING:  # the same names once more, for tools that read code without 
     from odeopt import data, nets, plot
     from odeopt.adaptive import AdaGrad, Adam, RMSProp, SignDescent
     from odeopt.check import check
-    from odeopt.discrete import discrete_rate, max_learning_rate
+    from odeopt.correspondence import correspondences
+    from odeopt.discrete import crossover_step, discrete_rate, max_learning_rate
     from odeopt.dynamics import ErrorDynamics, error_dynamics
     from odeopt.fitting import fit_rate
     from odeopt.integrate import PredictionTrajectory, Trajectory, integrate, integrate_predictions
@@ -85,7 +90,10 @@ if TYPE_CHECKING:  # the same names once more, for tools that read code without 
     from odeopt.report import CheckReport
     from odeopt.rule import UpdateRule
     from odeopt.spectrum import SpectralMeasure, spectral_measure
+    from odeopt.systems import SystemLimit
+    from odeopt.timescale import time_scale
     from odeopt.variational import energy, lagrangian
+    from odeopt.weightspace import integrate_limit
 
 
 def __getattr__(name: str) -> object:

@@ -9,18 +9,16 @@ any linear rule and says why there is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
-from odeopt.derivation import Derivation, NoLimitError
+from odeopt.derivation import Derivation
 from odeopt.differentials import GradientDifferential
-from odeopt.limit import ODELimit, with_terms
 from odeopt.rule import UpdateRule
 
-__all__ = ["Correspondence", "correspondences", "improve"]
+__all__ = ["Correspondence", "correspondences"]
 
 
 @dataclass(frozen=True)
@@ -122,55 +120,3 @@ def _obstacle(derivation: Derivation) -> str:
     if derivation.memory:
         return "its coefficients are known as series in h only"
     return ""
-
-
-def improve(limit: ODELimit, values: Mapping[Symbol, float]) -> ODELimit:
-    """Put the numbers of a rule on the best map; the limit itself where there is no better one.
-
-    Parameters
-    ----------
-    limit : ODELimit
-        At resolution 0, of a rule with numbers.
-    values : mapping
-        Values of the family's symbols.
-
-    Returns
-    -------
-    ODELimit
-
-    Examples
-    --------
-    >>> from odeopt import HeavyBall, ode_limit
-    >>> naive = ode_limit(HeavyBall(lr=0.01, momentum=0.8), map="naive")
-    >>> best = ode_limit(HeavyBall(lr=0.01, momentum=0.8))
-    >>> print(naive, "|", best)
-    X'' + 2*X' + grad f(X) = 0 | X'' + 2.10819*X' + grad f(X) = 0
-    >>> best.time_origin, best.accuracy
-    (1/2, 2)
-    """
-    try:
-        found = correspondences(limit.family, limit.h)
-    except (NoLimitError, ValueError) as error:
-        return with_terms(limit, limit.terms, note=f"{limit.note}; no better map: {error}")
-    best = found[-1]
-    if best.order == 1:
-        return with_terms(limit, limit.terms, note=f"{limit.note}; no better map: {best.reason}")
-    numbers = {**values, limit.h: limit.time_step}
-    vectors = [limit.curve.diff(limit.t, j) for j in range(1, limit.order + 1)]
-    pairs = zip(reversed(vectors), reversed(best.coefficients), strict=True)
-    terms = {v: _number(c, numbers) for v, c in pairs}
-    terms = {v: c for v, c in terms.items() if c != 0}
-    terms[GradientDifferential(limit.curve)] = best.gradient
-    return with_terms(
-        limit,
-        terms,
-        time_step=float(best.time_step.subs(numbers)),
-        time_origin=best.origin.subs(numbers),
-        accuracy=best.order,
-        note=f"centred map: {best.reason}",
-    )
-
-
-def _number(coefficient: Expr, numbers: Mapping) -> Expr:
-    value = coefficient.subs(numbers)
-    return value if value.is_Rational else value.evalf()

@@ -155,9 +155,12 @@ class Derivation:
         if not any(isinstance(v, GradientDifferential) for v in self.leading):
             raise NoLimitError(f"{found}: the gradient has dropped out; let lr shrink more slowly")
         order = max(present)
-        unstable = self.leading[self.curve[order]]
-        if unstable.is_number and unstable.is_negative:
-            raise NoLimitError(f"{found}: the iteration is not stable as {self.h} -> 0; lower its momentum")
+        growing = [d for d in derivatives if d in self.leading and self.leading[d].is_negative]
+        if growing:
+            raise NoLimitError(
+                f"{found}: the friction in front of {growing[0]} is negative (momentum above 1), so the "
+                "iterates grow without any gradient; lower the momentum"
+            )
         return order
 
     # --- normal form -----------------------------------------------------------------------------------

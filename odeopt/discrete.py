@@ -18,6 +18,7 @@ from odeopt.rates import Rate, largest_over, spectral_interval
 from odeopt.rule import UpdateRule, is_number
 
 __all__ = [
+    "crossover_step",
     "discrete_rate",
     "max_learning_rate",
     "recursion_coefficients",
@@ -308,3 +309,39 @@ def _critical_curvature(rule: UpdateRule) -> float:
         rtol=1e-14,
         xtol=1e-14 * grid[first],
     )
+
+
+def crossover_step(rule: UpdateRule, mu: float) -> float:
+    r"""Step beyond which the ODE of a rule with vanishing friction no longer tells its rate.
+
+    The limiting ODE decays like a power, but the loss of the iteration carries in addition a linear
+    factor, :math:`k^{-r}(1-\eta\mu)^k` for Nesterov's method: the Casoratian of its recursion is
+    :math:`\prod_k\beta_k(1-\eta\mu)`. At the step returned that factor is 1/e.
+
+    Parameters
+    ----------
+    rule : UpdateRule
+        With numeric hyperparameters.
+    mu : float
+        Smallest eigenvalue of the kernel, whose mode decays last.
+
+    Returns
+    -------
+    float
+        :math:`-1/\log(1-\eta\mu)\approx1/(\eta\mu)` for Nesterov's method.
+
+    Raises
+    ------
+    ValueError
+        If the friction of the rule does not vanish, so that the ODE itself is linear.
+
+    Examples
+    --------
+    >>> from odeopt import Nesterov
+    >>> round(crossover_step(Nesterov(lr=0.1, r=3), mu=0.05), 2)
+    199.5
+    """
+    early, late = (transition_matrix(rule, [mu], k) for k in (7, 1000))
+    if np.allclose(early, late, rtol=1e-12, atol=0):
+        raise ValueError(f"the friction of {rule.label} does not vanish, so its ODE decays linearly as well")
+    return 1.0 / discrete_rate(rule, mu).value

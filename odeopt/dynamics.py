@@ -13,16 +13,18 @@ exact for a model that is linear in its weights. For a network, terms are droppe
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import sympy
 from sympy import Add, Derivative, Expr, Integer, Symbol
 
-from odeopt.differentials import GradientDifferential
+from odeopt.differentials import GradientDifferential, dotted_latex, plain
 from odeopt.display import factor_text
 from odeopt.limit import ODELimit
+from odeopt.systems import SystemLimit
 
-__all__ = ["Assumption", "ErrorDynamics", "ErrorLoss", "error_dynamics"]
+__all__ = ["Assumption", "ErrorDynamics", "ErrorLoss", "PreconditionedDynamics", "error_dynamics"]
 
 
 @dataclass(frozen=True)
@@ -234,17 +236,55 @@ class ErrorDynamics:
         return " + ".join(parts) + " = 0"
 
 
-def error_dynamics(limit: ODELimit) -> ErrorDynamics:
+@dataclass(frozen=True)
+class PreconditionedDynamics:
+    r"""The error of an adaptive method: :math:`\dot\Delta=-JD(w)^{-1}J^\top\Delta`.
+
+    The preconditioner acts on the weights, so the equation does not close in (Delta, H); integrate the
+    limit in the weights, with :func:`odeopt.weightspace.integrate_limit`.
+
+    Attributes
+    ----------
+    limit : SystemLimit
+    assumptions : tuple of Assumption
+    """
+
+    limit: SystemLimit
+    assumptions: tuple[Assumption, ...] = field(repr=False)
+    is_closed: ClassVar[bool] = False
+
+    @property
+    def preconditioner(self) -> Expr | None:
+        """D, componentwise in the weights; None where an average stands in the gradient's place."""
+        return self.limit.preconditioner
+
+    def latex(self) -> str:
+        """Return the equation as LaTeX."""
+        if self.preconditioner is None:
+            return rf"\dot{{\Delta}} = J\dot{{X}},\quad {self.limit.latex()}"
+        return rf"\dot{{\Delta}} = -J D^{{-1}} J^\top \Delta,\quad D = {dotted_latex(self.preconditioner)}"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
+    def __str__(self) -> str:
+        if self.preconditioner is None:
+            return f"Delta' = J X', {self.limit}; not closed in (Delta, H)"
+        return f"Delta' = -J D^-1 J' Delta, D = {plain(self.preconditioner)}; not closed in (Delta, H)"
+
+
+def error_dynamics(limit: ODELimit | SystemLimit) -> ErrorDynamics | PreconditionedDynamics:
     r"""Carry a limit from the weights to the prediction error.
 
     Parameters
     ----------
-    limit : ODELimit
-        A limit that is linear in the curve and in gradients.
+    limit : ODELimit or SystemLimit
+        A limit that is linear in the curve and in gradients, or that of an adaptive method.
 
     Returns
     -------
-    ErrorDynamics
+    ErrorDynamics or PreconditionedDynamics
+        The latter for adaptive methods, whose error does not close in (Delta, H).
 
     Raises
     ------
@@ -259,7 +299,12 @@ def error_dynamics(limit: ODELimit) -> ErrorDynamics:
     Delta' + H*Delta = 0
     >>> [a.name for a in dynamics.assumptions]
     ['constant kernel']
+    >>> from odeopt import SignDescent
+    >>> print(error_dynamics(ode_limit(SignDescent(lr=0.1))))
+    Delta' = -J D^-1 J' Delta, D = Abs(grad f(X)); not closed in (Delta, H)
     """
+    if isinstance(limit, SystemLimit):
+        return PreconditionedDynamics(limit, _assumptions(1, False))
     lam = Symbol("lam", positive=True)
     coefficients = [Integer(0)] * (limit.order + 1)
     dropped_curvature = False

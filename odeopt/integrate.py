@@ -142,6 +142,8 @@ def integrate(
     """
     matrix = validate_kernel(kernel(0.0) if callable(kernel) else kernel)
     delta0 = validate_error(delta0, matrix.shape[0])
+    if dynamics.start != 1:
+        delta0 = _displaced(dynamics, matrix, delta0)
     problem = (SquaredLoss(), np.zeros_like(delta0))  # the error is a prediction whose target is 0
     options = {"method": method, "rtol": rtol, "atol": atol}
     t, states, _, nfev, message = _solve(dynamics, problem, kernel, matrix, delta0, t, options)
@@ -237,8 +239,8 @@ def _solve(dynamics, problem, kernel, matrix, x0, t, options) -> tuple:
     constant = not callable(kernel)
     system = _System(dynamics, (lambda s: matrix) if constant else kernel, problem, x0.size)
     reach = _REACH_CONSTANT if constant else _REACH_VARYING
-    start, state = _start(dynamics, system, matrix, x0, reach)
-    early, nfev = _early(t[t <= start], start, state, x0), 0
+    start, state, first = _start(dynamics, system, matrix, x0, reach)
+    early, nfev = _early(t[t <= start], start, state, x0, first), 0
     later, message = [], "no time beyond the start"
     options = dict(options)
     for target in t[t > start]:
@@ -265,13 +267,14 @@ def _advance(system, start: float, target: float, state: np.ndarray, options: di
     return solution.y[:, -1], solution.nfev, solution.message, float(steps.max())
 
 
-def _early(times: np.ndarray, start: float, state: np.ndarray, x0: np.ndarray) -> np.ndarray:
-    """States on [0, start]; where that is an interval, x is even in t, and x - x0 quadratic to its error."""
+def _early(times: np.ndarray, start: float, state: np.ndarray, x0: np.ndarray, first) -> np.ndarray:
+    """States on [0, start]; where that is an interval, x is a parabola from x0 with the velocity `first`."""
     if start == 0:
         return np.tile(state, (times.size, 1))
     x, velocity = state.reshape(2, x0.size)
     weight = times / start
-    return np.hstack([x0 + np.multiply.outer(weight**2, x - x0), np.multiply.outer(weight, velocity)])
+    inside = x0 + np.multiply.outer(times, first) + np.multiply.outer(weight**2, x - x0 - start * first)
+    return np.hstack([inside, first + np.multiply.outer(weight, velocity - first)])
 
 
 class _System:
@@ -314,8 +317,8 @@ class _System:
         return np.concatenate([*blocks[1:], force])
 
 
-def _start(dynamics, system, matrix, x0, reach) -> tuple[float, np.ndarray]:
-    """Return the time at which integration starts and the state there."""
+def _start(dynamics, system, matrix, x0, reach) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the time at which integration starts, the state there, and the velocity at t = 0."""
     lam, t = dynamics.lam, dynamics.t
     gradient = system.loss.gradient(x0, system.y)
 
@@ -325,9 +328,11 @@ def _start(dynamics, system, matrix, x0, reach) -> tuple[float, np.ndarray]:
 
     velocities = [apply(e, gradient) for e in dynamics.initial]
     if not any(sympy.cancel(a / dynamics.coefficients[-1]).has(t) for a in dynamics.coefficients):
-        return 0.0, np.concatenate([x0, *velocities])
+        return 0.0, np.concatenate([x0, *velocities]), np.zeros_like(x0)
     r = sympy.cancel(t * dynamics.coefficients[1] / dynamics.coefficients[2]) if dynamics.order == 2 else t
     stiffness = sympy.cancel(dynamics.coefficients[0] / dynamics.coefficients[-1])
+    if dynamics.order == 2 and isinstance(system.loss, SquaredLoss) and (r.has(t) or stiffness.has(t)):
+        return _damped_start(dynamics, apply, np.linalg.norm(matrix, 2), x0, reach)
     if r.has(t) or stiffness.has(t) or any(np.any(v) for v in velocities):
         raise ValueError(f"integration of {dynamics} from t = 0 needs friction r/t and zero initial velocity")
     r = float(r)
@@ -340,4 +345,39 @@ def _start(dynamics, system, matrix, x0, reach) -> tuple[float, np.ndarray]:
     t0 = reach / np.sqrt(max(largest, np.finfo(float).tiny))
     x = x0 - t0**2 / (2 * (1 + r)) * q1 + t0**4 / (8 * (1 + r) * (3 + r)) * q2
     velocity = -t0 / (1 + r) * q1 + t0**3 / (2 * (1 + r) * (3 + r)) * q2
-    return t0, np.concatenate([x, velocity])
+    return t0, np.concatenate([x, velocity]), np.zeros_like(x0)
+
+
+def _displaced(dynamics, matrix: np.ndarray, delta0: np.ndarray) -> np.ndarray:
+    """Apply the polynomial start(H), by which a corrected limit begins beside the first iterate."""
+    if dynamics.order > 1:
+        raise ValueError(f"integration of {dynamics} from phi(0) = {dynamics.start} is for first order only")
+    result = np.zeros_like(delta0)
+    for c in sympy.Poly(dynamics.start, dynamics.lam).all_coeffs():
+        result = matrix @ result + float(c) * delta0
+    return result
+
+
+def _damped_start(dynamics, apply, largest: float, x0: np.ndarray, reach: float) -> tuple:
+    r"""Start :math:`\ddot x+(\frac rt+d)\dot x+(q+\frac et)x=0` from its power series; d, q, e depend on H.
+
+    The coefficients obey :math:`(j+1)(j+r)c_{j+1}=-(jd+e)c_j-qc_{j-1}`; eight of them leave a relative
+    error of :math:`(t_0\sqrt{\lambda_{\max}})^8`.
+    """
+    t, lam = dynamics.t, dynamics.lam
+    friction = sympy.expand(sympy.cancel(dynamics.coefficients[1] / dynamics.coefficients[2]))
+    stiffness = sympy.expand(sympy.cancel(dynamics.coefficients[0] / dynamics.coefficients[2]))
+    r, d = friction.coeff(t, -1), friction.coeff(t, 0)
+    e, q = stiffness.coeff(t, -1), stiffness.coeff(t, 0)
+    if not r.is_number or r == 0 or sympy.expand(friction - r / t - d) != 0 or stiffness.has(t**2):
+        raise ValueError(f"integration of {dynamics} from t = 0 needs coefficients r/t + d and q + e/t")
+    r = float(r)
+    t0 = reach / np.sqrt(max(float(q.subs(lam, largest)), np.finfo(float).tiny))
+    terms = [x0]
+    for j in range(8):
+        force = apply(e, terms[j]) + (j * apply(d, terms[j]) if j else 0.0)
+        force = force + (apply(q, terms[j - 1]) if j else 0.0)
+        terms.append(-force / ((j + 1) * (j + r)))
+    x = sum(c * t0**j for j, c in enumerate(terms))
+    velocity = sum(j * c * t0 ** (j - 1) for j, c in enumerate(terms) if j)
+    return t0, np.concatenate([x, velocity]), terms[1]

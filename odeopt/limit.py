@@ -19,34 +19,20 @@ from typing import Any
 import sympy
 from sympy import Add, Derivative, Eq, Expr, Function, Integer, Symbol
 
+from odeopt.correspondence import correspondences
 from odeopt.derivation import Derivation, NoLimitError, time_origin
-from odeopt.differentials import GradientDifferential, NonlinearStepError, dotted_latex
+from odeopt.differentials import GradientDifferential, NonlinearStepError
 from odeopt.display import equation_latex, equation_text, in_powers, readable
 from odeopt.rule import UpdateRule, is_number
+from odeopt.steps import DerivationStep, derivation_steps, on_curve, shifted
 from odeopt.systems import SystemLimit, system_limit
 from odeopt.timescale import time_scale
 
-__all__ = ["DerivationStep", "NoLimitError", "ODELimit", "ode_limit"]
+__all__ = ["DerivationStep", "NoLimitError", "ODELimit", "ode_limit", "with_terms"]
 
 REGIMES = ("natural", "fixed", "inertial")
 FORMS = ("normal", "raw")
 MAPS = ("best", "naive")
-
-
-@dataclass(frozen=True)
-class DerivationStep:
-    """One line of a derivation: what is done, and the equations that result."""
-
-    title: str
-    equations: tuple[Eq, ...]
-
-    def latex(self) -> str:
-        r"""Return the line as LaTeX, the title as text."""
-        body = r",\quad ".join(dotted_latex(e) for e in self.equations)
-        return rf"\text{{{self.title}: }}\quad {body}"
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
 
 
 @dataclass(frozen=True)
@@ -221,16 +207,14 @@ def ode_limit(
         _require_dependence(rule, h)
     h = h if given else Symbol("h", positive=True)
     try:
-        family, values, time_step = (rule, {}, h) if given else _family(rule, h, regime)
+        family, values, time_step = (rule.exact(), {}, h) if given else _family(rule, h, regime)
         limit = _limit(rule, family, h, time_step, values, resolution, form)
     except NonlinearStepError:
         return _system(rule, h, given, regime, resolution)
     if given:
         return limit
     if map == "best" and resolution == 0 and rule.is_numeric and form == "normal":
-        from odeopt.correspondence import improve
-
-        return improve(limit, values)
+        return _improved(limit, values)
     return limit
 
 
@@ -305,8 +289,8 @@ def _limit(rule, family, h, time_step, values, resolution, form) -> ODELimit:
     else:
         terms = derivation.tidy(derivation.curve[derivation.order] - right)
     position, *initial = derivation.initial_data(right)
-    start = _on_curve(derivation, position), *(_on_curve(derivation, e) for e in initial)
-    steps = _steps(derivation, terms, start, form)
+    start = on_curve(derivation, position), *(on_curve(derivation, e) for e in initial)
+    steps = derivation_steps(derivation, terms, start, form)
     numbers = dict(values)
     if is_number(time_step):
         numbers[h] = time_step
@@ -316,7 +300,7 @@ def _limit(rule, family, h, time_step, values, resolution, form) -> ODELimit:
         h=h,
         t=derivation.t,
         terms=MappingProxyType(
-            {_on_curve(derivation, v): readable(in_powers(c, h).subs(numbers)) for v, c in terms.items()}
+            {on_curve(derivation, v): readable(in_powers(c, h).subs(numbers)) for v, c in terms.items()}
         ),
         time_step=time_step,
         initial_position=start[0].subs(numbers),
@@ -325,55 +309,8 @@ def _limit(rule, family, h, time_step, values, resolution, form) -> ODELimit:
         resolution=resolution,
         time_origin=origin.subs(numbers),
         accuracy=resolution + 1,
-        note=f"t = {_shifted('k', origin)} {h}",
+        note=f"t = {shifted('k', origin)} {h}",
     )
-
-
-def _shifted(name: str, origin: Expr) -> str:
-    return name if origin == 0 else f"({name} + {origin})"
-
-
-def _on_curve(derivation: Derivation, expr: Expr) -> Expr:
-    curve = Function("X")(derivation.t)
-    return expr.subs({x: curve.diff(derivation.t, j) for j, x in enumerate(derivation.curve)})
-
-
-def _steps(derivation: Derivation, terms: Mapping, start: tuple, form: str) -> tuple[DerivationStep, ...]:
-    family, h, t = derivation.family, derivation.h, derivation.t
-    k = Symbol("k", positive=True)
-    newest = [Symbol("x_k")] + [Symbol(f"x_{{k-{j}}}") for j in range(1, family.history)]
-    memory = tuple(Symbol(str(m).replace("_", "_{k,") + "}") for m in derivation.memory)
-    x_next, memory_next = family.step(k, tuple(newest), memory, GradientDifferential)
-    updates = [Eq(Symbol("x_{k+1}"), x_next, evaluate=False)]
-    updates += [
-        Eq(Symbol(str(m).replace("{k,", "{k+1,")), e, evaluate=False)
-        for m, e in zip(memory, memory_next or (), strict=True)
-    ]
-    shifts = ["", f" - {h}"] + [f" - {j}{h}" for j in range(2, family.history)]
-    samples = tuple(
-        Eq(x, Symbol(f"X({t}{shift})"), evaluate=False) for x, shift in zip(newest, shifts, strict=False)
-    )
-    q, last = derivation.power, derivation.power + derivation.resolution
-    expansion = Add(*(h**i * _on_curve(derivation, derivation.residual[i]) for i in range(last + 1)))
-    residual = Eq(
-        Symbol("R"), Add(expansion, sympy.Order(h ** (last + 1), h), evaluate=False), evaluate=False
-    )
-    leading = Add(*(c * _on_curve(derivation, v) for v, c in derivation.leading.items()))
-    starts = tuple(
-        Eq(Symbol("X" + "'" * j + "(0)"), e.subs(Function("X")(t), Symbol("x_0")), evaluate=False)
-        for j, e in enumerate(start)
-    )
-    lines = [
-        DerivationStep("Update rule", tuple(updates)),
-        DerivationStep(f"Samples of a curve, t = {_shifted('k', derivation.origin)} {h}", samples),
-        DerivationStep("Residual", (residual,)),
-        DerivationStep(f"Limit, order {h}^{q}", (Eq(leading, 0, evaluate=False),)),
-    ]
-    if derivation.resolution:
-        title = "Normal form" if form == "normal" else "Expanded form"
-        equation = Add(*(c * _on_curve(derivation, v) for v, c in terms.items()))
-        lines.append(DerivationStep(f"{title}, to order {h}^{last}", (Eq(equation, 0, evaluate=False),)))
-    return (*lines, DerivationStep("Initial conditions", starts))
 
 
 def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> ODELimit:
@@ -399,3 +336,31 @@ def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> O
     2*X' + 2*grad f(X) = 0
     """
     return replace(limit, terms=MappingProxyType(dict(terms)), **changes)
+
+
+def _improved(limit: ODELimit, values: Mapping[Symbol, float]) -> ODELimit:
+    """Put the numbers of a rule on the best map; the limit itself where there is no better one."""
+    try:
+        best = correspondences(limit.family, limit.h)[-1]
+    except ValueError as error:
+        return replace(limit, note=f"{limit.note}; no better map: {error}")
+    if best.order == 1:
+        return replace(limit, note=f"{limit.note}; no better map: {best.reason}")
+    numbers = {**values, limit.h: limit.time_step}
+    vectors = [limit.curve.diff(limit.t, j) for j in range(1, limit.order + 1)]
+    terms = {v: _number(c, numbers) for v, c in zip(vectors[::-1], best.coefficients[::-1], strict=True)}
+    terms = {v: c for v, c in terms.items() if c != 0}
+    terms[GradientDifferential(limit.curve)] = best.gradient
+    return with_terms(
+        limit,
+        terms,
+        time_step=float(best.time_step.subs(numbers)),
+        time_origin=best.origin.subs(numbers),
+        accuracy=best.order,
+        note=f"centred map: {best.reason}",
+    )
+
+
+def _number(coefficient: Expr, numbers: Mapping) -> Expr:
+    value = coefficient.subs(numbers)
+    return value if value.is_Rational else value.evalf()

@@ -182,7 +182,7 @@ def system_limit(
         raise ValueError(f"{rule.label} is not linear and reads {rule.history} iterates; keep them in memory")
     given = family is not None or _depends(rule, h)
     eta = h if given else Symbol("eta", positive=True)
-    family = family or (rule if given else rule.exact().replace(lr=eta))
+    family = family or (rule.exact() if given else rule.exact().replace(lr=eta))
     reading = _Reading(family, h)
     averages, followed = reading.averages()
     increment = reading.increment(averages, followed)
@@ -191,6 +191,7 @@ def system_limit(
         velocity = reading.limit(increment / h)
     else:
         scale, velocity = reading.balanced(increment, eta)
+        increment = increment.subs(eta, h ** (1 / scale))
         lr = rule.lr
         time_step = float(lr) ** float(scale) if is_number(lr) else lr**scale
     if velocity == 0 or velocity.has(sympy.oo, sympy.zoo, sympy.nan):
@@ -309,8 +310,7 @@ class _Reading:
         corrected = {}
         for y, rate in rates.items():
             first = self._first_order(steps[y] / self.h)
-            change = sympy.factor_terms(sympy.expand(first - total(rate) / 2))
-            corrected[y] = rate + self.h * change
+            corrected[y] = rate + self.h * (first - total(rate) / 2)
         direction = self.on_curve(velocity)
         self.bent = (bent, GradientDifferential(Function("X")(self.t), direction))
         return corrected.pop(self.x), corrected
@@ -326,7 +326,7 @@ class _Reading:
 
         counted = expr.replace(lambda e: e.is_Pow and e.exp.has(self.h), steady)
         analytic = sympy.cancel(counted) if counted.is_rational_function(self.h) else counted
-        value = sympy.expand_mul(analytic).diff(self.h).subs(self.h, 0)
+        value = analytic.diff(self.h).subs(self.h, 0)
         if value.has(sympy.zoo, sympy.oo, sympy.nan):
             value = sympy.cancel(sympy.together(analytic)).diff(self.h).subs(self.h, 0)
         if value.has(sympy.zoo, sympy.oo, sympy.nan):
@@ -338,25 +338,3 @@ class _Reading:
         expr = expr.subs(*self.bent) if self.bent else expr
         named = {m: Function(m.name)(self.t) for m in self.memory}
         return expr.subs({self.g: GradientDifferential(curve), self.x: curve, **named}, simultaneous=True)
-
-
-def preconditioned_text(limit: SystemLimit) -> str:
-    r"""Say what the prediction error obeys: :math:`\dot\Delta=-JD^{-1}J^\top\Delta`, not closed in (Delta, H).
-
-    Parameters
-    ----------
-    limit : SystemLimit
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> from odeopt import SignDescent
-    >>> h = Symbol("h", positive=True)
-    >>> preconditioned_text(system_limit(SignDescent(lr=h), h))
-    "Delta' = -J D^-1 J' Delta with D = Abs(grad f(X))"
-    """
-    d = limit.preconditioner
-    return "Delta' = J X'" if d is None else f"Delta' = -J D^-1 J' Delta with D = {plain(d)}"

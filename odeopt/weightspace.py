@@ -18,11 +18,14 @@ from sympy import Derivative, Expr
 from odeopt.differentials import GradientDifferential
 from odeopt.limit import ODELimit
 from odeopt.mode_functions import nonnegative_grid
+from odeopt.systems import SystemLimit
 
 __all__ = ["WeightTrajectory", "integrate_limit"]
 
 # Friction r/t is started at this time by a quadratic, whose error is its cube.
 _START = 1e-5
+# The root of the time at which averages are started; x has then moved by this much times its speed.
+_ROOT_START = 1e-8
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class WeightTrajectory:
     ----------
     t : numpy.ndarray, shape (T,)
     x : numpy.ndarray, shape (T, d)
+        Weights.
     nfev : int
         Evaluations of the right-hand side.
     """
@@ -43,7 +47,7 @@ class WeightTrajectory:
 
 
 def integrate_limit(
-    limit: ODELimit,
+    limit: ODELimit | SystemLimit,
     differential: Callable[..., np.ndarray],
     x0,
     t,
@@ -56,8 +60,8 @@ def integrate_limit(
 
     Parameters
     ----------
-    limit : ODELimit
-        In normal form, with numeric coefficients.
+    limit : ODELimit or SystemLimit
+        With numeric coefficients; an ODELimit in normal form.
     differential : callable
         ``differential(x, v_1, ..., v_p)`` returns :math:`\nabla^{p+1}f(x)[v_1,\dots,v_p]`, shape (d,); the
         gradient for p = 0, a Hessian-vector product for p = 1.
@@ -93,6 +97,8 @@ def integrate_limit(
     if np.any(np.diff(t) <= 0):
         raise ValueError(f"t must increase strictly, got {t.tolist()[:6]}...; sort it and drop repeats")
     x0 = np.asarray(x0, dtype=float)
+    if isinstance(limit, SystemLimit):
+        return _integrate_system(limit, differential, x0, t, {"rtol": rtol, "atol": atol, "method": method})
     system = _WeightSystem(limit, differential, x0.size)
     start, state = system.start(x0)
     rows, nfev = [x0 + (state[: x0.size] - x0) * (s > 0) for s in t[t <= start]], 0
@@ -182,3 +188,73 @@ class _WeightSystem:
 
 def _highest(vector: Expr) -> int:
     return max((d.derivative_count for d in vector.atoms(Derivative)), default=0)
+
+
+def _integrate_system(limit: SystemLimit, differential, x0, t, options) -> WeightTrajectory:
+    r"""Integrate an adaptive method in :math:`\tau=\sqrt t`.
+
+    Averages start at 0, where the velocity may be singular like :math:`t^{-1/2}` but its derivative in
+    :math:`\tau` is not. They are started at :math:`\tau_0` from their rates; what x moves until then is
+    of order :math:`\tau_0`.
+    """
+    averages = list(limit.averages)
+    system = _AdaptiveSystem(limit, averages, differential)
+    rates = system.rates(0.0, x0, [np.zeros_like(x0)] * len(averages), averages_only=True)
+    state = np.concatenate([x0, *(rate * _ROOT_START**2 for rate in rates)])
+    rows, nfev, start = [x0 for s in t if s <= _ROOT_START**2], 0, _ROOT_START
+    for target in np.sqrt(t[t > _ROOT_START**2]):
+        solution = scipy.integrate.solve_ivp(system, (start, target), state, **options)
+        if not solution.success:
+            raise RuntimeError(f"solve_ivp failed before t = {target**2:.6g}: {solution.message}")
+        start, state, nfev = target, solution.y[:, -1], nfev + solution.nfev
+        rows.append(state[: x0.size])
+    return WeightTrajectory(t, np.array(rows), nfev)
+
+
+class _AdaptiveSystem:
+    """Right-hand side in tau = sqrt(t) of the weights and the averages."""
+
+    def __init__(self, limit: SystemLimit, averages: list, differential: Callable):
+        self.limit, self.averages, self.differential = limit, averages, differential
+        expressions = [limit.velocity, *limit.averages.values()]
+        free = set().union(*(e.free_symbols for e in expressions)) - {limit.t}
+        if free:
+            raise ValueError(
+                f"{limit} holds the symbols {', '.join(sorted(map(str, free)))}; give them numbers"
+            )
+        vectors = sorted(
+            set().union(*(e.atoms(GradientDifferential) for e in expressions)),
+            key=lambda v: len(v.directions),
+        )
+        if any(len(v.directions) > 1 for v in vectors):
+            raise ValueError(f"{limit} holds derivatives of the loss beyond the Hessian")
+        self.vectors = vectors
+        names = [sympy.Dummy(f"v{i}") for i in range(len(vectors))]
+        slots = [sympy.Dummy(f"m{i}") for i in range(len(averages))]
+        replaced = dict(zip(reversed(vectors), reversed(names), strict=True)) | dict(
+            zip(averages, slots, strict=True)
+        )
+        self.functions = [
+            sympy.lambdify([limit.t, *slots, *names], e.xreplace(replaced), "numpy") for e in expressions
+        ]
+        inner = {
+            v: n for v, n in replaced.items() if not isinstance(v, GradientDifferential) or not v.directions
+        }
+        self.directions = [
+            [sympy.lambdify([limit.t, *slots, *names], d.xreplace(inner), "numpy") for d in v.directions]
+            for v in vectors
+        ]
+
+    def rates(self, t: float, x: np.ndarray, averages: list, averages_only: bool = False) -> list[np.ndarray]:
+        values = [np.zeros_like(x) for _ in self.vectors]
+        for i, (vector, directions) in enumerate(zip(self.vectors, self.directions, strict=True)):
+            if vector.directions and averages_only:
+                continue
+            moved = [np.broadcast_to(d(t, *averages, *values), x.shape) for d in directions]
+            values[i] = self.differential(x, *moved)
+        chosen = self.functions[1:] if averages_only else self.functions
+        return [np.broadcast_to(f(t, *averages, *values), x.shape) for f in chosen]
+
+    def __call__(self, tau: float, state: np.ndarray) -> np.ndarray:
+        x, *averages = state.reshape(len(self.averages) + 1, -1)
+        return np.concatenate([2 * tau * rate for rate in self.rates(tau**2, x, averages)])

@@ -17,7 +17,8 @@ class LogCosh:
         self.x0 = rng.standard_normal(d) * 1.5
 
     def differential(self, x, *vectors):
-        """Return the (p+1)-th derivative applied to p vectors; derivatives of tanh are polynomials in tanh."""
+        """Return the (p+1)-th derivative applied to p vectors."""
+        # derivatives of tanh are polynomials in tanh
         tanh = Polynomial([0, 1])
         for _ in vectors:
             tanh = tanh.deriv() * Polynomial([1, 0, -1])

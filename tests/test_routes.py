@@ -82,5 +82,6 @@ def test_numeric_rule_follows_its_own_limit(rule):
     mode = mode_solution(error_dynamics(ode_limit(rule)))
     k = np.array([100, 300, 500])
     lam = np.array([0.5, 2.0])
-    gap = np.abs(residual_polynomials(rule, lam, k) - mode((k + float(mode.time_origin)) * mode.time_step, lam)).max()
+    t = (k + float(mode.time_origin)) * mode.time_step
+    gap = np.abs(residual_polynomials(rule, lam, k) - mode(t, lam)).max()
     assert gap < 10 * mode.time_step

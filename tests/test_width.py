@@ -1,10 +1,10 @@
 """Networks of growing width approach the linear iteration on their own initial kernel H(0).
 
 The deviation of a network is the budget part "trained - discrete H(0)": the largest distance of its loss
-from the exact linear iteration, over the steps, relative to the initial loss. To first order in m^(-1/2)
-it comes from the neurons that a sample i switches on or off. Weights travel m^(-1/2), so that share of
-them is switched, and at the boundary the velocity of a neuron jumps by the sample's own error, so that
-switches on and off do not cancel: theory says m^(-1/2), for every method.
+from the exact linear iteration, over the steps, relative to the initial loss. Weights travel a distance of
+order m^(-1/2), so that share of the neurons crosses the boundary of a sample; there the velocity of a
+neuron jumps by the sample's own error, so that neurons switched on and off do not cancel on average. The
+deviation is therefore of order m^(-1/2), for every method.
 """
 
 import functools
@@ -118,7 +118,7 @@ def test_twenty_seeds_narrow_the_slope_of_gradient_descent_down(capsys, record_p
 
 
 def test_deviation_is_smaller_at_sixteen_times_the_width():
-    values = deviations((256, 4096), ("gd", "hb", "nag"), seeds=2, num_steps=120, friction=1.0)
+    values = deviations((256, 4096), ("gd", "hb", "nag"), seeds=2, num_steps=80, friction=1.0)
     for name, (narrow, wide) in values.items():
         # Theory: a factor 4. One network scatters by 0.4, so the ratio of two means of 2 by a factor
         # exp(0.4); three of these leave 4 / exp(1.2) = 1.2.

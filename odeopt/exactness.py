@@ -1,0 +1,309 @@
+r"""Exact signs: numbers, polynomials on a domain of parameters, and definiteness of small matrices.
+
+What is proved here is proved without floating point. Rational numbers are compared as they are,
+algebraic numbers through their minimal polynomial, polynomials with parameters by writing them in the
+distances of the parameters from the bounds of their domain and looking at the signs of the coefficients
+(or, with one parameter left, by counting roots). A test that cannot decide says no: a proof is either
+found or not claimed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import sympy
+from sympy import Expr, Integer, Rational, Symbol
+
+from odeopt.rule import is_number
+
+__all__ = ["Bound", "exact_number", "is_positive_semidefinite", "is_zero", "number_sign", "proves_nonnegative"]
+
+# Digits after which the evaluation of an algebraic number is given up; the sign is then "unknown".
+_MOST_DIGITS = 2000
+
+
+def exact_number(value, name: str = "value") -> Expr:
+    """Return a number as an exact sympy number; a float is read as the decimal it prints as.
+
+    Parameters
+    ----------
+    value : number or sympy.Expr
+        A sympy expression is returned with its floats replaced.
+    name : str
+        For the message of a refusal.
+
+    Returns
+    -------
+    sympy.Expr
+
+    Examples
+    --------
+    >>> exact_number(0.1), exact_number(sympy.sqrt(2) / 2)
+    (1/10, sqrt(2)/2)
+    """
+    if isinstance(value, Expr):
+        return value.replace(lambda e: e.is_Float, lambda e: exact_number(float(e), name))
+    if not is_number(value) or value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    exact = Fraction(repr(float(value))) if isinstance(value, float) else Fraction(value)
+    return Rational(exact.numerator, exact.denominator)
+
+
+@dataclass(frozen=True)
+class Bound:
+    r"""A parameter and its range, lower <= symbol (< upper).
+
+    Attributes
+    ----------
+    symbol : sympy.Symbol
+    lower : sympy.Expr or None
+        In terms of symbols bounded before; None for a parameter that may be any real number.
+    upper : sympy.Expr or None
+    strict : bool
+        Whether the lower bound itself is excluded.
+    """
+
+    symbol: Symbol
+    lower: Expr | None = sympy.S.Zero
+    upper: Expr | None = None
+    strict: bool = False
+
+    @property
+    def slack(self) -> Symbol:
+        """Distance from the lower bound: nonnegative, positive where the bound is strict."""
+        if self.lower is None:
+            return self.symbol
+        sign = {"positive": True} if self.strict else {"nonnegative": True}
+        return Symbol(f"_{self.symbol.name}", **sign)
+
+    @property
+    def value(self) -> Expr:
+        """The symbol in terms of its slack, which maps [0, oo) onto the range."""
+        if self.lower is None:
+            return self.symbol
+        if self.upper is None:
+            return self.lower + self.slack
+        return (self.lower + self.upper * self.slack) / (1 + self.slack)
+
+
+def parametrised(expr: Expr, domain: Sequence[Bound]) -> Expr:
+    """Write an expression in the slacks of its domain."""
+    for bound in reversed(domain):
+        expr = expr.xreplace({bound.symbol: bound.value}) if bound.lower is not None else expr
+    return expr
+
+
+def number_sign(value: Expr) -> int:
+    """Return the sign of a real algebraic number, exactly.
+
+    Parameters
+    ----------
+    value : sympy.Expr
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If the number is not real and algebraic, or its sign could not be decided.
+
+    Examples
+    --------
+    >>> number_sign(3 - 2 * sympy.sqrt(2)), number_sign(sympy.sqrt(8) - 2 * sympy.sqrt(2))
+    (1, 0)
+    """
+    if not value.is_Rational:
+        value = sympy.expand(value)
+    if value.is_Rational:
+        return int(value > 0) - int(value < 0)
+    quick = _sign_in_quadratic_field(value)
+    if quick is not None:
+        return quick
+    variable = sympy.Dummy()
+    try:
+        coefficients = sympy.Poly(sympy.minimal_polynomial(value, variable), variable).all_coeffs()
+    except (NotImplementedError, sympy.polys.polyerrors.NotAlgebraic) as error:
+        raise ValueError(f"{value} is not a known algebraic number, so its sign is not decided") from error
+    if coefficients[-1] == 0:
+        return 0
+    # Cauchy: no root is nearer to zero than |c_0| / (|c_0| + max |c_i|); evaluate to half of that.
+    low = abs(coefficients[-1])
+    distance = low / (low + max(abs(c) for c in coefficients[:-1]))
+    digits = 5 + int(sympy.ceiling(-sympy.log(distance, 10).evalf()))
+    if digits > _MOST_DIGITS:
+        raise ValueError(f"the sign of {value} needs more than {_MOST_DIGITS} digits")
+    size = max(1, int(sympy.ceiling(sympy.log(abs(value.evalf(20)) + 1, 10).evalf())))
+    return 1 if value.evalf(digits + size) > 0 else -1
+
+
+def _sign_in_quadratic_field(value: Expr) -> int | None:
+    """Sign of p + q sqrt(d) with rational p, q and integer d, None for other numbers."""
+    parts = value.as_coefficients_dict()
+    roots = [k for k in parts if k != 1]
+    if len(roots) != 1:
+        return None
+    root = roots[0]
+    if not (root.is_Pow and root.exp == sympy.S.Half and root.base.is_Rational and root.base > 0):
+        return None
+    p, q = parts.get(Integer(1), Integer(0)), parts[root]
+    if (p >= 0) == (q >= 0):
+        return 1 if q > 0 or p > 0 else -1
+    larger = p**2 - q**2 * root.base
+    return (1 if p > 0 else -1) if larger > 0 else (1 if q > 0 else -1) if larger < 0 else 0
+
+
+def is_zero(expr: Expr) -> bool:
+    """Tell whether a rational function of parameters, or an algebraic number, is zero.
+
+    Parameters
+    ----------
+    expr : sympy.Expr
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> b = sympy.Symbol("b")
+    >>> is_zero((b**2 - 1) / (b - 1) - b - 1), is_zero(b)
+    (True, False)
+    """
+    if expr == 0:
+        return True
+    if expr.is_Rational:
+        return False
+    numerator = sympy.expand(sympy.fraction(sympy.together(expr))[0])
+    if numerator == 0:
+        return True
+    return not numerator.free_symbols and number_sign(numerator) == 0
+
+
+def proves_nonnegative(expr: Expr, domain: Sequence[Bound] = ()) -> bool:
+    r"""Tell whether an expression is provably nonnegative on a domain.
+
+    Parameters
+    ----------
+    expr : sympy.Expr
+        Rational in the symbols of the domain.
+    domain : sequence of Bound
+
+    Returns
+    -------
+    bool
+        False where no proof is found.
+
+    Examples
+    --------
+    >>> s, b = sympy.symbols("s b")
+    >>> domain = (Bound(s), Bound(b, 3 * s))
+    >>> proves_nonnegative(b**2 - 9 * s**2, domain), proves_nonnegative(b - 4 * s, domain)
+    (True, False)
+    """
+    expr = parametrised(expr, domain)
+    if not expr.free_symbols:
+        return number_sign(expr) >= 0
+    numerator, denominator = sympy.fraction(sympy.cancel(sympy.together(expr)))
+    if (below := _sign_on_slacks(denominator, strict=True)) == 0:
+        return False
+    return _sign_on_slacks(below * numerator) > 0
+
+
+def _sign_on_slacks(expr: Expr, strict: bool = False) -> int:
+    """1 or -1 for an expression of constant sign where its symbols are nonnegative, 0 if unknown.
+
+    A weak sign by default; with `strict` it is also never zero.
+    """
+    expr = sympy.expand(expr)
+    symbols = sorted(expr.free_symbols, key=str)
+    if not symbols:
+        sign = number_sign(expr)
+        return sign if strict else (1 if sign >= 0 else -1)
+    polynomial = sympy.Poly(expr, *symbols)
+    for sign in (1, -1):
+        if _has_sign(polynomial, sign, strict):
+            return sign
+    if len(symbols) == 1 and symbols[0].is_nonnegative and polynomial.domain in (sympy.ZZ, sympy.QQ):
+        return _sign_by_roots(polynomial, strict)
+    return 0
+
+
+def _has_sign(polynomial: sympy.Poly, sign: int, strict: bool) -> bool:
+    """Whether all coefficients have the sign, and with `strict` one whole monomial never vanishes."""
+    never_zero = False
+    for powers, coefficient in polynomial.terms():
+        if number_sign(sign * coefficient) < 0:
+            return False
+        for symbol, power in zip(polynomial.gens, powers, strict=True):
+            if not symbol.is_nonnegative and power % 2:
+                return False
+        never_zero |= all(symbol.is_positive or not p for symbol, p in zip(polynomial.gens, powers, strict=True))
+    return never_zero or not strict
+
+
+def _sign_by_roots(polynomial: sympy.Poly, strict: bool) -> int:
+    """Sign of a polynomial with rational coefficients on (0, oo): no root of odd multiplicity (Sturm)."""
+    zero = polynomial.eval(0) == 0
+    for factor, multiplicity in polynomial.sqf_list()[1]:
+        roots = factor.count_roots(0, None) - int(factor.eval(0) == 0)
+        if roots and (multiplicity % 2 or strict):
+            return 0
+    if strict and zero and not polynomial.gens[0].is_positive:
+        return 0
+    return 1 if polynomial.LC() > 0 else -1
+
+
+def is_positive_semidefinite(matrix: sympy.Matrix, domain: Sequence[Bound] = ()) -> bool:
+    r"""Tell whether a symmetric matrix is provably positive semidefinite on a domain.
+
+    Rational matrices by an exact :math:`LDL^\top`; others by Sylvester's criterion for semidefinite
+    matrices: every principal minor is nonnegative.
+
+    Parameters
+    ----------
+    matrix : sympy.Matrix, shape (n, n)
+    domain : sequence of Bound
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> singular, indefinite = sympy.Matrix([[1, 2], [2, 4]]), sympy.Matrix([[0, 1], [1, 9]])
+    >>> is_positive_semidefinite(singular), is_positive_semidefinite(indefinite)
+    (True, False)
+    """
+    n = matrix.rows
+    if matrix != matrix.T:
+        return False
+    if all(e.is_Rational for e in matrix):
+        return _ldl_is_nonnegative([[Fraction(int(e.p), int(e.q)) for e in row] for row in matrix.tolist()])
+    subsets = itertools.chain.from_iterable(itertools.combinations(range(n), m) for m in range(1, n + 1))
+    return all(
+        proves_nonnegative(matrix.extract(list(rows), list(rows)).det(method="berkowitz"), domain)
+        for rows in subsets
+    )
+
+
+def _ldl_is_nonnegative(rows: list[list[Fraction]]) -> bool:
+    """Eliminate symmetrically; a zero pivot must have a zero row."""
+    n = len(rows)
+    rows = [list(row) for row in rows]
+    for k in range(n):
+        pivot = rows[k][k]
+        if pivot < 0 or (pivot == 0 and any(rows[k][j] != 0 for j in range(k + 1, n))):
+            return False
+        if pivot == 0:
+            continue
+        for i in range(k + 1, n):
+            factor = rows[i][k] / pivot
+            for j in range(i, n):
+                rows[i][j] -= factor * rows[k][j]
+                rows[j][i] = rows[i][j]
+    return True

@@ -1,0 +1,137 @@
+r"""Classes of functions, and the inequalities that each of them grants.
+
+Points are triples (x, g, f) of position, gradient and value, all taken relative to the minimiser, so
+that the minimiser itself is (0, 0, 0). Inner products are written as products of symbols: a quadratic
+form in vectors is faithfully a quadratic polynomial in commuting symbols.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sympy
+from sympy import Expr
+
+__all__ = ["FunctionClass", "convex", "quadratic", "strongly_convex"]
+
+KINDS = ("strongly convex", "convex", "quadratic")
+
+
+@dataclass(frozen=True)
+class FunctionClass:
+    r"""A class of functions with a minimiser.
+
+    Attributes
+    ----------
+    kind : {"strongly convex", "convex", "quadratic"}
+        "quadratic" stands for :math:`f=\tfrac12\langle x,Hx\rangle` with the spectrum of H in [mu, L], in
+        any inner product in which H is symmetric: the error losses
+        :math:`\tfrac12\Delta^\top H\Delta`, :math:`\tfrac12\lVert\Delta\rVert^2` and
+        :math:`\tfrac12u^\top H^{-1}u` at once.
+    mu : sympy.Expr
+        Constant of strong convexity, 0 for convex functions.
+    L : sympy.Expr or None
+        Lipschitz constant of the gradient, None for any.
+
+    Examples
+    --------
+    >>> x, g, f = sympy.symbols("x g f")
+    >>> strongly_convex(sympy.Integer(1)).inequalities({"x": (x, g, f)})["A(*,x)"]
+    f - g*x + x**2/2
+    """
+
+    kind: str
+    mu: Expr
+    L: Expr | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}")
+        if self.kind == "convex" and self.mu != 0:
+            raise ValueError(f"convex functions have mu = 0, got {self.mu}; say 'strongly convex'")
+
+    def inequalities(
+        self, points: Mapping[str, tuple[Expr, Expr, Expr]], tangents: Sequence[tuple[Expr, Expr]] = ()
+    ) -> dict[str, Expr]:
+        r"""Return what the class grants at these points and at the minimiser.
+
+        .. math::
+            A(i,j)=f_j-f_i+\langle g_j,x_i-x_j\rangle+\tfrac1{2(1-\mu/L)}\left[\tfrac1L\lVert g_i-g_j\rVert^2
+            +\mu\lVert x_i-x_j\rVert^2-\tfrac{2\mu}L\langle g_j-g_i,x_j-x_i\rangle\right]\le0
+
+        for each ordered pair, :math:`G(i)=\tfrac\mu2\lVert x_i\rVert^2-f_i\le0`, for tangents (v, q), a
+        velocity and the velocity of the gradient,
+        :math:`D=\langle q-\mu v,q-Lv\rangle\le0` (:math:`\mu\lVert v\rVert^2-\langle q,v\rangle\le0`
+        without L), and for quadratics the equation :math:`E(i)=\langle g_i,x_i\rangle-2f_i=0`.
+
+        Parameters
+        ----------
+        points : mapping
+            Label to (x, g, f).
+        tangents : sequence of (v, q)
+
+        Returns
+        -------
+        dict
+            Name to expression; those named E are zero, all others at most zero.
+
+        References
+        ----------
+        That the A(i,j) are also sufficient for a function of the class through the points is the
+        interpolation theorem behind PEPit's documentation; a certificate needs only that they hold.
+        """
+        every = {**points, "*": (sympy.S.Zero,) * 3}
+        granted = {}
+        for i, j in itertools.permutations(every, 2):
+            granted[f"A({i},{j})"] = self._pair(every[i], every[j])
+        for label, (x, g, f) in points.items():
+            granted[f"G({label})"] = sympy.expand(self.mu / 2 * x**2 - f)
+            if self.kind == "quadratic":
+                granted[f"E({label})"] = sympy.expand(g * x - 2 * f)
+        for v, q in tangents:
+            curvature = (q - self.mu * v) * (q - self.L * v) if self.L is not None else self.mu * v**2 - q * v
+            granted["D"] = sympy.expand(curvature)
+        return granted
+
+    def _pair(self, i: tuple, j: tuple) -> Expr:
+        (xi, gi, fi), (xj, gj, fj) = i, j
+        dx, dg = xi - xj, gi - gj
+        if self.L is None:
+            return sympy.expand(fj - fi + gj * dx + self.mu / 2 * dx**2)
+        # expanded in the vectors only: in the parameters the quotients 1/(L - mu) stay as they are
+        numerator = sympy.expand(dg**2 + self.mu * self.L * dx**2 - 2 * self.mu * dg * dx)
+        return sympy.expand(fj - fi + gj * dx) + sympy.Add(
+            *(term / (2 * (self.L - self.mu)) for term in sympy.Add.make_args(numerator))
+        )
+
+    def __str__(self) -> str:
+        if self.kind == "convex":
+            return "convex functions" if self.L is None else f"convex {self.L}-smooth functions"
+        if self.kind == "quadratic":
+            spectrum = f"[{self.mu}, {'oo' if self.L is None else self.L}]"
+            return f"quadratics with spectrum in {spectrum}"
+        return f"F({self.mu}, {'oo' if self.L is None else self.L})"
+
+    def latex(self) -> str:
+        """Return the name of the class as LaTeX."""
+        mu, L = sympy.latex(self.mu), r"\infty" if self.L is None else sympy.latex(self.L)
+        if self.kind == "quadratic":
+            return rf"\{{\tfrac12\langle x,Hx\rangle:\ \operatorname{{spec}}H\subset[{mu},{L}]\}}"
+        return rf"\mathcal{{F}}_{{{mu},{L}}}"
+
+
+def strongly_convex(mu: Expr, L: Expr | None = None) -> FunctionClass:
+    """Return the mu-strongly convex (and L-smooth) functions."""
+    return FunctionClass("strongly convex", mu, L)
+
+
+def convex(L: Expr | None = None) -> FunctionClass:
+    """Return the convex (and L-smooth) functions."""
+    return FunctionClass("convex", sympy.S.Zero, L)
+
+
+def quadratic(mu: Expr, L: Expr | None = None) -> FunctionClass:
+    """Return the quadratics with spectrum in [mu, L]."""
+    return FunctionClass("quadratic", mu, L)

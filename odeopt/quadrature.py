@@ -1,0 +1,133 @@
+r"""Gauss, Gauss-Radau and Gauss-Lobatto rules of a measure, from its tridiagonal matrix.
+
+For :math:`f` with derivatives of one sign the rules enclose the integral. With k free nodes in [a, b]
+the remainders have the sign of
+
+.. math::
+    f^{(2k)}\ \text{(Gauss)},\quad f^{(2k+1)}\ \text{(Radau at a)},\quad -f^{(2k+1)}\ \text{(Radau at b)},
+    \quad -f^{(2k+2)}\ \text{(Lobatto)}
+
+(Golub and Van Loan, Matrix Computations, section 10.2).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+from odeopt.lanczos import Chain
+
+__all__ = ["gauss", "lobatto", "radau"]
+
+
+def gauss(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return nodes and weights of the m-point Gauss rule, exact to degree 2m - 1.
+
+    Parameters
+    ----------
+    chain : Chain
+
+    Returns
+    -------
+    nodes, weights : numpy.ndarray, shape (m,)
+        Nodes ascending; the weights sum to the mass.
+
+    Examples
+    --------
+    >>> nodes, weights = gauss(Chain(np.array([2.5, 2.5]), np.array([1.5, 0.0]), 2.0, 0.0))
+    >>> nodes.round(12), weights.round(12)
+    (array([1., 4.]), array([1., 1.]))
+    """
+    return _rule(chain.alpha, chain.beta[:-1], chain.mass)
+
+
+def _rule(alpha: np.ndarray, beta: np.ndarray, mass: float) -> tuple[np.ndarray, np.ndarray]:
+    if alpha.size == 0:
+        return np.zeros(0), np.zeros(0)
+    if alpha.size == 1:
+        return alpha.copy(), np.array([mass])
+    nodes, vectors = scipy.linalg.eigh_tridiagonal(alpha, beta)
+    return nodes, mass * vectors[0] ** 2
+
+
+def _pivots(chain: Chain, shift: float) -> np.ndarray:
+    """Pivots of T - shift: all positive if shift lies below its spectrum, all negative above."""
+    pivots = np.empty(chain.size)
+    pivot = np.inf
+    for k in range(chain.size):
+        before = chain.beta[k - 1] ** 2 if k else 0.0
+        pivot = chain.alpha[k] - shift - before / pivot
+        pivots[k] = pivot
+        if pivot == 0.0:
+            pivots[k:] = np.nan
+            break
+    return pivots
+
+
+def _usable(pivots: np.ndarray, sign: int) -> int:
+    """How many leading steps have pivots of the required sign."""
+    wrong = np.flatnonzero(~(sign * pivots > 0))
+    return int(wrong[0]) if wrong.size else pivots.size
+
+
+def radau(chain: Chain, node: float, *, side: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return the rule with one prescribed node outside the spectrum, exact to degree 2m.
+
+    Parameters
+    ----------
+    chain : Chain
+    node : float
+        At or below the spectrum (`side` 1), or at or above it (`side` -1).
+    side : {1, -1}
+
+    Returns
+    -------
+    nodes, weights : numpy.ndarray, shape (m + 1,)
+        Of fewer free nodes, and still a rule of the measure, where rounding puts the prescribed one
+        inside the spectrum of T.
+
+    Examples
+    --------
+    >>> nodes, weights = radau(Chain(np.array([2.5]), np.array([1.5]), 2.0, 0.0), 0.0)
+    >>> nodes.round(12), weights.round(12)
+    (array([0. , 3.4]), array([0.52941176, 1.47058824]))
+    """
+    pivots = _pivots(chain, node)
+    m = _usable(pivots, side)
+    if m == 0:
+        return np.array([node]), np.array([chain.mass])
+    last = node + chain.beta[m - 1] ** 2 / pivots[m - 1]
+    return _rule(np.append(chain.alpha[:m], last), chain.beta[:m], chain.mass)
+
+
+def lobatto(chain: Chain, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return the rule with both ends of the spectrum as nodes, exact to degree 2m + 1.
+
+    Parameters
+    ----------
+    chain : Chain
+    low, high : float
+        Bounds of the spectrum.
+
+    Returns
+    -------
+    nodes, weights : numpy.ndarray, shape (m + 2,)
+
+    Examples
+    --------
+    >>> nodes, weights = lobatto(Chain(np.array([2.5]), np.array([1.5]), 2.0, 0.0), 0.0, 5.0)
+    >>> nodes.round(12), weights.round(12)
+    (array([0. , 2.5, 5. ]), array([0.36, 1.28, 0.36]))
+    """
+    below, above = _pivots(chain, low), _pivots(chain, high)
+    m = min(_usable(below, 1), _usable(above, -1))
+    if m == 0:
+        share = min(max((chain.alpha[0] - low) / (high - low), 0.0), 1.0) if high > low else 0.0
+        return np.array([low, high]), chain.mass * np.array([1 - share, share])
+    # The last entries of (T - low)^-1 e_m and (T - high)^-1 e_m are the reciprocal pivots.
+    x, y = 1 / below[m - 1], 1 / above[m - 1]
+    square = (high - low) / (x - y)
+    last = low + square * x
+    beta = np.append(chain.beta[: m - 1], np.sqrt(square))
+    alpha = np.append(chain.alpha[:m], last)
+    return _rule(alpha, beta, chain.mass)
