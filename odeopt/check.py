@@ -47,13 +47,7 @@ _INTEGRATED = 100
 
 def _heavy_ball(lr: float, s: CheckSettings, lam_min: float) -> HeavyBall:
     friction = 2 * math.sqrt(lam_min) if s.friction is None else s.friction
-    momentum = 1 - friction * math.sqrt(lr)
-    if momentum < 0:
-        raise ValueError(
-            f"friction = {friction:.6g} with lr = {lr:.6g} gives momentum 1 - friction sqrt(lr) = "
-            f"{momentum:.3g} < 0; lower friction below {1 / math.sqrt(lr):.6g}, or lower lr"
-        )
-    return HeavyBall(lr, momentum)
+    return HeavyBall.with_friction(lr, friction)
 
 
 _METHODS: dict[str, Callable[[float, CheckSettings, float], UpdateRule]] = {

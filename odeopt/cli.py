@@ -144,12 +144,12 @@ def _ode_table(report: CheckReport):
     from rich.table import Table
 
     table = Table(title="ODE of the error, t = (k + origin) x time step")
-    table.add_column("method", no_wrap=True)
-    table.add_column("ODE", overflow="fold")
+    table.add_column("method and ODE", overflow="fold")
     table.add_column("time step", justify="right", no_wrap=True)
     table.add_column("origin", justify="right", no_wrap=True)
     for m in report.methods:
-        table.add_row(f"{m.name}\n{m.rule.label}", m.error_ode, f"{m.time_step:.4g}", f"{m.time_origin:g}")
+        method = f"{m.name}: {m.rule.label}\n    {m.error_ode}"
+        table.add_row(method, f"{m.time_step:.4g}", f"{m.time_origin:g}")
     return table
 
 

@@ -120,7 +120,7 @@ def number_sign(value: Expr) -> int:
     if not value.is_Rational:
         value = sympy.expand(value)
     if value.is_Rational:
-        return int(value > 0) - int(value < 0)
+        return bool(value > 0) - bool(value < 0)
     quick = _sign_in_quadratic_field(value)
     if quick is not None:
         return quick

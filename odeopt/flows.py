@@ -16,7 +16,7 @@ __all__ = ["Flow", "Iteration"]
 
 f, x, v, y, a, g, q = sympy.symbols("f x v y a g q", real=True)
 f0, f1, x0, x1, g0, g1 = sympy.symbols("f_0 f_1 x_0 x_1 g_0 g_1", real=True)
-time = Symbol("t", positive=True)
+time = Symbol("t", real=True)
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,8 @@ class Chain:
     mass : float
         :math:`\lVert\Delta_0\rVert^2`.
     error : float
-        Bound on :math:`\lVert E\rVert_2`: :math:`(10+2\sqrt n)\epsilon\lVert T\rVert` for the rounding of
-        products and projections, more the asymmetry that the products were seen to have.
+        Bound on :math:`\lVert E\rVert_2`: twice :math:`(10+2\sqrt n)\epsilon\lVert T\rVert` for the rounding of
+        products and projections, and the asymmetry that the products were seen to have.
     """
 
     alpha: np.ndarray
@@ -156,7 +156,8 @@ class _Run:
             np.array(self.alpha),
             np.array(self.beta),
             self.norm**2,
-            self.rounding + float(np.sqrt(2 * self.squared_asymmetry)),
+            # once for the products, once for the residual that was dropped at a breakdown
+            2 * self.rounding + float(np.sqrt(2 * self.squared_asymmetry)),
         )
 
     def arrays(self, i: int) -> dict[str, np.ndarray]:
@@ -254,7 +255,7 @@ def lanczos(
                 break
     finally:
         # Also after an interrupt or an error of the product: no finished step is lost.
-        if path is not None and len({run.count - len(run.alpha) for run in runs if not run.done}) <= 1:
+        if path is not None and len({len(run.alpha) for run in runs if not run.done}) <= 1:
             _save(path, runs, starts)
     return tuple(run.chain() for run in runs)
 

@@ -8,6 +8,9 @@ The loss is half the squared norm of the error, summed over samples, never a mea
 with the mode :math:`\varphi` of the error dynamics and the residual polynomial
 :math:`P_k`, the k-th iterate of the rule's own step on the quadratic :math:`\tfrac12\lambda z^2` from
 :math:`z_0=1`. Time is t = (k + time_origin) * time_step.
+
+On a measure found by m Lanczos steps, the loss of a discrete method is exact for k < m, because
+:math:`P_k^2` has degree 2k; later, and for an ODE, it comes with bounds (:mod:`odeopt.bounds`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from odeopt.bounds import Integrand, bracket
+from odeopt.mode_bounds import mode_integrand
 from odeopt.mode_functions import nonnegative_grid
 from odeopt.modes import ModeSolution
 from odeopt.rule import UpdateRule, is_number, iterate
@@ -39,14 +44,18 @@ class LossCurve:
     k : numpy.ndarray, shape (T,), or None
         Iterations, integers for a discrete curve; None for an ODE without a numeric time step.
     lower, upper : numpy.ndarray, shape (T,)
-        Bounds; equal to `loss` when the measure is exact.
+        Bounds, rounding included; equal to `loss` for a measure by ``eigh``.
     rigorous : bool
-        Whether the bounds are theorems rather than estimates.
+        Whether the bounds are theorems rather than estimates at every point of the grid.
     source : str
         What was evaluated.
     layer : {"linear ODE", "discrete iteration"}
         What the curve is a claim about.
     time_step : float or None
+    proved : numpy.ndarray of bool, shape (T,)
+        `rigorous` point by point.
+    rounding : numpy.ndarray, shape (T,)
+        The part of each bound's distance from `loss` that allows for rounding; 0 for a measure by ``eigh``.
     """
 
     loss: np.ndarray
@@ -58,9 +67,15 @@ class LossCurve:
     source: str
     layer: str
     time_step: float | None
+    proved: np.ndarray | None = None
+    rounding: np.ndarray | None = None
 
     def __post_init__(self):
-        for name in ("loss", "t", "k", "lower", "upper"):
+        if self.proved is None:
+            object.__setattr__(self, "proved", np.full(np.shape(self.loss), self.rigorous))
+        if self.rounding is None:
+            object.__setattr__(self, "rounding", np.zeros(np.shape(self.loss)))
+        for name in ("loss", "t", "k", "lower", "upper", "proved", "rounding"):
             values = getattr(self, name)
             if values is not None:
                 values = np.array(values)
@@ -118,20 +133,76 @@ def loss_curve(
     """
     if isinstance(mode_or_rule, ModeSolution):
         t = nonnegative_grid(grid, "grid")
-        values = mode_or_rule(t, measure.nodes)
+        integrand = mode_integrand(mode_or_rule, t)
         step = mode_or_rule.time_step
         step = float(step) if is_number(step) else None
         k = t / step - float(mode_or_rule.time_origin) if step else None
         source, layer = f"ODE {mode_or_rule.dynamics}", "linear ODE"
     else:
         k = iteration_grid(grid)
-        values = residual_polynomials(mode_or_rule, measure.nodes, k)
+        integrand = _rule_integrand(mode_or_rule, k, measure.lam_max)
         step, t = time_step, None if time_step is None else (k + time_origin) * time_step
         source, layer = f"iteration {mode_or_rule.label}", "discrete iteration"
+    if measure.chains:
+        found = bracket(integrand, measure)
+        return LossCurve(
+            found.value, t, k, found.lower, found.upper, bool(found.proved.all()),
+            source, layer, step, found.proved, found.rounding,
+        )  # fmt: skip
     with np.errstate(over="ignore", invalid="ignore"):
-        loss = 0.5 * values**2 @ measure.weights
+        loss = 0.5 * integrand.values(measure.nodes, slice(None)) @ measure.weights
     loss = np.where(np.isnan(loss), np.inf, loss)
     return LossCurve(loss, t, k, loss, loss, measure.exact, source, layer, step)
+
+
+def _rule_integrand(rule: UpdateRule, k: np.ndarray, scale: float) -> Integrand:
+    """Squares of the residual polynomials at the iterations k, with what is known of them."""
+
+    def values(lam, rows):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return residual_polynomials(rule, lam, k[rows]) ** 2
+
+    nowhere = np.zeros(k.size, bool)
+    known = {"degree": 2 * _degrees(rule, k), "alternating": lambda n, high: nowhere}
+    speed = _descent_speed(rule, scale)
+    if speed is not None:
+        # (1 - c lam)^(2k) is completely monotone up to 1/c, and its even derivatives never change sign
+        known["alternating"] = lambda n, high: np.full(k.size, speed * high <= 1)
+        known["convex"] = True
+
+        def lipschitz(low, high):
+            with np.errstate(over="ignore"):
+                return 2 * k * speed * max(1.0, abs(1 - speed * high)) ** np.maximum(2 * k - 1, 0)
+
+        known["lipschitz"] = lipschitz
+    # k steps of the recursion round some k times, relative to values of at most 1 where it is stable
+    return Integrand(values, k.size, evaluation=4 * np.finfo(float).eps * k, **known)
+
+
+def _degrees(rule: UpdateRule, k: np.ndarray) -> np.ndarray:
+    """Degrees of the residual polynomials: the gradients taken so far, as each multiplies by lam."""
+    calls, counts = 0, []
+
+    def grad(z):
+        nonlocal calls
+        calls += 1
+        return 0 * z
+
+    for _ in itertools.islice(iterate(rule, np.ones(1), grad), int(k.max()) + 1):
+        counts.append(calls)
+    return np.array(counts)[k]
+
+
+def _descent_speed(rule: UpdateRule, scale: float) -> float | None:
+    """Return c if the residual polynomials are those of gradient descent, (1 - c lam)^k."""
+    if rule.history != 1 or rule.initial_memory(np.ones(1)) or scale <= 0 or _degrees(rule, np.array([1])) != 1:
+        return None
+    first, second, later = residual_polynomials(rule, np.array([0.5, 1.0]) * scale, [1, 2, 3])
+    c = float(1 - first[1]) / scale
+    # equal up to the rounding of three steps
+    same = np.allclose([second, later], [first**2, first**3], rtol=1e-12, atol=1e-12)
+    straight = abs(first[0] - (1 - 0.5 * c * scale)) <= 1e-12 * (1 + abs(c * scale))
+    return c if c > 0 and same and straight else None
 
 
 def iteration_grid(grid) -> np.ndarray:

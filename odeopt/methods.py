@@ -91,6 +91,46 @@ class HeavyBall(UpdateRule):
     def scaling(self, h, regime="natural"):
         return None if regime == "fixed" else _inertial(self, h)
 
+    @classmethod
+    def with_friction(cls, lr: float, friction: float) -> HeavyBall:
+        r"""Heavy ball that is the central-difference scheme of :math:`\ddot x+b\dot x+\nabla f(x)=0`.
+
+        With the time step h, the scheme has :math:`\eta=h^2/(1+\frac{bh}2)` and
+        :math:`\beta=(1-\frac{bh}2)/(1+\frac{bh}2)`; h is solved from the learning rate.
+
+        Parameters
+        ----------
+        lr : float
+            Learning rate :math:`\eta>0`.
+        friction : float
+            b > 0, small enough that the momentum is not negative: :math:`b\sqrt{2\eta}\le2`.
+
+        Returns
+        -------
+        HeavyBall
+
+        Raises
+        ------
+        ValueError
+            If the friction is not positive, or too large for the learning rate.
+
+        Examples
+        --------
+        >>> from odeopt import ode_limit
+        >>> print(ode_limit(HeavyBall.with_friction(lr=0.01, friction=2.0)))
+        X'' + 2*X' + grad f(X) = 0
+        """
+        if not is_number(friction) or not friction > 0:
+            raise ValueError(f"friction must be positive, got {friction!r}")
+        h = friction * lr / 4 + math.sqrt((friction * lr / 4) ** 2 + lr)
+        damping = friction * h / 2
+        if damping > 1:
+            raise ValueError(
+                f"friction = {friction:.6g} with lr = {lr:.6g} gives a negative momentum; lower friction to "
+                f"{math.sqrt(2 / lr):.6g}, or lower lr"
+            )
+        return cls(lr, (1 - damping) / (1 + damping))
+
 
 @dataclass(frozen=True)
 class Nesterov(UpdateRule):

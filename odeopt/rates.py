@@ -131,7 +131,8 @@ def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Ra
     Examples
     --------
     >>> from odeopt import HeavyBall, Nesterov, ode_limit, error_dynamics
-    >>> print(exact_rate(error_dynamics(ode_limit(HeavyBall(lr=0.01, momentum=0.8))), mu=0.19))
+    >>> rule = HeavyBall.with_friction(lr=0.01, friction=2.0)
+    >>> print(exact_rate(error_dynamics(ode_limit(rule)), mu=0.19))
     exp(-0.2 t), exact (linear ODE)
     >>> print(exact_rate(error_dynamics(ode_limit(Nesterov(lr=0.01, r=3))), mu=0.19))
     t^-3, exact (linear ODE)

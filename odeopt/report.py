@@ -39,7 +39,8 @@ class CheckSettings:
         Common learning rate; None takes `lr_fraction` of the smallest stability limit among the methods.
     lr_fraction : float
     friction : float or None
-        b of heavy ball, whose momentum is 1 - b sqrt(lr); None takes the critical 2 sqrt(lambda_min(H_inf)).
+        b of heavy ball (:meth:`HeavyBall.with_friction`); None takes the critical
+        2 sqrt(lambda_min(H_inf)).
     r : float
         Friction r/t of Nesterov's method.
     momenta : tuple of float

@@ -3,19 +3,33 @@ r"""The spectral measure of an initial error under a kernel: all that a loss cur
 For :math:`H=\sum_i\lambda_iv_iv_i^\top` and the error :math:`\Delta_0`,
 
 .. math:: \Delta_0^\top f(H)\,\Delta_0=\sum_iw_if(\lambda_i),\qquad w_i=(v_i^\top\Delta_0)^2 .
+
+By ``eigh`` the measure is exact. By m Lanczos steps, which need only products with H, it is an m-point
+Gauss rule, exact for polynomials of degree 2m - 1, and further rules of the same steps enclose what the
+Gauss rule leaves open (:mod:`odeopt.quadrature`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg
+from scipy.sparse.linalg import LinearOperator
 
-from odeopt.kernels import validate_kernel
+from odeopt.kernels import real_array, validate_kernel
+from odeopt.lanczos import Chain, lanczos
+from odeopt.quadrature import gauss, radau
 
 __all__ = ["SpectralMeasure", "spectral_measure"]
+
+_ROWS = 512  # of an array at a time, so that checks of a large kernel copy little of it
+# Without `num_matvecs` an adaptive run stops here at the latest.
+_MAX_MATVECS = 2000
 
 
 @dataclass(frozen=True)
@@ -25,9 +39,16 @@ class SpectralMeasure:
     Attributes
     ----------
     nodes, weights : numpy.ndarray, shape (m,)
-        Read-only.
+        Read-only. For several right-hand sides those of all together.
     exact : bool
-        True when the nodes are all eigenvalues of the kernel.
+        True when the nodes are all eigenvalues of the kernel that the error sees.
+    chains : tuple of Chain
+        The Lanczos matrices, one for each right-hand side; empty for a measure by ``eigh``.
+    interval : tuple of float, or None
+        Bounds of the spectrum of the kernel.
+    interval_proved : bool
+        Whether the upper bound is one for certain, not an estimate from the largest Ritz value. The
+        lower bound 0 rests on the kernel being positive semidefinite.
 
     Examples
     --------
@@ -39,6 +60,9 @@ class SpectralMeasure:
     nodes: np.ndarray
     weights: np.ndarray
     exact: bool
+    chains: tuple[Chain, ...] = ()
+    interval: tuple[float, float] | None = None
+    interval_proved: bool = True
 
     def __post_init__(self):
         for name in ("nodes", "weights"):
@@ -53,13 +77,23 @@ class SpectralMeasure:
 
     @property
     def lam_min(self) -> float:
-        """Smallest node."""
+        """Smallest node; of a Gauss rule at least the smallest eigenvalue that the error sees."""
         return float(self.nodes[0])
 
     @property
     def lam_max(self) -> float:
-        """Largest node."""
+        """Largest node; of a Gauss rule at most the largest eigenvalue."""
         return float(self.nodes[-1])
+
+    @property
+    def num_matvecs(self) -> int | None:
+        """Lanczos steps taken; None for a measure by ``eigh``."""
+        return max((chain.size for chain in self.chains), default=None)
+
+    @property
+    def error(self) -> float:
+        """Bound on the perturbation of H under which the Lanczos matrices are exact; 0 without Lanczos."""
+        return max((chain.error for chain in self.chains), default=0.0)
 
     def integrate(self, function: Callable[[np.ndarray], np.ndarray]) -> float:
         r"""Return :math:`\sum_iw_if(\lambda_i)`.
@@ -80,16 +114,78 @@ class SpectralMeasure:
         """
         return float(self.weights @ np.asarray(function(self.nodes), dtype=float))
 
+    def bounds(self, function: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+        r"""Enclose :math:`\Delta_0^\top f(H)\Delta_0` for a completely monotone f.
 
-def spectral_measure(kernel, delta0) -> SpectralMeasure:
-    r"""Compute the spectral measure of an error under a kernel, exactly, by ``eigh``.
+        The derivatives of f must alternate in sign, :math:`(-1)^nf^{(n)}\ge0`, on the spectrum, as those
+        of :math:`e^{-t\lambda}` and :math:`1/(\lambda+\rho)` do. That is taken on trust.
+
+        Parameters
+        ----------
+        function : callable
+            From nodes, shape (k,), to values of that shape.
+
+        Returns
+        -------
+        lower, upper : float
+            By the Gauss rule and the Radau rule with a node at the lower end of the interval; equal for an
+            exact measure. Rounding is not included; that of loss curves is.
+
+        Examples
+        --------
+        >>> kernel = np.diag(np.linspace(0.1, 4, 40))
+        >>> measure = spectral_measure(kernel, np.ones(40), num_matvecs=5)
+        >>> low, high = measure.bounds(lambda lam: np.exp(-lam))
+        >>> low < np.exp(-np.diag(kernel)).sum() < high, high - low < 1e-3
+        (True, True)
+        """
+        value = self.integrate(function)
+        if self.exact:
+            return value, value
+        upper = 0.0
+        for chain in self.chains:
+            nodes, weights = gauss(chain) if chain.exhausted else radau(chain, self.interval[0])
+            upper += float(weights @ np.asarray(function(np.maximum(nodes, self.interval[0])), dtype=float))
+        return value, max(value, upper)
+
+
+def spectral_measure(
+    kernel,
+    delta0,
+    *,
+    num_matvecs: int | None = None,
+    rtol: float | None = None,
+    curves: Sequence[Callable[[SpectralMeasure], Any]] = (),
+    interval: tuple[float, float] | None = None,
+    state: str | os.PathLike | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> SpectralMeasure:
+    r"""Compute the spectral measure of an error under a kernel: by ``eigh``, or by Lanczos.
 
     Parameters
     ----------
-    kernel : array_like, shape (n, n)
+    kernel : array_like or scipy.sparse.linalg.LinearOperator, shape (n, n)
         Symmetric positive semidefinite.
-    delta0 : array_like, shape (n,)
-        Initial error :math:`u_0-y`.
+    delta0 : array_like, shape (n,) or (n, c)
+        Initial error :math:`u_0-y`; with c columns (vector outputs) the loss is summed over them, and one
+        product of the kernel with c vectors serves all.
+    num_matvecs : int, optional
+        Number m of Lanczos steps, at most n. Without it, and without `rtol`, an array is decomposed
+        exactly by ``eigh``. With `rtol` the largest number (by default 2000, or n).
+    rtol : float, optional
+        Stop as soon as every one of `curves` is enclosed to this relative accuracy, rounding apart.
+    curves : sequence of callable, optional
+        Each from a :class:`SpectralMeasure` to a :class:`odeopt.LossCurve`; with `rtol`.
+    interval : tuple of float, optional
+        Numbers (a, b) known to enclose the spectrum of the kernel; bounds rest on them. By default a = 0,
+        and b is computed for an array, or read from the operator if it has an `interval`, or
+        else estimated, so that only bounds without b are rigorous.
+    state : path-like, optional
+        File (.npz) of a Lanczos run that is to survive interrupts and kills: an unfinished run is
+        continued from it. With the same libraries and threads the result is that of an
+        uninterrupted run bit for bit.
+    progress : callable, optional
+        Called with the number of steps done.
 
     Returns
     -------
@@ -98,28 +194,208 @@ def spectral_measure(kernel, delta0) -> SpectralMeasure:
     Raises
     ------
     ValueError
-        If the kernel is not finite, square, symmetric and positive semidefinite, or delta0 has
-        another length or nonfinite entries.
+        If the kernel is not finite, square, symmetric and positive semidefinite (by Lanczos: as far as
+        the error sees it), delta0 has another length, nonfinite entries or is zero for Lanczos, or an
+        option is out of range.
+
+    Notes
+    -----
+    The upper end b of an array is that of Collatz and Wielandt, :math:`\max_i(|H|x)_i/x_i` for a positive
+    x: the norm of :math:`D^{-1}|H|D`, :math:`D=\mathrm{diag}(x)`, which bounds every eigenvalue of H.
 
     Examples
     --------
     >>> measure = spectral_measure([[2.0, 1.0], [1.0, 2.0]], [1.0, 0.0])
     >>> measure.nodes.round(12), measure.weights.round(12)
     (array([1., 3.]), array([0.5, 0.5]))
+    >>> kernel = np.diag(np.linspace(0, 4, 400))
+    >>> measure = spectral_measure(kernel, np.ones(400), num_matvecs=30)
+    >>> measure.exact, measure.nodes.size, round(measure.mass)
+    (False, 30, 400)
     """
+    operator = isinstance(kernel, LinearOperator)
+    if num_matvecs is None and rtol is None:
+        if operator:
+            raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
+        return _by_eigh(kernel, delta0)
+    matrix = kernel if operator else _symmetric_array(kernel)
+    n = _require_square(matrix)
+    starts = _columns(delta0, n)
+    limit = _steps(num_matvecs, n)
+    if rtol is not None and not (0 < rtol < 1 and len(curves)):
+        raise ValueError(f"rtol = {rtol!r} must lie in (0, 1) and be given with curves to which it applies")
+    low, high, proved = _interval(matrix, interval)
+    slack = float(getattr(matrix, "storage_error", 0.0))
+
+    def measure(chains) -> SpectralMeasure:
+        return _from_chains(chains, low, high, proved, slack)
+
+    chains = lanczos(
+        _product(matrix),
+        starts,
+        limit,
+        stop=None if rtol is None else (lambda chains: _resolved(measure(chains), curves, rtol)),
+        state=state,
+        progress=progress,
+    )
+    return measure(chains)
+
+
+def _by_eigh(kernel, delta0) -> SpectralMeasure:
     kernel = validate_kernel(kernel)
-    delta0 = validate_error(delta0, kernel.shape[0])
+    delta0 = validate_error(delta0, kernel.shape[0], columns=True)
     eigenvalues, vectors = scipy.linalg.eigh(kernel)
+    weights = (vectors.T @ delta0) ** 2
     # Eigenvalues of a semidefinite kernel come out negative by rounding, of order eps * lam_max.
-    return SpectralMeasure(np.maximum(eigenvalues, 0.0), (vectors.T @ delta0) ** 2, exact=True)
+    eigenvalues = np.maximum(eigenvalues, 0.0)
+    return SpectralMeasure(
+        eigenvalues,
+        weights if weights.ndim == 1 else weights.sum(axis=1),
+        exact=True,
+        interval=(float(eigenvalues[0]), float(eigenvalues[-1])),
+    )
 
 
-def validate_error(delta0, n: int) -> np.ndarray:
-    """Return `delta0` as a finite float64 vector of length n, or raise ValueError."""
+def _resolved(measure: SpectralMeasure, curves, rtol: float) -> bool:
+    """Whether the brackets of all curves, less their rounding, are narrow relative to the loss."""
+    for curve in (make(measure) for make in curves):
+        width = curve.upper - curve.lower - 2 * curve.rounding
+        if not np.all(width <= rtol * np.maximum(curve.loss, curve.rounding)):
+            return False
+    return True
+
+
+def _from_chains(chains, low: float, high: float | None, proved: bool, slack: float) -> SpectralMeasure:
+    rules = [gauss(chain) for chain in chains]
+    nodes = np.concatenate([nodes for nodes, _ in rules])
+    weights = np.concatenate([weights for _, weights in rules])
+    error = max(chain.error for chain in chains)
+    if nodes.min() < low - error - slack:
+        raise ValueError(
+            f"kernel must be positive semidefinite, with its spectrum above {low:.6g}, but it has an eigenvalue "
+            f"of at most {nodes.min():.6g} (largest Ritz value {nodes.max():.6g}, rounding {error:.1g}); "
+            "compute it in float64 as J @ J.T, or pass an interval that holds"
+        )
+    if high is not None and nodes.max() > high + error:
+        raise ValueError(
+            f"interval must enclose the spectrum, but its upper end {high:.6g} lies below the Ritz value "
+            f"{nodes.max():.6g}; raise it"
+        )
+    if high is None:
+        # The largest Ritz value is near the largest eigenvalue after some steps, but below it: its last
+        # residual says how far it may still be.
+        high = float(nodes.max()) + max(_top_residual(chain) for chain in chains)
+    # A kernel stored in single precision may be indefinite by its storage error: bounds then are for the
+    # nearest kernel above `low`, and the distance to it counts as error.
+    below = max(0.0, low - float(nodes.min()))
+    chains = tuple(dataclasses.replace(chain, error=chain.error + below) for chain in chains)
+    order = np.argsort(nodes, kind="stable")
+    nodes = np.maximum(nodes, low)
+    exact = all(chain.exhausted for chain in chains)
+    return SpectralMeasure(nodes[order], weights[order], exact, chains, (low, max(high, low)), proved)
+
+
+def _top_residual(chain: Chain) -> float:
+    if chain.exhausted or chain.size < 2:
+        return 0.0 if chain.exhausted else float(chain.beta[-1])
+    _, vectors = scipy.linalg.eigh_tridiagonal(chain.alpha, chain.beta[:-1])
+    return float(chain.beta[-1] * abs(vectors[-1, -1]))
+
+
+def _require_square(matrix) -> int:
+    if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"kernel must be square, got shape {matrix.shape}; pass H = J J^T of shape (n, n)")
+    if np.dtype(matrix.dtype if matrix.dtype is not None else float).kind not in "biuf":
+        raise ValueError(f"kernel must be real, got dtype {matrix.dtype}; pass a float64 operator")
+    return int(matrix.shape[0])
+
+
+def _steps(num_matvecs: int | None, n: int) -> int:
+    if num_matvecs is None:
+        return min(n, _MAX_MATVECS)
+    if not isinstance(num_matvecs, (int, np.integer)) or isinstance(num_matvecs, bool) or num_matvecs < 1:
+        raise ValueError(f"num_matvecs must be an integer of at least 1, got {num_matvecs!r}")
+    if num_matvecs > n:
+        raise ValueError(
+            f"num_matvecs must be at most n = {n}, with which the measure is exact, got {num_matvecs}"
+        )
+    return int(num_matvecs)
+
+
+def _columns(delta0, n: int) -> np.ndarray:
+    delta0 = validate_error(delta0, n, columns=True)
+    if not delta0.any():
+        raise ValueError("delta0 is zero: the network already fits its targets, and every loss is 0")
+    return delta0.reshape(n, -1)
+
+
+def _symmetric_array(kernel) -> np.ndarray:
+    """Return the kernel as a float array, checked in row blocks for finite entries and symmetry."""
+    if not (isinstance(kernel, np.ndarray) and kernel.dtype in (np.float64, np.float32)):
+        kernel = real_array(kernel, "kernel", ndim=2)
+    if kernel.ndim != 2 or kernel.size == 0:
+        raise ValueError(f"kernel must be a nonempty matrix of shape (n, n), got shape {kernel.shape}")
+    n = _require_square(kernel)
+    largest, gap, place = 0.0, 0.0, (0, 0)
+    for start in range(0, n, _ROWS):
+        rows = kernel[start : start + _ROWS]
+        largest = max(largest, float(np.abs(rows).max()))
+        difference = np.abs(rows[:, start:] - kernel[start:, start : start + _ROWS].T)
+        if not (np.isfinite(largest) and np.isfinite(difference).all()):
+            real_array(kernel, "kernel", ndim=2)  # names the entry
+        if difference.max() > gap:
+            i, j = np.unravel_index(difference.argmax(), difference.shape)
+            gap, place = float(difference.max()), (start + int(i), start + int(j))
+    if gap > 1e-10 * largest:  # as in validate_kernel
+        raise ValueError(
+            f"kernel must be symmetric, but entries {place} and {place[::-1]} differ by {gap:.3g} (largest "
+            f"entry {largest:.3g}); if that is rounding, pass (H + H.T) / 2"
+        )
+    return kernel
+
+
+def _product(matrix) -> Callable[[np.ndarray], np.ndarray]:
+    if isinstance(matrix, np.ndarray):
+        return lambda vectors: matrix @ vectors
+    return lambda vectors: np.asarray(
+        matrix.matvec(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix.matmat(vectors)
+    )
+
+
+def _interval(matrix, interval) -> tuple[float, float | None, bool]:
+    """Return a, b (None: to be estimated), and whether b is a bound for certain."""
+    if interval is None:
+        interval = getattr(matrix, "interval", None)
+    if interval is not None:
+        low, high = (float(end) for end in interval)
+        if not (np.isfinite(low) and np.isfinite(high) and 0 <= low <= high):
+            raise ValueError(f"interval must be finite numbers 0 <= a <= b, got {interval!r}")
+        return low, high, True
+    if isinstance(matrix, np.ndarray):
+        return 0.0, _collatz_wielandt(matrix), True
+    return 0.0, None, False
+
+
+def _collatz_wielandt(matrix: np.ndarray, iterations: int = 12) -> float:
+    """Bound the largest eigenvalue by max (|H| x)_i / x_i, with x from a few power iterations."""
+    x, best = np.ones(len(matrix)), np.inf
+    for _ in range(iterations):
+        blocks = range(0, len(matrix), _ROWS)
+        y = np.concatenate([np.abs(matrix[i : i + _ROWS]) @ x for i in blocks])
+        best = min(best, float((y / x).max()))
+        # Zero rows are kept positive: any positive x gives a bound.
+        x = y / y.max() + 1e-12 if y.max() > 0 else x
+    # The n products and sums of each entry round by at most n eps.
+    return best * (1 + 2 * len(matrix) * np.finfo(float).eps)
+
+
+def validate_error(delta0, n: int, *, columns: bool = False) -> np.ndarray:
+    """Return `delta0` as a finite float64 vector of length n (or several columns), or raise ValueError."""
     delta0 = np.asarray(delta0, dtype=float)
-    if delta0.shape != (n,):
+    if delta0.shape != (n,) and not (columns and delta0.ndim == 2 and delta0.shape[0] == n and delta0.size):
         raise ValueError(f"delta0 must have shape ({n},) like the kernel, got {delta0.shape}")
     if not np.all(np.isfinite(delta0)):
-        bad = int(np.flatnonzero(~np.isfinite(delta0))[0])
-        raise ValueError(f"delta0 must be finite, got {delta0[bad]} at entry {bad}; remove that sample")
+        bad = np.argwhere(~np.isfinite(delta0))[0]
+        value = delta0[tuple(bad)]
+        raise ValueError(f"delta0 must be finite, got {value} at entry {int(bad[0])}; remove that sample")
     return delta0

@@ -1,0 +1,412 @@
+r"""Certificates: a rate of convergence together with a proof that is checked exactly.
+
+A certificate of the rate c holds an energy V, multipliers :math:`\lambda_i` of inequalities
+:math:`A_i\le0` that the class of functions grants, and a matrix S with
+
+.. math:: \dot V+cV=\sum_i\lambda_iA_i+z^\top Sz,\qquad \lambda_i\ge0,\ S\preceq0,
+    \qquad V=-\sum_i\nu_iA_i+z^\top Tz,\qquad \nu_i\ge0,\ T\succeq0,
+
+so that :math:`e^{ct}V` is nonnegative and decreases. :meth:`Certificate.verify` expands both identities
+and tests the signs by exact arithmetic: no floating point and no solver takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import sympy
+from sympy import Expr, ImmutableMatrix, Integer
+
+from odeopt.exactness import (
+    Bound,
+    exact_number,
+    is_positive_semidefinite,
+    is_zero,
+    number_sign,
+    parametrised,
+    proves_nonnegative,
+)
+from odeopt.flows import Flow, Iteration, time
+from odeopt.function_classes import FunctionClass
+from odeopt.rates import Rate
+
+__all__ = ["Certificate", "Check", "Multiplier", "Search", "quadratic_form", "remainder"]
+
+LAWS = ("exponential", "power", "integral", "factor")
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """A named inequality of the class, inequality <= 0 (= 0 for names that begin with E), and its multiplier."""
+
+    name: str
+    value: Expr
+    inequality: Expr
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a certificate was found: the bisected optimum of its form, and what the proof lost against it.
+
+    Attributes
+    ----------
+    optimum : float
+        Smallest rate that the search found infeasible, or a bound above which no rate can be true.
+    gap : float
+        Optimum minus the verified rate.
+    bound : str
+        What the optimum is: "bisected", "quadratics" (their exact rate) or "closed form".
+    steps : int
+        Feasibility problems solved.
+    """
+
+    optimum: float
+    gap: float
+    bound: str
+    steps: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a verification."""
+
+    claim: str
+    holds: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    r"""A rate of convergence and its proof.
+
+    Attributes
+    ----------
+    title : str
+    flow : Flow or Iteration
+    function_class : FunctionClass
+    energy : sympy.Expr
+        V in terms of f and of the vectors, products of vectors standing for inner products.
+    rate : sympy.Expr
+        c in :math:`e^{-ct}`, p in :math:`t^{-p}`, :math:`c(t)` in :math:`e^{-\int c}`, or the factor of one step.
+    law : {"exponential", "power", "integral", "factor"}
+    multipliers, positivity : tuple of Multiplier
+        The :math:`\lambda_i` and the :math:`\nu_i`.
+    vectors : tuple of sympy.Symbol
+        z.
+    remainder : sympy.ImmutableMatrix
+        S.
+    domain : tuple of Bound
+        Range of each parameter, and of t; later bounds may name earlier symbols.
+    correction : sympy.Expr
+        With law "power": what is added to p/t, integrable at infinity.
+    search : Search or None
+        Not part of the proof.
+
+    Examples
+    --------
+    >>> from odeopt.families import heavy_ball
+    >>> certificate = heavy_ball(b=2, mu=1)
+    >>> certificate.rate, certificate.verify()
+    (4/3, True)
+    """
+
+    title: str
+    flow: Flow | Iteration
+    function_class: FunctionClass
+    energy: Expr
+    rate: Expr
+    law: str
+    multipliers: tuple[Multiplier, ...]
+    positivity: tuple[Multiplier, ...]
+    vectors: tuple
+    remainder: ImmutableMatrix
+    domain: tuple[Bound, ...] = ()
+    correction: Expr = sympy.S.Zero
+    search: Search | None = None
+
+    def __post_init__(self):
+        if self.law not in LAWS:
+            raise ValueError(f"law must be one of {', '.join(LAWS)}; got {self.law!r}")
+
+    @property
+    def decay(self) -> Expr:
+        """The c(t) of the identity."""
+        return self.rate / time + self.correction if self.law == "power" else self.rate
+
+    @property
+    def decrease(self) -> Expr:
+        """The left side of the identity."""
+        return self.flow.decrease(self.energy, self.decay)
+
+    @property
+    def square_part(self) -> Expr:
+        """The polynomial z'Sz."""
+        z = sympy.Matrix(self.vectors)
+        return (z.T * self.remainder * z)[0, 0]
+
+    @property
+    def positive_part(self) -> Expr:
+        """The polynomial z'Tz, what is left of V when the inequalities are taken off."""
+        return self.energy + sympy.Add(*(m.value * m.inequality for m in self.positivity))
+
+    def verify(self) -> bool:
+        """Prove the certificate, exactly.
+
+        Returns
+        -------
+        bool
+        """
+        return all(check.holds for check in self.checks())
+
+    def checks(self) -> tuple[Check, ...]:
+        """Return each claim of the proof with the outcome of its exact test.
+
+        Returns
+        -------
+        tuple of Check
+        """
+        tests = (
+            ("parameters", self._parameters),
+            ("rate", self._rate_is_one),
+            ("class", self._class_is_consistent),
+            ("inequalities", self._inequalities_are_granted),
+            ("multipliers", self._multipliers_are_nonnegative),
+            ("identity", self._identity),
+            ("remainder", self._remainder),
+            ("positivity", self._positivity),
+        )
+        checks = []
+        for claim, test in tests:
+            try:
+                reason = test()
+            except (ValueError, TypeError, sympy.polys.polyerrors.PolynomialError) as error:
+                reason = str(error) or type(error).__name__
+            checks.append(Check(claim, not reason, reason))
+        return tuple(checks)
+
+    # Each test returns the reason of its failure, empty where it holds.
+
+    def _parameters(self) -> str:
+        known = set()
+        for bound in self.domain:
+            for limit in (bound.lower, bound.upper):
+                if limit is not None and not limit.free_symbols <= known:
+                    return f"the bound {limit} of {bound.symbol} holds symbols that are not bounded before"
+            known.add(bound.symbol)
+        expressions = [self.rate, self.energy, self.correction, self.function_class.mu, *self.remainder]
+        expressions += [m.value for m in (*self.multipliers, *self.positivity)]
+        known |= {*self.flow.vectors, *self.flow.values}
+        free = set().union(*(e.free_symbols for e in expressions)) - known
+        return f"no bounds are given for {', '.join(sorted(map(str, free)))}" if free else ""
+
+    def _rate_is_one(self) -> str:
+        rate, t = self.rate, time
+        if self.law != "integral" and rate.has(t):
+            return f"the rate {rate} depends on t"
+        if not proves_nonnegative(rate, self.domain) or is_zero(rate):
+            return f"the rate {rate} is not proved positive"
+        if self.law == "factor" and not proves_nonnegative(1 - rate, self.domain):
+            return f"the factor {rate} is not proved to be at most 1"
+        correction = sympy.together(self.correction)
+        if correction != 0:
+            top, bottom = (sympy.degree(e, t) for e in sympy.fraction(correction))
+            if self.law != "power" or top > bottom - 2:
+                return f"the correction {self.correction} is not integrable at infinity"
+        value = self.energy.coeff(self.flow.values[0], 1)
+        if not proves_nonnegative(value, self.domain) or is_zero(value):
+            return f"the coefficient {value} of f in V is not proved positive"
+        return ""
+
+    def _class_is_consistent(self) -> str:
+        kind, mu, L = self.function_class.kind, self.function_class.mu, self.function_class.L
+        if kind == "strongly convex" and not proves_nonnegative(mu, self.domain):
+            return f"mu = {mu} is not proved nonnegative"
+        if L is not None and kind != "quadratic":
+            difference = parametrised(L - mu, self.domain)
+            if not proves_nonnegative(L - mu, self.domain) or is_zero(difference):
+                return f"L = {L} is not proved to be larger than mu = {mu}"
+        return ""
+
+    def _inequalities_are_granted(self) -> str:
+        granted = self.function_class.inequalities(self.flow.points, self.flow.tangents)
+        for m in (*self.multipliers, *self.positivity):
+            if m.name not in granted or not _same_polynomial(m.inequality, granted[m.name], self._gens):
+                return f"{self.function_class} does not grant {m.name}: {m.inequality} <= 0"
+        return ""
+
+    def _multipliers_are_nonnegative(self) -> str:
+        for m in (*self.multipliers, *self.positivity):
+            if not m.name.startswith("E") and not proves_nonnegative(m.value, self.domain):
+                return f"the multiplier {m.value} of {m.name} is not proved nonnegative"
+        return ""
+
+    def _identity(self) -> str:
+        right = sympy.Add(*(m.value * m.inequality for m in self.multipliers), self.square_part)
+        for monomial, coefficient in _coefficients(self.decrease - right, self._gens):
+            if not is_zero(coefficient):
+                return f"the two sides differ by ({coefficient}) {monomial}"
+        return ""
+
+    def _remainder(self) -> str:
+        proved = is_positive_semidefinite(-sympy.Matrix(self.remainder), self.domain)
+        return "" if proved else "S is not proved negative semidefinite"
+
+    def _positivity(self) -> str:
+        try:
+            matrix = quadratic_form(self.positive_part, self.vectors)
+        except ValueError as error:
+            return f"V + sum nu A is no quadratic form: {error}"
+        proved = is_positive_semidefinite(matrix, self.domain)
+        return "" if proved else "V is not proved nonnegative"
+
+    @property
+    def _gens(self) -> tuple:
+        return (*self.flow.values, *self.flow.vectors)
+
+    def weaken(self, rate) -> Certificate:
+        r"""Return the certificate of a smaller rate, from this one and :math:`V\ge0`.
+
+        Parameters
+        ----------
+        rate : number or sympy.Expr
+            At most the proved rate; for the law "factor" at least the proved factor.
+
+        Returns
+        -------
+        Certificate
+
+        Raises
+        ------
+        ValueError
+            If the rate is beyond what is proved.
+
+        Examples
+        --------
+        >>> from odeopt.families import heavy_ball
+        >>> heavy_ball(b=2, mu=1).weaken(1).verify()
+        True
+        """
+        rate = exact_number(rate, "rate")
+        weaker = replace(self, rate=rate, search=None)
+        excess = sympy.expand(self.decay - weaker.decay)
+        if not proves_nonnegative(excess, self.domain):
+            raise ValueError(f"rate = {rate} is beyond the proved rate {self.rate}; ask for less")
+        # excess * V = excess * (sum of -nu A + z'Tz) goes to the multipliers and to S
+        values = {m.name: [m.value, m.inequality] for m in self.multipliers}
+        for m in self.positivity:
+            values.setdefault(m.name, [sympy.S.Zero, m.inequality])[0] += excess * m.value
+        T = quadratic_form(self.positive_part, self.vectors)
+        multipliers = tuple(Multiplier(name, sympy.cancel(v), a) for name, (v, a) in values.items())
+        S = ImmutableMatrix((self.remainder - excess * T).applyfunc(sympy.cancel))
+        return replace(weaker, multipliers=multipliers, remainder=S)
+
+    def to_rate(self) -> Rate:
+        """Return the certified rate as a :class:`odeopt.Rate`.
+
+        Returns
+        -------
+        Rate
+
+        Raises
+        ------
+        ValueError
+            If it holds parameters.
+        """
+        if self.rate.free_symbols:
+            raise ValueError(f"the rate {self.rate} holds parameters; give them numbers")
+        value, layer = float(self.rate), f"{'iteration' if self.law == 'factor' else 'ODE'} on {self.function_class}"
+        if self.law == "factor":
+            return Rate(-float(sympy.log(self.rate)), "linear", "certified", layer, "iteration", note=self.title)
+        return Rate(value, "power" if self.law == "power" else "linear", "certified", layer, note=self.title)
+
+    def latex(self) -> str:
+        """Return the statement and its proof as LaTeX, as a paper prints them."""
+        from odeopt.certificate_text import certificate_latex
+
+        return certificate_latex(self)
+
+    def _repr_latex_(self) -> str:
+        return self.latex()
+
+    def to_json(self) -> str:
+        """Return the certificate as JSON text, exact numbers as text."""
+        from odeopt.certificate_text import certificate_to_json
+
+        return certificate_to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Certificate:
+        """Read a certificate; nothing in it is believed until :meth:`verify`.
+
+        Parameters
+        ----------
+        text : str
+            As :meth:`to_json` writes it.
+
+        Returns
+        -------
+        Certificate
+
+        Raises
+        ------
+        ValueError
+            If the text is not such JSON; expressions are read by :func:`odeopt.expressions.parse_expression`.
+
+        Examples
+        --------
+        >>> from odeopt.families import heavy_ball
+        >>> text = heavy_ball(b=2, mu=1).to_json()
+        >>> Certificate.from_json(text).verify(), Certificate.from_json(text.replace("4/3", "5/3")).verify()
+        (True, False)
+        """
+        from odeopt.certificate_text import certificate_from_json
+
+        return certificate_from_json(text)
+
+    def __str__(self) -> str:
+        laws = {"exponential": "exp(-{} t)", "power": "t^-({})", "integral": "exp(-int {} dt)", "factor": "({})^k"}
+        text = str(self.rate) if self.rate.free_symbols or len(str(self.rate)) < 20 else f"{float(self.rate):.9g}"
+        return f"{self.title}: {laws[self.law].format(text)} on {self.function_class}"
+
+
+def _coefficients(polynomial: Expr, gens: Iterable) -> list[tuple[Expr, Expr]]:
+    """Monomials in the vectors and values, with their coefficients."""
+    poly = sympy.Poly(sympy.expand(polynomial), *gens, domain="EX") if polynomial != 0 else None
+    if poly is None:
+        return []
+    return [(sympy.Mul(*(s**p for s, p in zip(poly.gens, m, strict=True))), c) for m, c in poly.terms()]
+
+
+def _same_polynomial(first: Expr, second: Expr, gens: Iterable) -> bool:
+    return first == second or all(is_zero(c) for _, c in _coefficients(first - second, gens))
+
+
+def quadratic_form(polynomial: Expr, vectors: tuple) -> sympy.Matrix:
+    """Return the symmetric matrix of a quadratic form in the vectors.
+
+    Raises ValueError if the polynomial is not a quadratic form in these vectors alone.
+    """
+    matrix = sympy.zeros(len(vectors))
+    others = [s for s in polynomial.free_symbols if s in _ALL and s not in vectors]
+    for monomial, coefficient in _coefficients(polynomial, (*vectors, *others)):
+        coefficient = sympy.expand(coefficient) if coefficient.is_number else sympy.cancel(coefficient)
+        if coefficient == 0 or (not coefficient.free_symbols and number_sign(coefficient) == 0):
+            continue
+        powers = monomial.as_powers_dict()
+        if set(powers) - set(vectors) - {Integer(1)} or sum(powers[s] for s in vectors) != 2:
+            raise ValueError(f"it holds ({coefficient}) {monomial}")
+        places = [i for i, s in enumerate(vectors) for _ in range(int(powers[s]))]
+        matrix[places[0], places[1]] += coefficient / 2
+        matrix[places[1], places[0]] += coefficient / 2
+    return matrix
+
+
+def remainder(flow: Flow | Iteration, energy: Expr, decay: Expr, multipliers: Iterable[Multiplier], vectors):
+    """Return S from all the rest of a certificate; ValueError if the left-over is no quadratic form."""
+    left = flow.decrease(energy, decay) - sympy.Add(*(m.value * m.inequality for m in multipliers))
+    return ImmutableMatrix(quadratic_form(left, tuple(vectors)))
+
+
+_ALL = {*Flow((Integer(1), Integer(1))).vectors, *Flow((Integer(1),), hessian=Integer(1)).vectors}
+_ALL |= {*Flow().values, *Iteration(Integer(1), Integer(1)).vectors, *Iteration(Integer(1)).values}
