@@ -54,16 +54,17 @@ def exact_number(value, name: str = "value") -> Expr:
 
 @dataclass(frozen=True)
 class Bound:
-    r"""A parameter and its range, lower <= symbol (< upper).
+    r"""A parameter and its range, lower <= symbol, symbol <= upper, lower <= symbol < upper, or any.
 
     Attributes
     ----------
     symbol : sympy.Symbol
     lower : sympy.Expr or None
-        In terms of symbols bounded before; None for a parameter that may be any real number.
+        In terms of symbols bounded before.
     upper : sympy.Expr or None
+        Without either bound the parameter may be any real number.
     strict : bool
-        Whether the lower bound itself is excluded.
+        Whether the bound itself is excluded; beside a lower bound an upper one always is.
     """
 
     symbol: Symbol
@@ -72,9 +73,14 @@ class Bound:
     strict: bool = False
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether there is a bound at all."""
+        return self.lower is not None or self.upper is not None
+
+    @property
     def slack(self) -> Symbol:
-        """Distance from the lower bound: nonnegative, positive where the bound is strict."""
-        if self.lower is None:
+        """Distance from the bound: nonnegative, positive where the bound is strict."""
+        if not self.is_bounded:
             return self.symbol
         sign = {"positive": True} if self.strict else {"nonnegative": True}
         return Symbol(f"_{self.symbol.name}", **sign)
@@ -82,8 +88,10 @@ class Bound:
     @property
     def value(self) -> Expr:
         """The symbol in terms of its slack, which maps [0, oo) onto the range."""
-        if self.lower is None:
+        if not self.is_bounded:
             return self.symbol
+        if self.lower is None:
+            return self.upper - self.slack
         if self.upper is None:
             return self.lower + self.slack
         return (self.lower + self.upper * self.slack) / (1 + self.slack)
@@ -92,7 +100,7 @@ class Bound:
 def parametrised(expr: Expr, domain: Sequence[Bound]) -> Expr:
     """Write an expression in the slacks of its domain."""
     for bound in reversed(domain):
-        expr = expr.xreplace({bound.symbol: bound.value}) if bound.lower is not None else expr
+        expr = expr.xreplace({bound.symbol: bound.value}) if bound.is_bounded else expr
     return expr
 
 

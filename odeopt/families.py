@@ -477,7 +477,7 @@ def any_damping() -> Certificate:
         V=f+(s^2-\dot s)\lVert x\rVert^2+2s\langle x,v\rangle+\tfrac12\lVert v\rVert^2,\qquad
         \dot V+2sV=-2s(\langle g,x\rangle-f)+(2s^3-\ddot s)\lVert x\rVert^2,
 
-    while :math:`\mu s\ge2s^3-\ddot s` and :math:`\mu\ge2(s^2+\dot s)`.
+    while :math:`\ddot s\ge2s^3-\mu s` and :math:`\dot s\le\frac\mu2-s^2`.
 
     Returns
     -------
@@ -491,9 +491,8 @@ def any_damping() -> Certificate:
     """
     flow = Flow((3 * s,), derivatives={s: s1, s1: s2})
     domain = (
-        Bound(s, strict=True),
-        Bound(s1, None),
-        Bound(mu, 2 * (s**2 + s1)),
+        *_positive(s, mu),
+        Bound(s1, None, mu / 2 - s**2),
         Bound(s2, 2 * s**3 - mu * s),
     )
     energy = f + (s**2 - s1) * x**2 + 2 * s * x * v + v**2 / 2

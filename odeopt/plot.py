@@ -2,14 +2,21 @@ r"""Pictures of value types: each function draws on given axes, returns them, an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import sympy
+
+from odeopt.discrete import spectral_radius
+from odeopt.mode_functions import companion, nonnegative_grid
 
 if TYPE_CHECKING:
+    from odeopt.dynamics import ErrorDynamics
     from odeopt.report import CheckReport, MethodReport
+    from odeopt.rule import UpdateRule
 
-__all__ = ["budget", "check", "curves"]
+__all__ = ["budget", "check", "curves", "phases", "radius_map", "rate_map"]
 
 # Colours by Okabe and Ito, told apart by colour-blind readers and in grey.
 _CURVES = {  # key: (label, style)
@@ -162,3 +169,124 @@ def check(report: CheckReport, axes: Any = None) -> Any:
     axes[0, 0].legend(fontsize=8, loc="lower left")
     axes[1, 0].legend(fontsize=8, title="error budget", title_fontsize=8, loc="lower right")
     return axes[0, 0]
+
+
+def rate_map(dynamics: ErrorDynamics, symbol: sympy.Symbol, values, lam) -> np.ndarray:
+    r"""Compute the exact rate of one mode of the ODE over a parameter and the eigenvalue.
+
+    Twice the distance of the rightmost characteristic root from the imaginary axis, as in
+    :func:`odeopt.exact_rate`, but for all pairs at once.
+
+    Parameters
+    ----------
+    dynamics : ErrorDynamics
+        With constant coefficients in `symbol` and the eigenvalue.
+    symbol : sympy.Symbol
+        The parameter.
+    values : array_like, shape (p,)
+        Its values.
+    lam : array_like, shape (n,)
+        Eigenvalues.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, p)
+        c in L ~ exp(-c t); negative where the mode grows. Near a double root good to about 1e-8 of the root.
+
+    Raises
+    ------
+    ValueError
+        If the coefficients depend on time or on other symbols.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> from odeopt import HeavyBall, error_dynamics, ode_limit
+    >>> h, b = sympy.symbols("h b", positive=True)
+    >>> dynamics = error_dynamics(ode_limit(HeavyBall(lr=h**2, momentum=1 - b * h), h))
+    >>> rate_map(dynamics, b, [1.0, 2.5], [1.0, 4.0])  # b - Re sqrt(b^2 - 4 lam)
+    array([[1. , 1. ],
+           [1. , 2.5]])
+    """
+    a = dynamics.coefficients
+    other = set().union(*(c.free_symbols for c in a)) - {symbol, dynamics.lam}
+    if other:
+        raise ValueError(
+            f"the coefficients of {dynamics} hold {', '.join(sorted(map(str, other)))} beside {symbol}; "
+            "give symbols numbers with dynamics.subs(...), and for friction that depends on time use fit_rate"
+        )
+    lam = nonnegative_grid(lam, "lam")
+    x, y = np.meshgrid(np.asarray(values, dtype=float), lam)
+    ratios = [sympy.lambdify((symbol, dynamics.lam), sympy.cancel(c / a[-1]), "numpy") for c in a[:-1]]
+    monic = np.array([np.broadcast_to(np.asarray(c(x, y), dtype=float), x.shape).ravel() for c in ratios])
+    return -2 * np.linalg.eigvals(companion(monic)).real.max(axis=1).reshape(x.shape)
+
+
+def radius_map(rules: Sequence[UpdateRule | None], lam) -> np.ndarray:
+    r"""Compute the spectral radius of the iteration over rules and eigenvalues.
+
+    Parameters
+    ----------
+    rules : sequence of UpdateRule or None, length p
+        None for hyperparameters that the rule refuses.
+    lam : array_like, shape (n,)
+        Eigenvalues; with lr = 1 the products lr * lam.
+
+    Returns
+    -------
+    numpy.ndarray, shape (p, n)
+        nan where there is no rule.
+
+    Examples
+    --------
+    >>> from odeopt import HeavyBall
+    >>> radius_map([HeavyBall(1, 0.25), None], [1.0, 2.5])  # sqrt(0.25), and the limit 2 (1 + 0.25)
+    array([[0.5, 1. ],
+           [nan, nan]])
+    """
+    lam = nonnegative_grid(lam, "lam")
+    refused = np.full(lam.size, np.nan)
+    return np.array([refused if rule is None else spectral_radius(rule, lam) for rule in rules])
+
+
+def phases(x, y, values, ax: Any = None, *, levels, label: str) -> Any:
+    """Draw a phase diagram: filled and labelled contours of a quantity over two parameters.
+
+    Parameters
+    ----------
+    x : array_like, shape (p,)
+    y : array_like, shape (n,)
+    values : array_like, shape (n, p)
+        As of :func:`rate_map`; nan stays white.
+    ax : matplotlib.axes.Axes, optional
+    levels : array_like
+        Ascending. What lies outside of them is grey.
+    label : str
+        Of the colour bar.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import plot
+    >>> x, y = np.linspace(0, 1, 3), np.linspace(0, 2, 5)
+    >>> plot.phases(x, y, np.add.outer(y, x), levels=[0, 1, 2, 3], label="sum").get_xlim()
+    (0.0, 1.0)
+    """
+    from matplotlib import colormaps
+    from matplotlib.patheffects import withStroke
+
+    ax = _axes(ax)
+    values = np.ma.masked_invalid(np.asarray(values, dtype=float))
+    # cividis looks the same to readers with and without colour vision, and grows in lightness
+    colours = colormaps["cividis"].with_extremes(over="0.85", under="0.85")
+    filled = ax.contourf(x, y, values, levels=levels, cmap=colours, extend="both")
+    lines = ax.contour(x, y, values, levels=levels, colors="black", linewidths=0.5, alpha=0.6)
+    for text in ax.clabel(lines, lines.levels[1:-1], fontsize=7, fmt="%g"):
+        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
+    bar = ax.figure.colorbar(filled, ax=ax, label=label, extend="neither")
+    bar.ax.tick_params(labelsize=8)
+    return ax
