@@ -61,7 +61,7 @@ class FunctionClass:
             A(i,j)=f_j-f_i+\langle g_j,x_i-x_j\rangle+\tfrac1{2(1-\mu/L)}\left[\tfrac1L\lVert g_i-g_j\rVert^2
             +\mu\lVert x_i-x_j\rVert^2-\tfrac{2\mu}L\langle g_j-g_i,x_j-x_i\rangle\right]\le0
 
-        for each ordered pair, :math:`G(i)=\tfrac\mu2\lVert x_i\rVert^2-f_i\le0`, for tangents (v, q), a
+        for each ordered pair, C(i, j), the same without L, :math:`G(i)=\tfrac\mu2\lVert x_i\rVert^2-f_i\le0`, for tangents (v, q), a
         velocity and the velocity of the gradient,
         :math:`D=\langle q-\mu v,q-Lv\rangle\le0` (:math:`\mu\lVert v\rVert^2-\langle q,v\rangle\le0`
         without L), and for quadratics the equation :math:`E(i)=\langle g_i,x_i\rangle-2f_i=0`.
@@ -85,7 +85,8 @@ class FunctionClass:
         every = {**points, "*": (sympy.S.Zero,) * 3}
         granted = {}
         for i, j in itertools.permutations(every, 2):
-            granted[f"A({i},{j})"] = self._pair(every[i], every[j])
+            granted[f"A({i},{j})"] = self._pair(every[i], every[j], self.L)
+            granted[f"C({i},{j})"] = self._pair(every[i], every[j], None)
         for label, (x, g, f) in points.items():
             granted[f"G({label})"] = sympy.expand(self.mu / 2 * x**2 - f)
             if self.kind == "quadratic":
@@ -95,15 +96,15 @@ class FunctionClass:
             granted["D"] = sympy.expand(curvature)
         return granted
 
-    def _pair(self, i: tuple, j: tuple) -> Expr:
+    def _pair(self, i: tuple, j: tuple, L: Expr | None) -> Expr:
         (xi, gi, fi), (xj, gj, fj) = i, j
         dx, dg = xi - xj, gi - gj
-        if self.L is None:
+        if L is None:
             return sympy.expand(fj - fi + gj * dx + self.mu / 2 * dx**2)
         # expanded in the vectors only: in the parameters the quotients 1/(L - mu) stay as they are
-        numerator = sympy.expand(dg**2 + self.mu * self.L * dx**2 - 2 * self.mu * dg * dx)
+        numerator = sympy.expand(dg**2 + self.mu * L * dx**2 - 2 * self.mu * dg * dx)
         return sympy.expand(fj - fi + gj * dx) + sympy.Add(
-            *(term / (2 * (self.L - self.mu)) for term in sympy.Add.make_args(numerator))
+            *(term / (2 * (L - self.mu)) for term in sympy.Add.make_args(numerator))
         )
 
     def __str__(self) -> str:

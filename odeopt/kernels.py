@@ -163,7 +163,7 @@ def _require_independent_directions(x: np.ndarray) -> None:
                 )
             antipodal.extend(zip(near_i[hit].tolist(), near_j[hit].tolist(), strict=True))
     if antipodal:
-        _require_independent_pairs(unit, antipodal)
+        require_independent_pairs(unit, antipodal)
 
 
 def _chunks(d: int, *arrays: np.ndarray):
@@ -173,7 +173,7 @@ def _chunks(d: int, *arrays: np.ndarray):
         yield tuple(a[start : start + size] for a in arrays)
 
 
-def _require_independent_pairs(unit: np.ndarray, pairs: list[tuple[int, int]]) -> None:
+def require_independent_pairs(unit: np.ndarray, pairs: list[tuple[int, int]]) -> None:
     # relu(w.x) - relu(-w.x) = w.x is linear: over the pairs +-x_1 ... +-x_p the kernel contains
     # the linear kernel X X', whose smallest eigenvalue is the square of the singular value.
     values = np.linalg.svd(unit[[i for i, _ in pairs]], compute_uv=False)
@@ -239,8 +239,12 @@ def validate_kernel(kernel: Any, *, name: str = "kernel") -> np.ndarray:
     return kernel
 
 
-def relu_gram(x: Any, *, layers: str = "first", allow_singular: bool = False) -> np.ndarray:
-    r"""Kernel of the infinitely wide two-layer ReLU network in closed form.
+def relu_gram(
+    x: Any, *, layers: str = "first", depth: int = 1, allow_singular: bool = False
+) -> np.ndarray:
+    r"""Kernel of the infinitely wide ReLU network in closed form.
+
+    With one hidden layer it is
 
     .. math::
         H_{ij}=\frac{\lVert x_i\rVert\lVert x_j\rVert}{2\pi}\times
@@ -251,12 +255,27 @@ def relu_gram(x: Any, *, layers: str = "first", allow_singular: bool = False) ->
     :math:`a_r=\pm1` [1]_. The diagonal is :math:`\lVert x_i\rVert^2/2`, or twice that. The kernel
     is homogeneous of degree one in each input.
 
+    With L hidden layers, :math:`h_1=\max(W_1x,0)`, :math:`h_{l+1}=\max(\sqrt{2/m}\,W_{l+1}h_l,0)` and
+    :math:`f=m^{-1/2}a^\top h_L`, all weights N(0, 1) and :math:`a_r=\pm1`, the cosines
+    :math:`c_0=\cos\theta,\ c_l=\kappa_1(c_{l-1})` give
+
+    .. math::
+        \frac{\lVert x\rVert\lVert x'\rVert}2\times
+        \begin{cases}c_0\prod_{l=0}^{L-1}\kappa_0(c_l)&\text{first layer trained,}\\
+        \Theta_L,\quad \Theta_0=c_0,\ \Theta_l=c_l+\kappa_0(c_{l-1})\Theta_{l-1}&\text{all trained,}\end{cases}
+
+    :math:`\kappa_0(c)=\frac{\pi-\arccos c}\pi`, :math:`\kappa_1(c)=\frac{c(\pi-\arccos c)+\sqrt{1-c^2}}\pi`.
+    The scale is such that L = 1 is the kernel above; it is half of that of the normalisation with a
+    factor :math:`\sqrt{2/m}` in the output too.
+
     Parameters
     ----------
     x : array_like, shape (n, d)
         One input a row, of any nonzero norm.
     layers : {"first", "both"}, optional
-        Which layers are trained.
+        Which layers are trained; "both" means all of them, whatever the depth.
+    depth : int, optional
+        Number L of hidden layers.
     allow_singular : bool, optional
         Accept inputs whose kernel is known to be singular, see :func:`validate_inputs`.
 
@@ -287,27 +306,57 @@ def relu_gram(x: Any, *, layers: str = "first", allow_singular: bool = False) ->
     array([[1.    , 0.9092],
            [0.9092, 2.    ]])
     """
-    if layers not in _LAYERS:
-        raise ValueError(f"layers must be 'first' or 'both', got {layers!r}; choose one of them")
+    validate_architecture(layers, depth)
     x = validate_inputs(x, allow_parallel=allow_singular)
     unit, norms = unit_rows(x)
-    with np.errstate(over="ignore", under="ignore"):
-        diagonal = norms**2 / 2
-    if not (np.isfinite(2 * diagonal).all() and diagonal.all()):
-        raise ValueError(
-            f"x has rows of norm {norms.min():.3g} to {norms.max():.3g}, whose squares leave the "
-            "range of float64; rescale x to norms near 1"
-        )
+    diagonal = gram_diagonal(norms, layers, depth)
     cosine = np.clip(unit @ unit.T, -1, 1)
     overlap = _overlap_angle(cosine, unit)
-    gram = cosine * overlap
-    if layers == "both":
-        gram = 2 * gram + np.sin(overlap)
-        diagonal = 2 * diagonal
+    gram = unit_profile(cosine, overlap, layers, depth)
     gram *= np.outer(norms, norms) / (2 * np.pi)  # in this order, symmetric to the last bit
     np.fill_diagonal(gram, diagonal)
     gram.setflags(write=False)
     return gram
+
+
+def validate_architecture(layers: str, depth: int) -> None:
+    """Raise ValueError unless the trained layers and the number of hidden layers are known."""
+    if layers not in _LAYERS:
+        raise ValueError(f"layers must be 'first' or 'both', got {layers!r}; choose one of them")
+    if not isinstance(depth, (int, np.integer)) or isinstance(depth, bool) or depth < 1:
+        raise ValueError(f"depth must be an integer of at least 1, the number of hidden layers, got {depth!r}")
+
+
+def gram_diagonal(norms: np.ndarray, layers: str, depth: int) -> np.ndarray:
+    """Return the kernel of each input with itself: half the squared norm for each trained layer."""
+    with np.errstate(over="ignore", under="ignore"):
+        diagonal = norms**2 / 2
+    if not (np.isfinite((depth + 1) * diagonal).all() and diagonal.all()):
+        raise ValueError(
+            f"x has rows of norm {norms.min():.3g} to {norms.max():.3g}, whose squares leave the "
+            "range of float64; rescale x to norms near 1"
+        )
+    return (depth + 1) * diagonal if layers == "both" else diagonal
+
+
+def unit_profile(cosine: np.ndarray, overlap: np.ndarray, layers: str, depth: int) -> np.ndarray:
+    r"""Return :math:`2\pi` times the kernel of unit inputs, from their cosine and :math:`\pi-\theta`."""
+    if depth == 1:
+        gram = cosine * overlap
+        return 2 * gram + np.sin(overlap) if layers == "both" else gram
+    gram = cosine.copy()
+    for layer in range(depth):
+        gram *= overlap / np.pi
+        if layers == "first" and layer == depth - 1:
+            break
+        theta = np.pi - overlap
+        # 1 - kappa_1 without cancellation in the cosine: an angle error of eps stays one
+        gap = (2 * np.pi * np.sin(theta / 2) ** 2 + theta * np.cos(theta) - np.sin(theta)) / np.pi
+        gap = np.clip(gap, 0, 1)
+        if layers == "both":
+            gram += 1 - gap
+        overlap = np.pi - 2 * np.arcsin(np.sqrt(gap / 2))
+    return np.pi * gram
 
 
 def _overlap_angle(cosine: np.ndarray, unit: np.ndarray) -> np.ndarray:

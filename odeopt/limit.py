@@ -340,6 +340,8 @@ def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> O
 
 def _improved(limit: ODELimit, values: Mapping[Symbol, float]) -> ODELimit:
     """Put the numbers of a rule on the best map; the limit itself where there is no better one."""
+    if any(c.has(limit.t) for c in limit.coefficients):
+        return replace(limit, note=f"{limit.note}; no better map: its coefficients depend on time")
     try:
         best = correspondences(limit.family, limit.h)[-1]
     except ValueError as error:

@@ -99,7 +99,7 @@ def feasibility(F0: np.ndarray, F: np.ndarray, start: np.ndarray | None = None, 
 def _centre(A0, A, w, tau) -> tuple[np.ndarray, bool]:
     """Maximise tau t + log det(A(w)) + log(box) by Newton steps, written as least squares."""
     k = A.shape[0] - 1
-    for _ in range(40):
+    for _ in range(200):
         M = A0 + np.tensordot(w, A, 1)
         try:
             inverse = np.linalg.inv(np.linalg.cholesky(M))

@@ -273,8 +273,9 @@ def phases(x, y, values, ax: Any = None, *, levels, label: str) -> Any:
     >>> import numpy as np
     >>> from odeopt import plot
     >>> x, y = np.linspace(0, 1, 3), np.linspace(0, 2, 5)
-    >>> plot.phases(x, y, np.add.outer(y, x), levels=[0, 1, 2, 3], label="sum").get_xlim()
-    (0.0, 1.0)
+    >>> ax = plot.phases(x, y, np.add.outer(y, x), levels=[0, 1, 2, 3], label="sum")
+    >>> [other.get_ylabel() for other in ax.figure.axes if other is not ax]
+    ['sum']
     """
     from matplotlib import colormaps
     from matplotlib.patheffects import withStroke

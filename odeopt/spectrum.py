@@ -25,7 +25,7 @@ from odeopt.kernels import real_array, validate_kernel
 from odeopt.lanczos import Chain, lanczos
 from odeopt.quadrature import gauss, radau
 
-__all__ = ["SpectralMeasure", "spectral_measure"]
+__all__ = ["SpectralMeasure", "norm_bound", "spectral_measure"]
 
 _ROWS = 512  # of an array at a time, so that checks of a large kernel copy little of it
 # Without `num_matvecs` an adaptive run stops here at the latest.
@@ -372,21 +372,44 @@ def _interval(matrix, interval) -> tuple[float, float | None, bool]:
             raise ValueError(f"interval must be finite numbers 0 <= a <= b, got {interval!r}")
         return low, high, True
     if isinstance(matrix, np.ndarray):
-        return 0.0, _collatz_wielandt(matrix), True
+        return 0.0, _array_bound(matrix), True
     return 0.0, None, False
 
 
-def _collatz_wielandt(matrix: np.ndarray, iterations: int = 12) -> float:
-    """Bound the largest eigenvalue by max (|H| x)_i / x_i, with x from a few power iterations."""
-    x, best = np.ones(len(matrix)), np.inf
+def _array_bound(matrix: np.ndarray) -> float:
+    if matrix.min() >= 0:
+        return norm_bound(lambda x: matrix @ x, len(matrix))
+    blocks = range(0, len(matrix), _ROWS)
+    return norm_bound(
+        lambda x: np.concatenate([np.abs(matrix[i : i + _ROWS]) @ x for i in blocks]), len(matrix)
+    )
+
+
+def norm_bound(absolute_product: Callable[[np.ndarray], np.ndarray], n: int, iterations: int = 12) -> float:
+    """Bound the spectrum of H by max (\|H\| x)_i / x_i, with x from a few power iterations.
+
+    Parameters
+    ----------
+    absolute_product : callable
+        From a vector, shape (n,), to the product of the entrywise absolute value of H with it.
+    n : int
+    iterations : int, optional
+        At most so many products are taken.
+
+    Returns
+    -------
+    float
+    """
+    x, best = np.ones(n), np.inf
     for _ in range(iterations):
-        blocks = range(0, len(matrix), _ROWS)
-        y = np.concatenate([np.abs(matrix[i : i + _ROWS]) @ x for i in blocks])
-        best = min(best, float((y / x).max()))
+        y = absolute_product(x)
+        before, best = best, min(best, float((y / x).max()))
+        if best > 0.999 * before or y.max() <= 0:
+            break
         # Zero rows are kept positive: any positive x gives a bound.
-        x = y / y.max() + 1e-12 if y.max() > 0 else x
+        x = y / y.max() + 1e-12
     # The n products and sums of each entry round by at most n eps.
-    return best * (1 + 2 * len(matrix) * np.finfo(float).eps)
+    return best * (1 + 2 * n * np.finfo(float).eps)
 
 
 def validate_error(delta0, n: int, *, columns: bool = False) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sympy
 from nonlinear import LogCosh
+from zoo import derivable_rules, kernel_with, rule_id
 
 from odeopt import (
     QHM,
@@ -478,8 +479,6 @@ def test_high_resolution_modes_of_constant_friction_carry_the_kernel_in_their_da
 
 @pytest.mark.parametrize("friction", [2, 3, 6])
 def test_damped_bessel_mode_equals_solve_ivp(friction):
-    from zoo import kernel_with
-
     dynamics = error_dynamics(ode_limit(Nesterov(0.04, friction), resolution=1))
     kernel, delta0 = kernel_with(np.geomspace(1e-2, 5, 8)), np.random.default_rng(1).standard_normal(8)
     t = np.array([0.0, 1e-4, 0.5, 3.0, 10.0])
@@ -517,28 +516,14 @@ def test_crossover_from_power_to_linear_decay():
 
 # --- speed and refusals ------------------------------------------------------------------------------------
 
-BUILT_IN = [
-    GradientDescent(0.01),
-    HeavyBall(0.01, 0.9),
-    Nesterov(0.01, 3),
-    NesterovConstant(0.01, 0.9),
-    HigherMomentum(0.01, (0.2, 0.5)),
-    TripleMomentum.tuned(1, 100),
-    QHM(0.01, 0.9, 0.7),
-    TorchSGD(0.01, 0.9, nesterov=True),
-    SignDescent(0.01),
-    RMSProp(0.01),
-    Adam(0.01),
-]
 
-
-@pytest.mark.parametrize("rule", BUILT_IN, ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize("rule", derivable_rules(), ids=rule_id)
 def test_every_built_in_rule_is_derived_in_time(rule):
     ode_limit(GradientDescent(0.5), resolution=1)  # warm sympy
     for resolution, seconds in ((0, 0.5), (1, 2.0)):
-        start = time.perf_counter()
+        start = time.process_time()  # other processes may share the core
         ode_limit(rule, resolution=resolution)
-        assert time.perf_counter() - start < seconds
+        assert time.process_time() - start < seconds
 
 
 @dataclass(frozen=True)

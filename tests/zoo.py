@@ -6,11 +6,14 @@ import numpy as np
 
 from odeopt import (
     QHM,
+    Adam,
     GradientDescent,
     HeavyBall,
     HigherMomentum,
     Nesterov,
     NesterovConstant,
+    RMSProp,
+    SignDescent,
     TorchSGD,
     TripleMomentum,
 )
@@ -46,6 +49,11 @@ def rules_with_memory(lr=0.01):
         TorchSGD(lr, 0.8, nesterov=True),
         TorchSGD(lr, r=3, nesterov=True),
     ]
+
+
+def derivable_rules():
+    """Every built-in rule whose first correction exists; AdaGrad has a limit only."""
+    return [*numeric_rules(), *rules_with_memory(), SignDescent(0.01), RMSProp(0.01), Adam(0.01)]
 
 
 def rule_id(rule) -> str:

@@ -1,0 +1,265 @@
+r"""The search for a certificate: a template with unknown entries, its LMI, bisection, rounding.
+
+The energy is :math:`V=f+\xi^\top P\xi` with the state :math:`\xi`. For a fixed rate the identity of a
+certificate is linear in P and in the multipliers. Equations (the coefficients of function values, and
+rows of S whose diagonal entry vanishes whatever the unknowns are) are eliminated exactly, so that the
+numerical search sees an interior where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import sympy
+from sympy import Dummy, Expr, ImmutableMatrix, Rational
+
+from odeopt.certificate import Certificate, Multiplier, Search, quadratic_form
+from odeopt.exactness import is_zero, number_sign
+from odeopt.flows import Flow, Iteration
+from odeopt.function_classes import FunctionClass
+from odeopt.lmi import FEASIBLE, INFEASIBLE, Answer
+
+__all__ = ["Outcome", "Template", "bisect", "largest_certificate"]
+
+# Largest denominators tried, in turn, for the free entries of a certificate.
+_DENOMINATORS = (10**2, 10**3, 10**5, 10**8, 10**12, 10**16, 10**24)
+
+
+class Template:
+    r"""A certificate with unknown entries for a flow and a class of functions.
+
+    Parameters
+    ----------
+    flow : Flow or Iteration
+        With exact numbers.
+    functions : FunctionClass
+    energy_vectors : sequence of sympy.Symbol
+        The vectors that V may hold.
+    names : sequence of str
+        Inequalities that may be used.
+    scales : mapping
+        Size of each vector in units in which f is of size 1, and "rate" for the rate; for conditioning only.
+    positivity : sequence of str
+        Inequalities that may be used for V >= 0.
+    """
+
+    def __init__(self, flow, functions, energy_vectors, names, scales, positivity):
+        self.flow: Flow | Iteration = flow
+        self.functions: FunctionClass = functions
+        self.granted = functions.inequalities(flow.points, flow.tangents)
+        self.names, self.positive_names = tuple(names), tuple(positivity)
+        self.rate = Dummy("c")
+        self.energy_vectors = tuple(energy_vectors)
+        pairs = [(i, j) for i in range(len(energy_vectors)) for j in range(i, len(energy_vectors))]
+        self.entries = {(i, j): Dummy(f"p{i}{j}") for i, j in pairs}
+        self.weights = {name: Dummy(f"w{name}") for name in self.names}
+        self.positive_weights = {name: Dummy(f"n{name}") for name in self.positive_names}
+        factor = {True: 1, False: 2}
+        self.energy = flow.values[0] + sympy.Add(
+            *(factor[i == j] * p * energy_vectors[i] * energy_vectors[j] for (i, j), p in self.entries.items())
+        )
+        self._build(scales)
+
+    def _build(self, scales) -> None:
+        flow = self.flow
+        left = flow.decrease(self.energy, self.rate)
+        left -= sympy.Add(*(w * self.granted[n] for n, w in self.weights.items()))
+        right = self.energy + sympy.Add(*(w * self.granted[n] for n, w in self.positive_weights.items()))
+        self.vectors = tuple(s for s in flow.vectors if left.has(s))
+        gens = (*flow.values, *flow.vectors)
+        equations = [e for p in (left, right) for e in _value_coefficients(p, gens, flow.values)]
+        unknowns = [*self.weights.values(), *self.positive_weights.values(), *reversed(self.entries.values())]
+        self.solution: dict = {}
+        S, T = _form(left, gens, self.vectors), _form(right, gens, self.energy_vectors_of(right))
+        for _ in range(3):
+            self._solve(equations, unknowns)
+            S, T = (M.applyfunc(lambda e: sympy.expand(e.xreplace(self.solution))) for M in (S, T))
+            equations = _empty_rows(S) + _empty_rows(T)
+            if not equations:
+                break
+        self.unknowns = [s for s in unknowns if s not in self.solution]
+        self._compile(S, T, scales)
+
+    def energy_vectors_of(self, polynomial: Expr) -> tuple:
+        """Vectors that V and its inequalities hold."""
+        return tuple(s for s in self.flow.vectors if polynomial.has(s))
+
+    def _solve(self, equations: list, unknowns: list) -> None:
+        free = [s for s in unknowns if s not in self.solution]
+        equations = [e for e in equations if e != 0]
+        if not equations:
+            return
+        solved = sympy.solve(equations, free, dict=True)
+        if not solved:
+            raise ValueError(f"no energy f + quadratic form can certify {self.flow} on {self.functions}")
+        (solved,) = solved
+        self.solution = {s: sympy.expand(e.xreplace(solved)) for s, e in self.solution.items()} | solved
+
+    def _compile(self, S, T, scales) -> None:
+        """Keep the LMI as a numerical function of the rate."""
+        values = [self.weights[n].xreplace(self.solution) for n in self.names if not n.startswith("E")]
+        values += [w.xreplace(self.solution) for w in self.positive_weights.values()]
+        values = [e for e in values if e.free_symbols]
+        unit = scales["rate"]
+        sizes = [scales[s] for s in self.vectors]
+        n = len(self.vectors)
+        others = self.energy_vectors_of(self.energy + sympy.Add(*(self.granted[m] for m in self.positive_names)))
+        sizes_T = [scales[s] for s in others]
+        size = n + T.rows + len(values)
+        block = sympy.zeros(size)
+        block[:n, :n], block[n : n + T.rows, n : n + T.rows] = -S, T
+        for i, e in enumerate(values):
+            block[n + T.rows + i, n + T.rows + i] = e
+        outer = np.array([*(d / np.sqrt(unit) for d in sizes), *sizes_T, *(1 / np.sqrt(unit) for _ in values)])
+        entry_scale = {
+            p: 1 / (scales[self.energy_vectors[i]] * scales[self.energy_vectors[j]])
+            for (i, j), p in self.entries.items()
+        }
+        self.scale = np.array([entry_scale.get(s, unit) for s in self.unknowns])
+        kept = [i for i in range(size) if any(e != 0 for e in block[i, :])]
+        block, outer = block.extract(kept, kept), outer[kept]
+        parts = [block.xreplace(dict.fromkeys(self.unknowns, sympy.S.Zero))]
+        parts += [block.applyfunc(lambda e, s=s: sympy.expand(e).coeff(s, 1)) for s in self.unknowns]
+        compiled = sympy.lambdify(self.rate, [p.tolist() for p in parts], "math")
+        weight = np.outer(outer, outer)
+        factors = np.concatenate([[1.0], self.scale])[:, None, None]
+        self.lmi: Callable = lambda c: np.array(compiled(c), dtype=float) * weight * factors
+
+    def ask(self, c: float, solver: Callable[..., Answer], start=None, **options) -> Answer:
+        """Return the answer of a solver at one rate."""
+        matrices = self.lmi(c)
+        return solver(matrices[0], matrices[1:], start, **options)
+
+    def certificate(self, rate: Expr, point: Sequence[Fraction], title: str, law: str) -> Certificate:
+        """Return the certificate with exact entries; verify it before use."""
+        values = dict(zip(self.unknowns, (Rational(p.numerator, p.denominator) for p in point), strict=True))
+        values[self.rate] = rate
+
+        def exact(expr):
+            return sympy.expand(sympy.radsimp(sympy.expand(expr.xreplace(self.solution).xreplace(values))))
+
+        energy = sympy.Add(*(m * exact(c) for m, c in _terms(self.energy, self.flow)))
+        multipliers = self._multipliers(self.weights, exact)
+        left = self.flow.decrease(energy, rate) - sympy.Add(*(m.value * m.inequality for m in multipliers))
+        S = ImmutableMatrix(quadratic_form(sympy.expand(left), self.vectors))
+        positivity = self._multipliers(self.positive_weights, exact)
+        return Certificate(
+            title, self.flow, self.functions, energy, rate, law, multipliers, positivity, self.vectors, S
+        )
+
+    def _multipliers(self, weights, exact) -> tuple[Multiplier, ...]:
+        found = ((n, exact(w)) for n, w in weights.items())
+        return tuple(Multiplier(n, value, self.granted[n]) for n, value in found if not is_zero(value))
+
+
+def _terms(polynomial: Expr, flow) -> list[tuple[Expr, Expr]]:
+    poly = sympy.Poly(polynomial, *flow.values, *flow.vectors)
+    return [(sympy.Mul(*(s**p for s, p in zip(poly.gens, m, strict=True))), c) for m, c in poly.terms()]
+
+
+def _value_coefficients(polynomial: Expr, gens, values) -> list[Expr]:
+    poly = sympy.Poly(polynomial, *gens)
+    return [poly.coeff_monomial(s) for s in values]
+
+
+def _form(polynomial: Expr, gens, vectors) -> sympy.Matrix:
+    poly = sympy.Poly(polynomial, *gens)
+    return sympy.Matrix(
+        len(vectors), len(vectors),
+        lambda i, j: poly.coeff_monomial(vectors[i] * vectors[j]) / (1 if i == j else 2),
+    )  # fmt: skip
+
+
+def _empty_rows(matrix: sympy.Matrix) -> list[Expr]:
+    """Entries beside a diagonal entry that vanishes identically: they must vanish too."""
+    rows = [i for i in range(matrix.rows) if matrix[i, i] == 0]
+    return [matrix[i, j] for i in rows for j in range(matrix.rows) if matrix[i, j] != 0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of a bisection: a rate with a point, the smallest rate found impossible, and what was asked."""
+
+    feasible: float
+    point: np.ndarray | None
+    impossible: float
+    steps: int
+    message: str = ""
+
+
+def bisect(template: Template, low: float, high: float, solver, tolerance: float) -> Outcome:
+    """Bisect for the largest feasible rate in [low, high], which is known to be impossible beyond high.
+
+    An unsolved problem moves neither end: the search goes on below it for feasible rates, and above it
+    for impossible ones.
+    """
+    feasible, point, impossible, steps, message = low, None, high, 0, ""
+
+    def ask(c):
+        nonlocal feasible, point, impossible, steps, message
+        answer = template.ask(c, solver, point)
+        steps += 1
+        if answer.status == FEASIBLE:
+            feasible, point = c, answer.point
+        elif answer.status == INFEASIBLE:
+            impossible = min(impossible, c)
+        else:
+            message = answer.message
+        return answer.status
+
+    if ask(high - tolerance / 4) == FEASIBLE:
+        return Outcome(feasible, point, impossible, steps)
+    upper = min(impossible, high)  # lowest rate known not to be feasible, proven or unsolved
+    while upper - feasible > tolerance / 4:
+        middle = (feasible + upper) / 2
+        if ask(middle) != FEASIBLE:
+            upper = middle
+    lower = feasible
+    while impossible - lower > tolerance / 4 and impossible - feasible > tolerance / 2 and steps < 90:
+        middle = (lower + impossible) / 2
+        if ask(middle) != INFEASIBLE:
+            lower = middle
+    return Outcome(feasible, point, impossible, steps, message)
+
+
+def largest_certificate(
+    template: Template, outcome: Outcome, solver, tolerance: float, title: str, law: str, digits: int
+) -> Certificate | None:
+    """Round the best point just below the optimum and return the first certificate that verifies."""
+    for back in (0.1, 0.25, 0.5, 1.0, 4.0, 16.0):
+        rate = Rational(int(np.floor((outcome.feasible - back * tolerance) * 10**digits)), 10**digits)
+        if rate <= 0:
+            return None
+        answer = template.ask(float(rate), solver, outcome.point, centre=True)
+        if answer.status != FEASIBLE:
+            continue
+        certificate = round_point(template, rate, answer.point * template.scale, title, law)
+        if certificate is not None:
+            gap = outcome.impossible - float(rate)
+            search = Search(outcome.impossible, gap, "bisected", outcome.steps)
+            return _with_search(certificate, search)
+    return None
+
+
+def round_point(template: Template, rate: Expr, point, title: str, law: str) -> Certificate | None:
+    """Return the certificate with the simplest entries near a point, None if none verifies."""
+    for denominator in _DENOMINATORS:
+        fractions = [Fraction(float(p)).limit_denominator(denominator) for p in point]
+        certificate = template.certificate(rate, fractions, title, law)
+        if _plausible(certificate) and certificate.verify():
+            return certificate
+    return None
+
+
+def _plausible(certificate: Certificate) -> bool:
+    """Cheap look at the diagonal of S before the whole proof."""
+    return all(number_sign(certificate.remainder[i, i]) <= 0 for i in range(certificate.remainder.rows))
+
+
+def _with_search(certificate: Certificate, search: Search) -> Certificate:
+    from dataclasses import replace
+
+    return replace(certificate, search=search)
