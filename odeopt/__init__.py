@@ -3,7 +3,7 @@
 Everything public is reachable from here and loaded at first use: ``import odeopt`` itself loads
 neither numpy nor sympy nor torch.
 
-Two names are both a function and the module that defines it, `check` and `integrate`. As an
+Three names are both a function and the module that defines it, `check`, `forecast` and `integrate`. As an
 attribute, ``odeopt.check`` is always the function, also after ``import odeopt.check``. Other names of
 the module are imported as usual (``from odeopt.integrate import Trajectory``), and the module object
 itself is ``importlib.import_module("odeopt.check")``.
@@ -33,7 +33,9 @@ _NAMES_OF = {
     "discrete": ("crossover_step", "discrete_rate", "max_learning_rate"),
     "dynamics": ("ErrorDynamics", "error_dynamics"),
     "fitting": ("fit_rate",),
+    "forecast": ("forecast",),
     "integrate": ("PredictionTrajectory", "Trajectory", "integrate", "integrate_predictions"),
+    "kernel_operator": ("memory_plan", "relu_gram_operator"),
     "kernels": ("relu_gram",),
     "limit": ("ODELimit", "ode_limit"),
     "loss": ("LossCurve", "loss_curve"),
@@ -56,6 +58,7 @@ _NAMES_OF = {
     "spectrum": ("SpectralMeasure", "spectral_measure"),
     "systems": ("SystemLimit",),
     "timescale": ("time_scale",),
+    "tuning": ("effective_dimension", "steps_to", "tune", "tune_for"),
     "variational": ("energy", "lagrangian"),
     "weightspace": ("integrate_limit",),
 }
@@ -71,7 +74,9 @@ if TYPE_CHECKING:  # the same names once more, for tools that read code without 
     from odeopt.discrete import crossover_step, discrete_rate, max_learning_rate
     from odeopt.dynamics import ErrorDynamics, error_dynamics
     from odeopt.fitting import fit_rate
+    from odeopt.forecast import forecast
     from odeopt.integrate import PredictionTrajectory, Trajectory, integrate, integrate_predictions
+    from odeopt.kernel_operator import memory_plan, relu_gram_operator
     from odeopt.kernels import relu_gram
     from odeopt.limit import ODELimit, ode_limit
     from odeopt.loss import LossCurve, loss_curve
@@ -92,6 +97,7 @@ if TYPE_CHECKING:  # the same names once more, for tools that read code without 
     from odeopt.spectrum import SpectralMeasure, spectral_measure
     from odeopt.systems import SystemLimit
     from odeopt.timescale import time_scale
+    from odeopt.tuning import effective_dimension, steps_to, tune, tune_for
     from odeopt.variational import energy, lagrangian
     from odeopt.weightspace import integrate_limit
 

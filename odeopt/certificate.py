@@ -12,26 +12,25 @@ and tests the signs by exact arithmetic: no floating point and no solver takes p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import sympy
-from sympy import Expr, ImmutableMatrix, Integer
+from sympy import Expr, ImmutableMatrix
 
 from odeopt.exactness import (
     Bound,
     exact_number,
     is_positive_semidefinite,
     is_zero,
-    number_sign,
     parametrised,
     proves_nonnegative,
 )
 from odeopt.flows import Flow, Iteration, time
+from odeopt.forms import polynomial_terms, quadratic_form, same_polynomial
 from odeopt.function_classes import FunctionClass
 from odeopt.rates import Rate
 
-__all__ = ["Certificate", "Check", "Multiplier", "Search", "quadratic_form", "remainder"]
+__all__ = ["Certificate", "Check", "Multiplier", "Search"]
 
 LAWS = ("exponential", "power", "integral", "factor")
 
@@ -231,7 +230,7 @@ class Certificate:
     def _inequalities_are_granted(self) -> str:
         granted = self.function_class.inequalities(self.flow.points, self.flow.tangents)
         for m in (*self.multipliers, *self.positivity):
-            if m.name not in granted or not _same_polynomial(m.inequality, granted[m.name], self._gens):
+            if m.name not in granted or not same_polynomial(m.inequality, granted[m.name], self._gens):
                 return f"{self.function_class} does not grant {m.name}: {m.inequality} <= 0"
         return ""
 
@@ -243,7 +242,7 @@ class Certificate:
 
     def _identity(self) -> str:
         right = sympy.Add(*(m.value * m.inequality for m in self.multipliers), self.square_part)
-        for monomial, coefficient in _coefficients(self.decrease - right, self._gens):
+        for monomial, coefficient in polynomial_terms(self.decrease - right, self._gens):
             if not is_zero(coefficient):
                 return f"the two sides differ by ({coefficient}) {monomial}"
         return ""
@@ -289,7 +288,9 @@ class Certificate:
         """
         rate = exact_number(rate, "rate")
         weaker = replace(self, rate=rate, search=None)
-        excess = sympy.expand(self.decay - weaker.decay)
+        # rates of a flow shrink, factors of an iteration grow
+        sign = -1 if self.law == "factor" else 1
+        excess = sympy.expand(sign * (self.decay - weaker.decay))
         if not proves_nonnegative(excess, self.domain):
             raise ValueError(f"rate = {rate} is beyond the proved rate {self.rate}; ask for less")
         # excess * V = excess * (sum of -nu A + z'Tz) goes to the multipliers and to S
@@ -368,45 +369,3 @@ class Certificate:
         laws = {"exponential": "exp(-{} t)", "power": "t^-({})", "integral": "exp(-int {} dt)", "factor": "({})^k"}
         text = str(self.rate) if self.rate.free_symbols or len(str(self.rate)) < 20 else f"{float(self.rate):.9g}"
         return f"{self.title}: {laws[self.law].format(text)} on {self.function_class}"
-
-
-def _coefficients(polynomial: Expr, gens: Iterable) -> list[tuple[Expr, Expr]]:
-    """Monomials in the vectors and values, with their coefficients."""
-    poly = sympy.Poly(sympy.expand(polynomial), *gens, domain="EX") if polynomial != 0 else None
-    if poly is None:
-        return []
-    return [(sympy.Mul(*(s**p for s, p in zip(poly.gens, m, strict=True))), c) for m, c in poly.terms()]
-
-
-def _same_polynomial(first: Expr, second: Expr, gens: Iterable) -> bool:
-    return first == second or all(is_zero(c) for _, c in _coefficients(first - second, gens))
-
-
-def quadratic_form(polynomial: Expr, vectors: tuple) -> sympy.Matrix:
-    """Return the symmetric matrix of a quadratic form in the vectors.
-
-    Raises ValueError if the polynomial is not a quadratic form in these vectors alone.
-    """
-    matrix = sympy.zeros(len(vectors))
-    others = [s for s in polynomial.free_symbols if s in _ALL and s not in vectors]
-    for monomial, coefficient in _coefficients(polynomial, (*vectors, *others)):
-        coefficient = sympy.expand(coefficient) if coefficient.is_number else sympy.cancel(coefficient)
-        if coefficient == 0 or (not coefficient.free_symbols and number_sign(coefficient) == 0):
-            continue
-        powers = monomial.as_powers_dict()
-        if set(powers) - set(vectors) - {Integer(1)} or sum(powers[s] for s in vectors) != 2:
-            raise ValueError(f"it holds ({coefficient}) {monomial}")
-        places = [i for i, s in enumerate(vectors) for _ in range(int(powers[s]))]
-        matrix[places[0], places[1]] += coefficient / 2
-        matrix[places[1], places[0]] += coefficient / 2
-    return matrix
-
-
-def remainder(flow: Flow | Iteration, energy: Expr, decay: Expr, multipliers: Iterable[Multiplier], vectors):
-    """Return S from all the rest of a certificate; ValueError if the left-over is no quadratic form."""
-    left = flow.decrease(energy, decay) - sympy.Add(*(m.value * m.inequality for m in multipliers))
-    return ImmutableMatrix(quadratic_form(left, tuple(vectors)))
-
-
-_ALL = {*Flow((Integer(1), Integer(1))).vectors, *Flow((Integer(1),), hessian=Integer(1)).vectors}
-_ALL |= {*Flow().values, *Iteration(Integer(1), Integer(1)).vectors, *Iteration(Integer(1)).values}

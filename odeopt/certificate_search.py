@@ -8,24 +8,47 @@ numerical search sees an interior where there is one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 import sympy
 from sympy import Dummy, Expr, ImmutableMatrix, Rational
 
-from odeopt.certificate import Certificate, Multiplier, Search, quadratic_form
+from odeopt.certificate import Certificate, Multiplier, Search
 from odeopt.exactness import is_zero, number_sign
 from odeopt.flows import Flow, Iteration
+from odeopt.forms import coefficients, quadratic_form
 from odeopt.function_classes import FunctionClass
-from odeopt.lmi import FEASIBLE, INFEASIBLE, Answer
+from odeopt.lmi import FEASIBLE, INFEASIBLE, UNSOLVED, Answer
 
-__all__ = ["Outcome", "Template", "bisect", "largest_certificate"]
+__all__ = ["NoCertificateError", "Template", "UnsolvedError", "asked_for", "search"]
 
 # Largest denominators tried, in turn, for the free entries of a certificate.
 _DENOMINATORS = (10**2, 10**3, 10**5, 10**8, 10**12, 10**16, 10**24)
+
+# The gap that is asked for, between the verified rate and the optimum, relative to the natural rate.
+_TOLERANCE = 1e-6
+
+
+class NoCertificateError(ValueError):
+    """No certificate of this form exists for the rate that was asked for.
+
+    Attributes
+    ----------
+    best : Certificate or None
+        The best that was verified.
+    """
+
+    def __init__(self, message: str, best: Certificate | None = None):
+        super().__init__(message)
+        self.best = best
+
+
+class UnsolvedError(RuntimeError):
+    """The solver could not decide: neither a certificate nor its absence is claimed."""
 
 
 class Template:
@@ -65,7 +88,7 @@ class Template:
 
     def _build(self, scales) -> None:
         flow = self.flow
-        left = flow.decrease(self.energy, self.rate)
+        left = flow.decrease(self.energy, self.decay(self.rate))
         left -= sympy.Add(*(w * self.granted[n] for n, w in self.weights.items()))
         right = self.energy + sympy.Add(*(w * self.granted[n] for n, w in self.positive_weights.items()))
         self.vectors = tuple(s for s in flow.vectors if left.has(s))
@@ -82,6 +105,10 @@ class Template:
                 break
         self.unknowns = [s for s in unknowns if s not in self.solution]
         self._compile(S, T, scales)
+
+    def decay(self, rate: Expr) -> Expr:
+        """Return what stands in the identity: the rate of a flow, 1 - rate for the factor of an iteration."""
+        return 1 - rate if isinstance(self.flow, Iteration) else rate
 
     def energy_vectors_of(self, polynomial: Expr) -> tuple:
         """Vectors that V and its inequalities hold."""
@@ -141,23 +168,19 @@ class Template:
         def exact(expr):
             return sympy.expand(sympy.radsimp(sympy.expand(expr.xreplace(self.solution).xreplace(values))))
 
-        energy = sympy.Add(*(m * exact(c) for m, c in _terms(self.energy, self.flow)))
+        energy = sympy.Add(*(m * exact(c) for m, c in coefficients(self.energy, self.flow)))
         multipliers = self._multipliers(self.weights, exact)
-        left = self.flow.decrease(energy, rate) - sympy.Add(*(m.value * m.inequality for m in multipliers))
+        decay = self.decay(rate)
+        left = self.flow.decrease(energy, decay) - sympy.Add(*(m.value * m.inequality for m in multipliers))
         S = ImmutableMatrix(quadratic_form(sympy.expand(left), self.vectors))
         positivity = self._multipliers(self.positive_weights, exact)
         return Certificate(
-            title, self.flow, self.functions, energy, rate, law, multipliers, positivity, self.vectors, S
+            title, self.flow, self.functions, energy, decay, law, multipliers, positivity, self.vectors, S
         )
 
     def _multipliers(self, weights, exact) -> tuple[Multiplier, ...]:
         found = ((n, exact(w)) for n, w in weights.items())
         return tuple(Multiplier(n, value, self.granted[n]) for n, value in found if not is_zero(value))
-
-
-def _terms(polynomial: Expr, flow) -> list[tuple[Expr, Expr]]:
-    poly = sympy.Poly(polynomial, *flow.values, *flow.vectors)
-    return [(sympy.Mul(*(s**p for s, p in zip(poly.gens, m, strict=True))), c) for m, c in poly.terms()]
 
 
 def _value_coefficients(polynomial: Expr, gens, values) -> list[Expr]:
@@ -225,30 +248,92 @@ def bisect(template: Template, low: float, high: float, solver, tolerance: float
     return Outcome(feasible, point, impossible, steps, message)
 
 
-def largest_certificate(
-    template: Template, outcome: Outcome, solver, tolerance: float, title: str, law: str, digits: int
-) -> Certificate | None:
-    """Round the best point just below the optimum and return the first certificate that verifies."""
-    for back in (0.1, 0.25, 0.5, 1.0, 4.0, 16.0):
-        rate = Rational(int(np.floor((outcome.feasible - back * tolerance) * 10**digits)), 10**digits)
+def search(
+    template: Template, ceiling: float, unit: float, wanted: Expr | None, solver, title: str, law: str
+) -> Certificate:
+    """Bisect, round, verify.
+
+    Parameters
+    ----------
+    template : Template
+    ceiling : float
+        A rate above which none can be true.
+    unit : float
+        Natural size of the rate; the gap is asked to be 1e-6 of it.
+    wanted : sympy.Expr or None
+        The rate to be proved, the best without it.
+    solver : callable
+        As :func:`odeopt.lmi.feasibility`.
+    title, law : str
+        Of the certificate.
+
+    Returns
+    -------
+    Certificate
+        Verified.
+    """
+    name = {"title": title, "law": law}
+    if wanted is not None:
+        proved = _at_rate(template, wanted, ceiling, solver, name)
+        if proved is not None:
+            return proved
+    tolerance = _TOLERANCE * unit
+    best = _best(template, ceiling, tolerance, solver, name)
+    if wanted is None:
+        return best
+    if number_sign(wanted - _rate(template, best)) <= 0:
+        return asked_for(best, template.decay(wanted))
+    raise refusal(template.decay(wanted), best)
+
+
+def _rate(template: Template, certificate: Certificate) -> Expr:
+    """What is bisected, from what the certificate states."""
+    return template.decay(certificate.rate)
+
+
+def _best(template: Template, ceiling: float, tolerance: float, solver, name: dict) -> Certificate:
+    """Return the verified certificate at the bisected optimum, or say that there is none."""
+    outcome = bisect(template, 0.0, ceiling, solver, tolerance)
+    if outcome.point is None:
+        text = f"{template.flow} on {template.functions}"
+        if outcome.impossible > 2 * tolerance:
+            raise UnsolvedError(f"{text}: no rate below {outcome.impossible:.3g} was decided; {outcome.message}")
+        raise NoCertificateError(f"{text} has no certificate V = f + quadratic form at any rate above {tolerance:.1e}")
+    digits = 2 - math.floor(math.log10(tolerance))
+    for back in (0.1, 0.25, 0.5, 1.0, 4.0, 16.0, 64.0):
+        rate = Rational(math.floor((outcome.feasible - back * tolerance) * 10**digits), 10**digits)
         if rate <= 0:
-            return None
+            break
         answer = template.ask(float(rate), solver, outcome.point, centre=True)
-        if answer.status != FEASIBLE:
-            continue
-        certificate = round_point(template, rate, answer.point * template.scale, title, law)
+        certificate = _rounded(template, rate, answer, name) if answer.status == FEASIBLE else None
         if certificate is not None:
-            gap = outcome.impossible - float(rate)
-            search = Search(outcome.impossible, gap, "bisected", outcome.steps)
-            return _with_search(certificate, search)
-    return None
+            bound = "quadratics" if outcome.impossible >= ceiling else "bisected"
+            optimum = float(template.decay(outcome.impossible))
+            found = Search(optimum, outcome.impossible - float(rate), bound, outcome.steps)
+            return replace(certificate, search=found)
+    raise UnsolvedError(f"a point at rate {outcome.feasible:.9g} was found, but no rounding of it verified")
 
 
-def round_point(template: Template, rate: Expr, point, title: str, law: str) -> Certificate | None:
+def _at_rate(template: Template, wanted: Expr, ceiling: float, solver, name: dict) -> Certificate | None:
+    """Prove one rate; None if there is no certificate of it."""
+    if float(wanted) > ceiling * (1 + 1e-12):
+        return None
+    answer = template.ask(float(wanted), solver, centre=True)
+    if answer.status == UNSOLVED:
+        raise UnsolvedError(f"rate {wanted} was not decided: {answer.message}; ask for a slightly smaller one")
+    if answer.status != FEASIBLE:
+        return None
+    proved = _rounded(template, wanted, answer, name)
+    if proved is None:
+        raise UnsolvedError(f"a point at rate {wanted} was found, but no rounding of it verified")
+    return proved
+
+
+def _rounded(template: Template, rate: Expr, answer: Answer, name: dict) -> Certificate | None:
     """Return the certificate with the simplest entries near a point, None if none verifies."""
     for denominator in _DENOMINATORS:
-        fractions = [Fraction(float(p)).limit_denominator(denominator) for p in point]
-        certificate = template.certificate(rate, fractions, title, law)
+        fractions = [Fraction(float(p)).limit_denominator(denominator) for p in answer.point * template.scale]
+        certificate = template.certificate(rate, fractions, **name)
         if _plausible(certificate) and certificate.verify():
             return certificate
     return None
@@ -259,7 +344,26 @@ def _plausible(certificate: Certificate) -> bool:
     return all(number_sign(certificate.remainder[i, i]) <= 0 for i in range(certificate.remainder.rows))
 
 
-def _with_search(certificate: Certificate, search: Search) -> Certificate:
-    from dataclasses import replace
+def asked_for(best: Certificate, wanted: Expr | None) -> Certificate:
+    """Return the best certificate, or the weaker one that was asked for."""
+    if wanted is None or is_zero(wanted - best.rate):
+        return best
+    gap = (wanted - best.rate) if best.law == "factor" else (best.rate - wanted)
+    if number_sign(gap) < 0:
+        raise refusal(wanted, best)
+    found = best.search or Search(float(best.rate), 0.0, "closed form", 0)
+    return replace(best.weaken(wanted), search=replace(found, gap=found.gap + float(gap)))
 
-    return replace(certificate, search=search)
+
+def refusal(wanted: Expr, best: Certificate) -> NoCertificateError:
+    """Return the error that says why a rate has no certificate, with the best that has one."""
+    exact = f" ({best.rate})" if not best.rate.is_Rational or best.rate.q < 1000 else ""
+    name = {"power": "power", "factor": "factor"}.get(best.law, "rate")
+    reason = ""
+    if best.function_class.kind == "quadratic" or (best.search is not None and best.search.bound == "quadratics"):
+        reason = "no method of proof can reach it, quadratics of the class are slower; "
+    return NoCertificateError(
+        f"{name} = {float(wanted):.9g} has no certificate V = f + quadratic form of the state on "
+        f"{best.function_class}: {reason}the best is {float(best.rate):.9g}{exact}",
+        best,
+    )

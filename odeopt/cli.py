@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json as json_module
 import os
 import sys
 from pathlib import Path
@@ -92,6 +94,100 @@ def check_command(
         typer.echo((folder / "check.json").read_text(), nl=False)
     else:
         _print_report(report, folder)
+
+
+@app.command("predict")
+def predict_command(
+    data: Annotated[Path, typer.Argument(help="An .npz file with x, shape (n, d), and y, shape (n,).")],
+    methods: Annotated[str, typer.Option(help="Methods, comma-separated: gd, hb, nag, nagc, tm.")] = "gd,hb,nag",
+    target: Annotated[float, typer.Option(help="Share of the initial loss to be reached.")] = 1e-3,
+    matvecs: Annotated[int, typer.Option(help="Lanczos steps.")] = 300,
+    n: Annotated[int, typer.Option(help="Rows used, 0 for all.")] = 0,
+    layers: Annotated[str, typer.Option(help="Trained layers: first or both.")] = "first",
+    depth: Annotated[int, typer.Option(help="Hidden layers of the network.")] = 1,
+    storage: Annotated[str, typer.Option(help="auto, float64, float32 or recompute.")] = "auto",
+    best_at: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Tune for the loss after so many steps, not for the asymptotic rate."),
+    ] = None,
+    max_steps: Annotated[int, typer.Option(help="Where the search for the target ends.")] = 100_000,
+    state: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="File (.npz) from which an interrupted run is continued."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder for forecast.json, forecast.npz and forecast.png."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Predict learning-rate limits, tuned hyperparameters and steps to a target, before any training."""
+    from odeopt.forecast import forecast
+
+    x, y = _load(data, n)
+    folder = None if out is None else writable_folder(out)
+    with _stage_bars(len(x), matvecs) as advance:
+        found = forecast(
+            x,
+            y,
+            methods=[name.strip() for name in methods.split(",") if name.strip()],
+            target=target,
+            num_matvecs=matvecs,
+            layers=layers,
+            depth=depth,
+            storage=storage,
+            best_at=best_at,
+            max_steps=max_steps,
+            state=state,
+            progress=advance,
+            on_plan=lambda plan: typer.echo(f"Memory: {plan}", err=True),
+        )
+    if folder is not None:
+        found.save(folder)
+    if json:
+        typer.echo(json_module.dumps(found.summary(), indent=2))
+    else:
+        _print_forecast(found, folder)
+
+
+@contextlib.contextmanager
+def _stage_bars(n: int, matvecs: int):
+    """Yield a callback that shows the rows of the kernel, then the steps of Lanczos."""
+    from tqdm import tqdm
+
+    totals = {"kernel": n, "lanczos": min(n, matvecs)}
+    with tqdm(total=n, file=sys.stderr, leave=False, mininterval=0.2) as bar:
+
+        def advance(stage: str, done: int) -> None:
+            if bar.desc != f"{stage}: ":
+                bar.reset(totals[stage])
+                bar.set_description(stage, refresh=False)
+            bar.update(done - bar.n)
+
+        yield advance
+
+
+def _print_forecast(found, folder: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    how = "exact" if found.measure.exact else f"{found.measure.num_matvecs} Lanczos steps"
+    console.print(
+        f"n = {found.n}, d = {found.d}; spectrum seen by the error from {found.mu:.4g}, below {found.L:.5g} "
+        f"({how}); initial loss {found.initial_loss:.5g}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table(title=f"Steps to {found.target:g} of the initial loss")
+    for column in ("method", "tuned rule", "learning-rate\nlimit", "steps [bounds]", "bounds"):
+        table.add_column(column, overflow="fold")
+    for m in found.methods:
+        kind = "rigorous" if m.steps.rigorous else "estimated"
+        table.add_row(m.name, m.rule.label, f"{m.lr_limit:.4g}", str(m.steps), kind)
+    console.print(table)
+    if folder is not None:
+        console.print(f"Written to {os.fspath(folder)}: forecast.json, forecast.npz, forecast.png", soft_wrap=True)
 
 
 def _load(data: Path | None, n: int):

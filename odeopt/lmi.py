@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["FEASIBLE", "INFEASIBLE", "UNSOLVED", "Answer", "feasibility", "feasibility_by_clarabel"]
+__all__ = ["FEASIBLE", "INFEASIBLE", "SOLVERS", "UNSOLVED", "Answer", "feasibility", "feasibility_by_clarabel"]
 
 FEASIBLE, INFEASIBLE, UNSOLVED = "feasible", "infeasible", "unsolved"
 
@@ -168,3 +168,6 @@ def feasibility_by_clarabel(F0: np.ndarray, F: np.ndarray, start=None, *, centre
     if t.value < -1e-7:  # ten times the solver's tolerance
         return Answer(INFEASIBLE, margin=float(t.value))
     return Answer(UNSOLVED, message=f"Clarabel: margin {t.value:.1e} is within its tolerance of zero")
+
+
+SOLVERS = {"newton": feasibility, "clarabel": feasibility_by_clarabel}

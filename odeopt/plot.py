@@ -282,12 +282,54 @@ def phases(x, y, values, ax: Any = None, *, levels, label: str) -> Any:
 
     ax = _axes(ax)
     values = np.ma.masked_invalid(np.asarray(values, dtype=float))
-    # cividis looks the same to readers with and without colour vision, and grows in lightness
-    colours = colormaps["cividis"].with_extremes(over="0.85", under="0.85")
+    # viridis grows in lightness, also for colour-blind readers, and holds no grey
+    colours = colormaps["viridis"].with_extremes(over="0.85", under="0.85")
+    # Open ends paint what lies outside; the colour bar has no place for them.
     filled = ax.contourf(x, y, values, levels=levels, cmap=colours, extend="both")
     lines = ax.contour(x, y, values, levels=levels, colors="black", linewidths=0.5, alpha=0.6)
-    for text in ax.clabel(lines, lines.levels[1:-1], fontsize=7, fmt="%g"):
-        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
-    bar = ax.figure.colorbar(filled, ax=ax, label=label, extend="neither")
+    for text in ax.clabel(lines, lines.levels[2:-1:2], fontsize=7, fmt="%g", inline=False):
+        text.set(rotation=0, path_effects=[withStroke(linewidth=2, foreground="white")], clip_on=True)
+    bar = ax.figure.colorbar(filled, ax=ax, label=label, extendfrac=0)
     bar.ax.tick_params(labelsize=8)
+    return ax
+
+
+_FORECAST_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
+
+
+def forecast(found: Forecast, ax: Any = None) -> Any:
+    r"""Draw the predicted loss of each method with the band of its bounds, and the target.
+
+    Parameters
+    ----------
+    found : Forecast
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import forecast, plot
+    >>> found = forecast(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], target=0.1)
+    >>> plot.forecast(found).get_yscale()
+    'log'
+    """
+    ax = _axes(ax)
+    for method, colour in zip(found.methods, _FORECAST_COLOURS, strict=False):
+        curve, initial = method.curve, found.initial_loss
+        ax.plot(curve.k, curve.loss / initial, color=colour, label=method.rule.label)
+        # On a logarithmic axis a lower bound of 0 has no place; the band then reaches the lower edge.
+        low = np.maximum(curve.lower / initial, found.target * 1e-4)
+        ax.fill_between(curve.k, low, curve.upper / initial, color=colour, alpha=0.2, linewidth=0)
+    ax.axhline(found.target, color="0.5", linestyle=":", linewidth=1)
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=found.target / 10, top=2)
+    ax.set_xscale("symlog", linthresh=10)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("iteration $k$")
+    ax.set_ylabel(r"loss $L_k/L_0$")
+    ax.legend(fontsize=7)
     return ax

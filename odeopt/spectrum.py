@@ -386,7 +386,7 @@ def _array_bound(matrix: np.ndarray) -> float:
 
 
 def norm_bound(absolute_product: Callable[[np.ndarray], np.ndarray], n: int, iterations: int = 12) -> float:
-    """Bound the spectrum of H by max (\|H\| x)_i / x_i, with x from a few power iterations.
+    """Bound the spectrum of H by max (abs(H) x)_i / x_i, with x from a few power iterations.
 
     Parameters
     ----------
@@ -404,7 +404,7 @@ def norm_bound(absolute_product: Callable[[np.ndarray], np.ndarray], n: int, ite
     for _ in range(iterations):
         y = absolute_product(x)
         before, best = best, min(best, float((y / x).max()))
-        if best > 0.999 * before or y.max() <= 0:
+        if best > (1 - 1e-4) * before or y.max() <= 0:
             break
         # Zero rows are kept positive: any positive x gives a bound.
         x = y / y.max() + 1e-12

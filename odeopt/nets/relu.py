@@ -70,9 +70,9 @@ class TwoLayerReLU(nn.Module):
         device: str | torch.device = "cpu",
     ) -> None:
         super().__init__()
-        self.d = _require_integer("d", d, 1)
-        self.m = _require_integer("m", m, 1)
-        self.seed = _require_integer("seed", seed, 0, 2**63 - 1)
+        self.d = require_integer("d", d, 1)
+        self.m = require_integer("m", m, 1)
+        self.seed = require_integer("seed", seed, 0, 2**63 - 1)
         if layers not in ("first", "both"):
             raise ValueError(f"layers must be 'first' or 'both', got {layers!r}; choose one of them")
         if isinstance(dtype, str):
@@ -132,7 +132,7 @@ class TwoLayerReLU(nn.Module):
         return f"d={self.d}, m={self.m}, layers={self.layers!r}, seed={self.seed}"
 
 
-def _require_integer(name: str, value: Any, least: int, most: int | None = None) -> int:
+def require_integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
     if most is not None and value > most:

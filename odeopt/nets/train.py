@@ -8,9 +8,8 @@ follows the theory with the kernel (2/n) H; for the logistic loss it is 1/n.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,16 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from odeopt.kernels import real_array
 from odeopt.losses import PredictionLoss, SquaredLoss
 from odeopt.methods import UpdateRule, iterate
-from odeopt.nets.relu import empirical_gram, has_closed_form
+from odeopt.nets.problem import FlatProblem, problem_of, threads_for
+from odeopt.nets.relu import has_closed_form
 
 __all__ = ["TrainingRun", "train"]
 
 _RECORDED = 1000  # number of steps recorded by default
-# Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
-_SMALL_PRODUCT = 10**8
 
 
 @dataclass(frozen=True)
@@ -178,7 +175,7 @@ def train(
         )
     if not _is_integer(num_steps) or num_steps < 1:
         raise ValueError(f"num_steps must be an integer of at least 1, got {num_steps!r}")
-    problem = _problem(net, x, y, SquaredLoss() if loss is None else loss, reduction)
+    problem = problem_of(net, x, y, SquaredLoss() if loss is None else loss, reduction)
     if record_at is None:
         record_at = np.linspace(0, num_steps, min(num_steps, _RECORDED) + 1).round().astype(int)
     record = _steps("record_at", record_at, num_steps) | {0}
@@ -200,7 +197,7 @@ def train(
         if progress is not None and k > 0:
             progress(k, value)
 
-    with _threads(problem):
+    with threads_for(problem):
         diverged_at = _run(problem, rule, num_steps, observe)
     return TrainingRun(
         rule=rule,
@@ -219,7 +216,7 @@ def train(
     )
 
 
-def _run(problem: _FlatProblem, rule: UpdateRule, num_steps: int, observe: Callable) -> int | None:
+def _run(problem: FlatProblem, rule: UpdateRule, num_steps: int, observe: Callable) -> int | None:
     """Iterate, observing each step of finite loss; return the first step of infinite loss, if any."""
     iterates = iterate(rule, problem.initial, problem.gradient)
     last = problem.initial
@@ -235,130 +232,6 @@ def _run(problem: _FlatProblem, rule: UpdateRule, num_steps: int, observe: Calla
     finally:
         problem.write(last)
     return None
-
-
-def _problem(net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> _FlatProblem:
-    """Choose the closed-form gradient where the trained weights are those it is written for."""
-    if has_closed_form(net):
-        trained = {name for name, p in net.named_parameters() if p.requires_grad}
-        if trained == ({"weights"} if net.layers == "first" else {"weights", "a"}):
-            return _ReLUProblem(net, x, y, loss, reduction)
-    return _FlatProblem(net, x, y, loss, reduction)
-
-
-class _FlatProblem:
-    """The predictions of a network and the gradient of its loss as functions of one flat vector."""
-
-    def __init__(self, net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> None:
-        if not isinstance(net, nn.Module):
-            raise ValueError(f"net must be a torch.nn.Module, got {type(net).__name__}")
-        if reduction not in ("sum", "mean"):
-            raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
-        if not isinstance(loss, PredictionLoss):
-            raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or leave it out")
-        self.net, self.loss = net, loss
-        self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        kinds = {(p.dtype, p.device) for p in self.parameters.values()}
-        if len(kinds) != 1:
-            found = ", ".join(f"{dtype} on {device}" for dtype, device in kinds) or "none"
-            raise ValueError(
-                f"net must have trainable parameters of one dtype on one device, found {found}; "
-                "convert it with net.to(...)"
-            )
-        (self.dtype, self.device) = kinds.pop()
-        self.x = self._tensor("x", x, ndim=None)
-        self.y = self._tensor("y", y, ndim=1)
-        n = len(self.y)
-        if len(self.x) != n:
-            raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
-        self.scale = 1.0 if reduction == "sum" else loss.mean_factor / n
-        self.targets = self.y.cpu().double().numpy()
-        with torch.no_grad():
-            self.initial = torch.cat([p.reshape(-1) for p in self.parameters.values()])
-        self._point: torch.Tensor | None = None
-        if not np.isfinite(self.value(self.predictions(self.initial))):
-            raise ValueError("net has non-finite outputs at its initial weights; initialise it again")
-
-    def _tensor(self, name: str, value: Any, *, ndim: int | None) -> torch.Tensor:
-        if isinstance(value, torch.Tensor):
-            value = value.detach().cpu()
-        return torch.from_numpy(real_array(value, name, ndim=ndim)).to(device=self.device, dtype=self.dtype)
-
-    def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
-        parts = w.split([p.numel() for p in self.parameters.values()])
-        return {
-            name: part.view(p.shape) for (name, p), part in zip(self.parameters.items(), parts, strict=True)
-        }
-
-    def _evaluate(self, w: torch.Tensor) -> None:
-        # The record asks for the outputs at x_k, and a method that takes its gradient there (not at
-        # an extrapolated point) passes the same object: one forward pass serves both.
-        if w is self._point:
-            return
-        with torch.enable_grad():
-            leaf = w.detach().requires_grad_()
-            output = torch.func.functional_call(self.net, self._split(leaf), (self.x,))
-            if output.shape not in ((len(self.y),), (len(self.y), 1)):
-                raise ValueError(
-                    f"net must map x to outputs of shape ({len(self.y)},) or ({len(self.y)}, 1), "
-                    f"got {tuple(output.shape)}; check the targets, or select one output"
-                )
-            self._output = output.reshape(-1)
-        self._point, self._leaf, self._gradient = w, leaf, None
-
-    def _pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
-        (gradient,) = torch.autograd.grad(self._output, self._leaf, cotangent)
-        return gradient
-
-    def predictions(self, w: torch.Tensor) -> np.ndarray:
-        self._evaluate(w)
-        return self._output.detach().cpu().double().numpy()
-
-    def value(self, u: np.ndarray) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return float(self.loss.value(u, self.targets))
-
-    def gradient(self, w: torch.Tensor) -> torch.Tensor:
-        self._evaluate(w)
-        if self._gradient is None:
-            cotangent = self.loss.gradient(self._output.detach(), self.y)
-            self._gradient = self._pull_back(self.scale * cotangent)
-        return self._gradient
-
-    @torch.no_grad()
-    def write(self, w: torch.Tensor) -> None:
-        """Put the flat vector into the network."""
-        for name, part in self._split(w).items():
-            self.parameters[name].copy_(part)
-
-    def kernel(self) -> np.ndarray:
-        return empirical_gram(self.net, self.x)
-
-
-class _ReLUProblem(_FlatProblem):
-    """The same for a TwoLayerReLU, whose gradient is two matrix products."""
-
-    def _evaluate(self, w: torch.Tensor) -> None:
-        if w is self._point:
-            return
-        parts = self._split(w)
-        self._output, self._pull_back = self.net.output_and_pullback(
-            self.x, parts["weights"], parts.get("a", self.net.a)
-        )
-        self._point, self._gradient = w, None
-
-
-@contextlib.contextmanager
-def _threads(problem: _FlatProblem) -> Iterator[None]:
-    """Use one thread for small products: waiting for a busy second core costs more than it gives."""
-    before = torch.get_num_threads()
-    small = problem.initial.numel() * len(problem.y) < _SMALL_PRODUCT
-    if small and problem.device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _require_stable(rule: UpdateRule, loss: PredictionLoss, lam_max: float) -> None:

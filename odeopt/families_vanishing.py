@@ -1,0 +1,212 @@
+r"""Certificates in closed form for friction that changes with time: r/t, and any other.
+
+As in :mod:`odeopt.families`, a family called without numbers is the certificate for symbols.
+"""
+
+from __future__ import annotations
+
+import sympy
+from sympy import Symbol, sqrt
+
+from odeopt.certificate import Certificate
+from odeopt.exactness import Bound, exact_number, number_sign
+from odeopt.families import build, closed_form, positive, positive_numbers
+from odeopt.flows import Flow, f, time, v, x
+from odeopt.function_classes import convex, quadratic, strongly_convex
+
+__all__ = ["any_damping", "nesterov_convex", "nesterov_quadratic", "nesterov_strongly_convex"]
+
+t = time
+mu, s, s1, s2 = (Symbol(name, real=True) for name in ("mu", "s", "s_1", "s_2"))
+
+
+def nesterov_convex(r=None, *, force=1) -> Certificate:
+    r"""Friction r/t, r >= 3, on convex functions: power 2.
+
+    .. math:: V=f+\tfrac12\lVert\tfrac{r-1}tx+v\rVert^2,\qquad
+        \dot V+\tfrac2tV=-\tfrac{r-3}tf-\tfrac{r-1}t(\langle g,x\rangle-f).
+
+    Parameters
+    ----------
+    r : number, optional
+        Without it the certificate holds for every r >= 3.
+    force : number
+        :math:`\gamma`.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    ValueError
+        If r < 3: the multiplier of f >= 0 is r - 3.
+
+    Notes
+    -----
+    :math:`t^2V` is the energy of Su, Boyd and Candes, JMLR 2016, up to a factor.
+
+    Examples
+    --------
+    >>> nesterov_convex().verify(), nesterov_convex(r=3).rate
+    (True, 2)
+    """
+    gamma = exact_number(force)
+    domain = positive(t)
+    if r is None:
+        r = Symbol("r", real=True)
+        domain += (Bound(r, sympy.Integer(3)),)
+    else:
+        r = positive_numbers(r=r)["r"]
+        if number_sign(r - 3) < 0:
+            raise ValueError(
+                f"power 2 on convex functions needs r >= 3, got r = {r}: the multiplier r - 3 of f >= 0 would "
+                f"be negative; certified is the power 2r/3 = {2 * r / 3} of nesterov_strongly_convex(r, mu=0)"
+            )
+    energy = f + ((r - 1) * x / t + v) ** 2 / (2 * gamma)
+    return build(
+        "Nesterov flow, convex", Flow((r / t,), gamma), convex(), energy, sympy.Integer(2),
+        {"A(*,x)": (r - 1) / t, "G(x)": (r - 3) / t}, domain, positivity={"G(x)": 1}, law="power",
+        search=closed_form(sympy.Integer(2)) if len(domain) == 1 else None,
+    )  # fmt: skip
+
+
+def nesterov_strongly_convex(r=None, mu=None, *, above_three=False, force=1) -> Certificate:
+    r"""Friction r/t on strongly convex functions: power 2r/3.
+
+    .. math::
+        V=f+\tfrac{r(r+3)}{9t^2}\lVert x\rVert^2+\tfrac{2r}{3t}\langle x,v\rangle+\tfrac12\lVert v\rVert^2,\qquad
+        \dot V+\tfrac{2r}{3t}V=\tfrac{2r}{3t}A_1-\tfrac r{3t}\left(\mu-\tfrac{2(r^2-9)}{9t^2}\right)\lVert x\rVert^2.
+
+    For r <= 3 it holds for all t > 0 and even for mu = 0, for r > 3 from
+    :math:`t^2\ge\frac{2(r^2-9)}{9\gamma\mu}` on.
+
+    Parameters
+    ----------
+    r, mu : number, optional
+        Without them the certificate holds for all of a branch, given by `above_three`; mu = 0 stands
+        for convex functions.
+    above_three : bool
+        The branch, where there are no numbers.
+    force : number
+        :math:`\gamma`.
+
+    Returns
+    -------
+    Certificate
+        Its domain holds the range of t.
+
+    Examples
+    --------
+    >>> [nesterov_strongly_convex(above_three=which).verify() for which in (False, True)]
+    [True, True]
+    >>> certificate = nesterov_strongly_convex(r=6, mu=1)
+    >>> certificate.rate, certificate.domain[0].lower
+    (4, sqrt(6))
+    """
+    gamma = exact_number(force)
+    numeric = r is not None
+    if numeric:
+        r = positive_numbers(r=r)["r"]
+        mu = sympy.S.Zero if mu == 0 else positive_numbers(mu=mu)["mu"]
+        if number_sign(r - 3) > 0 and mu == 0:
+            raise ValueError(f"r = {r} > 3 needs mu > 0; on convex functions use nesterov_convex")
+        start = sqrt(2 * (r**2 - 9) / (9 * gamma * mu)) if number_sign(r - 3) > 0 else sympy.S.Zero
+        domain = (Bound(t, start, strict=True),)
+    else:
+        r, mu = Symbol("r", real=True), Symbol("mu", real=True)
+        domain = (Bound(t, strict=True), Bound(r, sympy.S.Zero, sympy.Integer(3), strict=True), Bound(mu))
+        if above_three:
+            domain = (domain[0], Bound(r, sympy.Integer(3)), Bound(mu, 2 * (r**2 - 9) / (9 * t**2)))
+    third = r / (3 * t)
+    energy = f + ((third**2 + third / t) * x**2 + 2 * third * x * v + v**2 / 2) / gamma
+    functions = convex() if mu == 0 else strongly_convex(mu)
+    return build(
+        "Nesterov flow", Flow((r / t,), gamma), functions, energy, 2 * r / 3, {"A(*,x)": 2 * third}, domain,
+        positivity={"G(x)": 1}, law="power", search=closed_form(2 * r / 3) if numeric else None,
+    )  # fmt: skip
+
+
+def nesterov_quadratic(r=None, mu=None, *, above_two=False, force=1) -> Certificate:
+    r"""Friction r/t on quadratics: power r, their exact one.
+
+    .. math::
+        V=f+\tfrac r{4t^2}\lVert x\rVert^2+\tfrac r{2t}\langle x,v\rangle+\tfrac12\lVert v\rVert^2,\qquad
+        \dot V+\tfrac rtV=-\tfrac{r(2-r)}{4t^3}\lVert x\rVert^2,
+
+    for r > 2 with :math:`t^re^{k/t^2}V` in place of :math:`t^rV`, :math:`k=\frac{r(r-2)}{2\gamma\mu}`, from
+    :math:`t^2\ge k` on.
+
+    Parameters
+    ----------
+    r, mu : number, optional
+        Without them the certificate holds for all of a branch, given by `above_two`.
+    above_two : bool
+        The branch, where there are no numbers.
+    force : number
+        :math:`\gamma`.
+
+    Returns
+    -------
+    Certificate
+
+    Examples
+    --------
+    >>> [nesterov_quadratic(above_two=which).verify() for which in (False, True)]
+    [True, True]
+    >>> nesterov_quadratic(r=3, mu=1).correction
+    -3/t**3
+    """
+    gamma = exact_number(force)
+    numeric = r is not None
+    if numeric:
+        exact = positive_numbers(r=r, mu=mu)
+        r, mu = exact["r"], exact["mu"]
+        above_two = number_sign(r - 2) > 0
+        start = sqrt(r * (r - 2) / (2 * gamma * mu)) if above_two else sympy.S.Zero
+        domain = (Bound(t, start, strict=True),)
+    else:
+        r, mu = Symbol("r", real=True), Symbol("mu", real=True)
+        domain = (Bound(t, strict=True), Bound(r, sympy.S.Zero, sympy.Integer(2), strict=True), Bound(mu))
+        if above_two:
+            low = r * (r - 2) / (2 * t**2)
+            domain = (domain[0], Bound(r, sympy.Integer(2), strict=True), Bound(mu, low, strict=True))
+    excess = r * (r - 2) / (gamma * mu * t**3) if above_two else sympy.S.Zero
+    energy = f + (r / (4 * t**2) * x**2 + r / (2 * t) * x * v + v**2 / 2) / gamma
+    return build(
+        "Nesterov flow on quadratics", Flow((r / t,), gamma), quadratic(mu), energy, r,
+        {"E(x)": -r / (2 * t), "G(x)": excess}, domain, positivity={"G(x)": 1}, law="power", correction=-excess,
+        search=closed_form(r) if numeric else None,
+    )  # fmt: skip
+
+
+def any_damping() -> Certificate:
+    r"""Any friction b(t) = 3 s(t) on strongly convex functions: :math:`e^{\int2s}V` decreases.
+
+    .. math::
+        V=f+(s^2-\dot s)\lVert x\rVert^2+2s\langle x,v\rangle+\tfrac12\lVert v\rVert^2,\qquad
+        \dot V+2sV=-2s(\langle g,x\rangle-f)+(2s^3-\ddot s)\lVert x\rVert^2,
+
+    while :math:`\ddot s\ge2s^3-\mu s` and :math:`\dot s\le\frac\mu2-s^2`.
+
+    Returns
+    -------
+    Certificate
+        With the symbols s, s_1, s_2 for s and its derivatives.
+
+    Examples
+    --------
+    >>> any_damping().verify(), any_damping().rate
+    (True, 2*s)
+    """
+    flow = Flow((3 * s,), derivatives={s: s1, s1: s2})
+    domain = (
+        *positive(s, mu),
+        Bound(s1, None, mu / 2 - s**2),
+        Bound(s2, 2 * s**3 - mu * s),
+    )
+    energy = f + (s**2 - s1) * x**2 + 2 * s * x * v + v**2 / 2
+    return build(
+        "any damping", flow, strongly_convex(mu), energy, 2 * s, {"A(*,x)": 2 * s}, domain,
+        positivity={"G(x)": 1}, law="integral",
+    )  # fmt: skip

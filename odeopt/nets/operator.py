@@ -1,0 +1,322 @@
+r"""The empirical kernel of any torch module, from products with its Jacobian alone.
+
+For outputs :math:`u(w)\in\mathbb R^N` (all examples and outputs in one vector) with Jacobian J the
+gradient of :math:`\tfrac12\lVert u-y\rVert^2` is :math:`J^\top\Delta`, and the kernel of the theory is
+:math:`H=JJ^\top`. A product :math:`Hc=J(J^\top c)` is one reverse and one forward sweep of the module, so
+that H acts without being stored; where it is small it is stored all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import nn
+from torch.func import functional_call, jvp, vjp, vmap
+
+from odeopt.kernels import real_array
+
+__all__ = ["EmpiricalOperator", "empirical_operator"]
+
+# Multiply-adds of J @ J.T up to which the matrix is computed at once (about a second on one core).
+_SMALL_GRAM = 2 * 10**9
+_BLOCK = 2**25  # entries of the Jacobian held at a time: two blocks of 256 MB of float64
+
+
+class EmpiricalOperator(LinearOperator):
+    r"""Kernel :math:`H=\mathrm{scale}\cdot JJ^\top` at fixed weights; see :func:`empirical_operator`.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (N, N) with N = n for scalar outputs, N = n c for outputs of shape (n, c), example by example.
+    predictions : numpy.ndarray, shape (N,)
+        Outputs u at these weights, read-only; ``predictions - y.ravel()`` is the error for
+        :func:`odeopt.spectral_measure`.
+    scale : float
+        1 for ``reduction="sum"``, 2/N for "mean".
+    parameters : tuple of str
+        Names of the parameters with respect to which J is taken.
+    num_parameters : int
+        Number of columns of J.
+    """
+
+    def __init__(self, model: _Model, scale: float) -> None:
+        self.predictions = model.predictions
+        super().__init__(np.dtype(np.float64), (self.predictions.size,) * 2)
+        self.scale = scale
+        self.parameters = tuple(model.weights)
+        self.num_parameters = sum(p.numel() for p in model.weights.values())
+        self._model = model
+        self._gram: np.ndarray | None = None
+
+    def gram(self) -> np.ndarray:
+        r"""Return the kernel as an array.
+
+        The rows of J are computed example by example and held in blocks, so that memory stays bounded;
+        the cost is :math:`N^2P` multiply-adds for P parameters. Where examples influence each other
+        (as in batch statistics) it is N products instead.
+
+        Returns
+        -------
+        numpy.ndarray, shape (N, N)
+            Symmetric, float64, read-only; kept for later products.
+        """
+        if self._gram is None:
+            model = self._model
+            gram = self.scale * (model.gram() if model.examples_are_independent() else model.product(None))
+            gram = (gram + gram.T) / 2  # a product of two blocks and its mirror may round differently
+            gram.setflags(write=False)
+            self._gram = gram
+        return self._gram
+
+    def _matmat(self, columns: np.ndarray) -> np.ndarray:
+        columns = np.asarray(columns, dtype=np.float64)
+        if self._gram is not None:
+            return self._gram @ columns
+        return self.scale * self._model.product(columns)
+
+    def _matvec(self, vector: np.ndarray) -> np.ndarray:
+        return self._matmat(np.reshape(vector, (-1, 1)))[:, 0]
+
+    def _adjoint(self) -> EmpiricalOperator:
+        return self
+
+
+def empirical_operator(
+    module: nn.Module,
+    x: Any,
+    *,
+    params: Iterable[str] | None = None,
+    reduction: str = "sum",
+    batch_size: int | None = None,
+    dense: bool | None = None,
+) -> EmpiricalOperator:
+    r"""Kernel :math:`H=JJ^\top` of any torch module at its current weights, as a linear operator.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A deterministic module from inputs, shape (n, ...), to outputs, shape (n,), (n, 1) or (n, c), of
+        whatever dtype: weights and buffers are copied to float64 for the products.
+    x : array_like or torch.Tensor, shape (n, ...)
+        Inputs, floating-point.
+    params : iterable of str, optional
+        The trained weights: names of parameters, or of submodules for all their parameters. By
+        default all that require a gradient.
+    reduction : {"sum", "mean"}, optional
+        "sum" for the loss :math:`\tfrac12\lVert u-y\rVert^2`; "mean" multiplies H by 2/N, the kernel of
+        the mean of squares over all N = n c outputs (``torch.nn.MSELoss``).
+    batch_size : int, optional
+        Examples in one sweep of a product; by default all, whose activations are then kept in memory from
+        one product to the next. Only for modules whose outputs do not depend on other examples.
+    dense : bool, optional
+        Compute the matrix at once, so that products are cheap. By default where that takes about a
+        second. :meth:`EmpiricalOperator.gram` gives the matrix in any case.
+
+    Returns
+    -------
+    EmpiricalOperator
+        Symmetric positive semidefinite up to rounding, float64. Vectors are ordered example by
+        example. The weights are those at the time of the call.
+
+    Raises
+    ------
+    ValueError
+        If the module is random (dropout in training mode) or changes itself (batch normalisation in
+        training mode), has no trainable parameters, or gives outputs of another shape; if `x` is not
+        finite or holds integers; if a name in `params` is unknown or an option out of range.
+
+    Examples
+    --------
+    The discrete loss of gradient descent on a deep network, predicted before it is trained:
+
+    >>> from odeopt import GradientDescent, loss_curve, spectral_measure
+    >>> torch.manual_seed(0)
+    <torch._C.Generator object at ...>
+    >>> module = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    >>> x, y = np.eye(3), np.array([1.0, 0.0, -1.0])
+    >>> kernel = empirical_operator(module, x)
+    >>> kernel.shape, kernel.num_parameters
+    ((3, 3), 4481)
+    >>> measure = spectral_measure(kernel.gram(), kernel.predictions - y)
+    >>> curve = loss_curve(GradientDescent(lr=0.1), measure, range(50))
+    >>> bool(curve.loss[-1] < curve.loss[0])
+    True
+    """
+    require_deterministic(module)
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
+    chosen = _chosen(module, params)
+    if batch_size is not None and (
+        isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1
+    ):
+        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
+    model = _Model(module, chosen, _inputs(x, next(iter(chosen.values())).device), batch_size)
+    size = model.predictions.size
+    operator = EmpiricalOperator(model, 1.0 if reduction == "sum" else 2.0 / size)
+    if dense or (dense is None and size**2 * operator.num_parameters <= _SMALL_GRAM):
+        operator.gram()
+    return operator
+
+
+def require_deterministic(module: Any) -> None:
+    """Refuse what is no module, and modules whose outputs are random or change with each pass."""
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+    for name, part in module.named_modules():
+        if not part.training:
+            continue
+        where = f"{type(part).__name__} ({name or 'the module itself'})"
+        if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
+            raise ValueError(
+                f"module has {where} in training mode, so its outputs are random; call module.eval()"
+            )
+        if isinstance(part, nn.modules.batchnorm._NormBase) and (
+            isinstance(part, nn.modules.batchnorm._BatchNorm) or part.track_running_stats
+        ):
+            raise ValueError(
+                f"module has {where} in training mode: each pass changes its statistics; call module.eval()"
+            )
+
+
+def _inputs(x: Any, device: torch.device) -> torch.Tensor:
+    if isinstance(x, torch.Tensor):
+        x = x.detach().cpu()
+    kind = np.asarray(x).dtype
+    if kind.kind in "biu":
+        raise ValueError(
+            f"x holds integers (dtype {kind}), through which no derivative passes; convert it to float"
+        )
+    return torch.from_numpy(real_array(x, "x", ndim=None)).to(device)
+
+
+def _chosen(module: nn.Module, params: Iterable[str] | None) -> dict[str, torch.Tensor]:
+    """Parameters with respect to which J is taken."""
+    known = dict(module.named_parameters())
+    if params is None:
+        chosen = {name: p for name, p in known.items() if p.requires_grad}
+        if not chosen:
+            raise ValueError("module has no trainable parameters; set requires_grad, or name some in params")
+        return chosen
+    wanted = [params] if isinstance(params, str) else list(params)
+    for name in wanted:
+        if not any(own == name or own.startswith(f"{name}.") for own in known):
+            raise ValueError(
+                f"params names {name!r}, but the module has {', '.join(known) or 'no parameters'}"
+            )
+    chosen = {k: p for k, p in known.items() if any(k == w or k.startswith(f"{w}.") for w in wanted)}
+    if not chosen:
+        raise ValueError("params must not be empty; leave it out for all trainable parameters")
+    return chosen
+
+
+class _Model:
+    """The outputs of a module as a function of some of its weights, in float64."""
+
+    def __init__(self, module: nn.Module, chosen: dict, x: torch.Tensor, batch_size: int | None) -> None:
+        def copied(tensors):
+            # Copies: the operator keeps its weights when the module is trained further.
+            return {
+                k: t.detach().to(torch.float64, copy=True) if t.is_floating_point() else t.detach().clone()
+                for k, t in tensors
+            }
+
+        everything = copied([*module.named_parameters(), *module.named_buffers()])
+        self.weights = {name: everything.pop(name) for name in chosen}
+        self._module, self._rest, self.x = module, everything, x
+        self._width = 1
+        output = self._whole(x)
+        if not torch.equal(output, self._whole(x)):
+            raise ValueError(
+                "module gives other outputs at each pass, so it is random; make it deterministic"
+            )
+        self._width = output.numel() // len(x)
+        self.predictions = output.reshape(-1).cpu().numpy()
+        if not np.isfinite(self.predictions).all():
+            raise ValueError(
+                "module has non-finite outputs at these weights; initialise it again, or scale x"
+            )
+        self.predictions.setflags(write=False)
+        self._batches = (x,) if batch_size is None else x.split(batch_size)
+        # On one batch the backward pass is recorded once and replayed in each product.
+        self._pullback = vjp(self._function(x), self.weights)[1] if len(self._batches) == 1 else None
+
+    def _function(self, x: torch.Tensor):
+        def outputs(weights):
+            return functional_call(self._module, {**self._rest, **weights}, (x,)).reshape(-1).double()
+
+        return outputs
+
+    @torch.no_grad()
+    def _whole(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            output = functional_call(self._module, {**self._rest, **self.weights}, (x,))
+        except RuntimeError as error:  # what torch raises where shapes do not fit
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"x of shape {tuple(x.shape)} does not fit the module ({reason}); reshape it"
+            ) from error
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        if not isinstance(shape, tuple) or len(shape) not in (1, 2) or shape[0] != len(x) or 0 in shape:
+            raise ValueError(
+                f"module must map {len(x)} inputs to outputs of shape ({len(x)},) or ({len(x)}, c), "
+                f"got {shape}; select or flatten its outputs"
+            )
+        return output.double()
+
+    def product(self, columns: np.ndarray | None) -> np.ndarray:
+        """Return J J^T times columns, shape (N, k); of the identity if None."""
+        columns = np.eye(self.predictions.size) if columns is None else columns
+        cotangents = torch.from_numpy(np.array(columns, dtype=np.float64)).to(self.x.device)
+        return np.column_stack([self._one_product(c).cpu().numpy() for c in cotangents.T])
+
+    def _one_product(self, cotangent: torch.Tensor) -> torch.Tensor:
+        if self._pullback is not None:
+            tangent = self._pullback(cotangent)[0]
+            return jvp(self._function(self.x), (self.weights,), (tangent,))[1]
+        parts = cotangent.split([len(b) * self._width for b in self._batches])
+        tangent = {name: torch.zeros_like(p) for name, p in self.weights.items()}
+        for batch, part in zip(self._batches, parts, strict=True):
+            for name, g in vjp(self._function(batch), self.weights)[1](part)[0].items():
+                tangent[name] += g
+        return torch.cat([jvp(self._function(b), (self.weights,), (tangent,))[1] for b in self._batches])
+
+    def examples_are_independent(self) -> bool:
+        """Whether an example alone has the outputs it has among the others."""
+        if self._pullback is None:
+            return True  # what `batch_size` asks the user to know
+        alone = torch.cat([self._whole(self.x[i : i + 1]).reshape(-1) for i in range(len(self.x))])
+        gap = np.abs(alone.cpu().numpy() - self.predictions).max()
+        # Sums of the same numbers in another order; an interaction of examples is far larger.
+        return bool(gap <= 1e-9 * max(1.0, np.abs(self.predictions).max()))
+
+    def _rows(self, examples: range) -> torch.Tensor:
+        """Rows of J of some examples, shape (examples * c, P)."""
+        rows = []
+        for i in examples:
+            _, pullback = vjp(self._function(self.x[i : i + 1]), self.weights)
+            unit = torch.eye(self._width, dtype=torch.float64, device=self.x.device)
+            (jacobian,) = vmap(pullback)(unit)
+            rows.append(torch.cat([part.reshape(self._width, -1) for part in jacobian.values()], dim=1))
+        return torch.cat(rows)
+
+    def gram(self) -> np.ndarray:
+        """J J^T by blocks of rows; those of the second factor are computed again for each of the first."""
+        n, c = len(self.x), self._width
+        parameters = sum(p.numel() for p in self.weights.values())
+        step = max(1, _BLOCK // (parameters * c))
+        blocks = [range(i, min(i + step, n)) for i in range(0, n, step)]
+        gram = np.zeros((n * c, n * c))
+        for number, first in enumerate(blocks):
+            left = self._rows(first)
+            for second in blocks[: number + 1]:
+                right = left if second is first else self._rows(second)
+                part = (left @ right.T).cpu().numpy()
+                rows, columns = (slice(b.start * c, b.stop * c) for b in (first, second))
+                gram[rows, columns] = part
+                gram[columns, rows] = part.T
+        return gram

@@ -1,0 +1,144 @@
+r"""A network as a problem in one flat vector: its predictions, the gradient of its loss, its kernel."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from odeopt.kernels import real_array
+from odeopt.losses import PredictionLoss
+from odeopt.nets.operator import require_deterministic
+from odeopt.nets.relu import empirical_gram, has_closed_form
+
+# Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
+_SMALL_PRODUCT = 10**8
+
+
+def problem_of(net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> FlatProblem:
+    """Choose the closed-form gradient where the trained weights are those it is written for."""
+    if has_closed_form(net):
+        trained = {name for name, p in net.named_parameters() if p.requires_grad}
+        if trained == ({"weights"} if net.layers == "first" else {"weights", "a"}):
+            return ReLUProblem(net, x, y, loss, reduction)
+    return FlatProblem(net, x, y, loss, reduction)
+
+
+class FlatProblem:
+    """The predictions of a network and the gradient of its loss as functions of one flat vector."""
+
+    def __init__(self, net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> None:
+        if not isinstance(net, nn.Module):
+            raise ValueError(f"net must be a torch.nn.Module, got {type(net).__name__}")
+        require_deterministic(net)
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
+        if not isinstance(loss, PredictionLoss):
+            raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or leave it out")
+        self.net, self.loss = net, loss
+        self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        kinds = {(p.dtype, p.device) for p in self.parameters.values()}
+        if len(kinds) != 1:
+            found = ", ".join(f"{dtype} on {device}" for dtype, device in kinds) or "none"
+            raise ValueError(
+                f"net must have trainable parameters of one dtype on one device, found {found}; "
+                "convert it with net.to(...)"
+            )
+        (self.dtype, self.device) = kinds.pop()
+        self.x = self._tensor("x", x, ndim=None)
+        self.y = self._tensor("y", y, ndim=1)
+        n = len(self.y)
+        if len(self.x) != n:
+            raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
+        self.scale = 1.0 if reduction == "sum" else loss.mean_factor / n
+        self.targets = self.y.cpu().double().numpy()
+        with torch.no_grad():
+            self.initial = torch.cat([p.reshape(-1) for p in self.parameters.values()])
+        self._point: torch.Tensor | None = None
+        if not np.isfinite(self.value(self.predictions(self.initial))):
+            raise ValueError("net has non-finite outputs at its initial weights; initialise it again")
+
+    def _tensor(self, name: str, value: Any, *, ndim: int | None) -> torch.Tensor:
+        if isinstance(value, torch.Tensor):
+            value = value.detach().cpu()
+        return torch.from_numpy(real_array(value, name, ndim=ndim)).to(device=self.device, dtype=self.dtype)
+
+    def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
+        parts = w.split([p.numel() for p in self.parameters.values()])
+        return {
+            name: part.view(p.shape) for (name, p), part in zip(self.parameters.items(), parts, strict=True)
+        }
+
+    def _evaluate(self, w: torch.Tensor) -> None:
+        # The record asks for the outputs at x_k, and a method that takes its gradient there (not at
+        # an extrapolated point) passes the same object: one forward pass serves both.
+        if w is self._point:
+            return
+        with torch.enable_grad():
+            leaf = w.detach().requires_grad_()
+            output = torch.func.functional_call(self.net, self._split(leaf), (self.x,))
+            if output.shape not in ((len(self.y),), (len(self.y), 1)):
+                raise ValueError(
+                    f"net must map x to outputs of shape ({len(self.y)},) or ({len(self.y)}, 1), "
+                    f"got {tuple(output.shape)}; check the targets, or select one output"
+                )
+            self._output = output.reshape(-1)
+        self._point, self._leaf, self._gradient = w, leaf, None
+
+    def _pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
+        (gradient,) = torch.autograd.grad(self._output, self._leaf, cotangent)
+        return gradient
+
+    def predictions(self, w: torch.Tensor) -> np.ndarray:
+        self._evaluate(w)
+        return self._output.detach().cpu().double().numpy()
+
+    def value(self, u: np.ndarray) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(self.loss.value(u, self.targets))
+
+    def gradient(self, w: torch.Tensor) -> torch.Tensor:
+        self._evaluate(w)
+        if self._gradient is None:
+            cotangent = self.loss.gradient(self._output.detach(), self.y)
+            self._gradient = self._pull_back(self.scale * cotangent)
+        return self._gradient
+
+    @torch.no_grad()
+    def write(self, w: torch.Tensor) -> None:
+        """Put the flat vector into the network."""
+        for name, part in self._split(w).items():
+            self.parameters[name].copy_(part)
+
+    def kernel(self) -> np.ndarray:
+        return empirical_gram(self.net, self.x)
+
+
+class ReLUProblem(FlatProblem):
+    """The same for a TwoLayerReLU, whose gradient is two matrix products."""
+
+    def _evaluate(self, w: torch.Tensor) -> None:
+        if w is self._point:
+            return
+        parts = self._split(w)
+        self._output, self._pull_back = self.net.output_and_pullback(
+            self.x, parts["weights"], parts.get("a", self.net.a)
+        )
+        self._point, self._gradient = w, None
+
+
+@contextlib.contextmanager
+def threads_for(problem: FlatProblem) -> Iterator[None]:
+    """Use one thread for small products: waiting for a busy second core costs more than it gives."""
+    before = torch.get_num_threads()
+    small = problem.initial.numel() * len(problem.y) < _SMALL_PRODUCT
+    if small and problem.device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
