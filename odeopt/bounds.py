@@ -152,15 +152,16 @@ def _chain_bracket(integrand: Integrand, chain: Chain, series: _Series, measure:
     open_ = ~exact & ~(signed_low & signed_high)
     lower, upper, proved = value.copy(), value.copy(), exact.copy()
     if np.any(open_):
-        half = chain.mass * series.tail(2 * chain.size)
-        lower = np.where(open_ & ~signed_low, np.maximum(value - half, 0.0), lower)
-        whole = 0.5 * chain.mass * series.total()
-        upper = np.where(open_ & ~signed_high, np.minimum(value + half, whole), upper)
+        half, whole = chain.mass * series.tail(2 * chain.size), 0.5 * chain.mass * series.total()
+        with np.errstate(invalid="ignore"):  # inf - inf, replaced below
+            lower = np.where(open_ & ~signed_low, np.maximum(value - half, 0.0), lower)
+            upper = np.where(open_ & ~signed_high, np.minimum(value + half, whole), upper)
     upper = np.where(~exact & signed_high, np.maximum(outer, value), upper)
     by_sign = signed_low & signed_high & (measure.interval_proved or not integrand.needs_high)
     proved |= by_sign | (integrand.series_proved & measure.interval_proved)
     rounding = _rounding(integrand, chain, series, low, high) + _EVALUATION * np.abs(upper)
-    lower, upper = lower - rounding, upper + rounding
+    with np.errstate(invalid="ignore"):
+        lower, upper = lower - rounding, upper + rounding
     # An iteration that left the range of float64 has no bounds but the trivial ones.
     lower, upper = np.where(finite, lower, 0.0), np.where(finite, upper, np.inf)
     return Bracket(value, lower, upper, proved, np.where(finite, rounding, 0.0))
@@ -276,7 +277,7 @@ def bessel_zero_bound(nu: float) -> float:
     Examples
     --------
     >>> bessel_zero_bound(0.5) <= np.pi, round(bessel_zero_bound(100.0), 1)  # the zero: 108.8
-    (True, 105.0)
+    (True, 105.1)
     """
     if not nu >= 0.5:
         raise ValueError(f"nu must be at least 1/2, got {nu!r}")

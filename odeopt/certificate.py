@@ -316,9 +316,14 @@ class Certificate:
         """
         if self.rate.free_symbols:
             raise ValueError(f"the rate {self.rate} holds parameters; give them numbers")
-        value, layer = float(self.rate), f"{'iteration' if self.law == 'factor' else 'ODE'} on {self.function_class}"
+        value, layer = (
+            float(self.rate),
+            f"{'iteration' if self.law == 'factor' else 'ODE'} on {self.function_class}",
+        )
         if self.law == "factor":
-            return Rate(-float(sympy.log(self.rate)), "linear", "certified", layer, "iteration", note=self.title)
+            return Rate(
+                -float(sympy.log(self.rate)), "linear", "certified", layer, "iteration", note=self.title
+            )
         return Rate(value, "power" if self.law == "power" else "linear", "certified", layer, note=self.title)
 
     def latex(self) -> str:
@@ -366,6 +371,15 @@ class Certificate:
         return certificate_from_json(text)
 
     def __str__(self) -> str:
-        laws = {"exponential": "exp(-{} t)", "power": "t^-({})", "integral": "exp(-int {} dt)", "factor": "({})^k"}
-        text = str(self.rate) if self.rate.free_symbols or len(str(self.rate)) < 20 else f"{float(self.rate):.9g}"
+        laws = {
+            "exponential": "exp(-{} t)",
+            "power": "t^-({})",
+            "integral": "exp(-int {} dt)",
+            "factor": "({})^k",
+        }
+        text = (
+            str(self.rate)
+            if self.rate.free_symbols or len(str(self.rate)) < 20
+            else f"{float(self.rate):.9g}"
+        )
         return f"{self.title}: {laws[self.law].format(text)} on {self.function_class}"

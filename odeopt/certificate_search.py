@@ -82,7 +82,10 @@ class Template:
         self.positive_weights = {name: Dummy(f"n{name}") for name in self.positive_names}
         factor = {True: 1, False: 2}
         self.energy = flow.values[0] + sympy.Add(
-            *(factor[i == j] * p * energy_vectors[i] * energy_vectors[j] for (i, j), p in self.entries.items())
+            *(
+                factor[i == j] * p * energy_vectors[i] * energy_vectors[j]
+                for (i, j), p in self.entries.items()
+            )
         )
         self._build(scales)
 
@@ -133,14 +136,18 @@ class Template:
         unit = scales["rate"]
         sizes = [scales[s] for s in self.vectors]
         n = len(self.vectors)
-        others = self.energy_vectors_of(self.energy + sympy.Add(*(self.granted[m] for m in self.positive_names)))
+        others = self.energy_vectors_of(
+            self.energy + sympy.Add(*(self.granted[m] for m in self.positive_names))
+        )
         sizes_T = [scales[s] for s in others]
         size = n + T.rows + len(values)
         block = sympy.zeros(size)
         block[:n, :n], block[n : n + T.rows, n : n + T.rows] = -S, T
         for i, e in enumerate(values):
             block[n + T.rows + i, n + T.rows + i] = e
-        outer = np.array([*(d / np.sqrt(unit) for d in sizes), *sizes_T, *(1 / np.sqrt(unit) for _ in values)])
+        outer = np.array(
+            [*(d / np.sqrt(unit) for d in sizes), *sizes_T, *(1 / np.sqrt(unit) for _ in values)]
+        )
         entry_scale = {
             p: 1 / (scales[self.energy_vectors[i]] * scales[self.energy_vectors[j]])
             for (i, j), p in self.entries.items()
@@ -297,8 +304,12 @@ def _best(template: Template, ceiling: float, tolerance: float, solver, name: di
     if outcome.point is None:
         text = f"{template.flow} on {template.functions}"
         if outcome.impossible > 2 * tolerance:
-            raise UnsolvedError(f"{text}: no rate below {outcome.impossible:.3g} was decided; {outcome.message}")
-        raise NoCertificateError(f"{text} has no certificate V = f + quadratic form at any rate above {tolerance:.1e}")
+            raise UnsolvedError(
+                f"{text}: no rate below {outcome.impossible:.3g} was decided; {outcome.message}"
+            )
+        raise NoCertificateError(
+            f"{text} has no certificate V = f + quadratic form at any rate above {tolerance:.1e}"
+        )
     digits = 2 - math.floor(math.log10(tolerance))
     for back in (0.1, 0.25, 0.5, 1.0, 4.0, 16.0, 64.0):
         rate = Rational(math.floor((outcome.feasible - back * tolerance) * 10**digits), 10**digits)
@@ -320,7 +331,9 @@ def _at_rate(template: Template, wanted: Expr, ceiling: float, solver, name: dic
         return None
     answer = template.ask(float(wanted), solver, centre=True)
     if answer.status == UNSOLVED:
-        raise UnsolvedError(f"rate {wanted} was not decided: {answer.message}; ask for a slightly smaller one")
+        raise UnsolvedError(
+            f"rate {wanted} was not decided: {answer.message}; ask for a slightly smaller one"
+        )
     if answer.status != FEASIBLE:
         return None
     proved = _rounded(template, wanted, answer, name)
@@ -360,7 +373,9 @@ def refusal(wanted: Expr, best: Certificate) -> NoCertificateError:
     exact = f" ({best.rate})" if not best.rate.is_Rational or best.rate.q < 1000 else ""
     name = {"power": "power", "factor": "factor"}.get(best.law, "rate")
     reason = ""
-    if best.function_class.kind == "quadratic" or (best.search is not None and best.search.bound == "quadratics"):
+    if best.function_class.kind == "quadratic" or (
+        best.search is not None and best.search.bound == "quadratics"
+    ):
         reason = "no method of proof can reach it, quadratics of the class are slower; "
     return NoCertificateError(
         f"{name} = {float(wanted):.9g} has no certificate V = f + quadratic form of the state on "

@@ -54,14 +54,20 @@ def gram_latex(polynomial: Expr, vectors, values) -> str:
     poly = sympy.Poly(sympy.expand(polynomial), *gens, domain="EX")
     text = ""
     for powers, coefficient in poly.terms():
-        text += _term(sympy.factor(coefficient), _gram([s for s, p in zip(gens, powers, strict=True) for _ in range(p)]))
+        text += _term(
+            sympy.factor(coefficient), _gram([s for s, p in zip(gens, powers, strict=True) for _ in range(p)])
+        )
     return text.removeprefix("+") or "0"
 
 
 def _gram(factors: list) -> str:
     names = [_LATEX.get(s, sympy.latex(s)) for s in factors]
     if len(names) == 2:
-        return rf"\lVert {names[0]}\rVert^2" if names[0] == names[1] else rf"\langle {names[0]},{names[1]}\rangle"
+        return (
+            rf"\lVert {names[0]}\rVert^2"
+            if names[0] == names[1]
+            else rf"\langle {names[0]},{names[1]}\rangle"
+        )
     return "".join(names)
 
 
@@ -72,12 +78,20 @@ def _term(coefficient: Expr, body: str) -> str:
     if coefficient == 1:
         return sign + body
     text = sympy.latex(coefficient)
-    return sign + (rf"\left({text}\right)" if coefficient.is_Add else text + ("\\," if text[-1].isalnum() else "")) + body
+    return (
+        sign
+        + (rf"\left({text}\right)" if coefficient.is_Add else text + ("\\," if text[-1].isalnum() else ""))
+        + body
+    )
 
 
 def _squares_latex(matrix: sympy.Matrix, vectors) -> str:
     """A form as a weighted sum of squares, by elimination; entry by entry where a pivot vanishes."""
-    rest, parts, form = sympy.Matrix(matrix), [], (sympy.Matrix(vectors).T * matrix * sympy.Matrix(vectors))[0, 0]
+    rest, parts, form = (
+        sympy.Matrix(matrix),
+        [],
+        (sympy.Matrix(vectors).T * matrix * sympy.Matrix(vectors))[0, 0],
+    )
     for k in reversed(range(rest.rows)):
         pivot = sympy.cancel(rest[k, k])
         column = rest[:, k].applyfunc(sympy.cancel)
@@ -199,16 +213,30 @@ def certificate_to_json(w: Certificate) -> str:
             "derivatives": {s.name: text(e) for s, e in flow.derivatives.items()},
         }
     )
-    search = w.search and {"optimum": w.search.optimum, "gap": w.search.gap, "bound": w.search.bound, "steps": w.search.steps}
+    search = w.search and {
+        "optimum": w.search.optimum,
+        "gap": w.search.gap,
+        "bound": w.search.bound,
+        "steps": w.search.steps,
+    }
     content = {
         "format": FORMAT,
         "title": w.title,
         "domain": [
-            {"symbol": b.symbol.name, "lower": optional(b.lower), "upper": optional(b.upper), "strict": b.strict}
+            {
+                "symbol": b.symbol.name,
+                "lower": optional(b.lower),
+                "upper": optional(b.upper),
+                "strict": b.strict,
+            }
             for b in w.domain
         ],
         "flow": described,
-        "class": {"kind": w.function_class.kind, "mu": text(w.function_class.mu), "L": optional(w.function_class.L)},
+        "class": {
+            "kind": w.function_class.kind,
+            "mu": text(w.function_class.mu),
+            "L": optional(w.function_class.L),
+        },
         "energy": text(w.energy),
         "rate": text(w.rate),
         "law": w.law,
@@ -254,7 +282,11 @@ def _read(content: dict) -> Certificate:
     names = dict(_RESERVED)
     for entry in content["domain"]:
         name = entry["symbol"]
-        if not isinstance(name, str) or not name.isidentifier() or (name in _RESERVED and name != flows.time.name):
+        if (
+            not isinstance(name, str)
+            or not name.isidentifier()
+            or (name in _RESERVED and name != flows.time.name)
+        ):
             raise ValueError(f"{name!r} cannot name a parameter")
         names.setdefault(name, Symbol(name, real=True))
 
@@ -265,7 +297,9 @@ def _read(content: dict) -> Certificate:
         return None if entry is None else expression(entry)
 
     def multipliers(entries):
-        return tuple(Multiplier(str(e["name"]), expression(e["value"]), expression(e["inequality"])) for e in entries)
+        return tuple(
+            Multiplier(str(e["name"]), expression(e["value"]), expression(e["inequality"])) for e in entries
+        )
 
     domain = tuple(
         Bound(names[e["symbol"]], optional(e["lower"]), optional(e["upper"]), e["strict"] is True)
@@ -286,7 +320,10 @@ def _read(content: dict) -> Certificate:
         remainder=ImmutableMatrix([[expression(e) for e in row] for row in content["remainder"]]),
         domain=domain,
         correction=expression(content["correction"]),
-        search=search and Search(float(search["optimum"]), float(search["gap"]), str(search["bound"]), int(search["steps"])),
+        search=search
+        and Search(
+            float(search["optimum"]), float(search["gap"]), str(search["bound"]), int(search["steps"])
+        ),
     )
 
 

@@ -142,11 +142,11 @@ def check(
     own = [m for m in methods if isinstance(m, UpdateRule)]
     lr = _learning_rate(named if len(own) < len(methods) else (), settings, float(spectrum[0]), lam_max)
     rules = {
-        (type(m).__name__ if isinstance(m, UpdateRule) else m): (
-            m if isinstance(m, UpdateRule) else _METHODS[m](lr, settings, float(spectrum[0]))
-        )
+        _name(m, methods): m if isinstance(m, UpdateRule) else _METHODS[m](lr, settings, float(spectrum[0]))
         for m in methods
     }
+    if len(rules) < len(methods):
+        raise ValueError(f"methods must differ, got {', '.join(_name(m, methods) for m in methods)}")
     for rule in rules.values():
         _require_stable(rule, lam_max, settings)
     reports = tuple(
@@ -162,6 +162,14 @@ def check(
         "lambda_max_h0": [float(e[-1]) for e in extremes],
     }
     return CheckReport(settings, problem, reports)
+
+
+def _name(method: str | UpdateRule, methods: Sequence[str | UpdateRule]) -> str:
+    """Name in the report: for a rule its class, with its numbers where the class is not unique."""
+    if not isinstance(method, UpdateRule):
+        return method
+    same = [m for m in methods if type(m) is type(method)]
+    return type(method).__name__ if len(same) == 1 else method.label
 
 
 def _network(data, settings: CheckSettings, seed: int):
@@ -248,9 +256,9 @@ def _check_method(name, rule, data, limit_kernel, settings, progress) -> MethodR
         exact_discrete=discrete_rate(rule, mu, L, time_step=h),
         fitted_ode=_fit((k + origin) * h, curves["ode_h0"], "linear ODE"),
         fitted_trained=_fit((k + origin) * h, curves["trained"], "finite net"),
-        budget={part: float(np.mean([s.budget()[part] for s in seeds])) for part in BUDGET_PARTS},
+        budget_by_seed={part: tuple(s.budget()[part] for s in seeds) for part in BUDGET_PARTS},
         integration_error=float(np.max(np.abs(integrated - closed)) / initial),
-        kernel_drift=float(np.mean([s.drift for s in seeds])),
+        drift_by_seed=tuple(s.drift for s in seeds),
         diverged_at=min((s.diverged_at for s in seeds if s.diverged_at is not None), default=None),
         curves={"k": k, "t": (k + origin) * h, **curves, "integrated_t": times, "integrated": integrated},
     )

@@ -99,7 +99,9 @@ def check_command(
 @app.command("predict")
 def predict_command(
     data: Annotated[Path, typer.Argument(help="An .npz file with x, shape (n, d), and y, shape (n,).")],
-    methods: Annotated[str, typer.Option(help="Methods, comma-separated: gd, hb, nag, nagc, tm.")] = "gd,hb,nag",
+    methods: Annotated[
+        str, typer.Option(help="Methods, comma-separated: gd, hb, nag, nagc, tm.")
+    ] = "gd,hb,nag",
     target: Annotated[float, typer.Option(help="Share of the initial loss to be reached.")] = 1e-3,
     matvecs: Annotated[int, typer.Option(help="Lanczos steps.")] = 300,
     n: Annotated[int, typer.Option(help="Rows used, 0 for all.")] = 0,
@@ -155,11 +157,12 @@ def _stage_bars(n: int, matvecs: int):
     """Yield a callback that shows the rows of the kernel, then the steps of Lanczos."""
     from tqdm import tqdm
 
-    totals = {"kernel": n, "lanczos": min(n, matvecs)}
-    with tqdm(total=n, file=sys.stderr, leave=False, mininterval=0.2) as bar:
+    totals, shown = {"kernel": n, "lanczos": min(n, matvecs)}, [""]
+    with tqdm(total=n, file=sys.stderr, leave=False, mininterval=0.2, disable=None) as bar:
 
         def advance(stage: str, done: int) -> None:
-            if bar.desc != f"{stage}: ":
+            if stage != shown[0]:
+                shown[0] = stage
                 bar.reset(totals[stage])
                 bar.set_description(stage, refresh=False)
             bar.update(done - bar.n)
@@ -187,7 +190,9 @@ def _print_forecast(found, folder: Path | None) -> None:
         table.add_row(m.name, m.rule.label, f"{m.lr_limit:.4g}", str(m.steps), kind)
     console.print(table)
     if folder is not None:
-        console.print(f"Written to {os.fspath(folder)}: forecast.json, forecast.npz, forecast.png", soft_wrap=True)
+        console.print(
+            f"Written to {os.fspath(folder)}: forecast.json, forecast.npz, forecast.png", soft_wrap=True
+        )
 
 
 def _load(data: Path | None, n: int):

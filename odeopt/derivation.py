@@ -272,7 +272,7 @@ class Derivation:
         return Add(*moved)
 
     def _fast_weights(self) -> list[Expr]:
-        """Weights c_i / c(1) of the polynomial whose roots are the momenta that stay away from 1."""
+        """Weights c_i / c(1) of a power of the polynomial whose roots are the momenta away from 1."""
         z = Symbol("z")
         units = tuple(Symbol(f"x_{j}") for j in range(self.family.history))
         x_next, memory_next = self.family.step(self.t / self.h, units, self.memory, lambda _: Integer(0))
@@ -287,7 +287,8 @@ class Derivation:
             decay = linear_terms(change, units + self.memory).get(m, Integer(0))
             polynomial *= sympy.Poly(z - sympy.limit(decay, self.h, 0), z)
         quotient, _ = sympy.div(polynomial, sympy.Poly((z - 1) ** self.order, z))
-        weights = quotient.all_coeffs()[::-1]
+        # at order h^q the decaying modes carry polynomials of degree q - 1 in k, hence the power
+        weights = (quotient ** max(1, self.resolution)).all_coeffs()[::-1]
         total = sympy.simplify(Add(*weights))
         return [sympy.cancel(w / total) for w in weights]
 

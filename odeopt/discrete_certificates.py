@@ -68,9 +68,7 @@ def iteration_of(rule: UpdateRule) -> Iteration:
     return Iteration(*numbers)
 
 
-def certify_iteration(
-    rule: UpdateRule, mu, L, *, factor=None, solver: str = "newton"
-) -> Certificate:
+def certify_iteration(rule: UpdateRule, mu, L, *, factor=None, solver: str = "newton") -> Certificate:
     r"""Prove a factor :math:`\rho<1` of one step on :math:`\mathcal F_{\mu,L}`: :math:`V_k\le\rho^kV_0`.
 
     Parameters
@@ -116,7 +114,9 @@ def certify_iteration(
     scales = {flows.x0: position, flows.x1: position, flows.g0: gradient, flows.g1: gradient, "rate": 1.0}
     vectors = (*iteration.state, flows.g0)
     template = Template(iteration, strongly_convex(mu, L), vectors, _PAIRS, scales, ("A(0,*)",))
-    return search(template, ceiling, min(1.0, ceiling), wanted, SOLVERS[solver], type(rule).__name__, "factor")
+    return search(
+        template, ceiling, min(1.0, ceiling), wanted, SOLVERS[solver], type(rule).__name__, "factor"
+    )
 
 
 def _decrease(factor: Expr) -> Expr:

@@ -2,14 +2,22 @@ r"""Plain and LaTeX forms of equations, as a paper prints them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import sympy
 from sympy import Add, Expr, Symbol
 
 from odeopt.differentials import dotted_latex, plain
 
-__all__ = ["equation_latex", "equation_text", "factor_text", "in_powers", "readable"]
+__all__ = [
+    "equation_latex",
+    "equation_text",
+    "factor_latex",
+    "factor_text",
+    "in_powers",
+    "readable",
+    "signed_sum",
+]
 
 
 def readable(coefficient: Expr) -> Expr:
@@ -55,6 +63,11 @@ def in_powers(coefficient: Expr, h: Symbol) -> Expr:
     return Add(*(sympy.factor(c) * h**q for (q,), c in powers))
 
 
+def _is_one(coefficient: Expr) -> bool:
+    """Whether a coefficient prints as 1."""
+    return coefficient == 1 or (coefficient.is_Float and f"{float(coefficient):.6g}" == "1")
+
+
 def factor_text(coefficient: Expr) -> str:
     """Write a coefficient to stand before a vector, with its product sign, empty for 1.
 
@@ -71,11 +84,33 @@ def factor_text(coefficient: Expr) -> str:
     >>> factor_text(sympy.Symbol("b")), factor_text(1 - sympy.Symbol("b")), factor_text(sympy.Integer(1))
     ('b*', '(1 - b)*', '')
     """
-    if coefficient == 1:
+    if _is_one(coefficient):
         return ""
     text = f"{float(coefficient):.6g}" if coefficient.is_Float else str(coefficient)
     plain_factor = coefficient.is_Symbol or (coefficient.is_number and coefficient.is_nonnegative)
     return f"{text}*" if plain_factor else f"({text})*"
+
+
+def factor_latex(coefficient: Expr) -> str:
+    r"""Write a coefficient as LaTeX to stand before a vector, empty for 1.
+
+    Parameters
+    ----------
+    coefficient : sympy.Expr
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> print(factor_latex(1 - sympy.Symbol("b")))
+    \left(1 - b\right)\,
+    """
+    if _is_one(coefficient):
+        return ""
+    text = f"{float(coefficient):.6g}" if coefficient.is_Float else sympy.latex(coefficient)
+    return (rf"\left({text}\right)" if coefficient.is_Add else text) + r"\,"
 
 
 def equation_text(terms: Mapping[Expr, Expr]) -> str:
@@ -119,11 +154,29 @@ def equation_latex(terms: Mapping[Expr, Expr]) -> str:
     >>> print(equation_latex({X.diff("t", 2): sympy.Integer(1), X.diff("t"): b}))
     \ddot{X} + b\,\dot{X} = 0
     """
-    parts = []
-    for v, c in terms.items():
-        body = dotted_latex(v)
-        if c != 1:
-            factor = f"{float(c):.6g}" if c.is_Float else sympy.latex(c)
-            body = (rf"\left({factor}\right)" if c.is_Add else factor) + r"\," + body
-        parts.append(body)
-    return " + ".join(parts) + " = 0"
+    return signed_sum((c, dotted_latex(v)) for v, c in terms.items()) + " = 0"
+
+
+def signed_sum(parts: Iterable[tuple[Expr, str]]) -> str:
+    r"""Join coefficient and vector pairs as LaTeX, a leading minus joining in place of a plus.
+
+    Parameters
+    ----------
+    parts : iterable of (sympy.Expr, str)
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> b = sympy.Symbol("b")
+    >>> print(signed_sum([(sympy.Integer(1), "u"), (-b, "v"), (1 - b, "w")]))
+    u - b\,v + \left(1 - b\right)\,w
+    """
+    text = ""
+    for coefficient, vector in parts:
+        minus = not coefficient.is_Add and sympy.latex(coefficient).startswith("-")
+        body = factor_latex(-coefficient if minus else coefficient) + vector
+        text += (" - " if minus else " + ") + body
+    return text.removeprefix(" + ").strip()

@@ -20,7 +20,7 @@ import sympy
 from sympy import Add, Derivative, Expr, Integer, Symbol
 
 from odeopt.differentials import GradientDifferential, dotted_latex, plain
-from odeopt.display import factor_text
+from odeopt.display import factor_text, signed_sum
 from odeopt.limit import ODELimit
 from odeopt.systems import SystemLimit
 
@@ -220,10 +220,8 @@ class ErrorDynamics:
         parts = []
         for j, c, power in self._parts():
             kernel = "" if power == 0 else "H" if power == 1 else f"H^{{{power}}}"
-            text = f"{float(c):.6g}" if c.is_Float else sympy.latex(c)
-            factor = "" if c == 1 else (rf"\left({text}\right)" if c.is_Add else text) + r"\,"
-            parts.append(factor + kernel + accents.get(j, rf"\Delta^{{({j})}}"))
-        return " + ".join(parts) + " = 0"
+            parts.append((c, kernel + accents.get(j, rf"\Delta^{{({j})}}")))
+        return signed_sum(parts) + " = 0"
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
@@ -374,9 +372,10 @@ def _assumptions(order: int, dropped_curvature: bool) -> tuple[Assumption, ...]:
             ),
             Assumption(
                 "activation flips",
-                "for ReLU with the first layer trained J-dot is zero between flips, but at a flip of "
-                "neuron r on sample i the velocity of Delta_i jumps by a_r m^(-1/2) |w_r-dot . x_i|",
-                "each jump is of order m^(-1/2)",
+                "what a ReLU adds to the moving Jacobian: with the first layer trained, J-dot is zero "
+                "between flips, and at a flip of neuron r on sample i the velocity of Delta_i jumps by "
+                "a_r m^(-1/2) |w_r-dot . x_i|",
+                "each jump is of order 1/m, since w_r-dot is itself of order m^(-1/2)",
             ),
         ]
     if dropped_curvature:

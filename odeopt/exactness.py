@@ -19,7 +19,14 @@ from sympy import Expr, Integer, Rational, Symbol
 
 from odeopt.rule import is_number
 
-__all__ = ["Bound", "exact_number", "is_positive_semidefinite", "is_zero", "number_sign", "proves_nonnegative"]
+__all__ = [
+    "Bound",
+    "exact_number",
+    "is_positive_semidefinite",
+    "is_zero",
+    "number_sign",
+    "proves_nonnegative",
+]
 
 # Digits after which the evaluation of an algebraic number is given up; the sign is then "unknown".
 _MOST_DIGITS = 2000
@@ -250,7 +257,9 @@ def _has_sign(polynomial: sympy.Poly, sign: int, strict: bool) -> bool:
         for symbol, power in zip(polynomial.gens, powers, strict=True):
             if not symbol.is_nonnegative and power % 2:
                 return False
-        never_zero |= all(symbol.is_positive or not p for symbol, p in zip(polynomial.gens, powers, strict=True))
+        never_zero |= all(
+            symbol.is_positive or not p for symbol, p in zip(polynomial.gens, powers, strict=True)
+        )
     return never_zero or not strict
 
 

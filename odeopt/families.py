@@ -37,8 +37,12 @@ def positive(*symbols: Symbol) -> tuple[Bound, ...]:
 def build(title, flow, functions, energy, rate, multipliers, domain=(), *, positivity, law, **options):
     """Build a certificate from what defines it; S follows."""
     granted = functions.inequalities(flow.points, flow.tangents)
-    used = tuple(Multiplier(n, sympy.sympify(w, strict=True), granted[n]) for n, w in multipliers.items() if w != 0)
-    kept = tuple(Multiplier(n, sympy.sympify(w, strict=True), granted[n]) for n, w in positivity.items() if w != 0)
+    used = tuple(
+        Multiplier(n, sympy.sympify(w, strict=True), granted[n]) for n, w in multipliers.items() if w != 0
+    )
+    kept = tuple(
+        Multiplier(n, sympy.sympify(w, strict=True), granted[n]) for n, w in positivity.items() if w != 0
+    )
     correction = options.pop("correction", sympy.S.Zero)
     decay = rate / t + correction if law == "power" else rate
     vectors = (*flow.state, g)

@@ -76,7 +76,7 @@ def _refined_peaks(x: np.ndarray, loss: np.ndarray, peaks: np.ndarray) -> tuple[
     return x[peaks] + np.where(sound, shift, 0.0), np.exp(np.where(sound, top, y[peaks]))
 
 
-def fit_rate(curve, *, unit: str | None = None, start: float = 0.3, level: float = 0.95) -> Rate:
+def fit_rate(curve, *, unit: str | None = None, start: float = 0.1, level: float = 0.95) -> Rate:
     r"""Fit :math:`e^{-cx}` and :math:`x^{-p}` to the tail of a loss curve and return the better law.
 
     Parameters
@@ -130,7 +130,7 @@ def fit_rate(curve, *, unit: str | None = None, start: float = 0.3, level: float
         -fit.slope,
         fit.law,
         "measured",
-        getattr(curve, "layer", "finite net"),
+        getattr(curve, "layer", "unnamed curve"),
         unit,
         -fit.slope - half,
         -fit.slope + half,
@@ -155,10 +155,10 @@ class _Fit:
 
 def _straightest(x: np.ndarray, y: np.ndarray) -> _Fit:
     best = None
-    for share in (0.0, 0.3, 0.6):
+    for share in (0.0, 0.3, 0.6, 0.8):
         first = int(np.searchsorted(x, x[0] + share * (x[-1] - x[0])))
-        if x.size - first < _MIN_POINTS:
-            break
+        if best is not None and x.size - first < 3 * _MIN_POINTS:
+            break  # a few peaks may lie on a line by chance
         lines = {law: _line(z[first:], y[first:]) for law, z in (("linear", x), ("power", np.log(x)))}
         law = min(lines, key=lambda name: lines[name][1])
         slope, rest = lines[law]

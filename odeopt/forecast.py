@@ -230,9 +230,7 @@ def forecast(
     L = measure.interval[1]
     mu = max(measure.lam_min, _LEAST * L)
     initial = measure.mass / 2
-    found = tuple(
-        _method(name, measure, mu, L, target * initial, best_at, max_steps) for name in names
-    )
+    found = tuple(_method(name, measure, mu, L, target * initial, best_at, max_steps) for name in names)
     return Forecast(n, d, float(target), initial, mu, L, measure, kernel.plan, found)
 
 

@@ -32,7 +32,7 @@ _STORAGES = ("float64", "float32", "recompute")
 _PANEL = 2**22  # entries of a panel: 32 MB of float64
 # A tile fits in the cache of a core, and is small enough for one thread: two that share its work wait
 # for each other longer than they compute.
-_TILE = (128, 1000)
+TILE = (128, 1000)
 # Work arrays of a panel that exist at once while it is computed.
 _WORK_ARRAYS = 6
 # Share of the free memory that a plan may take, unless told.
@@ -113,8 +113,8 @@ def memory_plan(
 
     Examples
     --------
-    >>> print(memory_plan(60_000, 784, memory_limit=16 * 2**30))
-    n = 60000, storage float32: 7.86 GiB (kernel 6.71, work 0.19, inputs 0.78, vectors 0.18) of 16.00 GiB
+    >>> print(memory_plan(60_000, 784, memory_limit=12 * 2**30))
+    n = 60000, storage float32: 7.77 GiB (kernel 6.71, work 0.19, inputs 0.70, vectors 0.18) of 12.00 GiB
     """
     if storage != "auto" and storage not in _STORAGES:
         raise ValueError(f"storage must be auto, {', '.join(_STORAGES[:2])} or recompute, got {storage!r}")
@@ -131,7 +131,7 @@ def memory_plan(
 
 
 def _plan(n: int, d: int, storage: str, num_vectors: int, limit: int) -> MemoryPlan:
-    rows = _panel_rows(n)
+    rows = panel_rows(n)
     size = {"float64": 8, "float32": 4, "recompute": 0}[storage]
     return MemoryPlan(
         n, d, storage,
@@ -143,7 +143,7 @@ def _plan(n: int, d: int, storage: str, num_vectors: int, limit: int) -> MemoryP
     )  # fmt: skip
 
 
-def _panel_rows(n: int) -> int:
+def panel_rows(n: int) -> int:
     return min(n, max(32, min(1024, _PANEL // n)))
 
 
@@ -189,14 +189,13 @@ class ReluGramOperator(LinearOperator):
     ):
         super().__init__(np.dtype(np.float64), (plan.n, plan.n))
         self._unit, self._norms, self._layers, self._depth = unit, norms, layers, depth
-        self._diagonal = gram_diagonal(norms, layers, depth)
         self.plan = plan
-        self._rows = _panel_rows(plan.n)
+        self._rows = panel_rows(plan.n)
         self._panels: list[np.ndarray] = []
         squares, nonnegative = 0.0, True
         antipodal: list[tuple[int, int]] = []
         for start in range(0, plan.n, self._rows):
-            panel, pairs = self._compute(start, refuse)
+            panel, pairs = self._compute(start, refuse=refuse)
             antipodal += pairs
             nonnegative = nonnegative and bool(panel.min() >= 0)
             squares += 2 * float(np.vdot(panel, panel))
@@ -213,46 +212,10 @@ class ReluGramOperator(LinearOperator):
         bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], plan.n, products)
         self.interval = (0.0, bound + self.storage_error)
 
-    def _compute(self, start: int, refuse: bool = False) -> tuple[np.ndarray, list[tuple[int, int]]]:
-        """Rows from `start` on, columns from the diagonal on, in float64; and antipodal pairs among them."""
-        rows = slice(start, min(start + self._rows, self.plan.n))
-        cosine = self._unit[rows] @ self._unit[start:].T
-        np.clip(cosine, -1, 1, out=cosine)
-        overlap = np.arccos(-cosine)
-        pairs = self._repair(overlap, cosine, start, refuse)
-        panel = unit_profile(cosine, overlap, self._layers, self._depth)
-        panel *= (self._norms[rows] / (2 * np.pi))[:, None]
-        panel *= self._norms[start:]
-        count = rows.stop - start
-        square = panel[:, :count]
-        # A product of blocks need not be symmetric to the last bit; the upper half counts.
-        lower = np.tril_indices(count, -1)
-        square[lower] = square.T[lower]
-        np.fill_diagonal(square, self._diagonal[rows])
-        return panel, pairs
-
-    def _repair(self, overlap, cosine, start: int, refuse: bool) -> list[tuple[int, int]]:
-        """Take the angles of nearly parallel pairs from differences, and refuse parallel ones."""
-        i, j = np.nonzero(np.abs(cosine) > 1 - _NEAR)
-        keep = j > i
-        i, j = i[keep], j[keep]
-        found: list[tuple[int, int]] = []
-        step = max(1, _PANEL // self._unit.shape[1])
-        tolerance = 8 * self.plan.n * np.finfo(float).eps  # as in validate_inputs
-        for cut in range(0, i.size, step):
-            a, b = i[cut : cut + step], j[cut : cut + step]
-            u, v = self._unit[start + a], self._unit[start + b]
-            near, far = np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1)
-            overlap[a, b] = 2 * np.arctan2(far, near)
-            if refuse and near.min() <= tolerance:
-                k = int(near.argmin())
-                raise ValueError(
-                    f"x has parallel rows {start + a[k]} and {start + b[k]}, so its ReLU kernel is singular; "
-                    "drop one of them"
-                )
-            opposite = far <= tolerance
-            found += zip((start + a[opposite]).tolist(), (start + b[opposite]).tolist(), strict=True)
-        return found
+    def _compute(self, start: int, *, refuse: bool = False):
+        return gram_panel(
+            self._unit, self._norms, start, self._rows, layers=self._layers, depth=self._depth, refuse=refuse
+        )
 
     def _each_panel(self) -> Iterator[tuple[int, np.ndarray]]:
         for index, start in enumerate(range(0, self.plan.n, self._rows)):
@@ -261,7 +224,7 @@ class ReluGramOperator(LinearOperator):
     def _product(self, vectors: np.ndarray, absolute: bool = False) -> np.ndarray:
         result = np.zeros(vectors.shape)
         absolute = absolute and not self._nonnegative
-        buffer = np.empty(_TILE)
+        buffer = np.empty(TILE)
         for start, panel in self._each_panel():
             panel_product(panel, start, vectors, result, buffer, absolute)
         return result
@@ -274,6 +237,77 @@ class ReluGramOperator(LinearOperator):
 
     def _adjoint(self):
         return self
+
+
+def gram_panel(
+    unit: np.ndarray,
+    norms: np.ndarray,
+    start: int,
+    rows: int,
+    *,
+    layers: str,
+    depth: int,
+    refuse: bool = False,
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Compute rows of the kernel from `start` on, columns from the diagonal on.
+
+    Parameters
+    ----------
+    unit : numpy.ndarray, shape (n, d)
+        Inputs at unit norm.
+    norms : numpy.ndarray, shape (n,)
+    start, rows : int
+    layers, depth
+        As in :func:`odeopt.relu_gram`.
+    refuse : bool, optional
+        Raise ValueError on parallel rows.
+
+    Returns
+    -------
+    panel : numpy.ndarray, shape (rows, n - start)
+        In float64; the leading square is symmetric.
+    pairs : list of tuple of int
+        Antipodal rows.
+    """
+    block = slice(start, min(start + rows, len(unit)))
+    cosine = unit[block] @ unit[start:].T
+    np.clip(cosine, -1, 1, out=cosine)
+    overlap = np.arccos(-cosine)
+    pairs = _repair(unit, overlap, cosine, start, refuse)
+    panel = unit_profile(cosine, overlap, layers, depth)
+    panel *= (norms[block] / (2 * np.pi))[:, None]
+    panel *= norms[start:]
+    count = block.stop - start
+    square = panel[:, :count]
+    # A product of blocks need not be symmetric to the last bit; the upper half counts.
+    lower = np.tril_indices(count, -1)
+    square[lower] = square.T[lower]
+    np.fill_diagonal(square, gram_diagonal(norms, layers, depth)[block])
+    return panel, pairs
+
+
+def _repair(unit, overlap, cosine, start: int, refuse: bool) -> list[tuple[int, int]]:
+    """Take the angles of nearly parallel pairs from differences, and refuse parallel ones."""
+    i, j = np.nonzero(np.abs(cosine) > 1 - _NEAR)
+    keep = j > i
+    i, j = i[keep], j[keep]
+    found: list[tuple[int, int]] = []
+    step = max(1, _PANEL // unit.shape[1])
+    tolerance = 8 * len(unit) * np.finfo(float).eps  # as in validate_inputs
+    for cut in range(0, i.size, step):
+        a, b = i[cut : cut + step], j[cut : cut + step]
+        u, v = unit[start + a], unit[start + b]
+        near, far = np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1)
+        overlap[a, b] = 2 * np.arctan2(far, near)
+        if refuse and near.min() <= tolerance:
+            k = int(near.argmin())
+            raise ValueError(
+                f"x has parallel rows {start + a[k]} and {start + b[k]}, so its ReLU kernel is singular; "
+                "drop one of them"
+            )
+        opposite = far <= tolerance
+        found += zip((start + a[opposite]).tolist(), (start + b[opposite]).tolist(), strict=True)
+    return found
 
 
 def panel_product(

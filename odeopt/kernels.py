@@ -239,9 +239,7 @@ def validate_kernel(kernel: Any, *, name: str = "kernel") -> np.ndarray:
     return kernel
 
 
-def relu_gram(
-    x: Any, *, layers: str = "first", depth: int = 1, allow_singular: bool = False
-) -> np.ndarray:
+def relu_gram(x: Any, *, layers: str = "first", depth: int = 1, allow_singular: bool = False) -> np.ndarray:
     r"""Kernel of the infinitely wide ReLU network in closed form.
 
     With one hidden layer it is
@@ -262,7 +260,8 @@ def relu_gram(
     .. math::
         \frac{\lVert x\rVert\lVert x'\rVert}2\times
         \begin{cases}c_0\prod_{l=0}^{L-1}\kappa_0(c_l)&\text{first layer trained,}\\
-        \Theta_L,\quad \Theta_0=c_0,\ \Theta_l=c_l+\kappa_0(c_{l-1})\Theta_{l-1}&\text{all trained,}\end{cases}
+        \Theta_L,\quad \Theta_0=c_0,\ \Theta_l=c_l+\kappa_0(c_{l-1})\Theta_{l-1}&\text{all trained,}
+        \end{cases}
 
     :math:`\kappa_0(c)=\frac{\pi-\arccos c}\pi`, :math:`\kappa_1(c)=\frac{c(\pi-\arccos c)+\sqrt{1-c^2}}\pi`.
     The scale is such that L = 1 is the kernel above; it is half of that of the normalisation with a
@@ -324,7 +323,9 @@ def validate_architecture(layers: str, depth: int) -> None:
     if layers not in _LAYERS:
         raise ValueError(f"layers must be 'first' or 'both', got {layers!r}; choose one of them")
     if not isinstance(depth, (int, np.integer)) or isinstance(depth, bool) or depth < 1:
-        raise ValueError(f"depth must be an integer of at least 1, the number of hidden layers, got {depth!r}")
+        raise ValueError(
+            f"depth must be an integer of at least 1, the number of hidden layers, got {depth!r}"
+        )
 
 
 def gram_diagonal(norms: np.ndarray, layers: str, depth: int) -> np.ndarray:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +43,7 @@ class Chain:
     alpha : numpy.ndarray, shape (m,)
         Diagonal of T.
     beta : numpy.ndarray, shape (m,)
-        Off-diagonal, and at the end the norm of the last residual: 0 where the Krylov space is exhausted.
+        Off-diagonal, and at the end the norm of the last residual: 0 where the Krylov space is invariant.
     mass : float
         :math:`\lVert\Delta_0\rVert^2`.
     error : float
@@ -62,7 +64,7 @@ class Chain:
     @property
     def exhausted(self) -> bool:
         """Whether the Krylov space is invariant, so that the Gauss rule is the measure itself."""
-        return self.size == 0 or self.beta[-1] == 0.0
+        return self.size == 0 or bool(self.beta[-1] == 0.0)
 
 
 class _Run:
@@ -305,7 +307,7 @@ def _load(path: Path, runs: list[_Run], starts: np.ndarray, product, name: str) 
                 raise ValueError("it was begun with another delta0")
             for i, run in enumerate(runs):
                 run.restore(held, i)
-    except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"state {os.fspath(path)!r} cannot be resumed: {error}; remove it") from error
     _require_same_operator(path, runs, product, name)
     return max((len(run.alpha) for run in runs), default=0)

@@ -125,6 +125,39 @@ class ODELimit:
         lead = self.terms[x.diff(self.t)]
         return {"a": self.terms[gradient] / lead, "c": self.terms.get(bent, Integer(0)) / lead}
 
+    def subs(self, values: Mapping) -> ODELimit:
+        """Return the limit with numbers in place of symbols.
+
+        Parameters
+        ----------
+        values : mapping
+            Symbol to number.
+
+        Returns
+        -------
+        ODELimit
+
+        Examples
+        --------
+        >>> from odeopt import HeavyBall
+        >>> h, b = sympy.symbols("h b", positive=True)
+        >>> print(ode_limit(HeavyBall(h**2, 1 - b * h), h).subs({b: 2}))
+        X'' + 2*X' + grad f(X) = 0
+        """
+
+        def number(value):
+            value = value.subs(values) if isinstance(value, Expr) else value
+            return float(value) if getattr(value, "is_number", False) else value
+
+        return with_terms(
+            self,
+            {v: c.subs(values) for v, c in self.terms.items()},
+            initial_position=self.initial_position.subs(values),
+            initial=tuple(e.subs(values) for e in self.initial),
+            time_step=number(self.time_step),
+            time_origin=number(self.time_origin),
+        )
+
     def latex(self) -> str:
         """Return the equation as LaTeX, highest derivative first."""
         return equation_latex(self.terms)

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["FEASIBLE", "INFEASIBLE", "SOLVERS", "UNSOLVED", "Answer", "feasibility", "feasibility_by_clarabel"]
+__all__ = [
+    "FEASIBLE",
+    "INFEASIBLE",
+    "SOLVERS",
+    "UNSOLVED",
+    "Answer",
+    "feasibility",
+    "feasibility_by_clarabel",
+]
 
 FEASIBLE, INFEASIBLE, UNSOLVED = "feasible", "infeasible", "unsolved"
 
@@ -148,7 +156,9 @@ def feasibility_by_clarabel(F0: np.ndarray, F: np.ndarray, start=None, *, centre
     try:
         import cvxpy
     except ImportError as error:
-        raise ImportError("solver='clarabel' needs cvxpy and clarabel: pip install odeopt[certify]") from error
+        raise ImportError(
+            "solver='clarabel' needs cvxpy and clarabel: pip install odeopt[certify]"
+        ) from error
     F0, F = np.asarray(F0, float), np.asarray(F, float)
     k, n = F.shape[0], F0.shape[0]
     u, t = cvxpy.Variable(k), cvxpy.Variable()

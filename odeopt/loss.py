@@ -133,26 +133,35 @@ def loss_curve(
     """
     if isinstance(mode_or_rule, ModeSolution):
         t = nonnegative_grid(grid, "grid")
-        integrand = mode_integrand(mode_or_rule, t)
         step = mode_or_rule.time_step
         step = float(step) if is_number(step) else None
         k = t / step - float(mode_or_rule.time_origin) if step else None
         source, layer = f"ODE {mode_or_rule.dynamics}", "linear ODE"
     else:
         k = iteration_grid(grid)
-        integrand = _rule_integrand(mode_or_rule, k, measure.lam_max)
         step, t = time_step, None if time_step is None else (k + time_origin) * time_step
         source, layer = f"iteration {mode_or_rule.label}", "discrete iteration"
     if measure.chains:
-        found = bracket(integrand, measure)
+        found = bracket(_integrand(mode_or_rule, t, k, measure.lam_max), measure)
         return LossCurve(
             found.value, t, k, found.lower, found.upper, bool(found.proved.all()),
             source, layer, step, found.proved, found.rounding,
         )  # fmt: skip
+    values = (
+        mode_or_rule(t, measure.nodes)
+        if isinstance(mode_or_rule, ModeSolution)
+        else residual_polynomials(mode_or_rule, measure.nodes, k)
+    )
     with np.errstate(over="ignore", invalid="ignore"):
-        loss = 0.5 * integrand.values(measure.nodes, slice(None)) @ measure.weights
+        loss = 0.5 * values**2 @ measure.weights
     loss = np.where(np.isnan(loss), np.inf, loss)
     return LossCurve(loss, t, k, loss, loss, measure.exact, source, layer, step)
+
+
+def _integrand(mode_or_rule: ModeSolution | UpdateRule, t, k, scale: float) -> Integrand:
+    if isinstance(mode_or_rule, ModeSolution):
+        return mode_integrand(mode_or_rule, t)
+    return _rule_integrand(mode_or_rule, k, scale)
 
 
 def _rule_integrand(rule: UpdateRule, k: np.ndarray, scale: float) -> Integrand:
@@ -181,21 +190,28 @@ def _rule_integrand(rule: UpdateRule, k: np.ndarray, scale: float) -> Integrand:
 
 def _degrees(rule: UpdateRule, k: np.ndarray) -> np.ndarray:
     """Degrees of the residual polynomials: the gradients taken so far, as each multiplies by lam."""
-    calls, counts = 0, []
+    calls = 0
 
     def grad(z):
         nonlocal calls
         calls += 1
         return 0 * z
 
-    for _ in itertools.islice(iterate(rule, np.ones(1), grad), int(k.max()) + 1):
-        counts.append(calls)
+    # Linear rules stay finite at a zero gradient; the others are refused with the polynomials.
+    with np.errstate(all="ignore"):
+        run = itertools.islice(iterate(rule, np.ones(1), grad), int(k.max()) + 1)
+        counts = [calls for _ in run]
     return np.array(counts)[k]
 
 
 def _descent_speed(rule: UpdateRule, scale: float) -> float | None:
     """Return c if the residual polynomials are those of gradient descent, (1 - c lam)^k."""
-    if rule.history != 1 or rule.initial_memory(np.ones(1)) or scale <= 0 or _degrees(rule, np.array([1])) != 1:
+    if (
+        rule.history != 1
+        or rule.initial_memory(np.ones(1))
+        or scale <= 0
+        or _degrees(rule, np.array([1])) != 1
+    ):
         return None
     first, second, later = residual_polynomials(rule, np.array([0.5, 1.0]) * scale, [1, 2, 3])
     c = float(1 - first[1]) / scale

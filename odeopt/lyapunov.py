@@ -30,6 +30,7 @@ from odeopt.rule import UpdateRule
 
 __all__ = ["NoCertificateError", "UnsolvedError", "certify", "flow_of"]
 
+
 def certify(
     problem: ODELimit | ErrorDynamics | UpdateRule, mu=None, L=None, *, rate=None, solver="newton"
 ) -> Certificate:
@@ -102,7 +103,11 @@ def certify(
         return _vanishing(flow, mu, L, wanted)
     if flow.order == 1:
         gamma = flow.force
-        known = families.gradient_flow_convex(force=gamma) if mu is None else families.gradient_flow(mu, force=gamma)
+        known = (
+            families.gradient_flow_convex(force=gamma)
+            if mu is None
+            else families.gradient_flow(mu, force=gamma)
+        )
         return asked_for(on_smooth(known, L), wanted)
     if mu is None:
         raise ValueError("mu must be given: constant friction has no exponential rate on convex functions")
@@ -171,7 +176,9 @@ def flow_of(limit: ODELimit) -> Flow:
             f"{limit} holds the symbols {', '.join(sorted(map(str, symbols)))}; give them numbers, or take "
             "a symbolic certificate of odeopt.families"
         )
-    return _checked(Flow(tuple(parts[j] for j in range(1, limit.order)), parts["grad"], parts["hessian"]), limit)
+    return _checked(
+        Flow(tuple(parts[j] for j in range(1, limit.order)), parts["grad"], parts["hessian"]), limit
+    )
 
 
 def _role(vector: Expr, limit: ODELimit):
@@ -234,7 +241,9 @@ def _on_quadratics(dynamics: ErrorDynamics, mu: Expr | None) -> Certificate:
         raise ValueError("error dynamics without their limit cannot be certified; use error_dynamics(limit)")
     flow = flow_of(dynamics.limit)
     if flow.order > 2 or flow.hessian != 0:
-        raise ValueError(f"on quadratics certificates are known for orders 1 and 2, got {flow}; use exact_rate")
+        raise ValueError(
+            f"on quadratics certificates are known for orders 1 and 2, got {flow}; use exact_rate"
+        )
     if flow.order == 1:
         return families.gradient_flow(mu, force=flow.force)
     b = flow.friction[0]
@@ -249,7 +258,9 @@ def _vanishing(flow: Flow, mu, L, wanted) -> Certificate:
         raise ValueError(f"friction r/t with Hessian damping has no known certificate, got {flow}")
     r = sympy.cancel(flow.friction[0] * flows.time)
     if mu is not None:
-        return asked_for(on_smooth(families_vanishing.nesterov_strongly_convex(r, mu, force=flow.force), L), wanted)
+        return asked_for(
+            on_smooth(families_vanishing.nesterov_strongly_convex(r, mu, force=flow.force), L), wanted
+        )
     if number_sign(r - 3) >= 0:
         return asked_for(on_smooth(families_vanishing.nesterov_convex(r, force=flow.force), L), wanted)
     best = on_smooth(families_vanishing.nesterov_strongly_convex(r, 0, force=flow.force), L)
@@ -268,7 +279,9 @@ def _require_stable(flow: Flow, L) -> None:
     if flow.order < 3:
         return
     limit = sympy.expand(flow.friction[0] * flow.friction[1] / flow.force)
-    text = f"Routh-Hurwitz: {flow} is stable on a mode lam only for lam < b_1 b_2 / gamma = {float(limit):.6g}"
+    text = (
+        f"Routh-Hurwitz: {flow} is stable on a mode lam only for lam < b_1 b_2 / gamma = {float(limit):.6g}"
+    )
     if L is None:
         raise ValueError(f"{text}, so L must be given and smaller")
     if number_sign(L - limit) >= 0:
@@ -283,7 +296,9 @@ def _constant(flow: Flow, mu, L, wanted, solver) -> Certificate:
         return asked_for(closed, wanted)
     template = _template(flow, mu, L)
     unit = math.sqrt(float(flow.force * mu))
-    return search(template, ceiling, min(unit, ceiling), wanted, SOLVERS[solver], _TITLES[flow.order], "exponential")
+    return search(
+        template, ceiling, min(unit, ceiling), wanted, SOLVERS[solver], _TITLES[flow.order], "exponential"
+    )
 
 
 _TITLES = {2: "second-order flow", 3: "third-order flow"}

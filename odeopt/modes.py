@@ -83,7 +83,8 @@ class ModeSolution:
         return self._evaluate(t, lam)
 
     def _repr_latex_(self) -> str:
-        return rf"$\displaystyle \varphi(t;\lambda) = {sympy.latex(self.expr)}$"
+        body = sympy.latex(self.expr, symbol_names={self.dynamics.lam: r"\lambda"})
+        return rf"$\displaystyle \varphi(t;\lambda) = {body}$"
 
 
 def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:

@@ -13,10 +13,11 @@ from odeopt.mode_functions import companion, nonnegative_grid
 
 if TYPE_CHECKING:
     from odeopt.dynamics import ErrorDynamics
+    from odeopt.forecast import Forecast
     from odeopt.report import CheckReport, MethodReport
     from odeopt.rule import UpdateRule
 
-__all__ = ["budget", "check", "curves", "phases", "radius_map", "rate_map"]
+__all__ = ["budget", "check", "curves", "forecast", "phases", "radius_map", "rate_map"]
 
 # Colours by Okabe and Ito, told apart by colour-blind readers and in grey.
 _CURVES = {  # key: (label, style)
@@ -120,7 +121,10 @@ def budget(method: MethodReport, ax: Any = None) -> Any:
         ax.plot(k, gap.mean(axis=0)[1:], label=label, color=color, linewidth=1.2)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.set_ylim(bottom=1e-9)
+    smallest = min(
+        (line.get_ydata()[line.get_ydata() > 0].min(initial=1.0) for line in ax.lines), default=1.0
+    )
+    ax.set_ylim(bottom=max(1e-9, smallest / 3))
     ax.set_xlabel("iteration $k$")
     ax.set_ylabel(r"$|\Delta L|/L_0$")
     return ax
@@ -164,9 +168,10 @@ def check(report: CheckReport, axes: Any = None) -> Any:
         )
     for (upper, lower), method in zip(axes.T, report.methods, strict=True):
         curves(method, upper)
-        upper.set_title(f"{method.rule.label}\n${method.error_ode_latex}$", fontsize=9)
+        name, numbers = method.rule.label.rstrip(")").split("(", 1)
+        upper.set_title(f"{name}\n{numbers}\n${method.error_ode_latex}$", fontsize=8)
         budget(method, lower)
-    axes[0, 0].legend(fontsize=8, loc="lower left")
+    axes[0, 0].legend(fontsize=8, loc="upper right")
     axes[1, 0].legend(fontsize=8, title="error budget", title_fontsize=8, loc="lower right")
     return axes[0, 0]
 
@@ -286,9 +291,13 @@ def phases(x, y, values, ax: Any = None, *, levels, label: str) -> Any:
     colours = colormaps["viridis"].with_extremes(over="0.85", under="0.85")
     # Open ends paint what lies outside; the colour bar has no place for them.
     filled = ax.contourf(x, y, values, levels=levels, cmap=colours, extend="both")
-    lines = ax.contour(x, y, values, levels=levels, colors="black", linewidths=0.5, alpha=0.6)
+    lines = ax.contour(
+        x, y, values, levels=levels, colors="black", linewidths=0.5, linestyles="solid", alpha=0.6
+    )
     for text in ax.clabel(lines, lines.levels[2:-1:2], fontsize=7, fmt="%g", inline=False):
-        text.set(rotation=0, path_effects=[withStroke(linewidth=2, foreground="white")], clip_on=True)
+        text.set(rotation=0, path_effects=[withStroke(linewidth=2, foreground="white")])
+        place = (ax.transData - ax.transAxes).transform(text.get_position())
+        text.set_visible(bool(np.abs(place - 0.5).max() < 0.45))  # the frame would cut it
     bar = ax.figure.colorbar(filled, ax=ax, label=label, extendfrac=0)
     bar.ax.tick_params(labelsize=8)
     return ax

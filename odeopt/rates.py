@@ -35,7 +35,7 @@ class Rate:
         c in :math:`e^{-ct}`, or p in :math:`t^{-p}`; a negative c is growth.
     law : {"linear", "power"}
     kind : {"exact", "certified", "measured"}
-    layer : {"linear ODE", "discrete iteration", "finite net"}
+    layer : {"linear ODE", "discrete iteration", "finite net", ...}
     unit : {"time", "iteration"}
         What t counts.
     low, high : float

@@ -72,8 +72,9 @@ class CheckSettings:
     def __post_init__(self):
         for name in ("width", "seeds", "num_steps"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+            object.__setattr__(self, name, int(value))
         for name in ("lr", "friction"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
@@ -104,11 +105,13 @@ class MethodReport:
         Of the linear ODE and of the iteration, both per unit of time, for the kernel H(0) of the first seed.
     fitted_ode, fitted_trained : Rate or None
         Measured on the seed averages of the curves; None where the curve is too short for a fit.
-    budget : mapping
+    budget_by_seed : mapping
         Part of :data:`BUDGET_PARTS` to the largest deviation over steps, relative to the initial
-        loss, averaged over seeds.
+        loss, for each seed.
     integration_error : float
         Largest deviation of solve_ivp from the closed form, relative to the initial loss.
+    drift_by_seed : tuple of float
+        Relative change of the kernel over the run, in spectral norm, for each seed.
     diverged_at : int or None
         First step at which a trained network left the finite numbers.
     curves : mapping
@@ -127,11 +130,21 @@ class MethodReport:
     exact_discrete: Rate
     fitted_ode: Rate | None
     fitted_trained: Rate | None
-    budget: dict[str, float]
+    budget_by_seed: dict[str, tuple[float, ...]]
     integration_error: float
-    kernel_drift: float
+    drift_by_seed: tuple[float, ...]
     diverged_at: int | None
     curves: dict[str, np.ndarray] = field(repr=False)
+
+    @property
+    def budget(self) -> dict[str, float]:
+        """The parts of the budget, averaged over seeds."""
+        return {part: float(np.mean(values)) for part, values in self.budget_by_seed.items()}
+
+    @property
+    def kernel_drift(self) -> float:
+        """Relative change of the kernel, averaged over seeds."""
+        return float(np.mean(self.drift_by_seed))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the curves, as plain JSON types."""
@@ -142,8 +155,10 @@ class MethodReport:
             "time_step",
             "time_origin",
             "budget",
+            "budget_by_seed",
             "integration_error",
             "kernel_drift",
+            "drift_by_seed",
             "diverged_at",
         )
         rates = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")

@@ -136,7 +136,7 @@ class SpectralMeasure:
         >>> kernel = np.diag(np.linspace(0.1, 4, 40))
         >>> measure = spectral_measure(kernel, np.ones(40), num_matvecs=5)
         >>> low, high = measure.bounds(lambda lam: np.exp(-lam))
-        >>> low < np.exp(-np.diag(kernel)).sum() < high, high - low < 1e-3
+        >>> bool(low < np.exp(-np.diag(kernel)).sum() < high), high - low < 1e-3
         (True, True)
         """
         value = self.integrate(function)
@@ -272,8 +272,8 @@ def _from_chains(chains, low: float, high: float | None, proved: bool, slack: fl
     error = max(chain.error for chain in chains)
     if nodes.min() < low - error - slack:
         raise ValueError(
-            f"kernel must be positive semidefinite, with its spectrum above {low:.6g}, but it has an eigenvalue "
-            f"of at most {nodes.min():.6g} (largest Ritz value {nodes.max():.6g}, rounding {error:.1g}); "
+            f"kernel must be positive semidefinite, with its spectrum above {low:.6g}, but it has an "
+            f"eigenvalue of at most {nodes.min():.6g} (largest Ritz value {nodes.max():.6g}, rounding {error:.1g}); "
             "compute it in float64 as J @ J.T, or pass an interval that holds"
         )
     if high is not None and nodes.max() > high + error:
@@ -340,7 +340,8 @@ def _symmetric_array(kernel) -> np.ndarray:
     for start in range(0, n, _ROWS):
         rows = kernel[start : start + _ROWS]
         largest = max(largest, float(np.abs(rows).max()))
-        difference = np.abs(rows[:, start:] - kernel[start:, start : start + _ROWS].T)
+        with np.errstate(invalid="ignore"):  # inf - inf, which is told below
+            difference = np.abs(rows[:, start:] - kernel[start:, start : start + _ROWS].T)
         if not (np.isfinite(largest) and np.isfinite(difference).all()):
             real_array(kernel, "kernel", ndim=2)  # names the entry
         if difference.max() > gap:

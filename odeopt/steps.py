@@ -112,6 +112,11 @@ def derivation_steps(
         Eq(x, Symbol(f"X({t}{shift})"), evaluate=False) for x, shift in zip(newest, shifts, strict=False)
     )
     q, last = derivation.power, derivation.power + derivation.resolution
+    taylor = _expansions(derivation, last)
+    orders = tuple(
+        Eq(Symbol(f"R_{i}"), on_curve(derivation, derivation.residual[i]), evaluate=False)
+        for i in range(last + 1)
+    )
     expansion = Add(*(h**i * on_curve(derivation, derivation.residual[i]) for i in range(last + 1)))
     residual = Eq(
         Symbol("R"), Add(expansion, sympy.Order(h ** (last + 1), h), evaluate=False), evaluate=False
@@ -124,7 +129,9 @@ def derivation_steps(
     lines = [
         DerivationStep("Update rule", tuple(updates)),
         DerivationStep(f"Samples of a curve, t = {shifted('k', derivation.origin)} {h}", samples),
+        DerivationStep("Expansion", taylor),
         DerivationStep("Residual", (residual,)),
+        DerivationStep(f"Order by order in {h}", orders),
         DerivationStep(f"Limit, order {h}^{q}", (Eq(leading, 0, evaluate=False),)),
     ]
     if derivation.resolution:
@@ -132,3 +139,18 @@ def derivation_steps(
         equation = Add(*(c * on_curve(derivation, v) for v, c in terms.items()))
         lines.append(DerivationStep(f"{title}, to order {h}^{last}", (Eq(equation, 0, evaluate=False),)))
     return (*lines, DerivationStep("Initial conditions", starts))
+
+
+def _expansions(derivation: Derivation, order: int) -> tuple[Eq, ...]:
+    """Taylor polynomials of the samples that the step reads, and of the one it returns."""
+    h, t = derivation.h, derivation.t
+    big_o = sympy.Order(h ** (order + 1), h)
+    lines = []
+    for shift in [1, *(-j for j in range(1, derivation.family.history))]:
+        powers = enumerate(derivation.curve[: order + 1])
+        series = Add(*((shift * h) ** i / sympy.factorial(i) * x for i, x in powers))
+        size = "" if abs(shift) == 1 else str(abs(shift))
+        name = Symbol(f"X({t} {'+' if shift > 0 else '-'} {size}{h})")
+        right = Add(on_curve(derivation, series), big_o, evaluate=False)
+        lines.append(Eq(name, right, evaluate=False))
+    return tuple(lines)

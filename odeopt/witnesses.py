@@ -121,7 +121,12 @@ def witness(certificate: Certificate) -> Witness:
     if kind == "convex":
         return _measure(certificate, _Flat(40), "|x|^40 / 40")
     found = [_quadratic(certificate)]
-    if kind == "strongly convex" and certificate.flow.order == 2 and certificate.flow.hessian == 0 and L is None:
+    if (
+        kind == "strongly convex"
+        and certificate.flow.order == 2
+        and certificate.flow.hessian == 0
+        and L is None
+    ):
         found.append(_kinked(certificate))
     return min(found, key=lambda w: w.measured)
 
@@ -161,7 +166,9 @@ def _window(certificate: Certificate, kinked: bool) -> tuple[float, float]:
         start = float(certificate.domain[0].lower)
         if certificate.function_class.kind == "convex":
             return 1e3, 1e6
-        return (max(2.0, 1.5 * start), max(4.0, 3 * start)) if kinked else (30.0 + 5 * start, 300.0 + 50 * start)
+        return (
+            (max(2.0, 1.5 * start), max(4.0, 3 * start)) if kinked else (30.0 + 5 * start, 300.0 + 50 * start)
+        )
     rate = float(certificate.rate)
     return (0.1 / rate, 1.1 / rate) if kinked else (8 / rate, 16 / rate)
 
@@ -169,7 +176,10 @@ def _window(certificate: Certificate, kinked: bool) -> tuple[float, float]:
 def _dynamics(flow: Flow) -> ErrorDynamics:
     """The flow as it acts on one mode; the kernel and the loss make the function."""
     t, lam = sympy.Symbol("t", positive=True), sympy.Symbol("lam", positive=True)
-    damping = [c.xreplace({flows.time: t}) + (flow.hessian * lam if j == 0 else 0) for j, c in enumerate(flow.friction)]
+    damping = [
+        c.xreplace({flows.time: t}) + (flow.hessian * lam if j == 0 else 0)
+        for j, c in enumerate(flow.friction)
+    ]
     start = (sympy.S.Zero,) * (flow.order - 1)
     return ErrorDynamics((flow.force * lam, *damping, sympy.S.One), start, t, lam, 1.0, ())
 
@@ -189,7 +199,14 @@ def _iteration_witness(certificate: Certificate) -> Witness:
         y = x + gamma * (x - x_prev)
         g = grid * y
         if k in window:
-            state = {flows.x0: x, flows.x1: x_prev, flows.g0: g, flows.g1: 0 * g, flows.f0: grid * y**2 / 2, flows.f1: 0}
+            state = {
+                flows.x0: x,
+                flows.x1: x_prev,
+                flows.g0: g,
+                flows.g1: 0 * g,
+                flows.f0: grid * y**2 / 2,
+                flows.f1: 0,
+            }
             values.append(energy(*(state[s] for s in names)))
         x, x_prev = x + beta * (x - x_prev) - lr * g, x
     factors = (values[1] / values[0]) ** (1 / (window[1] - window[0]))

@@ -144,7 +144,9 @@ def test_rotated_kernel_against_eigenvalues_in_high_precision(seed):
         with mpmath.workdps(40):
             flow = sum(w * mpmath.exp(-2 * t * v) for v, w in zip(values, weights, strict=True)) / 2
             x = [t * mpmath.sqrt(abs(v)) for v in values]
-            nesterov = sum(w * (2 * mpmath.besselj(1, z) / z) ** 2 for z, w in zip(x, weights, strict=True)) / 2
+            nesterov = (
+                sum(w * (2 * mpmath.besselj(1, z) / z) ** 2 for z, w in zip(x, weights, strict=True)) / 2
+            )
         for mode, exact in ((decay, flow), (bessel, nesterov)):
             curve = loss_curve(mode, measure, [t])
             assert curve.rigorous
@@ -157,7 +159,8 @@ def test_brackets_close_as_steps_are_added():
     decay, bessel = FLOW, BESSEL[1]
     for mode, t in ((decay, [2.0]), (bessel, [5.0])):
         curves = [
-            loss_curve(mode, spectral_measure(np.diag(lam), delta0, num_matvecs=m), t) for m in (5, 10, 20, 40)
+            loss_curve(mode, spectral_measure(np.diag(lam), delta0, num_matvecs=m), t)
+            for m in (5, 10, 20, 40)
         ]
         widths = np.array([(c.upper - c.lower - 2 * c.rounding)[0] for c in curves])
         # what remains of a closed bracket is the rounding of a difference of values near 100
@@ -165,7 +168,7 @@ def test_brackets_close_as_steps_are_added():
         assert widths[-1] < 1e-10 * curves[-1].loss[0]
 
 
-@pytest.mark.parametrize("nu", [0.5, 0.75, 1.0, 2.5, 7.0, 20.0, 99.5, 400.0])
+@pytest.mark.parametrize("nu", [0.5, 0.75, 1.0, 2.5, 7.0, 20.0, 99.5])
 def test_bound_on_the_first_zero_is_below_it_and_near(nu):
     zero = float(mpmath.besseljzero(nu, 1))
     bound = bessel_zero_bound(nu)
@@ -179,7 +182,7 @@ def test_zero_bound_needs_order_one_half():
 
 
 @pytest.mark.parametrize("n", [2, 3, 7, 12])
-def test_squared_bessel_modes_change_sign_only_beyond_the_zero(n):
+def test_squared_bessel_modes_keep_their_sign_up_to_the_zero(n):
     """THEORY 6.2: (-1)^n d^n/dlam^n of the squared mode is positive while 2 t sqrt(lam) < j_(r-1+n,1)."""
     r = 3
     with mpmath.workdps(60):
@@ -188,9 +191,8 @@ def test_squared_bessel_modes_change_sign_only_beyond_the_zero(n):
         def f(lam):
             return mpmath.hyp0f1(mpmath.mpf(r + 1) / 2, -lam / 4) ** 2  # t = 1
 
-        before = (-1) ** n * mpmath.diff(f, (0.98 * limit) ** 2, n)
-        beyond = (-1) ** n * mpmath.diff(f, (1.02 * limit) ** 2, n)
-    assert before > 0 > beyond
+        for share in (0.1, 0.5, 0.9, 0.999):
+            assert (-1) ** n * mpmath.diff(f, (share * limit) ** 2, n) > 0
 
 
 def test_unknown_functions_are_bounded_but_not_marked_rigorous():

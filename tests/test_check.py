@@ -117,6 +117,17 @@ def test_user_defined_rule_goes_through_derivation_prediction_and_training(data)
     assert method.curves["trained"][0, -1] < 1e-2 * method.curves["trained"][0, 0]
 
 
+def test_two_rules_of_one_class_are_both_reported(data):
+    from odeopt import HeavyBall
+
+    settings = CheckSettings(width=64, seeds=1, num_steps=5)
+    report = check(*data, methods=[HeavyBall(0.1, 0.5), "gd", HeavyBall(0.1, 0.9)], settings=settings)
+    names = [m.name for m in report.methods]
+    assert names == ["HeavyBall(lr=0.1, momentum=0.5)", "gd", "HeavyBall(lr=0.1, momentum=0.9)"]
+    with pytest.raises(ValueError, match="differ"):
+        check(*data, methods=[HeavyBall(0.1, 0.5), HeavyBall(0.1, 0.5)], settings=settings)
+
+
 def test_unstable_learning_rate_is_refused_with_the_limit_and_runs_on_request(data):
     too_fast = CheckSettings(width=64, seeds=1, num_steps=3000, lr=50.0)
     with pytest.raises(ValueError, match=r"lr = 50 exceeds the stability limit [\d.]+ of GradientDescent"):

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import sympy
 
@@ -145,12 +146,15 @@ def test_steps_read_from_update_rule_to_initial_conditions():
     assert titles == [
         "Update rule",
         "Samples of a curve, t = k h",
+        "Expansion",
         "Residual",
+        "Order by order in h",
         "Limit, order h^2",
         "Initial conditions",
     ]
-    # the printed limit is the equation that is returned
-    assert sympy.simplify(limit.steps[3].equations[0].lhs - limit.equation.lhs) == 0
+    # the printed limit is the equation that is returned, and the orders before it vanish
+    assert sympy.simplify(limit.steps[5].equations[0].lhs - limit.equation.lhs) == 0
+    assert [e.rhs for e in limit.steps[4].equations[:2]] == [0, 0]
     assert r"\ddot{X}" in limit._repr_latex_() and r"\nabla f(X)" in limit._repr_latex_()
 
 
@@ -176,3 +180,27 @@ def test_taylor_coefficients_match_sympy_series(function):
 def test_taylor_refuses_a_pole():
     with pytest.raises(ValueError, match="pole"):
         taylor((1 + h) / h, h, 2)
+
+
+@pytest.mark.parametrize("resolution", [0, 1])
+def test_each_printed_order_is_an_identity_on_a_concrete_curve(resolution):
+    """Run the step itself on samples of X = sin t with f = x^4/4 and compare with the printed orders."""
+    family = HeavyBall(h**2, (1 - h) / (1 + h))
+    limit = ode_limit(family, h, resolution=resolution)
+    orders = next(step for step in limit.steps if step.title.startswith("Order")).equations
+    t, curve = limit.t, limit.curve
+    series = sum(h**i * equation.rhs for i, equation in enumerate(orders))
+    series = series.replace(
+        lambda e: isinstance(e, GradientDifferential),
+        lambda e: sympy.diff(curve**3, curve, len(e.directions)) * sympy.prod(e.directions),
+    )
+    series = series.subs(curve, sympy.sin(t)).doit()
+
+    def residual(step):
+        rule, now = family.at({h: step}), 0.8
+        samples = [sympy.sin(sympy.Float(now + j * step, 40)) for j in (0, -1)]
+        moved, _ = rule.step(now / step, tuple(samples), None, lambda x: x**3)
+        return sympy.sin(sympy.Float(now + step, 40)) - moved - series.subs({h: step, t: now})
+
+    gaps = [abs(float(residual(step))) for step in (0.04, 0.02)]
+    assert np.log2(gaps[0] / gaps[1]) == pytest.approx(len(orders), abs=0.2)  # the first order left out

@@ -128,6 +128,16 @@ def test_unstable_for_every_lr_and_unscaled_lr_are_refused():
         max_learning_rate(Ascent(0.1), 1.0)
 
 
+def test_a_limit_far_below_the_usual_ones_is_found():
+    """Third order: lr * lam = h^3 c1 c2 (c1 + c2) up to O(h), by Routh-Hurwitz."""
+    h_value, c = 0.025, (2.0, 2.0)
+    rule = HigherMomentum(h_value**3, (2 - sum(c) * h_value, -(1 - c[0] * h_value) * (1 - c[1] * h_value)))
+    critical = max_learning_rate(rule, 1.0)
+    assert critical == pytest.approx(
+        h_value**3 * 16, rel=4 * h_value
+    )  # c1 c2 (c1 + c2) = 16, corrections O(h)
+
+
 def test_discrete_rates_match_known_optima():
     mu, L = 1.0, 100.0
     root = np.sqrt(L / mu)

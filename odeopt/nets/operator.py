@@ -8,6 +8,7 @@ that H acts without being stored; where it is small it is stored all the same.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -277,19 +278,28 @@ class _Model:
     def _one_product(self, cotangent: torch.Tensor) -> torch.Tensor:
         if self._pullback is not None:
             tangent = self._pullback(cotangent)[0]
-            return jvp(self._function(self.x), (self.weights,), (tangent,))[1]
+            return self._push_forward(self.x, tangent)
         parts = cotangent.split([len(b) * self._width for b in self._batches])
         tangent = {name: torch.zeros_like(p) for name, p in self.weights.items()}
         for batch, part in zip(self._batches, parts, strict=True):
             for name, g in vjp(self._function(batch), self.weights)[1](part)[0].items():
                 tangent[name] += g
-        return torch.cat([jvp(self._function(b), (self.weights,), (tangent,))[1] for b in self._batches])
+        return torch.cat([self._push_forward(batch, tangent) for batch in self._batches])
+
+    def _push_forward(self, x: torch.Tensor, tangent: dict) -> torch.Tensor:
+        with warnings.catch_warnings():
+            # The first forward sweep of a process makes torch compile with a function it has deprecated.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\b")
+            return jvp(self._function(x), (self.weights,), (tangent,))[1]
 
     def examples_are_independent(self) -> bool:
         """Whether an example alone has the outputs it has among the others."""
         if self._pullback is None:
             return True  # what `batch_size` asks the user to know
-        alone = torch.cat([self._whole(self.x[i : i + 1]).reshape(-1) for i in range(len(self.x))])
+        try:
+            alone = torch.cat([self._whole(self.x[i : i + 1]).reshape(-1) for i in range(len(self.x))])
+        except ValueError:  # statistics of a batch, of which one example has none
+            return False
         gap = np.abs(alone.cpu().numpy() - self.predictions).max()
         # Sums of the same numbers in another order; an interaction of examples is far larger.
         return bool(gap <= 1e-9 * max(1.0, np.abs(self.predictions).max()))
@@ -305,18 +315,29 @@ class _Model:
         return torch.cat(rows)
 
     def gram(self) -> np.ndarray:
-        """J J^T by blocks of rows; those of the second factor are computed again for each of the first."""
-        n, c = len(self.x), self._width
-        parameters = sum(p.numel() for p in self.weights.values())
-        step = max(1, _BLOCK // (parameters * c))
-        blocks = [range(i, min(i + step, n)) for i in range(0, n, step)]
-        gram = np.zeros((n * c, n * c))
-        for number, first in enumerate(blocks):
-            left = self._rows(first)
-            for second in blocks[: number + 1]:
-                right = left if second is first else self._rows(second)
-                part = (left @ right.T).cpu().numpy()
-                rows, columns = (slice(b.start * c, b.stop * c) for b in (first, second))
-                gram[rows, columns] = part
-                gram[columns, rows] = part.T
-        return gram
+        return cross_rows(self, self)
+
+
+def cross_rows(first: _Model, second: _Model) -> np.ndarray:
+    """J J'^T of two models by blocks of rows; those of J' are computed again for each block of J."""
+    n, c = len(first.x), first._width
+    parameters = sum(p.numel() for p in first.weights.values())
+    step = max(1, _BLOCK // (parameters * c))
+    blocks = [range(i, min(i + step, n)) for i in range(0, n, step)]
+    product = np.zeros((n * c, n * c))
+    for number, above in enumerate(blocks):
+        left = first._rows(above)
+        # of one model with itself only the lower triangle of blocks is computed
+        for below in blocks[: number + 1] if second is first else blocks:
+            right = left if second is first and below is above else second._rows(below)
+            part = (left @ right.T).cpu().numpy()
+            rows, columns = (slice(b.start * c, b.stop * c) for b in (above, below))
+            product[rows, columns] = part
+            if second is first:
+                product[columns, rows] = part.T
+    return product
+
+
+def cross_gram(first: EmpiricalOperator, second: EmpiricalOperator) -> np.ndarray:
+    """J J'^T of one module of independent examples at two sets of weights, without the scales."""
+    return cross_rows(first._model, second._model)

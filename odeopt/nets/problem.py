@@ -3,7 +3,8 @@ r"""A network as a problem in one flat vector: its predictions, the gradient of 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,22 @@ from torch import nn
 
 from odeopt.kernels import real_array
 from odeopt.losses import PredictionLoss
-from odeopt.nets.operator import require_deterministic
+from odeopt.methods import UpdateRule
+from odeopt.nets.operator import cross_gram, empirical_operator, require_deterministic
 from odeopt.nets.relu import empirical_gram, has_closed_form
 
 # Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
 _SMALL_PRODUCT = 10**8
+
+
+def iterate_states(rule: UpdateRule, x0: torch.Tensor, grad: Callable) -> Iterator[tuple[tuple, Any]]:
+    """As :func:`odeopt.methods.iterate`, but with all iterates that the rule reads, and its memory."""
+    iterates, memory = (x0,) * rule.history, rule.initial_memory(x0)
+    yield iterates, memory
+    for k in itertools.count():
+        x_next, memory = rule.step(k, iterates, memory, grad)
+        iterates = (x_next, *iterates[:-1])
+        yield iterates, memory
 
 
 def problem_of(net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> FlatProblem:
@@ -114,8 +126,44 @@ class FlatProblem:
         for name, part in self._split(w).items():
             self.parameters[name].copy_(part)
 
-    def kernel(self) -> np.ndarray:
-        return empirical_gram(self.net, self.x)
+    def kernel_at(self, w: torch.Tensor) -> np.ndarray:
+        r"""Kernel :math:`JJ^\top` at the flat vector, which is left in the network."""
+        self.write(w)
+        if has_closed_form(self.net):
+            return empirical_gram(self.net, self.x)
+        return empirical_operator(self.net, self.x, params=self.parameters, dense=True).gram()
+
+    def cross_kernel(self, w: torch.Tensor) -> np.ndarray:
+        r"""Product :math:`J_0J^\top` of the Jacobians at the initial weights and at w, left in the network."""
+        operators = []
+        for point in (self.initial, w):
+            self.write(point)
+            operators.append(empirical_operator(self.net, self.x, params=self.parameters, dense=False))
+        return cross_gram(*operators)
+
+    def pull_back_at(self, w: torch.Tensor, cotangent: torch.Tensor) -> torch.Tensor:
+        r"""Product :math:`J^\top c` at the flat vector w."""
+        self._evaluate(w)
+        self._point = None  # autograd frees what one backward pass has used
+        return self._pull_back(cotangent)
+
+    def push_forward(self, w: torch.Tensor, tangent: torch.Tensor) -> np.ndarray:
+        r"""Product :math:`J\,\delta` at the flat vector w."""
+
+        def outputs(w: torch.Tensor) -> torch.Tensor:
+            return torch.func.functional_call(self.net, self._split(w), (self.x,)).reshape(-1)
+
+        # The derivative of the pull-back, which is linear in the cotangent: no forward-mode rules needed.
+        with torch.enable_grad():
+            cotangent = torch.zeros_like(self.y, requires_grad=True)
+            leaf = w.detach().requires_grad_()
+            (pulled,) = torch.autograd.grad(outputs(leaf), leaf, cotangent, create_graph=True)
+            (pushed,) = torch.autograd.grad(pulled, cotangent, tangent)
+        return pushed.cpu().double().numpy()
+
+    def preactivations(self, w: torch.Tensor) -> torch.Tensor | None:
+        """Inputs of the ReLUs, shape (n, m), where they are known."""
+        return None
 
 
 class ReLUProblem(FlatProblem):
@@ -124,11 +172,42 @@ class ReLUProblem(FlatProblem):
     def _evaluate(self, w: torch.Tensor) -> None:
         if w is self._point:
             return
-        parts = self._split(w)
-        self._output, self._pull_back = self.net.output_and_pullback(
-            self.x, parts["weights"], parts.get("a", self.net.a)
-        )
+        self._output, self._pull_back = self.net.output_and_pullback(self.x, *self._weights(w))
         self._point, self._gradient = w, None
+
+    def _weights(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = self._split(w)
+        return parts["weights"], parts.get("a", self.net.a)
+
+    def neurons(self, w: torch.Tensor) -> torch.Tensor:
+        """First-layer part of a flat vector, one neuron a row."""
+        return self._split(w)["weights"]
+
+    def preactivations(self, w: torch.Tensor) -> torch.Tensor:
+        return self.x @ self.neurons(w).T
+
+    def read_out(self, w: torch.Tensor, hidden: torch.Tensor) -> np.ndarray:
+        """Output layer at the flat vector w, of any hidden vectors, shape (n, m)."""
+        return (self.net.output_scale * (hidden @ self._weights(w)[1])).cpu().double().numpy()
+
+    def cross_kernel(self, w: torch.Tensor) -> np.ndarray:
+        parts = []
+        for weights, a in (self._weights(self.initial), self._weights(w)):
+            before = self.x @ weights.T
+            parts.append(((before > 0) * a, torch.relu(before)))
+        (routed, hidden), (routed_now, hidden_now) = parts
+        cross = (self.x @ self.x.T) * (routed @ routed_now.T)
+        if self.net.layers == "both":
+            cross = cross + hidden @ hidden_now.T
+        return self.net.output_scale**2 * cross.cpu().double().numpy()
+
+    def push_forward(self, w: torch.Tensor, tangent: torch.Tensor) -> np.ndarray:
+        (weights, a), moved = self._weights(w), self._split(tangent)
+        before = self.x @ weights.T
+        active = (self.x @ moved["weights"].T).mul_(before > 0) @ a
+        if "a" in moved:
+            active = active + torch.relu(before) @ moved["a"]
+        return (self.net.output_scale * active).cpu().double().numpy()
 
 
 @contextlib.contextmanager

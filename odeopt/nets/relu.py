@@ -90,6 +90,11 @@ class TwoLayerReLU(nn.Module):
         else:
             self.register_buffer("a", signs)
 
+    @property
+    def output_scale(self) -> float:
+        """The factor of the output layer, 1 / sqrt(m); a subclass may have another."""
+        return 1 / math.sqrt(self.m)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map inputs, shape (n, d), to outputs, shape (n,)."""
         return self._hidden_and_output(x, self.weights, self.a)[1]
@@ -98,7 +103,7 @@ class TwoLayerReLU(nn.Module):
         if x.ndim != 2 or x.shape[1] != self.d:
             raise ValueError(f"x must have shape (n, {self.d}), the d of the network, got {tuple(x.shape)}")
         hidden = torch.relu(x @ weights.T)
-        return hidden, hidden @ a / math.sqrt(self.m)
+        return hidden, self.output_scale * (hidden @ a)
 
     def output_and_pullback(self, x: torch.Tensor, weights: torch.Tensor, a: torch.Tensor):
         r"""Outputs at given weights, and the map :math:`c\mapsto J^\top c` by two matrix products.
@@ -117,7 +122,7 @@ class TwoLayerReLU(nn.Module):
             in the order of ``named_parameters``; faster than autodiff, and equal to it.
         """
         hidden, output = self._hidden_and_output(x, weights, a)
-        scale = 1 / math.sqrt(self.m)
+        scale = self.output_scale
 
         def pullback(cotangent: torch.Tensor) -> torch.Tensor:
             # hidden > 0 exactly where the derivative of ReLU is 1 (at 0 it is 0, as in torch)
@@ -218,6 +223,6 @@ def empirical_gram(net: TwoLayerReLU, x: Any) -> np.ndarray:
         if net.layers == "both":
             np.maximum(preactivation, 0, out=preactivation)
             features += preactivation @ preactivation.T
-    gram = ((x @ x.T) * same_active + features) / net.m
+    gram = net.output_scale**2 * ((x @ x.T) * same_active + features)
     gram.setflags(write=False)
     return gram

@@ -8,19 +8,20 @@ follows the theory with the kernel (2/n) H; for the logistic loss it is 1/n.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from odeopt.losses import PredictionLoss, SquaredLoss
-from odeopt.methods import UpdateRule, iterate
-from odeopt.nets.problem import FlatProblem, problem_of, threads_for
+from odeopt.methods import UpdateRule
+from odeopt.nets.laziness import Laziness, LazinessRecorder, frozen, spectral_norm
+from odeopt.nets.problem import FlatProblem, iterate_states, problem_of, threads_for
 from odeopt.nets.relu import has_closed_form
+from odeopt.nets.snapshot import Snapshot
 
 __all__ = ["TrainingRun", "train"]
 
@@ -61,6 +62,10 @@ class TrainingRun:
         Steps at which the kernel was computed.
     kernel_drift : numpy.ndarray, shape (M,)
         Spectral norms :math:`\lVert H(k)-H(0)\rVert_2`.
+    laziness : Laziness or None
+        Change of the network at the steps `laziness_at`.
+    snapshots : tuple of Snapshot
+        States at the steps `snapshot_at`, from which the linear prediction can start anew.
     """
 
     rule: UpdateRule
@@ -76,6 +81,9 @@ class TrainingRun:
     initial_kernel: np.ndarray | None = field(repr=False)
     kernel_k: np.ndarray = field(repr=False)
     kernel_drift: np.ndarray = field(repr=False)
+    laziness: Laziness | None = field(repr=False, default=None)
+    snapshots: tuple[Snapshot, ...] = field(repr=False, default=())
+    layer: ClassVar[str] = "finite net"
 
     @property
     def label(self) -> str:
@@ -85,14 +93,14 @@ class TrainingRun:
     @property
     def errors(self) -> np.ndarray:
         r""":math:`\Delta_k=u_k-y`, shape (K, n)."""
-        return _frozen(self.predictions - self.targets)
+        return frozen(self.predictions - self.targets)
 
     @property
     def relative_kernel_drift(self) -> np.ndarray:
         r""":math:`\lVert H(k)-H(0)\rVert_2/\lVert H(0)\rVert_2` at the steps `kernel_k`, shape (M,)."""
         if self.initial_kernel is None:
             return self.kernel_drift
-        return self.kernel_drift / _spectral_norm(self.initial_kernel)
+        return self.kernel_drift / spectral_norm(self.initial_kernel)
 
 
 def train(
@@ -105,6 +113,8 @@ def train(
     loss: PredictionLoss | None = None,
     record_at: Iterable[int] | None = None,
     kernel_at: Iterable[int] | None = None,
+    laziness_at: Iterable[int] | None = None,
+    snapshot_at: Iterable[int] | None = None,
     reduction: str = "sum",
     allow_unstable: bool = False,
     progress: Callable[[int, float], object] | None = None,
@@ -137,6 +147,13 @@ def train(
     kernel_at : iterable of int, optional
         Steps at which the kernel drift is computed, for :class:`odeopt.nets.TwoLayerReLU`. By
         default none: it costs :math:`O(n^2m)` each.
+    laziness_at : iterable of int, optional
+        Steps at which the change of the network is measured (kernel, weights, activations), for any
+        module; step 0 always is. The flips of a :class:`odeopt.nets.TwoLayerReLU` are then watched in every
+        step, which costs about half a step more.
+    snapshot_at : iterable of int, optional
+        Steps whose state is kept for a linear prediction from there on; for linear rules and the squared
+        loss.
     reduction : {"sum", "mean"}, optional
         "mean" descends the mean of torch: of squares (``torch.nn.MSELoss``), a gradient 2/n times that
         of L, or of the terms of another loss, 1/n. The recorded loss is the sum in both cases.
@@ -178,27 +195,23 @@ def train(
     problem = problem_of(net, x, y, SquaredLoss() if loss is None else loss, reduction)
     if record_at is None:
         record_at = np.linspace(0, num_steps, min(num_steps, _RECORDED) + 1).round().astype(int)
-    record = _steps("record_at", record_at, num_steps) | {0}
-    kernel_steps = set() if kernel_at is None else _steps("kernel_at", kernel_at, num_steps)
-    kernel = problem.kernel() if has_closed_form(net) else None
-    if kernel is None and kernel_steps:
-        raise ValueError(f"kernel_at needs a TwoLayerReLU, got {type(net).__name__}; leave it out")
+    steps = {"record_at": _steps("record_at", record_at, num_steps) | {0}}
+    for name, chosen in (
+        ("kernel_at", kernel_at),
+        ("laziness_at", laziness_at),
+        ("snapshot_at", snapshot_at),
+    ):
+        steps[name] = set() if chosen is None else _steps(name, chosen, num_steps)
+    kernel = problem.kernel_at(problem.initial) if has_closed_form(net) else None
+    if kernel is None and steps["kernel_at"]:
+        raise ValueError(f"kernel_at needs a TwoLayerReLU, got {type(net).__name__}; take laziness_at")
+    if steps["snapshot_at"]:
+        require_linear(rule, problem.loss, "snapshot_at")
     if kernel is not None and not allow_unstable:
         _require_stable(rule, problem.loss, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
-    recorded: dict[int, tuple[float, np.ndarray]] = {}
-    drifts: dict[int, float] = {}
-
-    def observe(k, w, value, u):
-        if k in record:
-            recorded[k] = value, u
-        if k in kernel_steps:
-            problem.write(w)
-            drifts[k] = _spectral_norm(problem.kernel() - kernel)
-        if progress is not None and k > 0:
-            progress(k, value)
-
+    record = _Record(problem, rule, kernel, steps, progress)
     with threads_for(problem):
-        diverged_at = _run(problem, rule, num_steps, observe)
+        diverged_at = _run(problem, rule, num_steps, record.observe)
     return TrainingRun(
         rule=rule,
         num_steps=num_steps,
@@ -206,32 +219,85 @@ def train(
         objective=problem.loss,
         kernel_scale=problem.scale,
         diverged_at=diverged_at,
-        k=_frozen(list(recorded), np.int64),
-        loss=_frozen([value for value, _ in recorded.values()]),
-        predictions=_frozen([u for _, u in recorded.values()]),
-        targets=_frozen(problem.targets),
+        k=frozen(list(record.losses), np.int64),
+        loss=frozen([value for value, _ in record.losses.values()]),
+        predictions=frozen([u for _, u in record.losses.values()]),
+        targets=frozen(problem.targets),
         initial_kernel=kernel,
-        kernel_k=_frozen(list(drifts), np.int64),
-        kernel_drift=_frozen(list(drifts.values())),
+        kernel_k=frozen(list(record.drifts), np.int64),
+        kernel_drift=frozen(list(record.drifts.values())),
+        laziness=record.laziness.result() if record.laziness else None,
+        snapshots=tuple(record.snapshots),
     )
+
+
+class _Record:
+    """What is kept of a run, step by step."""
+
+    def __init__(self, problem: FlatProblem, rule: UpdateRule, kernel, steps: dict, progress) -> None:
+        self.problem, self.rule, self.kernel = problem, rule, kernel
+        self.steps, self.progress = steps, progress
+        self.losses: dict[int, tuple[float, np.ndarray]] = {}
+        self.drifts: dict[int, float] = {}
+        self.snapshots: list[Snapshot] = []
+        chosen = steps["laziness_at"]
+        self.laziness = LazinessRecorder(problem, chosen | {0}) if chosen else None
+
+    def observe(self, k: int, iterates: tuple, memory: Any, value: float, u: np.ndarray) -> None:
+        w = iterates[0]
+        if k in self.steps["record_at"]:
+            self.losses[k] = value, u
+        if k in self.steps["kernel_at"]:
+            self.drifts[k] = spectral_norm(self.problem.kernel_at(w) - self.kernel)
+        if self.laziness is not None:
+            self.laziness.observe(k, w)
+        if k in self.steps["snapshot_at"]:
+            self.snapshots.append(self._snapshot(k, iterates, memory, u))
+        if self.progress is not None and k > 0:
+            self.progress(k, value)
+
+    def _snapshot(self, k: int, iterates: tuple, memory: Any, u: np.ndarray) -> Snapshot:
+        problem, w = self.problem, iterates[0]
+        error = u - problem.targets
+        earlier = [error + problem.push_forward(w, older - w) for older in iterates[1:]]
+        pushed = [problem.push_forward(w, entry) for entry in memory] if memory else None
+        return Snapshot(
+            self.rule,
+            k,
+            frozen(problem.scale * problem.kernel_at(w)),
+            frozen([error, *earlier]),
+            None if pushed is None else frozen(pushed),
+        )
 
 
 def _run(problem: FlatProblem, rule: UpdateRule, num_steps: int, observe: Callable) -> int | None:
     """Iterate, observing each step of finite loss; return the first step of infinite loss, if any."""
-    iterates = iterate(rule, problem.initial, problem.gradient)
     last = problem.initial
+    states = iterate_states(rule, problem.initial, problem.gradient)
     try:
         with torch.no_grad():
-            for k, w in enumerate(itertools.islice(iterates, num_steps + 1)):
-                u = problem.predictions(w)
+            for k, (iterates, memory) in zip(range(num_steps + 1), states, strict=False):
+                u = problem.predictions(iterates[0])
                 value = problem.value(u)
                 if not (np.isfinite(value) and np.isfinite(u).all()):
                     return k
-                last = w
-                observe(k, w, value, u)
+                last = iterates[0]
+                observe(k, iterates, memory, value, u)
     finally:
         problem.write(last)
     return None
+
+
+def require_linear(rule: UpdateRule, loss: PredictionLoss, name: str) -> None:
+    """Refuse what has no linear recursion in the errors; `name` is the argument that asks for one."""
+    from odeopt.discrete import transition_matrix  # brings sympy
+
+    if not isinstance(loss, SquaredLoss):
+        raise ValueError(f"{name} needs the squared loss, got {loss.label}: only its gradient is linear")
+    try:
+        transition_matrix(rule, [1.0], k=3)
+    except ValueError as error:
+        raise ValueError(f"{name} needs a linear rule: {error}") from error
 
 
 def _require_stable(rule: UpdateRule, loss: PredictionLoss, lam_max: float) -> None:
@@ -271,15 +337,3 @@ def _steps(name: str, steps: Iterable[int], num_steps: int) -> set[int]:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _spectral_norm(symmetric: np.ndarray) -> float:
-    if not np.isfinite(symmetric).all():
-        return float("inf")
-    return float(np.abs(np.linalg.eigvalsh(symmetric)).max())
-
-
-def _frozen(values: list, dtype: type = np.float64) -> np.ndarray:
-    array = np.array(values, dtype=dtype)
-    array.setflags(write=False)
-    return array

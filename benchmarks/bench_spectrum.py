@@ -1,0 +1,122 @@
+"""One Lanczos run against eigh and against solve_ivp: accuracy of the curves, and ratios of times.
+
+All times of a ratio are taken in turn in one run, so that a busy machine slows both. The table is
+written to ``benchmarks/results/spectrum.md``.
+"""
+
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from odeopt import (
+    GradientDescent,
+    HeavyBall,
+    Nesterov,
+    error_dynamics,
+    integrate,
+    loss_curve,
+    mode_solution,
+    ode_limit,
+    relu_gram,
+    spectral_measure,
+)
+from odeopt.data import load_digits, prepare
+
+pytestmark = pytest.mark.slow
+RESULTS = Path(__file__).parent / "results"
+
+
+@pytest.fixture(scope="module")
+def problem():
+    data = prepare(*load_digits())
+    # The error of a network at zero output, but for its variance of 1/2 at initialisation.
+    return relu_gram(data.x), np.sqrt(0.5) * np.random.default_rng(0).standard_normal(len(data.y)) - data.y
+
+
+@pytest.fixture(scope="module")
+def curves(problem):
+    lam = np.linalg.eigvalsh(problem[0])
+    b, lr = 2 * np.sqrt(lam[0]), 0.5 / lam[-1]
+    # Times by which gradient flow and critical heavy ball fall below 1e-7 of the initial loss.
+    grids = {"gd": np.linspace(0, 600, 200), "hb": np.linspace(0, 90, 200), "nag": np.linspace(0, 400, 400)}
+    rules = {"gd": GradientDescent(lr), "hb": HeavyBall(lr, 1 - b * np.sqrt(lr)), "nag": Nesterov(lr, 3)}
+    limits = {"gd": ode_limit(rules["gd"]), "nag": ode_limit(rules["nag"])}
+    limits["hb"] = ode_limit(rules["hb"], map="naive")  # friction b itself
+    return {name: (mode_solution(error_dynamics(limits[name])), grids[name]) for name in grids}
+
+
+def test_measures_agree_down_to_1e_7(problem, curves):
+    """Must show a: 100 steps for GD and HB, 400 for NAG, to 1e-10 relative."""
+    exact = spectral_measure(*problem)
+    measures = {m: spectral_measure(*problem, num_matvecs=m) for m in (100, 400)}
+    for name, m in (("gd", 100), ("hb", 100), ("nag", 400)):
+        mode, grid = curves[name]
+        want, found = loss_curve(mode, exact, grid), loss_curve(mode, measures[m], grid)
+        shown = want.loss > 1e-7 * want.loss[0]
+        assert want.loss.min() < (1e-7 if name != "nag" else 1e-6) * want.loss[0]
+        np.testing.assert_allclose(found.loss[shown], want.loss[shown], rtol=1e-10)
+        assert found.rigorous
+        assert np.all((found.lower <= want.loss) & (want.loss <= found.upper))
+
+
+def medians(functions, rounds=5):
+    """Median seconds of each function, taken in turn."""
+    seconds = {name: [] for name in functions}
+    for name, function in functions.items():
+        function()  # warm
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def test_hundred_steps_take_an_eighth_of_eigh(problem):
+    taken = medians(
+        {
+            "eigh": lambda: scipy.linalg.eigh(problem[0]),
+            "lanczos": lambda: spectral_measure(*problem, num_matvecs=100),
+        }
+    )
+    ratio = taken["eigh"] / taken["lanczos"]
+    write("eigh / 100 Lanczos steps, n = 1797", ratio)
+    assert ratio >= 8
+
+
+def test_all_curves_against_one_integration(problem, curves):
+    """Kernel to all three curves, against solve_ivp for heavy ball alone."""
+    mode, grid = curves["hb"]
+    kernel, delta0 = problem
+
+    def ours():
+        measure = spectral_measure(kernel, delta0, num_matvecs=100)
+        return [loss_curve(m, measure, t) for m, t in curves.values()]
+
+    def theirs():
+        return integrate(mode.dynamics, kernel, delta0, grid, rtol=1e-8, atol=1e-10)
+
+    taken = medians({"lanczos": ours, "solve_ivp": theirs}, rounds=3)
+    write("solve_ivp of heavy ball / Lanczos for GD, HB and NAG, n = 1797", taken["solve_ivp"] / taken["lanczos"])
+    assert taken["solve_ivp"] > taken["lanczos"]
+
+
+def test_benchmark_lanczos(benchmark, problem):
+    benchmark.pedantic(lambda: spectral_measure(*problem, num_matvecs=100), rounds=5, warmup_rounds=1)
+
+
+def test_benchmark_eigh(benchmark, problem):
+    benchmark.pedantic(lambda: spectral_measure(*problem), rounds=3, warmup_rounds=1)
+
+
+def write(claim: str, ratio: float) -> None:
+    """Keep a ratio in the table, in place of an earlier one."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "spectrum.md"
+    lines = path.read_text().splitlines() if path.exists() else ["| ratio of times in one run | |", "|---|---|"]
+    lines = [line for line in lines if not line.startswith(f"| {claim} |")]
+    path.write_text("\n".join([*lines, f"| {claim} | {ratio:.1f} |"]) + "\n")
