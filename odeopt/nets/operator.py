@@ -315,29 +315,18 @@ class _Model:
         return torch.cat(rows)
 
     def gram(self) -> np.ndarray:
-        return cross_rows(self, self)
-
-
-def cross_rows(first: _Model, second: _Model) -> np.ndarray:
-    """J J'^T of two models by blocks of rows; those of J' are computed again for each block of J."""
-    n, c = len(first.x), first._width
-    parameters = sum(p.numel() for p in first.weights.values())
-    step = max(1, _BLOCK // (parameters * c))
-    blocks = [range(i, min(i + step, n)) for i in range(0, n, step)]
-    product = np.zeros((n * c, n * c))
-    for number, above in enumerate(blocks):
-        left = first._rows(above)
-        # of one model with itself only the lower triangle of blocks is computed
-        for below in blocks[: number + 1] if second is first else blocks:
-            right = left if second is first and below is above else second._rows(below)
-            part = (left @ right.T).cpu().numpy()
-            rows, columns = (slice(b.start * c, b.stop * c) for b in (above, below))
-            product[rows, columns] = part
-            if second is first:
-                product[columns, rows] = part.T
-    return product
-
-
-def cross_gram(first: EmpiricalOperator, second: EmpiricalOperator) -> np.ndarray:
-    """J J'^T of one module of independent examples at two sets of weights, without the scales."""
-    return cross_rows(first._model, second._model)
+        """J J^T by blocks of rows; those of the second factor are computed again for each of the first."""
+        n, c = len(self.x), self._width
+        parameters = sum(p.numel() for p in self.weights.values())
+        step = max(1, _BLOCK // (parameters * c))
+        blocks = [range(i, min(i + step, n)) for i in range(0, n, step)]
+        gram = np.zeros((n * c, n * c))
+        for number, first in enumerate(blocks):
+            left = self._rows(first)
+            for second in blocks[: number + 1]:
+                right = left if second is first else self._rows(second)
+                part = (left @ right.T).cpu().numpy()
+                rows, columns = (slice(b.start * c, b.stop * c) for b in (first, second))
+                gram[rows, columns] = part
+                gram[columns, rows] = part.T
+        return gram

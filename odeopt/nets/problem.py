@@ -14,7 +14,7 @@ from torch import nn
 from odeopt.kernels import real_array
 from odeopt.losses import PredictionLoss
 from odeopt.methods import UpdateRule
-from odeopt.nets.operator import cross_gram, empirical_operator, require_deterministic
+from odeopt.nets.operator import empirical_operator, require_deterministic
 from odeopt.nets.relu import empirical_gram, has_closed_form
 
 # Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
@@ -133,14 +133,6 @@ class FlatProblem:
             return empirical_gram(self.net, self.x)
         return empirical_operator(self.net, self.x, params=self.parameters, dense=True).gram()
 
-    def cross_kernel(self, w: torch.Tensor) -> np.ndarray:
-        r"""Product :math:`J_0J^\top` of the Jacobians at the initial weights and at w, left in the network."""
-        operators = []
-        for point in (self.initial, w):
-            self.write(point)
-            operators.append(empirical_operator(self.net, self.x, params=self.parameters, dense=False))
-        return cross_gram(*operators)
-
     def pull_back_at(self, w: torch.Tensor, cotangent: torch.Tensor) -> torch.Tensor:
         r"""Product :math:`J^\top c` at the flat vector w."""
         self._evaluate(w)
@@ -189,17 +181,6 @@ class ReLUProblem(FlatProblem):
     def read_out(self, w: torch.Tensor, hidden: torch.Tensor) -> np.ndarray:
         """Output layer at the flat vector w, of any hidden vectors, shape (n, m)."""
         return (self.net.output_scale * (hidden @ self._weights(w)[1])).cpu().double().numpy()
-
-    def cross_kernel(self, w: torch.Tensor) -> np.ndarray:
-        parts = []
-        for weights, a in (self._weights(self.initial), self._weights(w)):
-            before = self.x @ weights.T
-            parts.append(((before > 0) * a, torch.relu(before)))
-        (routed, hidden), (routed_now, hidden_now) = parts
-        cross = (self.x @ self.x.T) * (routed @ routed_now.T)
-        if self.net.layers == "both":
-            cross = cross + hidden @ hidden_now.T
-        return self.net.output_scale**2 * cross.cpu().double().numpy()
 
     def push_forward(self, w: torch.Tensor, tangent: torch.Tensor) -> np.ndarray:
         (weights, a), moved = self._weights(w), self._split(tangent)

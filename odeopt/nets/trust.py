@@ -1,10 +1,10 @@
 r"""How far the linear prediction of a network can be trusted: an estimate before training.
 
 With a linear rule the weights of the linearised network are :math:`w_k=w_0+J_0^\top q_k`, where q follows the
-rule in n dimensions with the gradient :math:`\Delta_0+Hq`. The outputs and the kernel of the *network* at a
-few of these points say how it would depart from its linearisation along that path, and the rule run with
-these changes how its loss would then differ. That is the first correction to the linear prediction, not a
-bound: the network, once it has departed, takes another path.
+rule in n dimensions with the gradient :math:`\Delta_0+Hq`. The Jacobian of the *network* at a few of these
+points says how its kernel would drift along that path, and what impulses the carried velocity would receive;
+the rule run with both says how the loss would then differ. That is a first correction to the linear
+prediction, not a bound: the network, once it has departed, takes another path.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from odeopt.losses import SquaredLoss
-from odeopt.methods import UpdateRule, iterate
+from odeopt.methods import UpdateRule
 from odeopt.nets.laziness import frozen, spectral_norm
-from odeopt.nets.problem import problem_of
+from odeopt.nets.problem import iterate_states, problem_of
 from odeopt.nets.train import TrainingRun, require_linear
 
 __all__ = ["TrustEstimate", "trust_estimate"]
@@ -154,14 +154,14 @@ def trust_estimate(
     kernel = problem.scale * problem.kernel_at(problem.initial)
     error = problem.predictions(problem.initial) - problem.targets
     path = _linear_path(rule, kernel, error, num_steps)
-    linear = 0.5 * ((error + path @ kernel) ** 2).sum(axis=1)
-    stable = len(path) == num_steps + 1 and linear[-1] <= linear[0]
+    linear = np.array([0.5 * ((error + kernel @ state[0][0]) ** 2).sum() for state in path])
+    stable = len(path) == num_steps + 1 and bool(linear[-1] <= linear[0])
     steps = _spread(linear, checkpoints)
     try:
-        kernels, crossed, travel, curvature = _along(problem, path, steps, kernel)
+        kernels, impulses, travel = _along(problem, path, steps)
     finally:
         problem.write(problem.initial)
-    corrected = _corrected(rule, error, crossed, curvature, steps, len(linear))
+    corrected = _corrected(rule, error, kernels, impulses, steps, len(linear))
     norm = spectral_norm(kernel)
     return TrustEstimate(
         rule,
@@ -177,15 +177,15 @@ def trust_estimate(
     )
 
 
-def _linear_path(rule: UpdateRule, kernel: np.ndarray, error: np.ndarray, num_steps: int) -> np.ndarray:
-    """Coefficients q_k, up to the step at which they leave a range of 1e6 times the linear solution."""
-    values = iterate(rule, np.zeros_like(error), lambda q: error + kernel @ q)
-    path, limit = [], 1e6 * (error @ error) ** 0.5
-    for q in itertools.islice(values, num_steps + 1):
-        if not np.isfinite(q).all() or np.linalg.norm(error + kernel @ q) > limit:
+def _linear_path(rule: UpdateRule, kernel: np.ndarray, error: np.ndarray, num_steps: int) -> list[tuple]:
+    """States (iterates, memory) of q, up to the step at which the error exceeds 1e6 times the initial one."""
+    states = iterate_states(rule, np.zeros_like(error), lambda q: error + kernel @ q)
+    path, limit = [], 1e6 * np.linalg.norm(error)
+    for state in itertools.islice(states, num_steps + 1):
+        if not np.linalg.norm(error + kernel @ state[0][0]) <= limit:
             break
-        path.append(q)
-    return np.array(path)
+        path.append(state)
+    return path
 
 
 def _spread(losses: np.ndarray, count: int) -> np.ndarray:
@@ -195,43 +195,51 @@ def _spread(losses: np.ndarray, count: int) -> np.ndarray:
     return np.unique([*np.searchsorted(travelled, targets).clip(0, losses.size - 1), losses.size - 1])
 
 
-def _along(problem, path: np.ndarray, steps: np.ndarray, kernel: np.ndarray) -> tuple[list, ...]:
-    """Kernels H(k) and J_0 J_k^T, weight travel, and outputs less the linear ones, on the linear path."""
-    kernels, crossed, travel, curvature = [], [], [], []
-    start = problem.predictions(problem.initial)
+def _along(problem, path: list[tuple], steps: np.ndarray) -> tuple[list, list, list]:
+    """Kernels at points of the linear path, impulses from each to the next, and travel of the weights."""
+    start = problem.initial
+
+    def moved(q: np.ndarray) -> torch.Tensor:
+        return problem.scale * problem.pull_back_at(start, torch.from_numpy(q).to(start))
+
+    kernels, impulses, travel, before = [], [], [], None
     for k in steps:
-        q = torch.from_numpy(path[k]).to(problem.initial)
-        move = problem.scale * problem.pull_back_at(problem.initial, q)
-        w = problem.initial + move
+        (q, *older), memory = path[k]
+        move = moved(q)
+        w = start + move
+        carried = [moved(earlier - q) for earlier in older] + [moved(entry) for entry in memory or ()]
         kernels.append(problem.scale * problem.kernel_at(w))
-        crossed.append(problem.scale * problem.cross_kernel(w))
-        curvature.append(problem.predictions(w) - start - kernel @ path[k])
         travel.append(float(move.norm()))
-    return kernels, crossed, travel, curvature
+        if before is not None:
+            mean = [(one + other) / 2 for one, other in zip(before[1], carried, strict=True)]
+            impulses.append([problem.push_forward(w, t) - problem.push_forward(before[0], t) for t in mean])
+        before = w, carried
+    return kernels, impulses, travel
 
 
-def _corrected(rule, error: np.ndarray, crossed: list, curvature: list, steps: np.ndarray, size: int):
-    r"""Loss of the rule run on :math:`p=J_0(w-w_0)`, with what the path says of outputs and gradients.
+def _corrected(rule, error: np.ndarray, kernels: list, impulses: list, steps: np.ndarray, size: int):
+    r"""Loss of the rule run on :math:`\Delta` with the kernel H(k), linear in k between the points.
 
-    The error is :math:`\Delta_0+p+e_k` with the curvature e of the outputs, and the gradient under J_0 is
-    :math:`J_0J_k^\top\Delta`. Between the checkpoints both are taken as linear in k.
+    What the rule carries from step to step, older iterates and memory, is seen under :math:`J_k`. When that
+    changes, it is moved by :math:`(J_{k+1}-J_k)` times its weights: for ReLU the impulses of the flips.
     """
-    now = {"k": 0}
-
-    def between(values: list) -> np.ndarray:
-        j = min(int(np.searchsorted(steps, now["k"], side="right")), len(steps) - 1)
-        i = max(j - 1, 0)
-        part = (now["k"] - steps[i]) / (steps[j] - steps[i]) if j > i else 0.0
-        return (1 - part) * values[i] + part * values[j]
-
     losses = np.full(size, np.inf)
-    with np.errstate(over="ignore", invalid="ignore"):
-        states = iterate(
-            rule, np.zeros_like(error), lambda p: between(crossed) @ (error + p + between(curvature))
-        )
-        for k, p in enumerate(itertools.islice(states, size)):
-            now["k"] = k
-            losses[k] = 0.5 * ((error + p + between(curvature)) ** 2).sum()
+    iterates, memory = (error,) * rule.history, rule.initial_memory(error)
+    for k in range(size):
+        losses[k] = 0.5 * iterates[0] @ iterates[0]
+        j = min(int(np.searchsorted(steps, k, side="right")), len(steps) - 1)
+        gap = steps[j] - steps[j - 1] if j else 1
+        kernel = kernels[j]
+        if j:
+            kernel = kernels[j - 1] + (k - steps[j - 1]) / gap * (kernels[j] - kernels[j - 1])
+        x_next, memory = rule.step(k, iterates, memory, lambda z, kernel=kernel: kernel @ z)
+        iterates = (x_next, *iterates[:-1])
+        if j and (len(iterates) > 1 or memory):
+            shifts = [impulse / gap for impulse in impulses[j - 1]]
+            older = [z + s for z, s in zip(iterates[1:], shifts, strict=False)]
+            iterates = (x_next, *older)
+            if memory:
+                memory = tuple(m + s for m, s in zip(memory, shifts[len(older) :], strict=True))
     return losses
 
 
