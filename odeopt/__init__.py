@@ -27,11 +27,14 @@ __version__ = "0.1.0"
 # The one table of public names, by module; a module without names is itself the public name.
 _NAMES_OF = {
     "adaptive": ("AdaGrad", "Adam", "RMSProp", "SignDescent"),
+    "certificate": ("Certificate",),
     "check": ("check",),
     "correspondence": ("correspondences",),
     "data": (),
     "discrete": ("crossover_step", "discrete_rate", "max_learning_rate"),
     "dynamics": ("ErrorDynamics", "error_dynamics"),
+    "families": (),
+    "families_vanishing": (),
     "fitting": ("fit_rate",),
     "forecast": ("forecast",),
     "integrate": ("PredictionTrajectory", "Trajectory", "integrate", "integrate_predictions"),
@@ -40,6 +43,7 @@ _NAMES_OF = {
     "limit": ("ODELimit", "ode_limit"),
     "loss": ("LossCurve", "loss_curve"),
     "losses": ("LogisticLoss", "PredictionLoss", "SquaredLoss"),
+    "lyapunov": ("certify",),
     "methods": (
         "GradientDescent",
         "HeavyBall",
@@ -61,14 +65,16 @@ _NAMES_OF = {
     "tuning": ("effective_dimension", "steps_to", "tune", "tune_for"),
     "variational": ("energy", "lagrangian"),
     "weightspace": ("integrate_limit",),
+    "witnesses": ("witness",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names or (module,)}
 
 __all__ = sorted(_MODULE_OF)
 
 if TYPE_CHECKING:  # the same names once more, for tools that read code without running it
-    from odeopt import data, nets, plot
+    from odeopt import data, families, families_vanishing, nets, plot
     from odeopt.adaptive import AdaGrad, Adam, RMSProp, SignDescent
+    from odeopt.certificate import Certificate
     from odeopt.check import check
     from odeopt.correspondence import correspondences
     from odeopt.discrete import crossover_step, discrete_rate, max_learning_rate
@@ -81,6 +87,7 @@ if TYPE_CHECKING:  # the same names once more, for tools that read code without 
     from odeopt.limit import ODELimit, ode_limit
     from odeopt.loss import LossCurve, loss_curve
     from odeopt.losses import LogisticLoss, PredictionLoss, SquaredLoss
+    from odeopt.lyapunov import certify
     from odeopt.methods import (
         GradientDescent,
         HeavyBall,
@@ -100,6 +107,7 @@ if TYPE_CHECKING:  # the same names once more, for tools that read code without 
     from odeopt.tuning import effective_dimension, steps_to, tune, tune_for
     from odeopt.variational import energy, lagrangian
     from odeopt.weightspace import integrate_limit
+    from odeopt.witnesses import witness
 
 
 def __getattr__(name: str) -> object:

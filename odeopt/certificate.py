@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import sympy
 from sympy import Expr, ImmutableMatrix
 
+from odeopt.certificate_text import certificate_fields, certificate_latex, certificate_to_json
 from odeopt.exactness import (
     Bound,
     exact_number,
@@ -26,44 +27,13 @@ from odeopt.exactness import (
     proves_nonnegative,
 )
 from odeopt.flows import Flow, Iteration, time
-from odeopt.forms import polynomial_terms, quadratic_form, same_polynomial
+from odeopt.forms import Multiplier, Search, polynomial_terms, quadratic_form, same_polynomial
 from odeopt.function_classes import FunctionClass
 from odeopt.rates import Rate
 
-__all__ = ["Certificate", "Check", "Multiplier", "Search"]
+__all__ = ["Certificate", "Check"]
 
 LAWS = ("exponential", "power", "integral", "factor")
-
-
-@dataclass(frozen=True)
-class Multiplier:
-    """A named inequality of the class, inequality <= 0 (= 0 for names that begin with E), and its multiplier."""
-
-    name: str
-    value: Expr
-    inequality: Expr
-
-
-@dataclass(frozen=True)
-class Search:
-    """How a certificate was found: the bisected optimum of its form, and what the proof lost against it.
-
-    Attributes
-    ----------
-    optimum : float
-        Smallest rate that the search found infeasible, or a bound above which no rate can be true.
-    gap : float
-        Optimum minus the verified rate.
-    bound : str
-        What the optimum is: "bisected", "quadratics" (their exact rate) or "closed form".
-    steps : int
-        Feasibility problems solved.
-    """
-
-    optimum: float
-    gap: float
-    bound: str
-    steps: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +57,8 @@ class Certificate:
     energy : sympy.Expr
         V in terms of f and of the vectors, products of vectors standing for inner products.
     rate : sympy.Expr
-        c in :math:`e^{-ct}`, p in :math:`t^{-p}`, :math:`c(t)` in :math:`e^{-\int c}`, or the factor of one step.
+        c in :math:`e^{-ct}`, p in :math:`t^{-p}`, :math:`c(t)` in
+        :math:`e^{-\int c}`, or the factor of one step.
     law : {"exponential", "power", "integral", "factor"}
     multipliers, positivity : tuple of Multiplier
         The :math:`\lambda_i` and the :math:`\nu_i`.
@@ -328,8 +299,6 @@ class Certificate:
 
     def latex(self) -> str:
         """Return the statement and its proof as LaTeX, as a paper prints them."""
-        from odeopt.certificate_text import certificate_latex
-
         return certificate_latex(self)
 
     def _repr_latex_(self) -> str:
@@ -337,8 +306,6 @@ class Certificate:
 
     def to_json(self) -> str:
         """Return the certificate as JSON text, exact numbers as text."""
-        from odeopt.certificate_text import certificate_to_json
-
         return certificate_to_json(self)
 
     @classmethod
@@ -366,9 +333,7 @@ class Certificate:
         >>> Certificate.from_json(text).verify(), Certificate.from_json(text.replace("4/3", "5/3")).verify()
         (True, False)
         """
-        from odeopt.certificate_text import certificate_from_json
-
-        return certificate_from_json(text)
+        return cls(**certificate_fields(text))
 
     def __str__(self) -> str:
         laws = {
@@ -382,4 +347,5 @@ class Certificate:
             if self.rate.free_symbols or len(str(self.rate)) < 20
             else f"{float(self.rate):.9g}"
         )
+        text = f"({text})" if self.rate.is_Add and "." not in text else text
         return f"{self.title}: {laws[self.law].format(text)} on {self.function_class}"

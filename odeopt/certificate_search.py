@@ -17,10 +17,10 @@ import numpy as np
 import sympy
 from sympy import Dummy, Expr, ImmutableMatrix, Rational
 
-from odeopt.certificate import Certificate, Multiplier, Search
+from odeopt.certificate import Certificate
 from odeopt.exactness import is_zero, number_sign
 from odeopt.flows import Flow, Iteration
-from odeopt.forms import coefficients, quadratic_form
+from odeopt.forms import Multiplier, Search, coefficients, quadratic_form
 from odeopt.function_classes import FunctionClass
 from odeopt.lmi import FEASIBLE, INFEASIBLE, UNSOLVED, Answer
 

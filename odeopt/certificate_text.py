@@ -3,20 +3,22 @@ r"""Certificates as LaTeX, for readers, and as JSON, for others to verify."""
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sympy
 from sympy import Expr, ImmutableMatrix, Symbol
 
 from odeopt import flows
-from odeopt.certificate import Certificate, Multiplier, Search
 from odeopt.exactness import Bound
 from odeopt.expressions import parse_expression, write_expression
 from odeopt.flows import Flow, Iteration
-from odeopt.forms import quadratic_form
+from odeopt.forms import Multiplier, Search, quadratic_form
 from odeopt.function_classes import FunctionClass
 
-__all__ = ["certificate_from_json", "certificate_latex", "certificate_to_json", "gram_latex"]
+if TYPE_CHECKING:
+    from odeopt.certificate import Certificate
+
+__all__ = ["certificate_fields", "certificate_latex", "certificate_to_json", "gram_latex"]
 
 FORMAT = "odeopt certificate 1"
 _RESERVED = {
@@ -250,8 +252,8 @@ def certificate_to_json(w: Certificate) -> str:
     return json.dumps(content, indent=1)
 
 
-def certificate_from_json(text: str) -> Certificate:
-    """Read what :func:`certificate_to_json` wrote; every expression by the strict reader.
+def certificate_fields(text: str) -> dict[str, Any]:
+    """Read the fields of a certificate from its JSON; every expression by the strict reader.
 
     Parameters
     ----------
@@ -259,7 +261,7 @@ def certificate_from_json(text: str) -> Certificate:
 
     Returns
     -------
-    Certificate
+    dict
 
     Raises
     ------
@@ -278,7 +280,7 @@ def certificate_from_json(text: str) -> Certificate:
         raise ValueError(f"a certificate has a wrong or missing entry: {error!r}") from error
 
 
-def _read(content: dict) -> Certificate:
+def _read(content: dict) -> dict[str, Any]:
     names = dict(_RESERVED)
     for entry in content["domain"]:
         name = entry["symbol"]
@@ -307,7 +309,7 @@ def _read(content: dict) -> Certificate:
     )
     kind = content["class"]
     search = content.get("search")
-    return Certificate(
+    return dict(
         title=str(content["title"]),
         flow=_read_flow(content["flow"], names, expression),
         function_class=FunctionClass(kind["kind"], expression(kind["mu"]), optional(kind["L"])),

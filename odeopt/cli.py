@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import difflib
 import json as json_module
 import os
 import sys
@@ -13,7 +15,9 @@ import typer
 
 from odeopt.check import CheckReport, CheckSettings, check, method_names
 from odeopt.data import load_digits, load_npz
-from odeopt.report import BUDGET_PARTS, writable_folder
+from odeopt.report import writable_folder
+from odeopt.rule import UpdateRule
+from odeopt.tables import print_check
 
 __all__ = ["main"]
 
@@ -93,7 +97,92 @@ def check_command(
     if json:
         typer.echo((folder / "check.json").read_text(), nl=False)
     else:
-        _print_report(report, folder)
+        print_check(report, folder)
+
+
+@app.command("derive")
+def derive_command(
+    method: Annotated[str, typer.Argument(help="A method's class: HeavyBall, Nesterov, Adam, ...")],
+    hyperparameters: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="Its numbers, as lr=0.01 momentum=0.9 momenta=0.2,0.5."),
+    ] = None,
+    resolution: Annotated[int, typer.Option(help="Orders of the time step beyond the limit.")] = 0,
+    regime: Annotated[str, typer.Option(help="natural, fixed or inertial.")] = "natural",
+    steps: Annotated[bool, typer.Option(help="Print the derivation as LaTeX.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Derive the ODE of a method from the code of its step."""
+    from odeopt.limit import ode_limit
+
+    rule = rule_named(method, hyperparameters or [])
+    limit = ode_limit(rule, resolution=resolution, regime=regime)
+    found = {
+        "rule": rule.label,
+        "equation": str(limit),
+        "latex": limit.latex(),
+        "time_step": float(limit.time_step),
+        "time_origin": float(getattr(limit, "time_origin", 0)),
+        "initial": [str(e) for e in getattr(limit, "initial", ())],
+    }
+    if json:
+        typer.echo(json_module.dumps(found, indent=2))
+        return
+    typer.echo(f"{found['rule']}\n{found['equation']}")
+    typer.echo(f"t = (k + {found['time_origin']:g}) * {found['time_step']:.6g}")
+    for step in getattr(limit, "steps", ()) if steps else ():
+        typer.echo(step.latex())
+
+
+def rule_named(name: str, hyperparameters: list[str]) -> UpdateRule:
+    """Build a rule from its class name and numbers written as name=value.
+
+    Parameters
+    ----------
+    name : str
+        A class of the front door.
+    hyperparameters : list of str
+        ``"lr=0.01"``; commas make a tuple, ``true`` and ``false`` set switches.
+
+    Returns
+    -------
+    UpdateRule
+
+    Raises
+    ------
+    ValueError
+        On an unknown class (the nearest is suggested), an unknown name or a value that is no number.
+
+    Examples
+    --------
+    >>> rule_named("HigherMomentum", ["lr=0.1", "momenta=0.2,0.5"])
+    HigherMomentum(lr=0.1, momenta=(0.2, 0.5))
+    """
+    import odeopt
+
+    found = {n: getattr(odeopt, n) for n in odeopt.__all__}
+    rules = {n: c for n, c in found.items() if isinstance(c, type) and issubclass(c, UpdateRule)}
+    rules.pop("UpdateRule")
+    if name not in rules:
+        near = difflib.get_close_matches(name, rules, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]}?" if near else ";"
+        raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(rules)}")
+    values = {}
+    for text in hyperparameters:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"hyperparameters are written name=value, got {text!r}")
+        values[key] = value == "true" if value in ("true", "false") else _scalar_or_tuple(value, key)
+    try:
+        return rules[name](**values)
+    except TypeError as error:
+        known = ", ".join(f.name for f in dataclasses.fields(rules[name]))
+        raise ValueError(f"{name} takes {known}: {error}") from error
+
+
+def _scalar_or_tuple(text: str, name: str) -> float | tuple[float, ...]:
+    numbers = _numbers(text, name)
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 @app.command("predict")
@@ -218,76 +307,6 @@ def _with_progress(x, y, names, settings: CheckSettings) -> CheckReport:
             bar.update()
 
         return check(x, y, methods=names, settings=settings, progress=advance)
-
-
-def _print_report(report: CheckReport, folder: Path) -> None:
-    from rich.console import Console
-
-    console = Console()
-    s, p = report.settings, report.problem
-    console.print(
-        f"n = {p['n']}, d = {p['d']}, width {s.width}, {s.seeds} seed(s), {s.num_steps} steps, "
-        f"lr = {p['lr']:.4g}; eigenvalues of H_inf from {p['lambda_min_h_inf']:.4g} to "
-        f"{p['lambda_max_h_inf']:.4g}",
-        highlight=False,
-    )
-    console.print(_ode_table(report))
-    console.print(_rate_table(report))
-    console.print(_budget_table(report))
-    for method in report.methods:
-        if method.diverged_at is not None:
-            console.print(f"{method.name}: left the finite numbers at step {method.diverged_at}", style="red")
-    files = ", ".join(name for name in ("check.json", "curves.npz", "check.png") if (folder / name).exists())
-    console.print(f"Written to {os.fspath(folder)}: {files}", highlight=False, soft_wrap=True)
-
-
-def _ode_table(report: CheckReport):
-    from rich.table import Table
-
-    table = Table(title="ODE of the error, t = (k + origin) x time step")
-    table.add_column("method and ODE", overflow="fold")
-    table.add_column("time step", justify="right", no_wrap=True)
-    table.add_column("origin", justify="right", no_wrap=True)
-    for m in report.methods:
-        method = f"{m.name}: {m.rule.label}\n    {m.error_ode}"
-        table.add_row(method, f"{m.time_step:.4g}", f"{m.time_origin:g}")
-    return table
-
-
-def _rate_table(report: CheckReport):
-    from rich.table import Table
-
-    table = Table(
-        title="Rate of the loss per unit of time; fitted: 95 % interval",
-        caption="A fit describes the range that was run; exact rates hold once the slowest mode is left.",
-    )
-    table.add_column("method", no_wrap=True)
-    for column in ("ODE\nexact", "iteration\nexact", "ODE\nfitted", "network\nfitted"):
-        table.add_column(column, no_wrap=True)
-
-    def fitted(rate) -> str:
-        return "-" if rate is None else f"{rate.formula}\n[{rate.low:.3g}, {rate.high:.3g}]"
-
-    for m in report.methods:
-        exact = (m.exact_ode.formula, m.exact_discrete.formula)
-        table.add_row(m.name, *exact, fitted(m.fitted_ode), fitted(m.fitted_trained))
-    return table
-
-
-def _budget_table(report: CheckReport):
-    from rich.table import Table
-
-    table = Table(title="Error budget: largest |difference of the loss| / initial loss")
-    table.add_column("method", no_wrap=True)
-    for part in BUDGET_PARTS:
-        table.add_column(part.replace(" - ", "\n- "), justify="right", no_wrap=True)
-    table.add_column("solve_ivp -\nclosed form", justify="right", no_wrap=True)
-    table.add_column("drift\nof H", justify="right", no_wrap=True)
-    table.caption = "; ".join(f"{part}: {meaning}" for part, meaning in BUDGET_PARTS.items())
-    for m in report.methods:
-        parts = [f"{m.budget[part]:.1e}" for part in BUDGET_PARTS]
-        table.add_row(m.name, *parts, f"{m.integration_error:.1e}", f"{m.kernel_drift:.1%}")
-    return table
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import sympy
 from sympy import Expr, Rational, Symbol, sqrt
 
-from odeopt.certificate import Certificate, Multiplier, Search
-from odeopt.exactness import Bound, exact_number, number_sign, proves_nonnegative
+from odeopt.certificate import Certificate
+from odeopt.exactness import Bound, exact_number, number_sign
 from odeopt.flows import Flow, f, g, time, v, x
-from odeopt.forms import coefficients, remainder
-from odeopt.function_classes import FunctionClass, convex, quadratic, strongly_convex
+from odeopt.forms import Multiplier, Search, coefficients, remainder
+from odeopt.function_classes import convex, quadratic, strongly_convex
 
 __all__ = [
     "gradient_flow",

@@ -1,8 +1,9 @@
-r"""Quadratic forms in vectors as polynomials in commuting symbols, and back."""
+r"""The parts of a certificate: multipliers, and quadratic forms as polynomials in commuting symbols."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import sympy
 from sympy import Expr, ImmutableMatrix, Integer
@@ -10,7 +11,46 @@ from sympy import Expr, ImmutableMatrix, Integer
 from odeopt.exactness import is_zero, number_sign
 from odeopt.flows import Flow, Iteration
 
-__all__ = ["coefficients", "polynomial_terms", "quadratic_form", "remainder", "same_polynomial"]
+__all__ = [
+    "Multiplier",
+    "Search",
+    "coefficients",
+    "polynomial_terms",
+    "quadratic_form",
+    "remainder",
+    "same_polynomial",
+]
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """An inequality of the class, <= 0 (= 0 where its name begins with E), and its multiplier."""
+
+    name: str
+    value: Expr
+    inequality: Expr
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a certificate was found: the bisected optimum of its form, and what the proof lost against it.
+
+    Attributes
+    ----------
+    optimum : float
+        Smallest rate that the search found infeasible, or a bound above which no rate can be true.
+    gap : float
+        Optimum minus the verified rate.
+    bound : str
+        What the optimum is: "bisected", "quadratics" (their exact rate) or "closed form".
+    steps : int
+        Feasibility problems solved.
+    """
+
+    optimum: float
+    gap: float
+    bound: str
+    steps: int
 
 
 def coefficients(polynomial: Expr, flow: Flow | Iteration) -> list[tuple[Expr, Expr]]:

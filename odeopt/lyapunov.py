@@ -16,12 +16,13 @@ import sympy
 from sympy import Derivative, Expr, Symbol
 
 from odeopt import families, families_vanishing, flows
-from odeopt.certificate import Certificate, Multiplier
+from odeopt.certificate import Certificate
 from odeopt.certificate_search import NoCertificateError, Template, UnsolvedError, asked_for, search
 from odeopt.differentials import GradientDifferential
 from odeopt.dynamics import ErrorDynamics
 from odeopt.exactness import exact_number, is_zero, number_sign
 from odeopt.flows import Flow
+from odeopt.forms import Multiplier
 from odeopt.function_classes import strongly_convex
 from odeopt.limit import ODELimit
 from odeopt.lmi import SOLVERS

@@ -88,3 +88,31 @@ def test_module_entry_point_shows_help():
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "--friction" in shown.stdout
+
+
+def test_derive_prints_the_equation_and_its_clock(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "derive", "Nesterov", "lr=0.01", "r=4", "--resolution", "1")
+    assert code == 0
+    assert "X'' + (4/t)*X'" in out
+    assert "grad^2 f(X)[X']" in out
+    assert "t = (k + 1) * 0.1" in out
+    code, out, _ = run(monkeypatch, capsys, "derive", "Adam", "lr=0.1", "bias_correction=false", "--json")
+    assert json.loads(out)["equation"].startswith("X' = -M_0/")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["HeavyBal", "lr=0.1"], ["unknown method 'HeavyBal'", "did you mean HeavyBall?"]),
+        (["HeavyBall", "lr=0.1", "momentum"], ["name=value", "'momentum'"]),
+        (["HeavyBall", "lr=0.1", "beta=0.9"], ["HeavyBall takes lr, momentum", "beta"]),
+        (["HeavyBall", "lr=0.1", "momentum=x"], ["momentum must be numbers"]),
+        (["HeavyBall", "lr=0.1", "momentum=0.9", "--regime", "slow"], ["regime must be one of"]),
+    ],
+)
+def test_derive_refuses_in_one_line(monkeypatch, capsys, arguments, words):
+    code, _, err = run(monkeypatch, capsys, "derive", *arguments)
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    for word in words:
+        assert word in err
