@@ -50,7 +50,7 @@ $(VENV)/installed-demo: $(SOURCES) | $(BIN)/python
 
 $(VENV)/installed-test: $(SOURCES) | $(BIN)/python
 	@echo "Installing odeopt and its tests into $(VENV) (torch is large: some minutes the first time)"
-	@$(INSTALL) $(PIP_ARGS) -e ".[data,test,certify]"
+	@$(INSTALL) $(PIP_ARGS) -e ".[data,test,certify,distributed]"
 	@touch $(VENV)/installed-demo $@
 
 # A half-made environment is removed, lest the next run takes it for a good one.

@@ -42,7 +42,7 @@ def curves(problem):
     lam = np.linalg.eigvalsh(problem[0])
     b, lr = 2 * np.sqrt(lam[0]), 0.5 / lam[-1]
     # Times by which gradient flow and critical heavy ball fall below 1e-7 of the initial loss.
-    grids = {"gd": np.linspace(0, 600, 200), "hb": np.linspace(0, 90, 200), "nag": np.linspace(0, 400, 400)}
+    grids = {"gd": np.linspace(0, 600, 200), "hb": np.linspace(0, 90, 200), "nag": np.linspace(0, 4000, 400)}
     rules = {"gd": GradientDescent(lr), "hb": HeavyBall(lr, 1 - b * np.sqrt(lr)), "nag": Nesterov(lr, 3)}
     limits = {"gd": ode_limit(rules["gd"]), "nag": ode_limit(rules["nag"])}
     limits["hb"] = ode_limit(rules["hb"], map="naive")  # friction b itself
@@ -57,7 +57,7 @@ def test_measures_agree_down_to_1e_7(problem, curves):
         mode, grid = curves[name]
         want, found = loss_curve(mode, exact, grid), loss_curve(mode, measures[m], grid)
         shown = want.loss > 1e-7 * want.loss[0]
-        assert want.loss.min() < (1e-7 if name != "nag" else 1e-6) * want.loss[0]
+        assert want.loss.min() < 1e-7 * want.loss[0]
         np.testing.assert_allclose(found.loss[shown], want.loss[shown], rtol=1e-10)
         assert found.rigorous
         assert np.all((found.lower <= want.loss) & (want.loss <= found.upper))
@@ -66,7 +66,7 @@ def test_measures_agree_down_to_1e_7(problem, curves):
 def medians(functions, rounds=5):
     """Median seconds of each function, taken in turn."""
     seconds = {name: [] for name in functions}
-    for name, function in functions.items():
+    for function in functions.values():
         function()  # warm
     for _ in range(rounds):
         for name, function in functions.items():
@@ -98,10 +98,13 @@ def test_all_curves_against_one_integration(problem, curves):
         return [loss_curve(m, measure, t) for m, t in curves.values()]
 
     def theirs():
-        return integrate(mode.dynamics, kernel, delta0, grid, rtol=1e-8, atol=1e-10)
+        # tolerances by which the loss is right to some 1e-6; ours is to 1e-10
+        return integrate(mode.dynamics, kernel, delta0, grid, rtol=1e-6, atol=1e-6)
 
-    taken = medians({"lanczos": ours, "solve_ivp": theirs}, rounds=3)
-    write("solve_ivp of heavy ball / Lanczos for GD, HB and NAG, n = 1797", taken["solve_ivp"] / taken["lanczos"])
+    taken = medians({"lanczos": ours, "solve_ivp": theirs}, rounds=1)
+    write(
+        "solve_ivp of HB alone / Lanczos for GD, HB and NAG, n = 1797", taken["solve_ivp"] / taken["lanczos"]
+    )
     assert taken["solve_ivp"] > taken["lanczos"]
 
 
@@ -117,6 +120,7 @@ def write(claim: str, ratio: float) -> None:
     """Keep a ratio in the table, in place of an earlier one."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "spectrum.md"
-    lines = path.read_text().splitlines() if path.exists() else ["| ratio of times in one run | |", "|---|---|"]
+    header = ["| ratio of times in one run | |", "|---|---|"]
+    lines = path.read_text().splitlines() if path.exists() else header
     lines = [line for line in lines if not line.startswith(f"| {claim} |")]
     path.write_text("\n".join([*lines, f"| {claim} | {ratio:.1f} |"]) + "\n")

@@ -33,17 +33,17 @@ _NAMES_OF = {
     "data": (),
     "discrete": ("crossover_step", "discrete_rate", "max_learning_rate"),
     "dynamics": ("ErrorDynamics", "error_dynamics"),
-    "families": (),
-    "families_vanishing": (),
     "fitting": ("fit_rate",),
     "forecast": ("forecast",),
     "integrate": ("PredictionTrajectory", "Trajectory", "integrate", "integrate_predictions"),
-    "kernel_operator": ("memory_plan", "relu_gram_operator"),
+    "kernel_cluster": ("cluster_relu_gram",),
+    "kernel_operator": ("relu_gram_operator",),
     "kernels": ("relu_gram",),
     "limit": ("ODELimit", "ode_limit"),
     "loss": ("LossCurve", "loss_curve"),
     "losses": ("LogisticLoss", "PredictionLoss", "SquaredLoss"),
     "lyapunov": ("certify",),
+    "memory": ("memory_plan",),
     "methods": (
         "GradientDescent",
         "HeavyBall",
@@ -72,7 +72,7 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in na
 __all__ = sorted(_MODULE_OF)
 
 if TYPE_CHECKING:  # the same names once more, for tools that read code without running it
-    from odeopt import data, families, families_vanishing, nets, plot
+    from odeopt import data, nets, plot
     from odeopt.adaptive import AdaGrad, Adam, RMSProp, SignDescent
     from odeopt.certificate import Certificate
     from odeopt.check import check
@@ -82,12 +82,14 @@ if TYPE_CHECKING:  # the same names once more, for tools that read code without 
     from odeopt.fitting import fit_rate
     from odeopt.forecast import forecast
     from odeopt.integrate import PredictionTrajectory, Trajectory, integrate, integrate_predictions
-    from odeopt.kernel_operator import memory_plan, relu_gram_operator
+    from odeopt.kernel_cluster import cluster_relu_gram
+    from odeopt.kernel_operator import relu_gram_operator
     from odeopt.kernels import relu_gram
     from odeopt.limit import ODELimit, ode_limit
     from odeopt.loss import LossCurve, loss_curve
     from odeopt.losses import LogisticLoss, PredictionLoss, SquaredLoss
     from odeopt.lyapunov import certify
+    from odeopt.memory import memory_plan
     from odeopt.methods import (
         GradientDescent,
         HeavyBall,

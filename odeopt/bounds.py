@@ -8,7 +8,9 @@ Three theorems, the first that applies at each point of a curve:
 
 .. math:: |I-I_G|\le2\lVert\Delta_0\rVert^2\sum_{j\ge2m}|c_j|,
 
-because the Gauss rule integrates the partial sum of degree 2m - 1 exactly, and :math:`|T_j|\le1`.
+because the Gauss rule integrates the partial sum of degree 2m - 1 exactly, and :math:`|T_j|\le1`. A fourth,
+from the residual of the method itself, narrows what these leave wide (:mod:`odeopt.residual_bounds`,
+:func:`odeopt.mode_bounds.mode_half_widths`).
 
 To each belongs an allowance for rounding. The Lanczos matrix is exact for H + E, and
 :math:`\lVert f(H+E)-f(H)\rVert\le\Lambda\lVert E\rVert` with an operator Lipschitz constant
@@ -20,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -50,7 +53,7 @@ class Integrand:
     Attributes
     ----------
     values : callable
-        ``values(lam, rows)``: from (N,) eigenvalues and a slice of the T points to an array (rows, N).
+        ``values(lam, rows)``: from (N,) eigenvalues and an index of the T points to an array (rows, N).
     size : int
         T.
     alternating : callable
@@ -65,20 +68,27 @@ class Integrand:
         ``lipschitz(low, high)``: operator Lipschitz constants on [low, high], shape (T,); None takes them
         from the Chebyshev series.
     points : callable or None
-        ``points(low, high)``: number of Chebyshev points that resolve all f to rounding, by a theorem. None:
-        by the degree, or else until the series is seen to fall off, which is no proof.
+        ``points(low, high, rows)``: number of Chebyshev points that resolve these f to rounding, by a
+        theorem. None: by the degree, or else until the series is seen to fall off, which is no proof.
+    worth : callable or None
+        ``worth(degree, high)``: for which points a series from `degree` on may be small, shape (T,); for the
+        others it is not computed, and `ceiling` is the bound.
+    ceiling : numpy.ndarray, shape (T,), or float
+        Upper bound on f.
     evaluation : numpy.ndarray, shape (T,), or float
         Absolute error of an evaluation of f, beside 64 roundings of the value.
     """
 
-    values: Callable[[np.ndarray, slice], np.ndarray]
+    values: Callable[[np.ndarray, Any], np.ndarray]
     size: int
     alternating: Callable[[int, float], np.ndarray]
     needs_high: bool = True
     convex: bool = False
     degree: np.ndarray | None = None
     lipschitz: Callable[[float, float], np.ndarray] | None = None
-    points: Callable[[float, float], int] | None = None
+    points: Callable[[float, float, np.ndarray], int] | None = None
+    worth: Callable[[int, float], np.ndarray] | None = None
+    ceiling: np.ndarray | float = math.inf
     evaluation: np.ndarray | float = 0.0
 
     @property
@@ -106,6 +116,28 @@ class Bracket:
     proved: np.ndarray
     rounding: np.ndarray
 
+    def narrowed(self, half: np.ndarray, *, proved: bool) -> Bracket:
+        """Return the part of the bracket within `half`, and rounding, of the value.
+
+        Parameters
+        ----------
+        half : numpy.ndarray, shape (T,)
+            A further bound, inf where there is none.
+        proved : bool
+            Whether it is a theorem. Then it stands alone where the bracket was none.
+
+        Returns
+        -------
+        Bracket
+        """
+        with np.errstate(invalid="ignore"):
+            low, high = self.value - half - self.rounding, self.value + half + self.rounding
+        alone = proved & ~self.proved & np.isfinite(half)
+        # fmax, because inf - inf is no bound
+        lower = np.where(alone, np.maximum(low, 0.0), np.fmax(self.lower, low))
+        upper = np.where(alone, high, np.fmin(self.upper, high))
+        return Bracket(self.value, lower, upper, self.proved | alone, self.rounding)
+
 
 def bracket(integrand: Integrand, measure: SpectralMeasure) -> Bracket:
     r"""Enclose half the integral of each function over a measure found by Lanczos.
@@ -131,7 +163,7 @@ def bracket(integrand: Integrand, measure: SpectralMeasure) -> Bracket:
     True
     """
     low, high = measure.interval
-    series = _Series(integrand, low, high)
+    series = _Series(integrand, low, high, 2 * max(chain.size for chain in measure.chains))
     parts = [_chain_bracket(integrand, chain, series, measure) for chain in measure.chains if chain.size]
     value, lower, upper, rounding = (
         np.sum([getattr(part, name) for part in parts], axis=0)
@@ -201,20 +233,24 @@ def _rounding(integrand: Integrand, chain: Chain, series: _Series, low: float, h
 class _Series:
     """Chebyshev coefficients of all functions on [low, high], computed when first asked for."""
 
-    def __init__(self, integrand: Integrand, low: float, high: float):
+    def __init__(self, integrand: Integrand, low: float, high: float, degree: int):
         self.integrand, self.low = integrand, low
+        worth = np.ones(integrand.size, bool) if integrand.worth is None else integrand.worth(degree, high)
+        self.rows = np.flatnonzero(worth)
         # An interval of one point is widened, so that the map to [-1, 1] exists.
         self.high = high if high > low else low + max(_EPS * abs(low), 1e-300)
         self._absolute: np.ndarray | None = None
 
     def absolute(self) -> np.ndarray:
-        r"""Return :math:`|c_j|`, shape (T, N)."""
+        r"""Return :math:`|c_j|`, shape (len(rows), N)."""
         if self._absolute is None:
             f = self.integrand
-            if f.degree is not None:
+            if self.rows.size == 0:
+                self._absolute = np.zeros((0, 1))
+            elif f.degree is not None:
                 self._absolute = self._coefficients(int(f.degree.max()) + 1)
             elif f.points is not None:
-                self._absolute = self._coefficients(f.points(self.low, self.high))
+                self._absolute = self._coefficients(f.points(self.low, self.high, self.rows))
             else:
                 self._absolute = self._until_plateau()
         return self._absolute
@@ -231,29 +267,35 @@ class _Series:
     def _coefficients(self, count: int) -> np.ndarray:
         theta = (np.arange(count) + 0.5) * np.pi / count
         lam = self.low + (self.high - self.low) * np.cos(theta / 2) ** 2
-        rows = max(1, _BLOCK // count)
-        found = np.empty((self.integrand.size, count))
-        for start in range(0, self.integrand.size, rows):
-            block = slice(start, min(start + rows, self.integrand.size))
+        height = max(1, _BLOCK // count)
+        found = np.empty((self.rows.size, count))
+        for start in range(0, self.rows.size, height):
+            block = slice(start, start + height)
             with np.errstate(over="ignore", invalid="ignore"):
-                found[block] = np.abs(scipy.fft.dct(self.integrand.values(lam, block), axis=1)) / count
+                values = self.integrand.values(lam, self.rows[block])
+                found[block] = np.abs(scipy.fft.dct(values, axis=1)) / count
         found[:, 0] /= 2
         return np.where(np.isnan(found), np.inf, found)
 
     def tail(self, degree: int) -> np.ndarray:
         """Sum of the coefficients from `degree` on, which bounds the error of the best approximation."""
-        with np.errstate(over="ignore"):
-            return self.absolute()[:, degree:].sum(axis=1)
+        return self._spread(self.absolute()[:, degree:], math.inf)
 
     def total(self) -> np.ndarray:
+        """Upper bounds on the functions."""
+        return np.minimum(self._spread(self.absolute(), math.inf), self.integrand.ceiling)
+
+    def _spread(self, coefficients: np.ndarray, missing: float) -> np.ndarray:
+        result = np.full(self.integrand.size, missing)
         with np.errstate(over="ignore"):
-            return self.absolute().sum(axis=1)
+            result[self.rows] = coefficients.sum(axis=1)
+        return result
 
     def lipschitz(self) -> np.ndarray:
         coefficients = self.absolute()
         square = np.arange(coefficients.shape[1], dtype=float) ** 2
         with np.errstate(over="ignore", invalid="ignore"):
-            return 2 / (self.high - self.low) * np.sum(coefficients * square, axis=1)
+            return 2 / (self.high - self.low) * self._spread(coefficients * square, math.inf)
 
 
 def bessel_zero_bound(nu: float) -> float:

@@ -12,6 +12,7 @@ and tests the signs by exact arithmetic: no floating point and no solver takes p
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import sympy
@@ -23,12 +24,22 @@ from odeopt.exactness import (
     exact_number,
     is_positive_semidefinite,
     is_zero,
+    number_sign,
     parametrised,
     proves_nonnegative,
 )
 from odeopt.flows import Flow, Iteration, time
-from odeopt.forms import Multiplier, Search, polynomial_terms, quadratic_form, same_polynomial
+from odeopt.forms import (
+    Multiplier,
+    Search,
+    minus_multipliers,
+    nonzero,
+    quadratic_form,
+    same_polynomial,
+    schur_complement,
+)
 from odeopt.function_classes import FunctionClass
+from odeopt.polynomials import combine, gather
 from odeopt.rates import Rate
 
 __all__ = ["Certificate", "Check"]
@@ -105,20 +116,10 @@ class Certificate:
         return self.rate / time + self.correction if self.law == "power" else self.rate
 
     @property
-    def decrease(self) -> Expr:
-        """The left side of the identity."""
-        return self.flow.decrease(self.energy, self.decay)
-
-    @property
-    def square_part(self) -> Expr:
-        """The polynomial z'Sz."""
-        z = sympy.Matrix(self.vectors)
-        return (z.T * self.remainder * z)[0, 0]
-
-    @property
-    def positive_part(self) -> Expr:
-        """The polynomial z'Tz, what is left of V when the inequalities are taken off."""
-        return self.energy + sympy.Add(*(m.value * m.inequality for m in self.positivity))
+    def positive_part(self) -> dict:
+        """What is left of V when the inequalities are taken off, z'Tz, gathered by monomial."""
+        gathered = gather(self.energy, self.flow.gens)
+        return minus_multipliers(gathered, self.positivity, self.flow.gens, sign=1)
 
     def verify(self) -> bool:
         """Prove the certificate, exactly.
@@ -155,6 +156,11 @@ class Certificate:
             checks.append(Check(claim, not reason, reason))
         return tuple(checks)
 
+    @property
+    def _moving(self) -> set:
+        """Symbols that depend on time."""
+        return {time, *dict(getattr(self.flow, "derivatives", ()))}
+
     # Each test returns the reason of its failure, empty where it holds.
 
     def _parameters(self) -> str:
@@ -164,26 +170,44 @@ class Certificate:
                 if limit is not None and not limit.free_symbols <= known:
                     return f"the bound {limit} of {bound.symbol} holds symbols that are not bounded before"
             known.add(bound.symbol)
-        expressions = [self.rate, self.energy, self.correction, self.function_class.mu, *self.remainder]
+        if known & {*self.flow.vectors, *self.flow.values}:
+            return "a parameter has the name of a vector or a value"
+        constants = [
+            e for e in (*self.flow.constants, self.function_class.mu, self.function_class.L) if e is not None
+        ]
+        expressions = [self.rate, self.correction, *self.remainder, *constants, *self.flow.varying]
         expressions += [m.value for m in (*self.multipliers, *self.positivity)]
-        known |= {*self.flow.vectors, *self.flow.values}
         free = set().union(*(e.free_symbols for e in expressions)) - known
-        return f"no bounds are given for {', '.join(sorted(map(str, free)))}" if free else ""
+        # V may hold only what the flow has a rule for
+        free |= self.energy.free_symbols - known - {*self.flow.energy_symbols}
+        if free:
+            return f"no bounds, or no rules, are given for {', '.join(sorted(map(str, free)))}"
+        if any(e.free_symbols & self._moving for e in constants):
+            return "force, Hessian damping, mu and L must not depend on time"
+        if len(set(self.vectors)) != len(self.vectors) or not {*self.vectors} <= {*self.flow.vectors}:
+            return f"the vectors {self.vectors} are not distinct vectors of the flow"
+        return ""
 
     def _rate_is_one(self) -> str:
         rate, t = self.rate, time
-        if self.law != "integral" and rate.has(t):
-            return f"the rate {rate} depends on t"
+        if isinstance(self.flow, Iteration) != (self.law == "factor"):
+            return f"the law {self.law!r} does not belong to {self.flow}"
+        if self.law != "integral" and rate.free_symbols & self._moving:
+            return f"the rate {rate} depends on time"
+        if self.law == "power" and not any(
+            b.symbol == t and b.lower is not None and b.upper is None for b in self.domain
+        ):
+            return "the domain does not hold all large t"
         if not proves_nonnegative(rate, self.domain) or is_zero(rate):
             return f"the rate {rate} is not proved positive"
         if self.law == "factor" and not proves_nonnegative(1 - rate, self.domain):
             return f"the factor {rate} is not proved to be at most 1"
-        correction = sympy.together(self.correction)
-        if correction != 0:
+        if self.correction != 0:
+            correction = sympy.together(self.correction)
             top, bottom = (sympy.degree(e, t) for e in sympy.fraction(correction))
             if self.law != "power" or top > bottom - 2:
                 return f"the correction {self.correction} is not integrable at infinity"
-        value = self.energy.coeff(self.flow.values[0], 1)
+        value = gather(self.energy, self.flow.gens).get((self.flow.values[0],), sympy.S.Zero)
         if not proves_nonnegative(value, self.domain) or is_zero(value):
             return f"the coefficient {value} of f in V is not proved positive"
         return ""
@@ -199,9 +223,10 @@ class Certificate:
         return ""
 
     def _inequalities_are_granted(self) -> str:
-        granted = self.function_class.inequalities(self.flow.points, self.flow.tangents)
+        points, tangents = self.flow.points, self.flow.tangents
         for m in (*self.multipliers, *self.positivity):
-            if m.name not in granted or not same_polynomial(m.inequality, granted[m.name], self._gens):
+            granted = self.function_class.inequality(m.name, points, tangents)
+            if not same_polynomial(m.inequality, granted, self.flow.gens):
                 return f"{self.function_class} does not grant {m.name}: {m.inequality} <= 0"
         return ""
 
@@ -212,10 +237,16 @@ class Certificate:
         return ""
 
     def _identity(self) -> str:
-        right = sympy.Add(*(m.value * m.inequality for m in self.multipliers), self.square_part)
-        for monomial, coefficient in polynomial_terms(self.decrease - right, self._gens):
-            if not is_zero(coefficient):
-                return f"the two sides differ by ({coefficient}) {monomial}"
+        z, gens = self.vectors, self.flow.gens
+        left = minus_multipliers(self.flow.decrease(self.energy, self.decay), self.multipliers, gens)
+        square: dict = {}
+        for i, j in itertools.product(range(len(z)), repeat=2):
+            key = tuple(sorted((z[i], z[j]), key=gens.index))
+            square[key] = square.get(key, 0) + self.remainder[i, j]
+        for monomial, coefficient in nonzero(
+            combine((sympy.S.One, left), (sympy.S.NegativeOne, square))
+        ).items():
+            return f"the two sides differ by ({sympy.factor(coefficient)}) {sympy.Mul(*monomial)}"
         return ""
 
     def _remainder(self) -> str:
@@ -224,15 +255,11 @@ class Certificate:
 
     def _positivity(self) -> str:
         try:
-            matrix = quadratic_form(self.positive_part, self.vectors)
+            matrix = quadratic_form(self.positive_part, self.vectors, tidy=False)
         except ValueError as error:
             return f"V + sum nu A is no quadratic form: {error}"
         proved = is_positive_semidefinite(matrix, self.domain)
         return "" if proved else "V is not proved nonnegative"
-
-    @property
-    def _gens(self) -> tuple:
-        return (*self.flow.values, *self.flow.vectors)
 
     def weaken(self, rate) -> Certificate:
         r"""Return the certificate of a smaller rate, from this one and :math:`V\ge0`.
@@ -272,6 +299,36 @@ class Certificate:
         multipliers = tuple(Multiplier(name, sympy.cancel(v), a) for name, (v, a) in values.items())
         S = ImmutableMatrix((self.remainder - excess * T).applyfunc(sympy.cancel))
         return replace(weaker, multipliers=multipliers, remainder=S)
+
+    def value_constant(self) -> Expr:
+        r"""Return the largest :math:`\kappa` with :math:`V\ge\kappa f` by this proof.
+
+        Then :math:`f-f_\star\le\frac{V(0)}\kappa e^{-ct}`. Where it is 0, V = 0 is possible with f > 0, and
+        the rate of f needs another argument.
+
+        Returns
+        -------
+        sympy.Expr
+
+        Raises
+        ------
+        ValueError
+            Unless it is a certificate with numbers, of an exponential rate, that uses G(x) for V >= 0.
+
+        Examples
+        --------
+        >>> from odeopt.families import heavy_ball
+        >>> heavy_ball(b=2, mu=1).value_constant(), heavy_ball(b=3 / sympy.sqrt(2), mu=1).value_constant()
+        (1/9, 0)
+        """
+        symbols = set().union(*(e.free_symbols for e in (self.rate, *self.remainder)))
+        if symbols or self.law != "exponential" or [m.name for m in self.positivity] != ["G(x)"]:
+            raise ValueError("f is compared with V only for numbers and exponential rates of flows")
+        weight, mu = self.positivity[0].value, self.function_class.mu
+        rest = schur_complement(quadratic_form(self.positive_part, self.vectors))
+        # V - kappa f = (weight - kappa)(f - mu/2 |x|^2) + z'(T - kappa mu/2 E)z, with E for |x|^2
+        ratio = sympy.expand(2 * rest / mu)
+        return ratio if number_sign(weight - ratio) >= 0 else weight
 
     def to_rate(self) -> Rate:
         """Return the certified rate as a :class:`odeopt.Rate`.

@@ -15,14 +15,15 @@ from fractions import Fraction
 
 import numpy as np
 import sympy
-from sympy import Dummy, Expr, ImmutableMatrix, Rational
+from sympy import Dummy, Expr, Rational
 
 from odeopt.certificate import Certificate
 from odeopt.exactness import is_zero, number_sign
 from odeopt.flows import Flow, Iteration
-from odeopt.forms import Multiplier, Search, coefficients, quadratic_form
+from odeopt.forms import Multiplier, Search, remainder
 from odeopt.function_classes import FunctionClass
 from odeopt.lmi import FEASIBLE, INFEASIBLE, UNSOLVED, Answer
+from odeopt.polynomials import combine, gather
 
 __all__ = ["NoCertificateError", "Template", "UnsolvedError", "asked_for", "search"]
 
@@ -91,15 +92,21 @@ class Template:
 
     def _build(self, scales) -> None:
         flow = self.flow
+        gens = flow.gens
         left = flow.decrease(self.energy, self.decay(self.rate))
-        left -= sympy.Add(*(w * self.granted[n] for n, w in self.weights.items()))
-        right = self.energy + sympy.Add(*(w * self.granted[n] for n, w in self.positive_weights.items()))
-        self.vectors = tuple(s for s in flow.vectors if left.has(s))
-        gens = (*flow.values, *flow.vectors)
-        equations = [e for p in (left, right) for e in _value_coefficients(p, gens, flow.values)]
+        left = combine(
+            (sympy.S.One, left), *((-w, gather(self.granted[n], gens)) for n, w in self.weights.items())
+        )
+        right = gather(self.energy, gens)
+        weights = self.positive_weights.items()
+        right = combine((sympy.S.One, right), *((w, gather(self.granted[n], gens)) for n, w in weights))
+        self.vectors, self.positive_vectors = (
+            [s for s in flow.vectors if _holds(p, s)] for p in (left, right)
+        )
+        equations = [p[(s,)] for p in (left, right) for s in flow.values if (s,) in p]
         unknowns = [*self.weights.values(), *self.positive_weights.values(), *reversed(self.entries.values())]
         self.solution: dict = {}
-        S, T = _form(left, gens, self.vectors), _form(right, gens, self.energy_vectors_of(right))
+        S, T = _form(left, self.vectors), _form(right, self.positive_vectors)
         for _ in range(3):
             self._solve(equations, unknowns)
             S, T = (M.applyfunc(lambda e: sympy.expand(e.xreplace(self.solution))) for M in (S, T))
@@ -112,10 +119,6 @@ class Template:
     def decay(self, rate: Expr) -> Expr:
         """Return what stands in the identity: the rate of a flow, 1 - rate for the factor of an iteration."""
         return 1 - rate if isinstance(self.flow, Iteration) else rate
-
-    def energy_vectors_of(self, polynomial: Expr) -> tuple:
-        """Vectors that V and its inequalities hold."""
-        return tuple(s for s in self.flow.vectors if polynomial.has(s))
 
     def _solve(self, equations: list, unknowns: list) -> None:
         free = [s for s in unknowns if s not in self.solution]
@@ -136,10 +139,7 @@ class Template:
         unit = scales["rate"]
         sizes = [scales[s] for s in self.vectors]
         n = len(self.vectors)
-        others = self.energy_vectors_of(
-            self.energy + sympy.Add(*(self.granted[m] for m in self.positive_names))
-        )
-        sizes_T = [scales[s] for s in others]
+        sizes_T = [scales[s] for s in self.positive_vectors]
         size = n + T.rows + len(values)
         block = sympy.zeros(size)
         block[:n, :n], block[n : n + T.rows, n : n + T.rows] = -S, T
@@ -175,14 +175,22 @@ class Template:
         def exact(expr):
             return sympy.expand(sympy.radsimp(sympy.expand(expr.xreplace(self.solution).xreplace(values))))
 
-        energy = sympy.Add(*(m * exact(c) for m, c in coefficients(self.energy, self.flow)))
+        energy = sympy.Add(*(sympy.Mul(exact(c), *m) for m, c in gather(self.energy, self.flow.gens).items()))
         multipliers = self._multipliers(self.weights, exact)
         decay = self.decay(rate)
-        left = self.flow.decrease(energy, decay) - sympy.Add(*(m.value * m.inequality for m in multipliers))
-        S = ImmutableMatrix(quadratic_form(sympy.expand(left), self.vectors))
+        S = remainder(self.flow, energy, decay, multipliers, self.vectors)
         positivity = self._multipliers(self.positive_weights, exact)
         return Certificate(
-            title, self.flow, self.functions, energy, decay, law, multipliers, positivity, self.vectors, S
+            title,
+            self.flow,
+            self.functions,
+            energy,
+            decay,
+            law,
+            multipliers,
+            positivity,
+            tuple(self.vectors),
+            S,
         )
 
     def _multipliers(self, weights, exact) -> tuple[Multiplier, ...]:
@@ -190,17 +198,18 @@ class Template:
         return tuple(Multiplier(n, value, self.granted[n]) for n, value in found if not is_zero(value))
 
 
-def _value_coefficients(polynomial: Expr, gens, values) -> list[Expr]:
-    poly = sympy.Poly(polynomial, *gens)
-    return [poly.coeff_monomial(s) for s in values]
+def _holds(polynomial: dict, symbol) -> bool:
+    return any(symbol in monomial for monomial in polynomial)
 
 
-def _form(polynomial: Expr, gens, vectors) -> sympy.Matrix:
-    poly = sympy.Poly(polynomial, *gens)
-    return sympy.Matrix(
-        len(vectors), len(vectors),
-        lambda i, j: poly.coeff_monomial(vectors[i] * vectors[j]) / (1 if i == j else 2),
-    )  # fmt: skip
+def _form(polynomial: dict, vectors) -> sympy.Matrix:
+    """The matrix of the quadratic part, zeros and all."""
+
+    def entry(i, j):
+        monomial = (vectors[i], vectors[j]) if i <= j else (vectors[j], vectors[i])
+        return sympy.expand(polynomial.get(monomial, sympy.S.Zero)) / (1 if i == j else 2)
+
+    return sympy.Matrix(len(vectors), len(vectors), entry)
 
 
 def _empty_rows(matrix: sympy.Matrix) -> list[Expr]:

@@ -23,12 +23,19 @@ __all__ = ["certificate_fields", "certificate_latex", "certificate_to_json", "gr
 FORMAT = "odeopt certificate 1"
 _RESERVED = {
     s.name: s
-    for s in (flows.f, flows.x, flows.v, flows.y, flows.a, flows.g, flows.q, flows.time)
-    + (flows.f0, flows.f1, flows.x0, flows.x1, flows.g0, flows.g1)
-}  # fmt: skip
+    for s in (
+        *(flows.f, flows.x, flows.v, flows.y, flows.a, flows.g, flows.q, flows.time),
+        *(flows.f0, flows.f1, flows.x0, flows.x1, flows.g0, flows.g1),
+    )
+}
 _LATEX = {
-    flows.f0: "f_k", flows.f1: "f_{k+1}", flows.x0: "x_k", flows.x1: "x_{k-1}", flows.g0: "g_k", flows.g1: "g_{k+1}",
-}  # fmt: skip
+    flows.f0: "f_k",
+    flows.f1: "f_{k+1}",
+    flows.x0: "x_k",
+    flows.x1: "x_{k-1}",
+    flows.g0: "g_k",
+    flows.g1: "g_{k+1}",
+}
 
 
 # LaTeX
@@ -125,12 +132,21 @@ def _change_latex(w: Certificate) -> str:
     return rf"\dot V+\left({rate}\right)V" if w.decay.is_Add else rf"\dot V+{rate}\,V"
 
 
+def _value_latex(w: Certificate) -> str:
+    """What the certificate says of f itself."""
+    try:
+        constant = w.value_constant()
+    except ValueError:
+        return ""
+    return rf",\quad V\ge{sympy.latex(constant)}\,f" if constant != 0 else ""
+
+
 def _conclusion_latex(w: Certificate) -> str:
     rate = sympy.latex(w.rate)
     if w.law == "factor":
         return rf"V_k\le\left({rate}\right)^{{k}}V_0"
     if w.law == "exponential":
-        return rf"V(t)\le e^{{-{rate}\,t}}\,V(0)"
+        return rf"V(t)\le e^{{-{rate}\,t}}\,V(0)" + _value_latex(w)
     if w.law == "integral":
         return rf"V(t)\le e^{{-\int_{{t_0}}^t{rate}\,d\tau}}\,V(t_0)"
     extra = sympy.integrate(-w.correction, flows.time)
@@ -158,12 +174,13 @@ def certificate_latex(w: Certificate) -> str:
     positive = "".join(_term(-sympy.factor(m.value), _name_latex(m.name)) for m in w.positivity)
     T = quadratic_form(w.positive_part, w.vectors)
     form = _squares_latex(T, w.vectors)
+    positive += "" if form == "0" else form if form.startswith("-") else "+" + form
     lines = [
         rf"\textbf{{{w.title}.}}\quad {w.flow.latex()},\qquad f\in{w.function_class.latex()}"
         + "".join(rf",\quad {_bound_latex(bound)}" for bound in w.domain),
         rf"V={energy}",
         rf"{_change_latex(w)}={right}\ \le 0",
-        rf"V={positive.removeprefix('+')}{'' if form == '0' else form if form.startswith('-') else '+' + form}\ \ge 0",
+        rf"V={positive.removeprefix('+')}\ \ge 0",
         rf"\text{{hence }}{_conclusion_latex(w)}.",
     ]
     used = {m.name: m.inequality for m in (*w.multipliers, *w.positivity)}
@@ -212,7 +229,7 @@ def certificate_to_json(w: Certificate) -> str:
             "friction": [text(b) for b in flow.friction],
             "force": text(flow.force),
             "hessian": text(flow.hessian),
-            "derivatives": {s.name: text(e) for s, e in flow.derivatives.items()},
+            "derivatives": {s.name: text(e) for s, e in flow.derivatives},
         }
     )
     search = w.search and {
@@ -309,24 +326,26 @@ def _read(content: dict) -> dict[str, Any]:
     )
     kind = content["class"]
     search = content.get("search")
-    return dict(
-        title=str(content["title"]),
-        flow=_read_flow(content["flow"], names, expression),
-        function_class=FunctionClass(kind["kind"], expression(kind["mu"]), optional(kind["L"])),
-        energy=expression(content["energy"]),
-        rate=expression(content["rate"]),
-        law=content["law"],
-        multipliers=multipliers(content["multipliers"]),
-        positivity=multipliers(content["positivity"]),
-        vectors=tuple(_RESERVED[name] for name in content["vectors"]),
-        remainder=ImmutableMatrix([[expression(e) for e in row] for row in content["remainder"]]),
-        domain=domain,
-        correction=expression(content["correction"]),
-        search=search
-        and Search(
-            float(search["optimum"]), float(search["gap"]), str(search["bound"]), int(search["steps"])
-        ),
-    )
+    return {
+        "title": str(content["title"]),
+        "flow": _read_flow(content["flow"], names, expression),
+        "function_class": FunctionClass(kind["kind"], expression(kind["mu"]), optional(kind["L"])),
+        "energy": expression(content["energy"]),
+        "rate": expression(content["rate"]),
+        "law": content["law"],
+        "multipliers": multipliers(content["multipliers"]),
+        "positivity": multipliers(content["positivity"]),
+        "vectors": tuple(_RESERVED[name] for name in content["vectors"]),
+        "remainder": ImmutableMatrix([[expression(e) for e in row] for row in content["remainder"]]),
+        "domain": domain,
+        "correction": expression(content["correction"]),
+        "search": search and _read_search(search),
+    }
+
+
+def _read_search(search: dict) -> Search:
+    numbers = float(search["optimum"]), float(search["gap"])
+    return Search(*numbers, str(search["bound"]), int(search["steps"]))
 
 
 def _read_flow(flow: dict, names: dict, expression) -> Flow | Iteration:

@@ -17,6 +17,7 @@ from odeopt.check import CheckReport, CheckSettings, check, method_names
 from odeopt.data import load_digits, load_npz
 from odeopt.report import writable_folder
 from odeopt.rule import UpdateRule
+from odeopt.sweeps import print_sweep, run_study, run_sweep
 from odeopt.tables import print_check
 
 __all__ = ["main"]
@@ -185,6 +186,58 @@ def _scalar_or_tuple(text: str, name: str) -> float | tuple[float, ...]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+@app.command("certify")
+def certify_command(
+    method: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A method's class: HeavyBall, Nesterov, ...; none with --friction or --r."),
+    ] = None,
+    hyperparameters: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="Its numbers, as lr=0.01 momentum=0.9."),
+    ] = None,
+    mu: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Strong convexity, as 0.1, 1/3 or sqrt(2); without it convex functions."),
+    ] = None,
+    smoothness: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--L", help="Smoothness; without it any."),
+    ] = None,
+    rate: Annotated[Optional[str], typer.Option(help="Rate to prove; else the best.")] = None,  # noqa: UP045
+    friction: Annotated[Optional[str], typer.Option(help="b in x'' + b x' + grad f = 0.")] = None,  # noqa: UP045
+    r: Annotated[Optional[str], typer.Option(help="Friction r/t.")] = None,  # noqa: UP045
+    iteration: Annotated[bool, typer.Option(help="Certify the method itself, not its ODE.")] = False,
+    latex: Annotated[bool, typer.Option(help="Print statement and proof as LaTeX.")] = False,
+    verify: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Only verify the certificate in a file, as --json printed it."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
+) -> None:
+    """Find a rate of convergence and prove it exactly, or verify a given proof."""
+    from odeopt import certificate_report as report
+    from odeopt.limit import ode_limit
+    from odeopt.lyapunov import certify
+
+    if verify is not None:
+        found = report.read_certificate(verify)
+    else:
+        if method is None:
+            problem = report.flow_from_text(friction, r)
+        elif friction is None and r is None:
+            rule = rule_named(method, hyperparameters or [])
+            problem = rule if iteration else ode_limit(rule)
+        else:
+            raise ValueError(f"name one of: the method {method}, --friction b, --r r")
+        numbers = {"mu": mu, "L": smoothness, "rate": rate}
+        found = certify(problem, **{k: report.exact_from_text(text, k) for k, text in numbers.items()})
+    if json or latex:
+        typer.echo(found.to_json() if json else found.latex())
+    elif not report.print_certificate(found):
+        raise typer.Exit(1)
+
+
 @app.command("predict")
 def predict_command(
     data: Annotated[Path, typer.Argument(help="An .npz file with x, shape (n, d), and y, shape (n,).")],
@@ -284,6 +337,51 @@ def _print_forecast(found, folder: Path | None) -> None:
         )
 
 
+@app.command("sweep")
+def sweep_command(
+    study: Annotated[str, typer.Option(help="In place of a sweep of your own: paper.")] = "",
+    methods: Annotated[str, typer.Option(help="Methods, comma-separated: gd, hb, nag, hm.")] = "gd,hb,nag",
+    widths: Annotated[str, typer.Option(help="Widths, comma-separated.")] = "256,1024,4096",
+    seeds: Annotated[int, typer.Option(help="Number of networks for each width.")] = 3,
+    steps: Annotated[int, typer.Option(help="Number of steps.")] = 500,
+    lr: Annotated[str, typer.Option(help="Learning rates, comma-separated.")] = "0.05",
+    momentum: Annotated[str, typer.Option(help="Momenta of hb.")] = "0.9",
+    r: Annotated[str, typer.Option(help="Frictions r/t of nag.")] = "3",
+    momenta: Annotated[str, typer.Option(help="Momenta of hm, comma-separated.")] = "0.2,0.5",
+    layers: Annotated[str, typer.Option(help="Trained layers: first or both.")] = "first",
+    n: Annotated[int, typer.Option(help="Number of examples; 0 for all.")] = 60,
+    data: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="An .npz file with x and y, in place of scikit-learn's digits."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes; 0 for one on each core.")] = 0,
+    retry_failed: Annotated[bool, typer.Option(help="Run again what failed before.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the results; continued if it has some.")] = Path(
+        "odeopt-sweep"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print the index instead of a table.")] = False,
+) -> None:
+    """Train many networks, each beside its linear prediction; interrupted, the same command continues."""
+    if study not in ("", "paper"):
+        raise ValueError(f"study must be 'paper', got {study!r}; leave it out for a sweep of your own")
+    x, y = _load(data, n)
+    if study == "paper":
+        results = run_study(x, y, out, digits=data is None, workers=workers or None)
+    else:
+        names = method_names([name.strip() for name in methods.split(",") if name.strip()])
+        grid = {name: _numbers(text, name) for name, text in
+                (("lr", lr), ("momentum", momentum), ("r", r), ("momenta", momenta))}  # fmt: skip
+        chosen = [int(width) for width in _numbers(widths, "widths")]
+        results = run_sweep(
+            x, y, out, {"names": names, **grid}, steps, widths=chosen, seeds=range(seeds), layers=layers,
+            workers=workers or None, retry_failed=retry_failed,
+        )  # fmt: skip
+    if json:
+        typer.echo((out / "index.jsonl").read_text(), nl=False)
+    else:
+        print_sweep(results)
+
+
 def _load(data: Path | None, n: int):
     if n < 0:
         raise ValueError(f"n must not be negative, got {n}")
@@ -313,6 +411,6 @@ def main() -> None:
     """Run the command line; a refusal is one line on stderr and exit status 2."""
     try:
         app()
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, RuntimeError) as error:
         typer.echo(f"odeopt: {' '.join(str(error).split())}", err=True)
         raise SystemExit(2) from None

@@ -131,7 +131,7 @@ def _quadratic_ceiling(rule: UpdateRule, mu: Expr, L: Expr) -> float:
     rate = discrete_rate(numeric, float(mu), float(L)).value
     if rate <= 0:
         raise ValueError(
-            f"{rule.label} is unstable on the quadratics of {strongly_convex(mu, L)}: squared spectral radius "
-            f"{math.exp(-rate):.6g}; lower lr"
+            f"{rule.label} is unstable on the quadratics of {strongly_convex(mu, L)}: squared spectral "
+            f"radius {math.exp(-rate):.6g}; lower lr"
         )
     return -math.expm1(-rate)

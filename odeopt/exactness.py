@@ -193,10 +193,12 @@ def is_zero(expr: Expr) -> bool:
         return True
     if expr.is_Rational:
         return False
-    numerator = sympy.expand(sympy.fraction(sympy.together(expr))[0])
-    if numerator == 0:
+    if not expr.free_symbols:
+        return number_sign(expr) == 0
+    if sympy.expand(expr) == 0:
         return True
-    return not numerator.free_symbols and number_sign(numerator) == 0
+    numerator = sympy.expand(sympy.fraction(sympy.together(expr))[0])
+    return numerator == 0 or (not numerator.free_symbols and number_sign(numerator) == 0)
 
 
 def proves_nonnegative(expr: Expr, domain: Sequence[Bound] = ()) -> bool:
@@ -220,13 +222,30 @@ def proves_nonnegative(expr: Expr, domain: Sequence[Bound] = ()) -> bool:
     >>> proves_nonnegative(b**2 - 9 * s**2, domain), proves_nonnegative(b - 4 * s, domain)
     (True, False)
     """
+    if expr.is_Rational:
+        return bool(expr >= 0)
     expr = parametrised(expr, domain)
     if not expr.free_symbols:
         return number_sign(expr) >= 0
+    if all(_is_nonnegative_monomial(term) for term in sympy.Add.make_args(sympy.expand(expr))):
+        return True
     numerator, denominator = sympy.fraction(sympy.cancel(sympy.together(expr)))
     if (below := _sign_on_slacks(denominator, strict=True)) == 0:
         return False
     return _sign_on_slacks(below * numerator) > 0
+
+
+def _is_nonnegative_monomial(term: Expr) -> bool:
+    """Whether a product is nonnegative by the signs of its factors alone."""
+    for factor in sympy.Mul.make_args(term):
+        base, power = factor.as_base_exp() if factor.is_Pow else (factor, sympy.S.One)
+        if factor.is_Rational and factor >= 0:
+            continue
+        if not (base.is_Symbol and power.is_Integer) or (power < 0 and not base.is_positive):
+            return False
+        if not base.is_nonnegative and power % 2:
+            return False
+    return True
 
 
 def _sign_on_slacks(expr: Expr, strict: bool = False) -> int:
@@ -296,9 +315,10 @@ def is_positive_semidefinite(matrix: sympy.Matrix, domain: Sequence[Bound] = ())
     >>> is_positive_semidefinite(singular), is_positive_semidefinite(indefinite)
     (True, False)
     """
-    n = matrix.rows
     if matrix != matrix.T:
         return False
+    rows = [i for i in range(matrix.rows) if any(e != 0 for e in matrix[i, :])]
+    matrix, n = matrix.extract(rows, rows), len(rows)
     if all(e.is_Rational for e in matrix):
         return _ldl_is_nonnegative([[Fraction(int(e.p), int(e.q)) for e in row] for row in matrix.tolist()])
     subsets = itertools.chain.from_iterable(itertools.combinations(range(n), m) for m in range(1, n + 1))

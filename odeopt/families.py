@@ -13,8 +13,9 @@ from sympy import Expr, Rational, Symbol, sqrt
 from odeopt.certificate import Certificate
 from odeopt.exactness import Bound, exact_number, number_sign
 from odeopt.flows import Flow, f, g, time, v, x
-from odeopt.forms import Multiplier, Search, coefficients, remainder
+from odeopt.forms import Multiplier, Search, remainder
 from odeopt.function_classes import convex, quadratic, strongly_convex
+from odeopt.polynomials import gather
 
 __all__ = [
     "gradient_flow",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 t = time
-mu, s, m = (Symbol(name, real=True) for name in ("mu", "s", "m"))
+s = Symbol("s", real=True)
 
 
 def positive(*symbols: Symbol) -> tuple[Bound, ...]:
@@ -36,21 +37,23 @@ def positive(*symbols: Symbol) -> tuple[Bound, ...]:
 
 def build(title, flow, functions, energy, rate, multipliers, domain=(), *, positivity, law, **options):
     """Build a certificate from what defines it; S follows."""
-    granted = functions.inequalities(flow.points, flow.tangents)
-    used = tuple(
-        Multiplier(n, sympy.sympify(w, strict=True), granted[n]) for n, w in multipliers.items() if w != 0
-    )
-    kept = tuple(
-        Multiplier(n, sympy.sympify(w, strict=True), granted[n]) for n, w in positivity.items() if w != 0
-    )
+
+    def used(weights):
+        exact = ((n, sympy.sympify(w, strict=True)) for n, w in weights.items() if w != 0)
+        return tuple(Multiplier(n, w, functions.inequality(n, flow.points, flow.tangents)) for n, w in exact)
+
+    def tidy(entry):
+        return sympy.factor(entry) if entry.is_Add and entry.free_symbols else entry
+
+    multipliers, positivity = used(multipliers), used(positivity)
     correction = options.pop("correction", sympy.S.Zero)
     decay = rate / t + correction if law == "power" else rate
     vectors = (*flow.state, g)
-    S = remainder(flow, energy, decay, used, vectors).applyfunc(sympy.factor)
-    terms = (sympy.factor(coefficient) * monomial for monomial, coefficient in coefficients(energy, flow))
+    energy = sympy.Add(*(sympy.Mul(tidy(c), *monomial) for monomial, c in gather(energy, flow.gens).items()))
+    S = remainder(flow, energy, decay, multipliers, vectors).applyfunc(tidy)
     return Certificate(
-        title, flow, functions, sympy.Add(*terms), rate, law, used, kept, vectors, S, tuple(domain), correction,
-        **options,
+        title, flow, functions, energy, rate, law, multipliers, positivity, vectors, S,
+        tuple(domain), correction, **options,
     )  # fmt: skip
 
 
@@ -169,7 +172,7 @@ def heavy_ball(b=None, mu=None, *, force=1) -> Certificate:
     return _heavy_ball(b, exact["mu"], half, gamma=gamma, search=closed_form(2 * half))
 
 
-def heavy_ball_classical(which="classical") -> Certificate:
+def heavy_ball_classical(which="classical", m=None) -> Certificate:
     r"""The two certificates of the literature at :math:`b=2\sqrt\mu`, for every :math:`\mu=m^2`.
 
     Parameters
@@ -177,6 +180,8 @@ def heavy_ball_classical(which="classical") -> Certificate:
     which : {"classical", "fastest"}
         "classical" has the energy :math:`f+\frac12\lVert v+mx\rVert^2` and the rate m, "fastest" the case
         :math:`s=\frac23m` of :func:`heavy_ball`, rate :math:`\frac43m`.
+    m : number, optional
+        Without it the certificate holds for every m > 0.
 
     Returns
     -------
@@ -194,11 +199,13 @@ def heavy_ball_classical(which="classical") -> Certificate:
     """
     if which not in ("classical", "fastest"):
         raise ValueError(f"which must be 'classical' or 'fastest', got {which!r}")
+    domain = () if m is not None else positive(Symbol("m", real=True))
+    m = Symbol("m", real=True) if m is None else positive_numbers(m=m)["m"]
     if which == "fastest":
-        return _heavy_ball(2 * m, m**2, 2 * m / 3, positive(m), title="heavy ball at b = 2 sqrt(mu)")
+        return _heavy_ball(2 * m, m**2, 2 * m / 3, domain, title="heavy ball at b = 2 sqrt(mu)")
     return build(
         "heavy ball at b = 2 sqrt(mu), classical energy", Flow((2 * m,)), strongly_convex(m**2),
-        f + (v + m * x) ** 2 / 2, m, {"A(*,x)": m}, positive(m), positivity={"G(x)": 1}, law="exponential",
+        f + (v + m * x) ** 2 / 2, m, {"A(*,x)": m}, domain, positivity={"G(x)": 1}, law="exponential",
     )  # fmt: skip
 
 

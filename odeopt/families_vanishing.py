@@ -11,10 +11,16 @@ from sympy import Symbol, sqrt
 from odeopt.certificate import Certificate
 from odeopt.exactness import Bound, exact_number, number_sign
 from odeopt.families import build, closed_form, positive, positive_numbers
-from odeopt.flows import Flow, f, time, v, x
+from odeopt.flows import Flow, f, time, v, x, y
 from odeopt.function_classes import convex, quadratic, strongly_convex
 
-__all__ = ["any_damping", "nesterov_convex", "nesterov_quadratic", "nesterov_strongly_convex"]
+__all__ = [
+    "any_damping",
+    "nesterov_convex",
+    "nesterov_hessian",
+    "nesterov_quadratic",
+    "nesterov_strongly_convex",
+]
 
 t = time
 mu, s, s1, s2 = (Symbol(name, real=True) for name in ("mu", "s", "s_1", "s_2"))
@@ -60,8 +66,8 @@ def nesterov_convex(r=None, *, force=1) -> Certificate:
         r = positive_numbers(r=r)["r"]
         if number_sign(r - 3) < 0:
             raise ValueError(
-                f"power 2 on convex functions needs r >= 3, got r = {r}: the multiplier r - 3 of f >= 0 would "
-                f"be negative; certified is the power 2r/3 = {2 * r / 3} of nesterov_strongly_convex(r, mu=0)"
+                f"power 2 on convex functions needs r >= 3, got r = {r}: the multiplier r - 3 of f >= 0 "
+                f"would be negative; nesterov_strongly_convex(r, mu=0) has the power 2r/3 = {2 * r / 3}"
             )
     energy = f + ((r - 1) * x / t + v) ** 2 / (2 * gamma)
     return build(
@@ -71,12 +77,60 @@ def nesterov_convex(r=None, *, force=1) -> Certificate:
     )  # fmt: skip
 
 
+def nesterov_hessian(r=None, beta=None, *, force=1) -> Certificate:
+    r"""Friction r/t, r > 3, with Hessian damping on convex functions: power 2.
+
+    With :math:`y=\dot x+\beta\nabla f(x)`,
+
+    .. math:: V=(1-\tfrac{\beta'}t)f+\tfrac1{2\gamma}\lVert\tfrac{r-1}tx+y\rVert^2,\qquad \beta'=\beta/\gamma,
+
+    from :math:`t\ge\frac{r-2}{r-3}\beta'` on. Its remainder is a multiple of :math:`-\lVert g\rVert^2`.
+
+    Parameters
+    ----------
+    r, beta : number, optional
+        Without them the certificate holds for all r > 3 and beta > 0, with force 1.
+    force : number
+        :math:`\gamma`.
+
+    Returns
+    -------
+    Certificate
+
+    Examples
+    --------
+    >>> nesterov_hessian().verify(), nesterov_hessian(r=4, beta=0.1).rate
+    (True, 2)
+    """
+    gamma = exact_number(force)
+    numeric = r is not None
+    if numeric:
+        exact = positive_numbers(r=r, beta=beta)
+        r, beta = exact["r"], exact["beta"]
+        if number_sign(r - 3) <= 0:
+            raise ValueError(f"with Hessian damping power 2 is known for r > 3, got r = {r}")
+        domain = (Bound(t, (r - 2) * beta / (gamma * (r - 3)), strict=True),)
+    else:
+        r, beta = Symbol("r", real=True), Symbol("beta", real=True)
+        domain = (Bound(r, sympy.Integer(3), strict=True), *positive(beta))
+        domain += (Bound(t, (r - 2) * beta / (r - 3), strict=True),)
+    b = beta / gamma
+    energy = (1 - b / t) * f + ((r - 1) * x / t + y) ** 2 / (2 * gamma)
+    weights = {"A(*,x)": (r - 1) * (t - b) / t**2, "G(x)": ((r - 3) * t - (r - 2) * b) / t**2}
+    return build(
+        "Nesterov flow with Hessian damping, convex", Flow((r / t,), gamma, beta), convex(), energy,
+        sympy.Integer(2), weights, domain, positivity={"G(x)": 1 - b / t}, law="power",
+        search=closed_form(sympy.Integer(2)) if numeric else None,
+    )  # fmt: skip
+
+
 def nesterov_strongly_convex(r=None, mu=None, *, above_three=False, force=1) -> Certificate:
     r"""Friction r/t on strongly convex functions: power 2r/3.
 
     .. math::
-        V=f+\tfrac{r(r+3)}{9t^2}\lVert x\rVert^2+\tfrac{2r}{3t}\langle x,v\rangle+\tfrac12\lVert v\rVert^2,\qquad
-        \dot V+\tfrac{2r}{3t}V=\tfrac{2r}{3t}A_1-\tfrac r{3t}\left(\mu-\tfrac{2(r^2-9)}{9t^2}\right)\lVert x\rVert^2.
+        V=f+\tfrac{r(r+3)}{9t^2}\lVert x\rVert^2+\tfrac{2r}{3t}\langle x,v\rangle+\tfrac12\lVert v\rVert^2,\\
+        \dot V+\tfrac{2r}{3t}V=\tfrac{2r}{3t}A_1
+        -\tfrac r{3t}\left(\mu-\tfrac{2(r^2-9)}{9t^2}\right)\lVert x\rVert^2.
 
     For r <= 3 it holds for all t > 0 and even for mu = 0, for r > 3 from
     :math:`t^2\ge\frac{2(r^2-9)}{9\gamma\mu}` on.
@@ -175,8 +229,8 @@ def nesterov_quadratic(r=None, mu=None, *, above_two=False, force=1) -> Certific
     energy = f + (r / (4 * t**2) * x**2 + r / (2 * t) * x * v + v**2 / 2) / gamma
     return build(
         "Nesterov flow on quadratics", Flow((r / t,), gamma), quadratic(mu), energy, r,
-        {"E(x)": -r / (2 * t), "G(x)": excess}, domain, positivity={"G(x)": 1}, law="power", correction=-excess,
-        search=closed_form(r) if numeric else None,
+        {"E(x)": -r / (2 * t), "G(x)": excess}, domain, positivity={"G(x)": 1}, law="power",
+        correction=-excess, search=closed_form(r) if numeric else None,
     )  # fmt: skip
 
 

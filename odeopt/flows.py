@@ -5,12 +5,15 @@ Everything is relative to the minimiser: x means :math:`x-x_\star`, f means :mat
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 import sympy
 from sympy import Expr, Symbol
+
+from odeopt.polynomials import combine, gather, product
 
 __all__ = ["Flow", "Iteration"]
 
@@ -32,8 +35,8 @@ class Flow:
     hessian : sympy.Expr
         :math:`\beta\ge0`, constant; for n = 2 only. The second state is then
         :math:`y=\dot x+\beta\nabla f(x)`, in which no Hessian is left.
-    derivatives : mapping
-        Time-dependent symbol to its derivative.
+    derivatives : tuple of (sympy.Symbol, sympy.Expr)
+        Time-dependent symbols with their derivatives; may be given as a mapping.
 
     Examples
     --------
@@ -44,10 +47,10 @@ class Flow:
     friction: tuple[Expr, ...] = ()
     force: Expr = sympy.S.One
     hessian: Expr = sympy.S.Zero
-    derivatives: Mapping[Symbol, Expr] = field(default_factory=dict)
+    derivatives: Mapping[Symbol, Expr] | tuple[tuple[Symbol, Expr], ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "derivatives", MappingProxyType(dict(self.derivatives)))
+        object.__setattr__(self, "derivatives", tuple(dict(self.derivatives).items()))
         if len(self.friction) > 2:
             raise ValueError(f"flows of order 1, 2 and 3 are known, got order {len(self.friction) + 1}")
         if self.hessian != 0 and len(self.friction) != 1:
@@ -75,7 +78,7 @@ class Flow:
     def rules(self) -> dict[Symbol, Expr]:
         """Each vector, the value f and each time-dependent symbol, to its derivative."""
         speed = self.velocity
-        rules = {f: g * speed, g: q, x: speed, **self.derivatives, time: sympy.S.One}
+        rules = {f: g * speed, g: q, x: speed, **dict(self.derivatives), time: sympy.S.One}
         if self.order == 2:
             rules[self.state[1]] = sympy.expand(-self.friction[0] * speed - self.force * g)
         elif self.order == 3:
@@ -102,17 +105,47 @@ class Flow:
         """Symbols of vectors."""
         return (*self.state, g, q)
 
-    def decrease(self, energy: Expr, decay: Expr) -> Expr:
-        """Return dV/dt + decay * V."""
+    @property
+    def energy_symbols(self) -> tuple[Symbol, ...]:
+        """What an energy may hold: the derivative of each is known."""
+        return (f, *self.state, g)
+
+    @property
+    def constants(self) -> tuple[Expr, ...]:
+        """Coefficients that do not depend on time."""
+        return (self.force, self.hessian)
+
+    @property
+    def varying(self) -> tuple[Expr, ...]:
+        """Coefficients that may depend on time."""
+        return (*self.friction, *itertools.chain.from_iterable(self.derivatives))
+
+    @property
+    def gens(self) -> tuple[Symbol, ...]:
+        """Values and vectors, in the order in which polynomials are gathered."""
+        return (*self.values, *self.vectors)
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - flows are small values, and few are kept
+    def decrease(self, energy: Expr, decay: Expr) -> dict:
+        """Return dV/dt + decay * V, gathered by monomial."""
+        gathered = gather(energy, self.gens)
         rules = self.rules
-        change = [sympy.diff(energy, s) * rules[s] for s in energy.free_symbols if s in rules]
-        return sympy.Add(*change, decay * energy)
+        slopes = {s: gather(rules[s], self.gens) for s in self.energy_symbols}
+        parts = [(decay, gathered)]
+        for monomial, c in gathered.items():
+            for i, factor in enumerate(monomial):
+                if factor not in slopes:
+                    raise ValueError(f"V holds {factor}, whose derivative is not known")
+                rest = {monomial[:i] + monomial[i + 1 :]: c}
+                parts.append((sympy.S.One, product(rest, slopes[factor], self.gens)))
+            moving = [s for s in c.free_symbols if s in rules]
+            parts += [(sympy.diff(c, s) * rules[s], {monomial: sympy.S.One}) for s in moving]
+        return combine(*parts)
 
     def __str__(self) -> str:
         lines = {1: "x'", 2: "x''", 3: "x'''"}
         terms = [lines[self.order]]
-        for j in range(self.order - 1, 0, -1):
-            terms.append(f"({self.friction[j - 1]}) {lines[j]}")
+        terms += [f"({self.friction[j - 1]}) {lines[j]}" for j in range(self.order - 1, 0, -1)]
         if self.hessian != 0:
             terms.append(f"({self.hessian}) grad^2 f x'")
         return " + ".join(terms) + f" + ({self.force}) grad f = 0"
@@ -137,7 +170,9 @@ def _factor(coefficient: Expr) -> str:
 
 @dataclass(frozen=True)
 class Iteration:
-    r"""The iteration :math:`x_{k+1}=x_k+\beta(x_k-x_{k-1})-\eta\nabla f(y_k)`, :math:`y_k=x_k+\gamma(x_k-x_{k-1})`.
+    r"""The iteration with momentum beta and the gradient taken at an extrapolated point.
+
+    .. math:: x_{k+1}=x_k+\beta(x_k-x_{k-1})-\eta\nabla f(y_k),\qquad y_k=x_k+\gamma(x_k-x_{k-1}).
 
     Gradient descent (0, 0), heavy ball (beta, 0), Nesterov's constant momentum (beta, beta) and triple
     momentum are the cases of (beta, gamma). The symbols x_0, x_1 stand for :math:`x_k,x_{k-1}`, and
@@ -187,9 +222,27 @@ class Iteration:
         """Symbols of vectors."""
         return (*self.state, g0, g1)
 
-    def decrease(self, energy: Expr, decay: Expr) -> Expr:
-        """Return V after the step - decay * V."""
-        return energy.subs(self.rules, simultaneous=True) - decay * energy
+    @property
+    def energy_symbols(self) -> tuple[Symbol, ...]:
+        """What an energy may hold: the next value of each is known."""
+        return (f0, *self.state, g0)
+
+    @property
+    def constants(self) -> tuple[Expr, ...]:
+        """Coefficients, none of which depends on time."""
+        return (self.lr, self.beta, self.gamma)
+
+    varying = ()
+
+    @property
+    def gens(self) -> tuple[Symbol, ...]:
+        """Values and vectors, in the order in which polynomials are gathered."""
+        return (*self.values, *self.vectors)
+
+    def decrease(self, energy: Expr, decay: Expr) -> dict:
+        """Return V after the step - decay * V, gathered by monomial."""
+        after = energy.subs(self.rules, simultaneous=True)
+        return combine((sympy.S.One, gather(after, self.gens)), (-decay, gather(energy, self.gens)))
 
     def __str__(self) -> str:
         point = "x_k" if self.gamma == 0 else f"x_k + ({self.gamma}) (x_k - x_(k-1))"

@@ -17,8 +17,9 @@ import numpy as np
 
 from odeopt.data import prepare
 from odeopt.discrete import max_learning_rate
-from odeopt.kernel_operator import MemoryPlan, memory_plan, relu_gram_operator
+from odeopt.kernel_operator import relu_gram_operator
 from odeopt.loss import LossCurve, loss_curve
+from odeopt.memory import MemoryPlan, memory_plan
 from odeopt.methods import GradientDescent, HeavyBall, Nesterov, NesterovConstant
 from odeopt.momentum import TripleMomentum
 from odeopt.rule import UpdateRule

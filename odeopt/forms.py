@@ -2,23 +2,25 @@ r"""The parts of a certificate: multipliers, and quadratic forms as polynomials 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sympy
-from sympy import Expr, ImmutableMatrix, Integer
+from sympy import Expr, ImmutableMatrix
 
-from odeopt.exactness import is_zero, number_sign
+from odeopt.exactness import is_zero
 from odeopt.flows import Flow, Iteration
+from odeopt.polynomials import combine, gather
 
 __all__ = [
     "Multiplier",
     "Search",
-    "coefficients",
-    "polynomial_terms",
+    "minus_multipliers",
+    "nonzero",
     "quadratic_form",
     "remainder",
     "same_polynomial",
+    "schur_complement",
 ]
 
 
@@ -53,48 +55,74 @@ class Search:
     steps: int
 
 
-def coefficients(polynomial: Expr, flow: Flow | Iteration) -> list[tuple[Expr, Expr]]:
-    """Return (monomial in the vectors and values, coefficient) for each term of a polynomial."""
-    return polynomial_terms(polynomial, (*flow.values, *flow.vectors))
+def same_polynomial(first: Expr, second: Expr, gens: Sequence) -> bool:
+    """Tell whether two polynomials in the vectors and values have the same coefficients, exactly."""
+    return first == second or not nonzero(gather(first - second, gens))
 
 
-def polynomial_terms(polynomial: Expr, gens: Iterable) -> list[tuple[Expr, Expr]]:
-    """Monomials in the vectors and values, with their coefficients."""
-    poly = sympy.Poly(sympy.expand(polynomial), *gens, domain="EX") if polynomial != 0 else None
-    if poly is None:
-        return []
-    return [(sympy.Mul(*(s**p for s, p in zip(poly.gens, m, strict=True))), c) for m, c in poly.terms()]
+def nonzero(polynomial: dict) -> dict:
+    """Return the terms of a gathered polynomial whose coefficients are not zero, decided exactly."""
+    return {monomial: c for monomial, c in polynomial.items() if not is_zero(c)}
 
 
-def same_polynomial(first: Expr, second: Expr, gens: Iterable) -> bool:
-    return first == second or all(is_zero(c) for _, c in polynomial_terms(first - second, gens))
-
-
-def quadratic_form(polynomial: Expr, vectors: tuple) -> sympy.Matrix:
-    """Return the symmetric matrix of a quadratic form in the vectors.
+def quadratic_form(polynomial: dict, vectors: Sequence, tidy: bool = True) -> sympy.Matrix:
+    """Return the symmetric matrix of a gathered quadratic form in the vectors.
 
     Raises ValueError if the polynomial is not a quadratic form in these vectors alone.
     """
     matrix = sympy.zeros(len(vectors))
-    others = [s for s in polynomial.free_symbols if s in _ALL and s not in vectors]
-    for monomial, coefficient in polynomial_terms(polynomial, (*vectors, *others)):
-        coefficient = sympy.expand(coefficient) if coefficient.is_number else sympy.cancel(coefficient)
-        if coefficient == 0 or (not coefficient.free_symbols and number_sign(coefficient) == 0):
-            continue
-        powers = monomial.as_powers_dict()
-        if set(powers) - set(vectors) - {Integer(1)} or sum(powers[s] for s in vectors) != 2:
-            raise ValueError(f"it holds ({coefficient}) {monomial}")
-        places = [i for i, s in enumerate(vectors) for _ in range(int(powers[s]))]
-        matrix[places[0], places[1]] += coefficient / 2
-        matrix[places[1], places[0]] += coefficient / 2
+    places = {symbol: place for place, symbol in enumerate(vectors)}
+    for monomial, coefficient in nonzero(polynomial).items():
+        if len(monomial) != 2 or not set(monomial) <= set(vectors):
+            raise ValueError(f"it holds ({coefficient}) {sympy.Mul(*monomial)}")
+        i, j = (places[symbol] for symbol in monomial)
+        half = (tidied(coefficient) if tidy else coefficient) / 2
+        matrix[i, j] += half
+        matrix[j, i] += half
     return matrix
+
+
+def minus_multipliers(polynomial: dict, multipliers: Iterable[Multiplier], gens: Sequence, sign=-1) -> dict:
+    """Take multiplier * inequality off a gathered polynomial; with sign 1 add it."""
+    return combine(
+        (sympy.S.One, polynomial), *((sign * m.value, gather(m.inequality, gens)) for m in multipliers)
+    )
 
 
 def remainder(flow: Flow | Iteration, energy: Expr, decay: Expr, multipliers: Iterable, vectors):
     """Return S from all the rest of a certificate; ValueError if the left-over is no quadratic form."""
-    left = flow.decrease(energy, decay) - sympy.Add(*(m.value * m.inequality for m in multipliers))
+    left = minus_multipliers(flow.decrease(energy, decay), multipliers, flow.gens)
     return ImmutableMatrix(quadratic_form(left, tuple(vectors)))
 
 
-_ALL = {*Flow((Integer(1), Integer(1))).vectors, *Flow((Integer(1),), hessian=Integer(1)).vectors}
-_ALL |= {*Flow().values, *Iteration(Integer(1), Integer(1)).vectors, *Iteration(Integer(1)).values}
+def tidied(coefficient: Expr) -> Expr:
+    """One normal form of a coefficient."""
+    if coefficient.is_Rational:
+        return coefficient
+    return sympy.expand(coefficient) if coefficient.is_number else sympy.cancel(coefficient)
+
+
+def schur_complement(matrix: sympy.Matrix) -> Expr:
+    """Return the least value of a positive semidefinite form over all vectors with first entry 1.
+
+    Parameters
+    ----------
+    matrix : sympy.Matrix, shape (n, n)
+
+    Returns
+    -------
+    sympy.Expr
+
+    Examples
+    --------
+    >>> schur_complement(sympy.Matrix([[5, 2, 0], [2, 1, 0], [0, 0, 0]]))
+    1
+    """
+    rest = sympy.Matrix(matrix)
+    for k in reversed(range(1, rest.rows)):
+        pivot = sympy.radsimp(rest[k, k])
+        if not is_zero(pivot):  # else the row is zero, since the matrix is semidefinite
+            rest = (rest - rest[:, k] * rest[k, :] / pivot).applyfunc(
+                lambda e: sympy.radsimp(sympy.expand(e))
+            )
+    return rest[0, 0]

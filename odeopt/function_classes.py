@@ -61,8 +61,9 @@ class FunctionClass:
             A(i,j)=f_j-f_i+\langle g_j,x_i-x_j\rangle+\tfrac1{2(1-\mu/L)}\left[\tfrac1L\lVert g_i-g_j\rVert^2
             +\mu\lVert x_i-x_j\rVert^2-\tfrac{2\mu}L\langle g_j-g_i,x_j-x_i\rangle\right]\le0
 
-        for each ordered pair, C(i, j), the same without L, :math:`G(i)=\tfrac\mu2\lVert x_i\rVert^2-f_i\le0`, for tangents (v, q), a
-        velocity and the velocity of the gradient,
+        for each ordered pair, C(i, j), the same without L,
+        :math:`G(i)=\tfrac\mu2\lVert x_i\rVert^2-f_i\le0`, for tangents (v, q), a velocity and the velocity
+        of the gradient,
         :math:`D=\langle q-\mu v,q-Lv\rangle\le0` (:math:`\mu\lVert v\rVert^2-\langle q,v\rangle\le0`
         without L), and for quadratics the equation :math:`E(i)=\langle g_i,x_i\rangle-2f_i=0`.
 
@@ -82,19 +83,49 @@ class FunctionClass:
         That the A(i,j) are also sufficient for a function of the class through the points is the
         interpolation theorem behind PEPit's documentation; a certificate needs only that they hold.
         """
+        pairs = list(itertools.permutations([*points, "*"], 2))
+        names = [f"{kind}({i},{j})" for kind in "AC" for i, j in pairs]
+        names += [f"{kind}({i})" for kind in ("GE" if self.kind == "quadratic" else "G") for i in points]
+        names += ["D"] * bool(tangents)
+        return {name: self.inequality(name, points, tangents) for name in names}
+
+    def inequality(
+        self,
+        name: str,
+        points: Mapping[str, tuple[Expr, Expr, Expr]],
+        tangents: Sequence[tuple[Expr, Expr]] = (),
+    ) -> Expr:
+        """Return one of the :meth:`inequalities` by its name.
+
+        Parameters
+        ----------
+        name : str
+        points : mapping
+        tangents : sequence of (v, q)
+
+        Returns
+        -------
+        sympy.Expr
+
+        Raises
+        ------
+        ValueError
+            If the class does not grant it.
+        """
+        kind, _, labels = name.partition("(")
         every = {**points, "*": (sympy.S.Zero,) * 3}
-        granted = {}
-        for i, j in itertools.permutations(every, 2):
-            granted[f"A({i},{j})"] = self._pair(every[i], every[j], self.L)
-            granted[f"C({i},{j})"] = self._pair(every[i], every[j], None)
-        for label, (x, g, f) in points.items():
-            granted[f"G({label})"] = sympy.expand(self.mu / 2 * x**2 - f)
-            if self.kind == "quadratic":
-                granted[f"E({label})"] = sympy.expand(g * x - 2 * f)
-        for v, q in tangents:
-            curvature = (q - self.mu * v) * (q - self.L * v) if self.L is not None else self.mu * v**2 - q * v
-            granted["D"] = sympy.expand(curvature)
-        return granted
+        places = labels.removesuffix(")").split(",")
+        granted = kind != "E" or self.kind == "quadratic"
+        if name == "D" and len(tangents) == 1:
+            ((v, q),) = tangents
+            product = (q - self.mu * v) * (q - self.L * v) if self.L is not None else v * (self.mu * v - q)
+            return sympy.expand(product)
+        if kind in ("A", "C") and len(places) == 2 and set(places) <= set(every) and places[0] != places[1]:
+            return self._pair(every[places[0]], every[places[1]], self.L if kind == "A" else None)
+        if kind in ("G", "E") and granted and len(places) == 1 and places[0] in points:
+            x, g, f = points[places[0]]
+            return sympy.expand(g * x - 2 * f) if kind == "E" else sympy.expand(self.mu / 2 * x**2 - f)
+        raise ValueError(f"{self} does not grant {name}")
 
     def _pair(self, i: tuple, j: tuple, L: Expr | None) -> Expr:
         (xi, gi, fi), (xj, gj, fj) = i, j

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.kernel_operator import TILE, gram_panel, panel_product, panel_rows
+from odeopt.enclosure import norm_bound
+from odeopt.kernel_operator import TILE, gram_panel, panel_product
 from odeopt.kernels import require_independent_pairs, unit_rows, validate_architecture, validate_inputs
-from odeopt.spectrum import norm_bound
+from odeopt.memory import panel_rows
 
 if TYPE_CHECKING:
     from distributed import Client

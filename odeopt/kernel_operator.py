@@ -8,14 +8,13 @@ the stored entries, :attr:`ReluGramOperator.storage_error`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+from odeopt.enclosure import norm_bound
 from odeopt.kernels import (
     gram_diagonal,
     require_independent_pairs,
@@ -24,150 +23,16 @@ from odeopt.kernels import (
     validate_architecture,
     validate_inputs,
 )
-from odeopt.spectrum import norm_bound
+from odeopt.memory import PANEL, MemoryPlan, memory_plan, panel_rows
 
-__all__ = ["MemoryPlan", "ReluGramOperator", "memory_plan", "relu_gram_operator"]
+__all__ = ["ReluGramOperator", "gram_panel", "panel_product", "relu_gram_operator"]
 
-_STORAGES = ("float64", "float32", "recompute")
-_PANEL = 2**22  # entries of a panel: 32 MB of float64
 # A tile fits in the cache of a core, and is small enough for one thread: two that share its work wait
 # for each other longer than they compute.
 TILE = (128, 1000)
-# Work arrays of a panel that exist at once while it is computed.
-_WORK_ARRAYS = 6
-# Share of the free memory that a plan may take, unless told.
-_SHARE = 0.8
 # A cosine nearer to +-1 has lost half of the digits of its angle, which then follows from differences.
 # Before that the angle is accurate to eps / sin(theta) < 2e-13.
 _NEAR = 1e-6
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """What a kernel operator and a Lanczos run with it will hold in memory.
-
-    Attributes
-    ----------
-    n, d : int
-        Inputs and their dimension.
-    storage : {"float64", "float32", "recompute"}
-        How entries of the kernel are kept.
-    kernel, work, inputs, vectors : int
-        Bytes of the stored half, of temporary panels, of the inputs, and of the Lanczos basis.
-    limit : int
-        Bytes that may be used.
-    """
-
-    n: int
-    d: int
-    storage: str
-    kernel: int
-    work: int
-    inputs: int
-    vectors: int
-    limit: int
-
-    @property
-    def total(self) -> int:
-        """Bytes in all."""
-        return self.kernel + self.work + self.inputs + self.vectors
-
-    @property
-    def fits(self) -> bool:
-        """Whether the total is within the limit."""
-        return self.total <= self.limit
-
-    def __str__(self) -> str:
-        parts = ("kernel", "work", "inputs", "vectors")
-        listed = ", ".join(f"{part} {getattr(self, part) / 2**30:.2f}" for part in parts)
-        return (
-            f"n = {self.n}, storage {self.storage}: {self.total / 2**30:.2f} GiB ({listed}) "
-            f"of {self.limit / 2**30:.2f} GiB"
-        )
-
-
-def memory_plan(
-    n: int, d: int, *, storage: str = "auto", num_vectors: int = 400, memory_limit: float | None = None
-) -> MemoryPlan:
-    """Plan the memory of a kernel operator before anything is computed.
-
-    Parameters
-    ----------
-    n, d : int
-        Number of inputs and their dimension.
-    storage : {"auto", "float64", "float32", "recompute"}
-        "auto" takes the first of the others that fits.
-    num_vectors : int
-        Vectors of length n beside the kernel, mainly the basis of Lanczos.
-    memory_limit : float, optional
-        Bytes; by default four fifths of the memory that is free now.
-
-    Returns
-    -------
-    MemoryPlan
-
-    Raises
-    ------
-    ValueError
-        If the storage is unknown, or the plan does not fit.
-
-    Examples
-    --------
-    >>> print(memory_plan(60_000, 784, memory_limit=12 * 2**30))
-    n = 60000, storage float32: 7.77 GiB (kernel 6.71, work 0.19, inputs 0.70, vectors 0.18) of 12.00 GiB
-    """
-    if storage != "auto" and storage not in _STORAGES:
-        raise ValueError(f"storage must be auto, {', '.join(_STORAGES[:2])} or recompute, got {storage!r}")
-    limit = int(_SHARE * available_memory() if memory_limit is None else memory_limit)
-    plans = [
-        _plan(n, d, each, num_vectors, limit) for each in (_STORAGES if storage == "auto" else (storage,))
-    ]
-    for plan in plans:
-        if plan.fits:
-            return plan
-    raise ValueError(
-        f"the kernel does not fit: {plans[-1]}; take fewer inputs, another storage or a larger memory_limit"
-    )
-
-
-def _plan(n: int, d: int, storage: str, num_vectors: int, limit: int) -> MemoryPlan:
-    rows = panel_rows(n)
-    size = {"float64": 8, "float32": 4, "recompute": 0}[storage]
-    return MemoryPlan(
-        n, d, storage,
-        kernel=size * (n * (n + rows) // 2),
-        work=8 * _WORK_ARRAYS * rows * n,
-        inputs=2 * 8 * n * d,
-        vectors=8 * n * num_vectors,
-        limit=limit,
-    )  # fmt: skip
-
-
-def panel_rows(n: int) -> int:
-    return min(n, max(32, min(1024, _PANEL // n)))
-
-
-def available_memory() -> int:
-    """Bytes of memory free for this process: the least of what the system and its limits say.
-
-    Returns
-    -------
-    int
-    """
-    candidates = []
-    try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        candidates.append(int(fields["MemAvailable"].split()[0]) * 1024)
-    except (OSError, KeyError, ValueError):
-        # No such file but on Linux: what is installed is then the best guess.
-        candidates.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    try:
-        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
-            candidates.append(int(limit.read()) - int(used.read()))
-    except (OSError, ValueError):
-        pass
-    return max(min(candidates), 0)
 
 
 class ReluGramOperator(LinearOperator):
@@ -292,7 +157,7 @@ def _repair(unit, overlap, cosine, start: int, refuse: bool) -> list[tuple[int, 
     keep = j > i
     i, j = i[keep], j[keep]
     found: list[tuple[int, int]] = []
-    step = max(1, _PANEL // unit.shape[1])
+    step = max(1, PANEL // unit.shape[1])
     tolerance = 8 * len(unit) * np.finfo(float).eps  # as in validate_inputs
     for cut in range(0, i.size, step):
         a, b = i[cut : cut + step], j[cut : cut + step]
@@ -390,7 +255,7 @@ def relu_gram_operator(
     ------
     ValueError
         Before any work if the inputs are no finite matrix without zero rows, an option is unknown, or the
-        memory plan (:func:`memory_plan`) does not fit; during it if rows are parallel.
+        memory plan (:func:`odeopt.memory_plan`) does not fit; during it if rows are parallel.
 
     Examples
     --------

@@ -47,8 +47,8 @@ class Chain:
     mass : float
         :math:`\lVert\Delta_0\rVert^2`.
     error : float
-        Bound on :math:`\lVert E\rVert_2`: twice :math:`(10+2\sqrt n)\epsilon\lVert T\rVert` for the rounding of
-        products and projections, and the asymmetry that the products were seen to have.
+        Bound on :math:`\lVert E\rVert_2`: twice :math:`(10+2\sqrt n)\epsilon\lVert T\rVert` for the rounding
+        of products and projections, and the asymmetry that the products were seen to have.
     """
 
     alpha: np.ndarray

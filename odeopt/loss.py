@@ -20,10 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from odeopt.bounds import Integrand, bracket
-from odeopt.mode_bounds import mode_integrand
+from odeopt.bounds import Bracket, Integrand, bracket
+from odeopt.mode_bounds import mode_half_widths, mode_integrand
 from odeopt.mode_functions import nonnegative_grid
 from odeopt.modes import ModeSolution
+from odeopt.residual_bounds import residual_half_widths
 from odeopt.rule import UpdateRule, is_number, iterate
 from odeopt.spectrum import SpectralMeasure
 
@@ -96,6 +97,7 @@ def loss_curve(
     *,
     time_step: float | None = None,
     time_origin: float = 0.0,
+    bounds: bool = True,
 ) -> LossCurve:
     r"""Evaluate the loss of an ODE at times, or of a method at iterations.
 
@@ -110,6 +112,9 @@ def loss_curve(
         For a rule, gives the curve times t = (k + time_origin) * time_step, to set it beside an ODE.
     time_origin : float
         In steps; that of the limit.
+    bounds : bool
+        For a measure by Lanczos, whether bounds are computed; they cost more than the curve. Without them
+        they are 0 and infinity.
 
     Returns
     -------
@@ -141,8 +146,10 @@ def loss_curve(
         k = iteration_grid(grid)
         step, t = time_step, None if time_step is None else (k + time_origin) * time_step
         source, layer = f"iteration {mode_or_rule.label}", "discrete iteration"
-    if measure.chains:
+    if measure.chains and bounds:
         found = bracket(_integrand(mode_or_rule, t, k, measure.lam_max), measure)
+        if not found.proved.all() or np.any(found.upper - found.lower > 3 * found.rounding):
+            found = _narrowed(found, mode_or_rule, t, k, measure)
         return LossCurve(
             found.value, t, k, found.lower, found.upper, bool(found.proved.all()),
             source, layer, step, found.proved, found.rounding,
@@ -155,7 +162,18 @@ def loss_curve(
     with np.errstate(over="ignore", invalid="ignore"):
         loss = 0.5 * values**2 @ measure.weights
     loss = np.where(np.isnan(loss), np.inf, loss)
+    if measure.chains:
+        return LossCurve(
+            loss, t, k, np.zeros_like(loss), np.full_like(loss, np.inf), False, source, layer, step
+        )
     return LossCurve(loss, t, k, loss, loss, measure.exact, source, layer, step)
+
+
+def _narrowed(found: Bracket, mode_or_rule, t, k, measure: SpectralMeasure) -> Bracket:
+    if isinstance(mode_or_rule, ModeSolution):
+        return found.narrowed(mode_half_widths(mode_or_rule, t, measure), proved=True)
+    half = residual_half_widths(mode_or_rule, k, measure)
+    return found.narrowed(half, proved=measure.interval_proved)
 
 
 def _integrand(mode_or_rule: ModeSolution | UpdateRule, t, k, scale: float) -> Integrand:

@@ -33,13 +33,13 @@ __all__ = ["NoCertificateError", "UnsolvedError", "certify", "flow_of"]
 
 
 def certify(
-    problem: ODELimit | ErrorDynamics | UpdateRule, mu=None, L=None, *, rate=None, solver="newton"
+    problem: ODELimit | Flow | ErrorDynamics | UpdateRule, mu=None, L=None, *, rate=None, solver="newton"
 ) -> Certificate:
     r"""Find a rate of convergence and prove it.
 
     Parameters
     ----------
-    problem : ODELimit, ErrorDynamics or UpdateRule
+    problem : ODELimit, Flow, ErrorDynamics or UpdateRule
         A limit of order one, two or three with constant friction, with or without Hessian damping
         (order two), or of order two with friction r/t, on :math:`\mathcal F_{\mu,L}`. Error dynamics: the
         same on quadratics, the class of the error losses. An update rule: the iteration itself
@@ -70,24 +70,26 @@ def certify(
 
     Notes
     -----
-    The rate is that of V, and with it of :math:`f-f_\star`, for every function of the class. On smooth
+    The rate is that of V, for every function of the class, and with :meth:`Certificate.value_constant`
+    (where it is not 0) that of :math:`f-f_\star`. On smooth
     functions the optimum is that of energies :math:`f+\xi^\top P\xi`; the true rate may be larger, but not
     above that of quadratics.
 
     Examples
     --------
     >>> from odeopt import HeavyBall, ode_limit
-    >>> limit = ode_limit(HeavyBall(lr=sympy.Symbol("h") ** 2, momentum=1 - 2 * sympy.Symbol("h")), sympy.Symbol("h"))
+    >>> h = sympy.Symbol("h")
+    >>> limit = ode_limit(HeavyBall(lr=h**2, momentum=1 - 2 * h), h)
     >>> certificate = certify(limit, mu=1)
     >>> print(certificate, certificate.verify())
     heavy ball: exp(-4/3 t) on F(1, oo) True
     >>> certificate = certify(limit, mu=1, L=10)
     >>> round(float(certificate.rate), 5), certificate.search.gap <= 1e-6
-    (1.43259, True)
+    (1.4326, True)
     >>> certify(limit, mu=1, rate=1.35)
     Traceback (most recent call last):
         ...
-    odeopt.certificate_search.NoCertificateError: rate = 1.35 has no certificate V = f + quadratic form of the state on F(1, oo): the best is 1.33333333 (4/3)
+    odeopt.certificate_search.NoCertificateError: rate = 1.35 has no ... the best is 1.33333333 (4/3)
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}; got {solver!r}")
@@ -137,12 +139,12 @@ def _constants(mu, L) -> tuple[Expr | None, Expr | None]:
     return mu, L
 
 
-def flow_of(limit: ODELimit) -> Flow:
+def flow_of(limit: ODELimit | Flow) -> Flow:
     """Return a limit as a flow with exact coefficients, highest derivative 1.
 
     Parameters
     ----------
-    limit : ODELimit
+    limit : ODELimit or Flow
 
     Returns
     -------
@@ -159,6 +161,9 @@ def flow_of(limit: ODELimit) -> Flow:
     >>> print(flow_of(ode_limit(Nesterov(lr=0.01, r=3))))
     x'' + (3/t) x' + (1) grad f = 0
     """
+    if isinstance(limit, Flow):
+        exact = [exact_number(c) for c in (*limit.friction, limit.force, limit.hessian)]
+        return _checked(Flow(tuple(exact[:-2]), *exact[-2:]), limit)
     if not isinstance(limit, ODELimit):
         raise ValueError(
             f"certify needs the linear-damping limit of a method, got {type(limit).__name__}; systems of "
@@ -171,12 +176,6 @@ def flow_of(limit: ODELimit) -> Flow:
         parts[_role(vector, limit)] += exact_number(coefficient).xreplace({limit.t: flows.time})
     lead = parts[limit.order]
     parts = {key: sympy.cancel(value / lead) for key, value in parts.items()}
-    symbols = set().union(*(e.free_symbols for e in parts.values())) - {flows.time}
-    if symbols:
-        raise ValueError(
-            f"{limit} holds the symbols {', '.join(sorted(map(str, symbols)))}; give them numbers, or take "
-            "a symbolic certificate of odeopt.families"
-        )
     return _checked(
         Flow(tuple(parts[j] for j in range(1, limit.order)), parts["grad"], parts["hessian"]), limit
     )
@@ -197,8 +196,14 @@ def _role(vector: Expr, limit: ODELimit):
     )
 
 
-def _checked(flow: Flow, limit: ODELimit) -> Flow:
+def _checked(flow: Flow, limit: ODELimit | Flow) -> Flow:
     t = flows.time
+    symbols = set().union(*(e.free_symbols for e in (*flow.friction, flow.force, flow.hessian))) - {t}
+    if symbols:
+        raise ValueError(
+            f"{limit} holds the symbols {', '.join(sorted(map(str, symbols)))}; give them numbers, or take "
+            "a symbolic certificate of odeopt.families"
+        )
     if flow.force.has(t) or flow.hessian.has(t):
         raise ValueError(f"the force of {limit} depends on t; derive it with resolution=0")
     if flow.force == 0 or number_sign(flow.force) <= 0:
@@ -255,9 +260,15 @@ def _on_quadratics(dynamics: ErrorDynamics, mu: Expr | None) -> Certificate:
 
 def _vanishing(flow: Flow, mu, L, wanted) -> Certificate:
     """Friction r/t."""
-    if flow.hessian != 0:
-        raise ValueError(f"friction r/t with Hessian damping has no known certificate, got {flow}")
     r = sympy.cancel(flow.friction[0] * flows.time)
+    if flow.hessian != 0:
+        if mu is not None or number_sign(r - 3) <= 0:
+            raise ValueError(
+                f"friction r/t with Hessian damping has a known certificate on convex functions (leave mu out) "
+                f"for r > 3, got mu = {mu}, r = {r}"
+            )
+        best = families_vanishing.nesterov_hessian(r, flow.hessian, force=flow.force)
+        return asked_for(on_smooth(best, L), wanted)
     if mu is not None:
         return asked_for(
             on_smooth(families_vanishing.nesterov_strongly_convex(r, mu, force=flow.force), L), wanted
@@ -267,9 +278,9 @@ def _vanishing(flow: Flow, mu, L, wanted) -> Certificate:
     best = on_smooth(families_vanishing.nesterov_strongly_convex(r, 0, force=flow.force), L)
     if wanted is not None and number_sign(wanted - best.rate) > 0:
         raise NoCertificateError(
-            f"power = {float(wanted):.9g} has no certificate on convex functions for r = {r}: the energy of power 2 "
-            f"needs r >= 3, the multiplier r - 3 = {r - 3} of f >= 0 would be negative; the best is 2r/3 = "
-            f"{float(best.rate):.9g}",
+            f"power = {float(wanted):.9g} has no certificate on convex functions for r = {r}: the energy of "
+            f"power 2 needs r >= 3, the multiplier r - 3 = {r - 3} of f >= 0 would be negative; the best is "
+            f"2r/3 = {float(best.rate):.9g}",
             best,
         )
     return asked_for(best, wanted)

@@ -329,7 +329,7 @@ def forecast(found: Forecast, ax: Any = None) -> Any:
     ax = _axes(ax)
     for method, colour in zip(found.methods, _FORECAST_COLOURS, strict=False):
         curve, initial = method.curve, found.initial_loss
-        ax.plot(curve.k, curve.loss / initial, color=colour, label=method.rule.label)
+        ax.plot(curve.k, curve.loss / initial, color=colour, label=f"{method.name}: {method.steps} steps")
         # On a logarithmic axis a lower bound of 0 has no place; the band then reaches the lower edge.
         low = np.maximum(curve.lower / initial, found.target * 1e-4)
         ax.fill_between(curve.k, low, curve.upper / initial, color=colour, alpha=0.2, linewidth=0)
@@ -340,5 +340,5 @@ def forecast(found: Forecast, ax: Any = None) -> Any:
     ax.set_xlim(left=0)
     ax.set_xlabel("iteration $k$")
     ax.set_ylabel(r"loss $L_k/L_0$")
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=7, title=f"to {found.target:g} of the initial loss", title_fontsize=7)
     return ax

@@ -17,7 +17,7 @@ import scipy.linalg
 
 from odeopt.lanczos import Chain
 
-__all__ = ["gauss", "lobatto", "radau"]
+__all__ = ["gauss", "lobatto", "radau", "tridiagonal_eigen"]
 
 
 def gauss(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
@@ -39,6 +39,13 @@ def gauss(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     (array([1., 4.]), array([1., 1.]))
     """
     return _rule(chain.alpha, chain.beta[:-1], chain.mass)
+
+
+def tridiagonal_eigen(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, ascending, and eigenvectors of the Lanczos matrix."""
+    if chain.size == 1:
+        return chain.alpha, np.ones((1, 1))
+    return scipy.linalg.eigh_tridiagonal(chain.alpha, chain.beta[:-1])
 
 
 def _rule(alpha: np.ndarray, beta: np.ndarray, mass: float) -> tuple[np.ndarray, np.ndarray]:

@@ -21,13 +21,13 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.kernels import real_array, validate_kernel
+from odeopt.enclosure import array_bound, require_square, symmetric_array
+from odeopt.kernels import validate_kernel
 from odeopt.lanczos import Chain, lanczos
 from odeopt.quadrature import gauss, radau
 
-__all__ = ["SpectralMeasure", "norm_bound", "spectral_measure"]
+__all__ = ["SpectralMeasure", "spectral_measure"]
 
-_ROWS = 512  # of an array at a time, so that checks of a large kernel copy little of it
 # Without `num_matvecs` an adaptive run stops here at the latest.
 _MAX_MATVECS = 2000
 
@@ -182,8 +182,8 @@ def spectral_measure(
         else estimated, so that only bounds without b are rigorous.
     state : path-like, optional
         File (.npz) of a Lanczos run that is to survive interrupts and kills: an unfinished run is
-        continued from it. With the same libraries and threads the result is that of an
-        uninterrupted run bit for bit.
+        continued from it, and of a longer one all steps are used. With the same libraries and threads the
+        result is that of an uninterrupted run bit for bit.
     progress : callable, optional
         Called with the number of steps done.
 
@@ -218,8 +218,9 @@ def spectral_measure(
         if operator:
             raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
         return _by_eigh(kernel, delta0)
-    matrix = kernel if operator else _symmetric_array(kernel)
-    n = _require_square(matrix)
+    # Converted once: a product of a float32 array with float64 vectors would convert it every time.
+    matrix = kernel if operator else symmetric_array(kernel).astype(np.float64, copy=False)
+    n = require_square(matrix)
     starts = _columns(delta0, n)
     limit = _steps(num_matvecs, n)
     if rtol is not None and not (0 < rtol < 1 and len(curves)):
@@ -273,7 +274,8 @@ def _from_chains(chains, low: float, high: float | None, proved: bool, slack: fl
     if nodes.min() < low - error - slack:
         raise ValueError(
             f"kernel must be positive semidefinite, with its spectrum above {low:.6g}, but it has an "
-            f"eigenvalue of at most {nodes.min():.6g} (largest Ritz value {nodes.max():.6g}, rounding {error:.1g}); "
+            f"eigenvalue of at most {nodes.min():.6g} (largest Ritz value {nodes.max():.6g}, rounding "
+            f"{error:.1g}); "
             "compute it in float64 as J @ J.T, or pass an interval that holds"
         )
     if high is not None and nodes.max() > high + error:
@@ -302,14 +304,6 @@ def _top_residual(chain: Chain) -> float:
     return float(chain.beta[-1] * abs(vectors[-1, -1]))
 
 
-def _require_square(matrix) -> int:
-    if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"kernel must be square, got shape {matrix.shape}; pass H = J J^T of shape (n, n)")
-    if np.dtype(matrix.dtype if matrix.dtype is not None else float).kind not in "biuf":
-        raise ValueError(f"kernel must be real, got dtype {matrix.dtype}; pass a float64 operator")
-    return int(matrix.shape[0])
-
-
 def _steps(num_matvecs: int | None, n: int) -> int:
     if num_matvecs is None:
         return min(n, _MAX_MATVECS)
@@ -327,32 +321,6 @@ def _columns(delta0, n: int) -> np.ndarray:
     if not delta0.any():
         raise ValueError("delta0 is zero: the network already fits its targets, and every loss is 0")
     return delta0.reshape(n, -1)
-
-
-def _symmetric_array(kernel) -> np.ndarray:
-    """Return the kernel as a float array, checked in row blocks for finite entries and symmetry."""
-    if not (isinstance(kernel, np.ndarray) and kernel.dtype in (np.float64, np.float32)):
-        kernel = real_array(kernel, "kernel", ndim=2)
-    if kernel.ndim != 2 or kernel.size == 0:
-        raise ValueError(f"kernel must be a nonempty matrix of shape (n, n), got shape {kernel.shape}")
-    n = _require_square(kernel)
-    largest, gap, place = 0.0, 0.0, (0, 0)
-    for start in range(0, n, _ROWS):
-        rows = kernel[start : start + _ROWS]
-        largest = max(largest, float(np.abs(rows).max()))
-        with np.errstate(invalid="ignore"):  # inf - inf, which is told below
-            difference = np.abs(rows[:, start:] - kernel[start:, start : start + _ROWS].T)
-        if not (np.isfinite(largest) and np.isfinite(difference).all()):
-            real_array(kernel, "kernel", ndim=2)  # names the entry
-        if difference.max() > gap:
-            i, j = np.unravel_index(difference.argmax(), difference.shape)
-            gap, place = float(difference.max()), (start + int(i), start + int(j))
-    if gap > 1e-10 * largest:  # as in validate_kernel
-        raise ValueError(
-            f"kernel must be symmetric, but entries {place} and {place[::-1]} differ by {gap:.3g} (largest "
-            f"entry {largest:.3g}); if that is rounding, pass (H + H.T) / 2"
-        )
-    return kernel
 
 
 def _product(matrix) -> Callable[[np.ndarray], np.ndarray]:
@@ -373,44 +341,8 @@ def _interval(matrix, interval) -> tuple[float, float | None, bool]:
             raise ValueError(f"interval must be finite numbers 0 <= a <= b, got {interval!r}")
         return low, high, True
     if isinstance(matrix, np.ndarray):
-        return 0.0, _array_bound(matrix), True
+        return 0.0, array_bound(matrix), True
     return 0.0, None, False
-
-
-def _array_bound(matrix: np.ndarray) -> float:
-    if matrix.min() >= 0:
-        return norm_bound(lambda x: matrix @ x, len(matrix))
-    blocks = range(0, len(matrix), _ROWS)
-    return norm_bound(
-        lambda x: np.concatenate([np.abs(matrix[i : i + _ROWS]) @ x for i in blocks]), len(matrix)
-    )
-
-
-def norm_bound(absolute_product: Callable[[np.ndarray], np.ndarray], n: int, iterations: int = 12) -> float:
-    """Bound the spectrum of H by max (abs(H) x)_i / x_i, with x from a few power iterations.
-
-    Parameters
-    ----------
-    absolute_product : callable
-        From a vector, shape (n,), to the product of the entrywise absolute value of H with it.
-    n : int
-    iterations : int, optional
-        At most so many products are taken.
-
-    Returns
-    -------
-    float
-    """
-    x, best = np.ones(n), np.inf
-    for _ in range(iterations):
-        y = absolute_product(x)
-        before, best = best, min(best, float((y / x).max()))
-        if best > (1 - 1e-4) * before or y.max() <= 0:
-            break
-        # Zero rows are kept positive: any positive x gives a bound.
-        x = y / y.max() + 1e-12
-    # The n products and sums of each entry round by at most n eps.
-    return best * (1 + 2 * n * np.finfo(float).eps)
 
 
 def validate_error(delta0, n: int, *, columns: bool = False) -> np.ndarray:

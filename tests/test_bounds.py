@@ -98,9 +98,7 @@ def assert_inside(curve, exact, scale):
     assert np.all(inside | ~curve.proved), (curve.source, np.flatnonzero(~inside))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
-@given(problem=spectra(), m=st.integers(1, 25), at=st.floats(-1.0, 3.0))
-def test_no_true_curve_leaves_a_rigorous_bracket(problem, m, at):
+def check_brackets(problem, m, at):
     """A diagonal kernel has its eigenvalues to the last bit, so that the true curve is known."""
     lam, delta0 = problem
     m = min(m, lam.size)
@@ -127,6 +125,22 @@ def test_no_true_curve_leaves_a_rigorous_bracket(problem, m, at):
         np.testing.assert_array_less(
             np.abs(curve.loss - exact)[early], curve.rounding[early] + 1e-13 * scale + 1e-300
         )
+
+
+PROBLEMS = {"problem": spectra(), "m": st.integers(1, 25), "at": st.floats(-1.0, 3.0)}
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(**PROBLEMS)
+def test_no_true_curve_leaves_a_rigorous_bracket(problem, m, at):
+    check_brackets(problem, m, at)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(**PROBLEMS)
+def test_no_true_curve_of_200_problems_leaves_a_rigorous_bracket(problem, m, at):
+    check_brackets(problem, m, at)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -213,7 +227,7 @@ def test_operator_without_known_interval_claims_only_what_needs_none():
     blind = spectral_measure(aslinearoperator(kernel), np.ones(50), num_matvecs=8)
     told = spectral_measure(aslinearoperator(kernel), np.ones(50), num_matvecs=8, interval=(0, 4))
     assert loss_curve(flow, blind, [1.0]).rigorous
-    assert not loss_curve(bessel, blind, [1.0]).rigorous
+    assert loss_curve(bessel, blind, [1.0]).rigorous  # by the residual
     assert loss_curve(bessel, told, [1.0]).rigorous
     assert loss_curve(HeavyBall(0.1, 0.5), blind, [7]).rigorous  # exact, whatever the interval
     assert not loss_curve(HeavyBall(0.1, 0.5), blind, [8]).rigorous
@@ -238,3 +252,47 @@ def test_several_right_hand_sides_add_up():
         np.testing.assert_allclose(
             getattr(curve, name), sum(getattr(c, name) for c in alone), rtol=1e-12
         )  # order of sums
+
+
+def decaying_problem():
+    """A spectrum that falls off, as those of kernels do: Lanczos converges long before degrees say so."""
+    lam = 0.9 ** np.arange(300)
+    return lam, np.random.default_rng(5).standard_normal(300)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [HeavyBall(1.9, 0.9), NesterovConstant(1.2, 0.9), Nesterov(1.0, 3), TripleMomentum(1.0, 0.7, 0.3, 1)],
+)
+def test_residual_bounds_close_where_degrees_do_not(rule):
+    lam, delta0 = decaying_problem()
+    measure = spectral_measure(np.diag(lam), delta0, num_matvecs=60)
+    exact = loss_curve(rule, spectral_measure(np.diag(lam), delta0), [150, 200])
+    curve = loss_curve(rule, measure, [150, 200])
+    assert curve.rigorous
+    assert np.all((curve.lower <= exact.loss) & (exact.loss <= curve.upper))
+    # beyond the 60 exact steps, and yet rounding is most of what is left
+    assert np.all(curve.upper - curve.lower < 4 * curve.rounding + 1e-6 * exact.loss)
+
+
+@pytest.mark.parametrize("mode", [with_friction(0.1), BESSEL[1]], ids=["friction", "vanishing"])
+def test_residual_bounds_of_an_ode_need_no_upper_end(mode):
+    from scipy.sparse.linalg import aslinearoperator
+
+    lam, delta0 = decaying_problem()
+    blind = spectral_measure(aslinearoperator(np.diag(lam)), delta0, num_matvecs=60)
+    times = np.array([10.0, 100.0, 250.0])
+    exact = loss_curve(mode, spectral_measure(np.diag(lam), delta0), times)
+    curve = loss_curve(mode, blind, times)
+    assert curve.rigorous
+    assert np.all((curve.lower <= exact.loss) & (exact.loss <= curve.upper))
+    assert np.all(curve.upper - curve.lower < 4 * curve.rounding + 1e-6 * exact.loss)
+
+
+def test_curves_without_bounds_say_so():
+    lam, delta0 = decaying_problem()
+    measure = spectral_measure(np.diag(lam), delta0, num_matvecs=20)
+    with_, without = (loss_curve(HeavyBall(1.0, 0.9), measure, [5, 50], bounds=b) for b in (True, False))
+    np.testing.assert_allclose(without.loss, with_.loss, rtol=1e-12)  # order of sums
+    assert (without.lower.tolist(), without.upper.tolist()) == ([0, 0], [np.inf, np.inf])
+    assert not without.rigorous

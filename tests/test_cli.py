@@ -116,3 +116,61 @@ def test_derive_refuses_in_one_line(monkeypatch, capsys, arguments, words):
     assert len(err.splitlines()) == 1
     for word in words:
         assert word in err
+
+
+def certify(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["odeopt", "certify", *arguments])
+    with pytest.raises(SystemExit) as status:
+        cli.main()
+    captured = capsys.readouterr()
+    return status.value.code, captured.out, captured.err
+
+
+def test_certify_prints_the_claim_and_its_checks(monkeypatch, capsys):
+    code, out, _ = certify(monkeypatch, capsys, "--friction", "3/sqrt(2)", "--mu", "1", "--L", "10")
+    assert code == 0
+    assert "exp(-sqrt(2) t) on F(1, 10)" in out
+    assert out.count("yes") == 8
+
+
+def test_certify_writes_json_that_it_verifies_and_notices_a_change(monkeypatch, capsys, tmp_path):
+    code, text, _ = certify(
+        monkeypatch, capsys, "HeavyBall", "lr=0.01", "momentum=0.8", "--mu", "1", "--json"
+    )
+    assert code == 0
+    (tmp_path / "good.json").write_text(text)
+    content = json.loads(text)
+    content["energy"] += " + x**2/1000000000"
+    (tmp_path / "bad.json").write_text(json.dumps(content))
+    assert certify(monkeypatch, capsys, "--verify", str(tmp_path / "good.json"))[0] == 0
+    code, out, _ = certify(monkeypatch, capsys, "--verify", str(tmp_path / "bad.json"))
+    assert code == 1
+    assert "NO" in out
+
+
+def test_certify_an_iteration_and_latex(monkeypatch, capsys):
+    arguments = ["GradientDescent", "lr=0.4", "--mu", "1", "--L", "4", "--iteration"]
+    assert "^k on F(1, 4)" in certify(monkeypatch, capsys, *arguments)[1]
+    assert r"\begin{aligned}" in certify(monkeypatch, capsys, *arguments, "--latex")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--friction", "2", "--mu", "0"], ["mu must be positive"]),
+        (["--friction", "0", "--mu", "1"], ["friction must be positive"]),
+        (["--friction", "two", "--mu", "1"], ["friction must be a number as 0.1, 1/3 or 3/sqrt(2)", "'two'"]),
+        (["--friction", "2", "--mu", "1", "--L", "0.5"], ["L must be at least mu"]),
+        (["--friction", "2", "--mu", "1", "--rate", "1.35"], ["rate = 1.35", "the best is 1.33333333"]),
+        (["--r", "2.9", "--rate", "2"], ["power = 2", "r >= 3"]),
+        (["HeavyBall", "lr=0.1", "momentum=0.5", "--r", "3"], ["name one of"]),
+        ([], ["name one of"]),
+        (["--verify", "missing.json"], ["missing.json", "cannot be read"]),
+    ],
+)
+def test_certify_refuses_in_one_line(monkeypatch, capsys, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = certify(monkeypatch, capsys, *arguments)
+    assert (code, out) == (2, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("odeopt: ")]
+    assert all(word in line for word in words)

@@ -29,7 +29,7 @@ def client():
 
 @pytest.fixture
 def x(monkeypatch):
-    monkeypatch.setattr("odeopt.kernel_operator._PANEL", 2**14)  # several panels for few inputs
+    monkeypatch.setattr("odeopt.memory.PANEL", 2**14)  # several panels for few inputs
     return np.random.default_rng(0).standard_normal((400, 6))
 
 

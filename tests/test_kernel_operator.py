@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from odeopt import GradientDescent, loss_curve, memory_plan, relu_gram, relu_gram_operator, spectral_measure
-from odeopt.kernel_operator import available_memory
+from odeopt.memory import available_memory
 
 EPS = np.finfo(float).eps
 LAYERS = pytest.mark.parametrize("layers", ["first", "both"])
@@ -20,7 +20,7 @@ def dense(operator):
 
 @pytest.fixture(params=[2**22, 2**10], ids=["one panel", "many panels"])
 def _panels(request, monkeypatch):
-    monkeypatch.setattr("odeopt.kernel_operator._PANEL", request.param)
+    monkeypatch.setattr("odeopt.memory.PANEL", request.param)
     monkeypatch.setattr("odeopt.kernel_operator.TILE", (16, 50))
 
 

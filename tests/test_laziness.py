@@ -1,4 +1,4 @@
-"""Departure from the linear theory: measured along a run, estimated before it, and started anew from a state."""
+"""Departure from the linear theory: measured along a run, estimated before it, started anew from a state."""
 
 import numpy as np
 import pytest
@@ -70,8 +70,8 @@ def test_measures_of_change_are_those_of_the_definitions(digits):
 
 
 def test_impulses_close_the_balance_of_the_second_order_equation(digits):
-    # Summed over a run of small steps: u' + b u + integral of H Delta = impulses, where the linear equation has
-    # zero. What is left over is of the order of the time step, here a hundredth of the sum; a tenth is allowed.
+    # Summed over a run of small steps: u' + b u + integral of H Delta = impulses, where the linear equation
+    # has zero. What is left over is of the order of the time step, 1 % of the sum; a tenth is allowed.
     h, friction, num_steps = 0.01, 0.5, 400
     rule = HeavyBall(h**2, 1 - friction * h)
     run = train(TwoLayerReLU(64, 40), rule, digits.x, digits.y, num_steps, laziness_at=[num_steps])
@@ -193,8 +193,8 @@ def test_snapshots_refuse_what_has_no_linear_recursion(digits, rule, options, wo
     "make", [lambda: TwoLayerReLU(64, 2000), lambda: DeepReLU(64, 400, 2)], ids=["2", "3"]
 )
 def test_the_estimate_explains_most_of_the_departure(digits, make, rule_of):
-    # The correction is the first order of the departure, the rest the second: of relative order of the drift and
-    # of the square root of the flips, a few tenths at these widths. Asked for: half of it explained.
+    # The correction is the first order of the departure, the rest the second: of relative order of the drift
+    # and of the square root of the flips, a few tenths at these widths. Asked for: half of it explained.
     kernel = empirical_operator(make(), digits.x).gram()
     rule = rule_of(np.linalg.eigvalsh(kernel)[-1])
     estimate = trust_estimate(make(), rule, digits.x, digits.y, 100)

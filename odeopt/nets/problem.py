@@ -161,10 +161,14 @@ class FlatProblem:
 class ReLUProblem(FlatProblem):
     """The same for a TwoLayerReLU, whose gradient is two matrix products."""
 
+    _hidden: torch.Tensor | None = None
+
     def _evaluate(self, w: torch.Tensor) -> None:
         if w is self._point:
             return
-        self._output, self._pull_back = self.net.output_and_pullback(self.x, *self._weights(w))
+        if self._hidden is None:
+            self._hidden = torch.empty((self.net.m, len(self.x)), dtype=self.dtype, device=self.device)
+        self._output, self._pull_back = self.net.output_and_pullback(self.x, *self._weights(w), self._hidden)
         self._point, self._gradient = w, None
 
     def _weights(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -191,13 +195,16 @@ class ReLUProblem(FlatProblem):
         return (self.net.output_scale * active).cpu().double().numpy()
 
 
+def thread_count(work: int, device: torch.device) -> int:
+    """Threads for products of so many multiply-adds: small ones lose more by waiting for a busy core."""
+    return 1 if work < _SMALL_PRODUCT and device.type == "cpu" else torch.get_num_threads()
+
+
 @contextlib.contextmanager
 def threads_for(problem: FlatProblem) -> Iterator[None]:
-    """Use one thread for small products: waiting for a busy second core costs more than it gives."""
+    """Use the number of threads that suits the size of the problem."""
     before = torch.get_num_threads()
-    small = problem.initial.numel() * len(problem.y) < _SMALL_PRODUCT
-    if small and problem.device.type == "cpu":
-        torch.set_num_threads(1)
+    torch.set_num_threads(thread_count(problem.initial.numel() * len(problem.y), problem.device))
     try:
         yield
     finally:

@@ -97,15 +97,16 @@ class TwoLayerReLU(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map inputs, shape (n, d), to outputs, shape (n,)."""
-        return self._hidden_and_output(x, self.weights, self.a)[1]
+        self._require_columns(x)
+        return self.output_scale * (torch.relu(x @ self.weights.T) @ self.a)
 
-    def _hidden_and_output(self, x, weights, a) -> tuple[torch.Tensor, torch.Tensor]:
+    def _require_columns(self, x: torch.Tensor) -> None:
         if x.ndim != 2 or x.shape[1] != self.d:
             raise ValueError(f"x must have shape (n, {self.d}), the d of the network, got {tuple(x.shape)}")
-        hidden = torch.relu(x @ weights.T)
-        return hidden, self.output_scale * (hidden @ a)
 
-    def output_and_pullback(self, x: torch.Tensor, weights: torch.Tensor, a: torch.Tensor):
+    def output_and_pullback(
+        self, x: torch.Tensor, weights: torch.Tensor, a: torch.Tensor, buffer: torch.Tensor | None = None
+    ):
         r"""Outputs at given weights, and the map :math:`c\mapsto J^\top c` by two matrix products.
 
         Parameters
@@ -113,6 +114,9 @@ class TwoLayerReLU(nn.Module):
         x : torch.Tensor, shape (n, d)
         weights : torch.Tensor, shape (m, d)
         a : torch.Tensor, shape (m,)
+        buffer : torch.Tensor, shape (m, n), optional
+            Where the hidden layer is computed; it must stay untouched until the last pull-back.
+            Without it each call allocates one, which for large networks costs as much as the products.
 
         Returns
         -------
@@ -121,14 +125,20 @@ class TwoLayerReLU(nn.Module):
             From a cotangent, shape (n,), to the flat gradient with respect to the trained weights,
             in the order of ``named_parameters``; faster than autodiff, and equal to it.
         """
-        hidden, output = self._hidden_and_output(x, weights, a)
-        scale = self.output_scale
+        self._require_columns(x)
+        hidden = torch.mm(weights, x.T, out=buffer).relu_()
+        output = self.output_scale * (a @ hidden)
+        both = self.layers == "both"
+        # sign(max(h, 0)) is 1 exactly where the derivative of ReLU is (at 0 it is 0, as in torch). With
+        # one layer trained nothing else of the hidden layer is needed any more.
+        active: list[torch.Tensor] = []
 
         def pullback(cotangent: torch.Tensor) -> torch.Tensor:
-            # hidden > 0 exactly where the derivative of ReLU is 1 (at 0 it is 0, as in torch)
-            routed = torch.outer(cotangent * scale, a).mul_(hidden > 0)
-            first = (routed.T @ x).reshape(-1)
-            return first if self.layers == "first" else torch.cat([first, hidden.T @ (cotangent * scale)])
+            if not active:
+                active.append(hidden.sign() if both else hidden.sign_())
+            scaled = self.output_scale * cotangent
+            first = (active[0] @ (scaled[:, None] * x)).mul_(a[:, None]).reshape(-1)
+            return torch.cat([first, hidden @ scaled]) if both else first
 
         return output, pullback
 

@@ -190,12 +190,9 @@ def train(
             f"rule must be an UpdateRule with numeric hyperparameters, got {rule!r}; "
             "give symbols their values with rule.at({...})"
         )
-    if not _is_integer(num_steps) or num_steps < 1:
-        raise ValueError(f"num_steps must be an integer of at least 1, got {num_steps!r}")
+    record, num_steps = recorded_steps(record_at, num_steps)
     problem = problem_of(net, x, y, SquaredLoss() if loss is None else loss, reduction)
-    if record_at is None:
-        record_at = np.linspace(0, num_steps, min(num_steps, _RECORDED) + 1).round().astype(int)
-    steps = {"record_at": _steps("record_at", record_at, num_steps) | {0}}
+    steps = {"record_at": record}
     for name, chosen in (
         ("kernel_at", kernel_at),
         ("laziness_at", laziness_at),
@@ -208,10 +205,10 @@ def train(
     if steps["snapshot_at"]:
         require_linear(rule, problem.loss, "snapshot_at")
     if kernel is not None and not allow_unstable:
-        _require_stable(rule, problem.loss, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
-    record = _Record(problem, rule, kernel, steps, progress)
+        require_stable(rule, problem.loss, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
+    kept = _Record(problem, rule, kernel, steps, progress)
     with threads_for(problem):
-        diverged_at = _run(problem, rule, num_steps, record.observe)
+        diverged_at = _run(problem, rule, num_steps, kept.observe)
     return TrainingRun(
         rule=rule,
         num_steps=num_steps,
@@ -219,15 +216,15 @@ def train(
         objective=problem.loss,
         kernel_scale=problem.scale,
         diverged_at=diverged_at,
-        k=frozen(list(record.losses), np.int64),
-        loss=frozen([value for value, _ in record.losses.values()]),
-        predictions=frozen([u for _, u in record.losses.values()]),
+        k=frozen(list(kept.losses), np.int64),
+        loss=frozen([value for value, _ in kept.losses.values()]),
+        predictions=frozen([u for _, u in kept.losses.values()]),
         targets=frozen(problem.targets),
         initial_kernel=kernel,
-        kernel_k=frozen(list(record.drifts), np.int64),
-        kernel_drift=frozen(list(record.drifts.values())),
-        laziness=record.laziness.result() if record.laziness else None,
-        snapshots=tuple(record.snapshots),
+        kernel_k=frozen(list(kept.drifts), np.int64),
+        kernel_drift=frozen(list(kept.drifts.values())),
+        laziness=kept.laziness.result() if kept.laziness else None,
+        snapshots=tuple(kept.snapshots),
     )
 
 
@@ -300,7 +297,7 @@ def require_linear(rule: UpdateRule, loss: PredictionLoss, name: str) -> None:
         raise ValueError(f"{name} needs a linear rule: {error}") from error
 
 
-def _require_stable(rule: UpdateRule, loss: PredictionLoss, lam_max: float) -> None:
+def require_stable(rule: UpdateRule, loss: PredictionLoss, lam_max: float) -> None:
     from odeopt.discrete import max_learning_rate  # brings sympy, which a run itself does not need
 
     if loss.smoothness is None:
@@ -323,6 +320,15 @@ def _require_stable(rule: UpdateRule, loss: PredictionLoss, lam_max: float) -> N
             f"lr = {rule.lr:.6g} exceeds the stability limit {limit:.6g} of {rule.label} linearised at the "
             f"initial weights (largest curvature {lam_max:.6g}); lower it, or pass allow_unstable=True"
         )
+
+
+def recorded_steps(record_at: Iterable[int] | None, num_steps: int) -> tuple[set[int], int]:
+    """Return the steps to be recorded, 0 among them, and the number of steps, both checked."""
+    if not _is_integer(num_steps) or num_steps < 1:
+        raise ValueError(f"num_steps must be an integer of at least 1, got {num_steps!r}")
+    if record_at is None:
+        record_at = np.linspace(0, num_steps, min(num_steps, _RECORDED) + 1).round().astype(int)
+    return _steps("record_at", record_at, num_steps) | {0}, int(num_steps)
 
 
 def _steps(name: str, steps: Iterable[int], num_steps: int) -> set[int]:

@@ -1,0 +1,112 @@
+"""Claims of the README: known rates are proved exactly in half of the time in which PEPit solves for them,
+and the best rate of a second-order flow is found and proved within a second.
+
+The rows of :data:`CASES` are PEPit's continuous-time examples. Theirs is a semidefinite program at one
+numeric value, of which the time inside ``PEP.solve`` is counted; ours is building the certificate of the
+same value and verifying it exactly. Both are measured in turn in one process, each round at a new value.
+"""
+
+import importlib
+import statistics
+import time
+
+import pytest
+from sympy import Rational
+from sympy.core.cache import clear_cache
+
+from odeopt import certify, families, families_vanishing
+from odeopt.flows import Flow
+
+# name: (function of PEPit, its arguments, our certificate and its rate), for a new value m in each round
+CASES = {
+    "gradient flow, 2 mu": (
+        "gradient_flow_strongly_convex",
+        lambda m: {"mu": float(m**2)},
+        lambda m: (families.gradient_flow(m**2), 2 * m**2),
+    ),
+    "gradient flow, convex, 1/t": (
+        "gradient_flow_convex",
+        lambda m: {"t": float(m)},
+        lambda m: (families.gradient_flow_convex(force=m), 1),  # for every t
+    ),
+    "accelerated, sqrt(mu)": (
+        "accelerated_gradient_flow_strongly_convex",
+        lambda m: {"mu": float(m**2), "psd": True},
+        lambda m: (families.heavy_ball_classical(m=m), m),
+    ),
+    "accelerated, 4/3 sqrt(mu)": (
+        "accelerated_gradient_flow_strongly_convex",
+        lambda m: {"mu": float(m**2), "psd": False},
+        lambda m: (families.heavy_ball(2 * m, m**2), 4 * m / 3),
+    ),
+    "accelerated, convex, 2/t^2": (
+        "accelerated_gradient_flow_convex",
+        lambda m: {"t": float(m)},
+        lambda _: (families_vanishing.nesterov_convex(r=3), 2),  # for every t at once: a round repeats it
+    ),
+}
+ROUNDS = 15
+
+
+def their_solve_time(pepit, module, arguments):
+    """Seconds inside PEP.solve of one of PEPit's own examples."""
+    spent = []
+    solve = pepit.PEP.solve
+
+    def timed(*args, **kwargs):
+        start = time.perf_counter()
+        try:
+            return solve(*args, **kwargs)
+        finally:
+            spent.append(time.perf_counter() - start)
+
+    example = getattr(module, f"wc_{module.__name__.rpartition('.')[2]}")
+    pepit.PEP.solve = timed
+    try:
+        example(**arguments, solver="CLARABEL", verbose=-1)
+    finally:
+        pepit.PEP.solve = solve
+    return sum(spent)
+
+
+def our_time(build, m):
+    start = time.perf_counter()
+    certificate, rate = build(m)
+    proved = certificate.verify()
+    seconds = time.perf_counter() - start
+    assert proved
+    assert certificate.rate == rate
+    return seconds
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CASES)
+def bench_proof_against_pepit(benchmark, name):
+    pepit = pytest.importorskip("PEPit", reason="PEPit is not installed: pip install odeopt[peers]")
+    example, arguments, build = CASES[name]
+    module = importlib.import_module(f"PEPit.examples.continuous_time_models.{example}")
+    theirs, ours = [], []
+    for k in range(ROUNDS + 1):  # in turn, so that a busy moment of the machine meets both
+        m = Rational(100 + 7 * k, 97)
+        theirs.append(their_solve_time(pepit, module, arguments(m)))
+        ours.append(our_time(build, m))
+    # the first round warms both
+    ours_median, theirs_median = statistics.median(ours[1:]), statistics.median(theirs[1:])
+    benchmark.extra_info |= {"ours_ms": 1e3 * ours_median, "PEPit_ms": 1e3 * theirs_median}
+    benchmark.extra_info["ratio"] = ours_median / theirs_median
+    benchmark.pedantic(our_time, (build, Rational(89, 97)), rounds=1)
+    assert ours_median <= 0.5 * theirs_median, f"{name}: {ours_median:.4f} s against {theirs_median:.4f} s"
+
+
+@pytest.mark.parametrize("L", [None, 2, 10, 100], ids=str)
+@pytest.mark.parametrize("b", ["1", "3/2", "2", "5/2", "4"])
+def bench_search_of_second_order(benchmark, b, L):
+    flow = Flow((Rational(b),))
+
+    def search():
+        clear_cache()
+        return certify(flow, mu=1, L=L)
+
+    certificate = benchmark.pedantic(search, rounds=3)
+    assert certificate.search.gap <= 1e-6
+    assert benchmark.stats.stats.max <= 1
