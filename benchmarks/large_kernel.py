@@ -102,8 +102,9 @@ def main():
         row = measure_one(n, options.steps, options.storage, options.state)
         say("\n".join((*HEADER, row)))
         lines = RESULTS.read_text().splitlines() if RESULTS.exists() else list(HEADER)
-        lines = [line for line in lines if not line.startswith(f"| {n} |")]
-        RESULTS.write_text("\n".join([*lines, row]) + "\n")
+        rows = [*(line for line in lines[2:] if not line.startswith(f"| {n} |")), row]
+        rows.sort(key=lambda line: int(line.split("|")[1]))
+        RESULTS.write_text("\n".join([*HEADER, *rows]) + "\n")
 
 
 if __name__ == "__main__":

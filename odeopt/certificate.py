@@ -30,6 +30,7 @@ from odeopt.exactness import (
 )
 from odeopt.flows import Flow, Iteration, time
 from odeopt.forms import (
+    Check,
     Multiplier,
     Search,
     minus_multipliers,
@@ -42,18 +43,9 @@ from odeopt.function_classes import FunctionClass
 from odeopt.polynomials import combine, gather
 from odeopt.rates import Rate
 
-__all__ = ["Certificate", "Check"]
+__all__ = ["Certificate"]
 
 LAWS = ("exponential", "power", "integral", "factor")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of a verification."""
-
-    claim: str
-    holds: bool
-    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ numerical search sees an interior where there is one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,7 +17,7 @@ import sympy
 from sympy import Dummy, Expr, Rational
 
 from odeopt.certificate import Certificate
-from odeopt.exactness import is_zero, number_sign
+from odeopt.exactness import is_zero, number_sign, simplest_fraction
 from odeopt.flows import Flow, Iteration
 from odeopt.forms import Multiplier, Search, remainder
 from odeopt.function_classes import FunctionClass
@@ -319,9 +318,10 @@ def _best(template: Template, ceiling: float, tolerance: float, solver, name: di
         raise NoCertificateError(
             f"{text} has no certificate V = f + quadratic form at any rate above {tolerance:.1e}"
         )
-    digits = 2 - math.floor(math.log10(tolerance))
     for back in (0.1, 0.25, 0.5, 1.0, 4.0, 16.0, 64.0):
-        rate = Rational(math.floor((outcome.feasible - back * tolerance) * 10**digits), 10**digits)
+        rate = simplest_fraction(
+            outcome.feasible - (back + 0.3) * tolerance, outcome.feasible - back * tolerance
+        )
         if rate <= 0:
             break
         answer = template.ask(float(rate), solver, outcome.point, centre=True)

@@ -16,6 +16,7 @@ from odeopt.kernels import real_array
 __all__ = ["array_bound", "norm_bound", "require_square", "symmetric_array"]
 
 _ROWS = 512  # of an array at a time, so that checks of a large kernel copy little of it
+_TILE = 256  # both a tile and its transpose stay in the cache of a core
 
 
 def require_square(matrix) -> int:
@@ -28,23 +29,26 @@ def require_square(matrix) -> int:
 
 
 def symmetric_array(kernel) -> np.ndarray:
-    """Return the kernel as a float array, checked in row blocks for finite entries and symmetry."""
+    """Return the kernel as a float array, checked in tiles for finite entries and symmetry."""
     if not (isinstance(kernel, np.ndarray) and kernel.dtype in (np.float64, np.float32)):
         kernel = real_array(kernel, "kernel", ndim=2)
     if kernel.ndim != 2 or kernel.size == 0:
         raise ValueError(f"kernel must be a nonempty matrix of shape (n, n), got shape {kernel.shape}")
     n = require_square(kernel)
     largest, gap, place = 0.0, 0.0, (0, 0)
-    for start in range(0, n, _ROWS):
-        rows = kernel[start : start + _ROWS]
-        largest = max(largest, float(np.abs(rows).max()))
+    corners = range(0, n, _TILE)
+    for i, j in ((i, j) for i in corners for j in corners if j >= i):
+        here, there = kernel[i : i + _TILE, j : j + _TILE], kernel[j : j + _TILE, i : i + _TILE].T
         with np.errstate(invalid="ignore"):  # inf - inf, which is told below
-            difference = np.abs(rows[:, start:] - kernel[start:, start : start + _ROWS].T)
-        if not (np.isfinite(largest) and np.isfinite(difference).all()):
+            difference = here - there
+        high, low = float(difference.max()), float(difference.min())
+        largest = max(largest, float(here.max()), -float(here.min()))
+        # a difference is nan where an entry is, or where both are infinite alike
+        if not np.isfinite(high - low + largest):
             real_array(kernel, "kernel", ndim=2)  # names the entry
-        if difference.max() > gap:
-            i, j = np.unravel_index(difference.argmax(), difference.shape)
-            gap, place = float(difference.max()), (start + int(i), start + int(j))
+        if max(high, -low) > gap:
+            a, b = np.unravel_index(np.abs(difference).argmax(), difference.shape)
+            gap, place = max(high, -low), (i + int(a), j + int(b))
     if gap > 1e-10 * largest:  # as in validate_kernel
         raise ValueError(
             f"kernel must be symmetric, but entries {place} and {place[::-1]} differ by {gap:.3g} (largest "

@@ -26,6 +26,7 @@ __all__ = [
     "is_zero",
     "number_sign",
     "proves_nonnegative",
+    "simplest_fraction",
 ]
 
 # Digits after which the evaluation of an algebraic number is given up; the sign is then "unknown".
@@ -344,3 +345,31 @@ def _ldl_is_nonnegative(rows: list[list[Fraction]]) -> bool:
                 rows[i][j] -= factor * rows[k][j]
                 rows[j][i] = rows[i][j]
     return True
+
+
+def simplest_fraction(low: float, high: float) -> Expr:
+    """Return the fraction of smallest denominator in an interval, for short proofs.
+
+    Parameters
+    ----------
+    low, high : float
+
+    Returns
+    -------
+    sympy.Expr
+
+    Examples
+    --------
+    >>> simplest_fraction(3.14, 3.145), simplest_fraction(0.3, 0.4)
+    (22/7, 1/3)
+    """
+    fraction = _simplest(Fraction(low), Fraction(high))
+    return Rational(fraction.numerator, fraction.denominator)
+
+
+def _simplest(low: Fraction, high: Fraction) -> Fraction:
+    """Descend the continued fractions that the two ends share."""
+    whole = low.numerator // low.denominator
+    if whole == low or whole + 1 <= high:
+        return Fraction(whole if whole == low else whole + 1)
+    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))

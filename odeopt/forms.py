@@ -13,6 +13,7 @@ from odeopt.flows import Flow, Iteration
 from odeopt.polynomials import combine, gather
 
 __all__ = [
+    "Check",
     "Multiplier",
     "Search",
     "minus_multipliers",
@@ -53,6 +54,15 @@ class Search:
     gap: float
     bound: str
     steps: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a verification."""
+
+    claim: str
+    holds: bool
+    reason: str = ""
 
 
 def same_polynomial(first: Expr, second: Expr, gens: Sequence) -> bool:

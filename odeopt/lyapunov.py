@@ -84,8 +84,8 @@ def certify(
     >>> print(certificate, certificate.verify())
     heavy ball: exp(-4/3 t) on F(1, oo) True
     >>> certificate = certify(limit, mu=1, L=10)
-    >>> round(float(certificate.rate), 5), certificate.search.gap <= 1e-6
-    (1.4326, True)
+    >>> bool(1.432594 < certificate.rate < 1.4325955), certificate.search.gap <= 1e-6
+    (True, True)
     >>> certify(limit, mu=1, rate=1.35)
     Traceback (most recent call last):
         ...
@@ -264,7 +264,7 @@ def _vanishing(flow: Flow, mu, L, wanted) -> Certificate:
     if flow.hessian != 0:
         if mu is not None or number_sign(r - 3) <= 0:
             raise ValueError(
-                f"friction r/t with Hessian damping has a known certificate on convex functions (leave mu out) "
+                "friction r/t with Hessian damping is certified on convex functions (leave mu out) "
                 f"for r > 3, got mu = {mu}, r = {r}"
             )
         best = families_vanishing.nesterov_hessian(r, flow.hessian, force=flow.force)

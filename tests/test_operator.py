@@ -206,8 +206,8 @@ def predicted_and_trained(make, width, seed, rule_of, num_steps, data):
 @pytest.mark.parametrize(
     ("make", "narrow", "wide", "num_steps"),
     [
-        (lambda m, seed: DeepReLU(64, m, depth=3, seed=seed), 48, 768, 40),
-        (lambda m, seed: ConvReLU(8, m, seed=seed), 4, 64, 40),
+        (lambda m, seed: DeepReLU(64, m, depth=3, seed=seed), 32, 512, 30),
+        (lambda m, seed: ConvReLU(8, m, seed=seed), 4, 64, 30),
     ],
     ids=["deep", "convolution"],
 )

@@ -15,7 +15,7 @@ import torch
 
 from odeopt import GradientDescent, HeavyBall, loss_curve, spectral_measure
 from odeopt.data import load_digits, prepare
-from odeopt.nets import TwoLayerReLU, empirical_gram, rule_grid, run_jobs, sweep, train
+from odeopt.nets import TwoLayerReLU, empirical_gram, jobs, rule_grid, run_jobs, sweep, train
 from odeopt.nets.jobs import job_key
 
 # A module of tasks for other processes; each execution leaves a line in a ledger.
@@ -37,15 +37,22 @@ def deadly(argument):
     return square(argument)
 """
 SCRIPT = """
-import concurrent.futures as cf, sys
-from odeopt.nets.jobs import run_jobs
+import concurrent.futures as cf, importlib.util, sys
 import tasks
 
 if __name__ == "__main__":
-    folder, ledger, kind = sys.argv[1:]
+    folder, ledger, kind, path = sys.argv[1:]
     jobs = [({"value": v}, (v, ledger)) for v in range(200)]
-    pool = cf.ThreadPoolExecutor(2) if kind == "threads" else None
-    run_jobs(tasks.square, jobs, folder, executor=pool, workers=2)
+    if kind == "threads":
+        # by its file: with the package comes torch, whose loading would take most of the time
+        spec = importlib.util.spec_from_file_location("jobs", path)
+        module = sys.modules["jobs"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        with cf.ThreadPoolExecutor(2) as pool:
+            module.run_jobs(tasks.square, jobs, folder, executor=pool, workers=2)
+    else:
+        from odeopt.nets.jobs import run_jobs
+        run_jobs(tasks.square, jobs, folder, workers=2)
 """
 
 
@@ -84,7 +91,7 @@ def gone(pid):
 @pytest.mark.parametrize("kind", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def test_two_hundred_runs_survive_five_kills(tasks, tmp_path, kind):
     folder, ledger = tmp_path / "sweep", tmp_path / "ledger"
-    command = [sys.executable, "script.py", str(folder), str(ledger), kind]
+    command = [sys.executable, "script.py", str(folder), str(ledger), kind, jobs.__file__]
     draw = random.Random(7)
     held = {}
     for _ in range(5):
@@ -163,16 +170,16 @@ def test_failures_are_kept_with_their_reason_and_retried_on_request(tmp_path):
             raise ValueError(f"no result for {value}\nat all")
         return {"value": value}
 
-    jobs = [({"value": v}, v) for v in range(8)]
+    some = [({"value": v}, v) for v in range(8)]
     with cf.ThreadPoolExecutor(2) as pool:
-        first = run_jobs(task, jobs, tmp_path, executor=pool)
+        first = run_jobs(task, some, tmp_path, executor=pool)
         assert [e["reason"] for e in first.failures] == [
             f"ValueError: no result for {v} at all" for v in (2, 5)
         ]
         broken.clear()
-        again = run_jobs(task, jobs, tmp_path, executor=pool)
+        again = run_jobs(task, some, tmp_path, executor=pool)
         assert (again.reused, len(again.failures)) == (8, 2)
-        retried = run_jobs(task, jobs, tmp_path, executor=pool, retry_failed=True)
+        retried = run_jobs(task, some, tmp_path, executor=pool, retry_failed=True)
     assert (retried.reused, len(retried.failures)) == (6, 0)
     with pytest.raises(ValueError, match="it has no arrays"):
         first.load(first.failures[0])
@@ -186,11 +193,11 @@ def test_results_that_are_no_arrays_are_a_failure(tmp_path, value):
 
 
 def test_progress_counts_what_is_there_already(tmp_path):
-    jobs = [({"value": v}, v) for v in range(5)]
+    some = [({"value": v}, v) for v in range(5)]
     seen = []
     with cf.ThreadPoolExecutor(1) as pool:
-        run_jobs(lambda v: {"v": v}, jobs[:2], tmp_path, executor=pool)
-        run_jobs(lambda v: {"v": v}, jobs, tmp_path, executor=pool, progress=lambda *told: seen.append(told))
+        run_jobs(lambda v: {"v": v}, some[:2], tmp_path, executor=pool)
+        run_jobs(lambda v: {"v": v}, some, tmp_path, executor=pool, progress=lambda *told: seen.append(told))
     assert [(done, total) for done, total, _ in seen] == [(2, 5), (3, 5), (4, 5), (5, 5)]
     assert seen[0][2] is None
     assert all(entry["status"] == "done" for _, _, entry in seen[1:])

@@ -16,7 +16,7 @@ _TITLES = {
     "Nesterov, width": "Nesterov: loss at epoch {epochs}, one seed",
     "heavy ball": "heavy ball",
     "Nesterov": "Nesterov",
-    "higher momentum": r"higher momentum $(\beta_1, \beta_2)$",
+    "higher momentum": "higher momentum",
 }
 
 
@@ -75,8 +75,8 @@ def _against_epoch(ax: Any, labels: dict[str, list], name: str) -> None:
         xlabel="epoch", ylabel="mean squared error", yscale="log", xlim=(1, None), ylim=(None, 3 * highest)
     )
     ax.set_xscale("log" if name == "Nesterov" else "linear")
-    title = rf"{_TITLES[name]}: $\eta\lambda_{{\max}}$ = {held['lr_lam_max']:.2f} at the start"
-    ax.set_title(title, fontsize=10)
+    title = rf"{name}: $\eta\lambda_{{\max}}$ = {held['lr_lam_max']:.2f} at the start"
+    ax.set_title(title, fontsize=9)
     ax.legend(fontsize=7, loc="lower left" if name == "Nesterov" else "upper right")
 
 
