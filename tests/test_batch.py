@@ -1,5 +1,7 @@
 """Many networks trained at once: the iterates of each by itself, in full and in the row space of X."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -57,16 +59,37 @@ def test_each_network_runs_as_by_itself(digits, rules, layers, row_space, reduct
         assert run.kernel_scale == alone.kernel_scale
 
 
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("layers", ["first", "both"])
+def test_one_network_in_the_row_space_runs_as_in_full(digits, rules, layers, monkeypatch):
+    options = {"laziness_at": [0, 20, 40], "kernel_at": [40], "snapshot_at": [20]}
+    net, other = (TwoLayerReLU(64, 30, layers=layers) for _ in range(2))
+    ours = train(net, rules[0], digits.x, digits.y, 40, **options)
+    module = sys.modules["odeopt.nets.train"]  # by attribute the name is that of the function
+    monkeypatch.setattr(module, "in_row_space", lambda problem, rule: problem)
+    theirs = train(other, rules[0], digits.x, digits.y, 40, **options)
+    assert_same_run(ours, theirs, net, other)
+    close = {"rtol": 1e-9, "atol": 1e-12}
+    for name in ("kernel_drift", "lam_min", "weight_travel", "neuron_travel", "flipped", "flips", "impulses"):
+        np.testing.assert_allclose(getattr(ours.laziness, name), getattr(theirs.laziness, name), **close)
+    np.testing.assert_allclose(ours.kernel_drift, theirs.kernel_drift, **close)
+    np.testing.assert_allclose(
+        ours.snapshots[0].predict([20, 60]), theirs.snapshots[0].predict([20, 60]), **close
+    )
+
+
 def test_row_space_is_taken_by_itself_only_for_linear_rules_and_wide_inputs(digits, monkeypatch):
     seen = []
     genuine = torch.linalg.qr
     monkeypatch.setattr(torch.linalg, "qr", lambda a: seen.append(tuple(a.shape)) or genuine(a))
     train_batch(networks(), HeavyBall(0.05, 0.5), digits.x, digits.y, 2)
-    assert seen == [(64, 16)]
+    train(TwoLayerReLU(64, 5), HeavyBall(0.05, 0.5), digits.x, digits.y, 2)
+    assert seen == [(64, 16)] * 4
+    train(TwoLayerReLU(64, 5), Adam(0.001), digits.x, digits.y, 2, allow_unstable=True)
     # Adam works entry by entry, so it is another method in other coordinates.
     train_batch(networks(), Adam(0.001), digits.x, digits.y, 2, allow_unstable=True)
     train_batch(networks(d=8), GradientDescent(0.05), digits.x[:, :8] + 1, digits.y, 2, allow_unstable=True)
-    assert len(seen) == 1
+    assert len(seen) == 4
     with pytest.raises(ValueError, match="row_space needs a linear rule"):
         train_batch(networks(), Adam(0.001), digits.x, digits.y, 2, row_space=True, allow_unstable=True)
 

@@ -3,10 +3,8 @@ r"""Many small networks trained at once: seeds and hyperparameters in one produc
 The weights of B networks of width m are one matrix of B m rows, so that the first layer of all is one
 product; the rule's own step runs on all their parameters together, its hyperparameters being columns of B
 numbers.
-Where inputs have more dimensions than there are examples, only the part of the weights in the row space of X
-is trained: with :math:`X=R^\top Q^\top`, Q of orthonormal columns, the gradient of :math:`f(Xw)` lies in the
-range of Q, and a linear rule maps the rest of w to itself, so that :math:`Q^\top w` with the inputs
-:math:`R^\top` runs through the same outputs.
+Where inputs have more dimensions than there are examples, it is done in their row space, as in training one
+by one (:class:`odeopt.nets.problem.RowSpaceProblem`).
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import torch
 from odeopt.losses import SquaredLoss
 from odeopt.methods import UpdateRule
 from odeopt.nets.laziness import frozen
-from odeopt.nets.problem import iterate_states, problem_of, thread_count
+from odeopt.nets.problem import RowSpaceProblem, in_row_space, iterate_states, problem_of, thread_count
 from odeopt.nets.relu import TwoLayerReLU, has_closed_form
 from odeopt.nets.train import TrainingRun, recorded_steps, require_linear, require_stable
 
@@ -91,10 +89,9 @@ def train_batch(
     if not allow_unstable:
         for rule, problem, kernel in zip(rules, problems, kernels, strict=True):
             require_stable(rule, problem.loss, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
-    stack = _Stack(nets, problems, _in_row_space(row_space, rules, problems[0]))
+    stack = _Stack(nets, _reduced(problems, rules, row_space))
     history, diverged = _run(stack, _stacked(rules, stack.initial), num_steps, record)
-    for net, weights in zip(problems, stack.last_weights(), strict=True):
-        net.write(weights)
+    stack.write()
     return tuple(
         _result(*parts, k=k, errors=e, diverged_at=at, num_steps=num_steps)
         for *parts, (k, e, at) in zip(nets, rules, problems, kernels, _split(history, diverged), strict=True)
@@ -148,36 +145,29 @@ def _stacked(rules: list[UpdateRule], like: torch.Tensor) -> UpdateRule:
     return stacked
 
 
-def _in_row_space(asked: bool | None, rules: list[UpdateRule], problem) -> bool:
-    n, d = problem.x.shape
-    if asked is False or (asked is None and d <= n):
-        return False
-    try:
+def _reduced(problems: list, rules: list[UpdateRule], asked: bool | None) -> list:
+    """Problems in the row space of the inputs, all or none of them."""
+    if asked is False:
+        return problems
+    if asked:
         for rule in set(rules):
-            require_linear(rule, problem.loss, "row_space")
-    except ValueError:
-        if asked:
-            raise
-        return False
-    return True
+            require_linear(rule, problems[0].loss, "row_space")
+        return [RowSpaceProblem(problem) for problem in problems]
+    reduced = [in_row_space(problem, rule) for problem, rule in zip(problems, rules, strict=True)]
+    return reduced if all(isinstance(problem, RowSpaceProblem) for problem in reduced) else problems
 
 
 class _Stack:
     """Predictions and gradients of many networks as functions of their parameters, shape (B, P)."""
 
-    def __init__(self, nets: list[TwoLayerReLU], problems: list, row_space: bool) -> None:
+    def __init__(self, nets: list[TwoLayerReLU], problems: list) -> None:
         self.nets, self.problems = nets, problems
         first = problems[0]
-        self.y, self.scale, self.factor = first.y, first.scale, nets[0].output_scale
-        self.x = first.x
-        self.basis = None
-        self.full = torch.stack([problem.initial for problem in problems])
-        if row_space:
-            self.basis, triangle = torch.linalg.qr(first.x.T)  # X = R^T Q^T
-            self.x = triangle.T.contiguous()
+        self.x, self.y, self.scale, self.factor = first.x, first.y, first.scale, nets[0].output_scale
         self.m, self.d = nets[0].m, self.x.shape[1]
+        self.extra = self.m if nets[0].layers == "both" else 0
         self.fixed = torch.stack([net.a.detach() for net in nets])
-        self.initial = self.last = self._reduced(self.full)
+        self.initial = self.last = torch.stack([problem.initial for problem in problems])
         self._hidden = torch.empty(
             (len(nets) * self.m, len(self.y)), dtype=self.x.dtype, device=self.x.device
         )
@@ -188,24 +178,10 @@ class _Stack:
         first, last = w.split([w.shape[1] - self.extra, self.extra], dim=1)
         return first.reshape(len(w), self.m, -1), last if self.extra else self.fixed
 
-    @property
-    def extra(self) -> int:
-        return self.m if self.nets[0].layers == "both" else 0
-
-    def _reduced(self, full: torch.Tensor) -> torch.Tensor:
-        if self.basis is None:
-            return full
-        weights, a = self._parts(full)
-        reduced = (weights @ self.basis).reshape(len(full), -1)
-        return torch.cat([reduced, a], dim=1) if self.extra else reduced
-
-    def last_weights(self) -> torch.Tensor:
-        """Parameters of the networks at the last step of finite loss, shape (B, P of a network)."""
-        if self.basis is None:
-            return self.last
-        (weights, _), (reduced, a), (start, _) = map(self._parts, (self.full, self.last, self.initial))
-        moved = (weights + (reduced - start) @ self.basis.T).reshape(len(self.full), -1)
-        return torch.cat([moved, a], dim=1) if self.extra else moved
+    def write(self) -> None:
+        """Put the weights of the last step of finite loss into the networks."""
+        for problem, weights in zip(self.problems, self.last, strict=True):
+            problem.write(weights)
 
     def errors(self, w: torch.Tensor) -> torch.Tensor:
         """Outputs less targets, shape (B, n)."""

@@ -195,6 +195,54 @@ class ReLUProblem(FlatProblem):
         return (self.net.output_scale * active).cpu().double().numpy()
 
 
+class RowSpaceProblem(ReLUProblem):
+    r"""The same in the row space of the inputs, where these have more dimensions than there are examples.
+
+    With :math:`X=R^\top Q^\top`, Q of orthonormal columns, gradients lie in the range of Q, and a linear rule
+    leaves the rest of each neuron as it is: :math:`Q^\top w` with the inputs :math:`R^\top` has the same
+    outputs, kernel and travel, at the cost of n dimensions in place of d.
+    """
+
+    def __init__(self, full: ReLUProblem) -> None:
+        self.__dict__.update(full.__dict__)
+        self._full = full
+        self._basis, triangle = torch.linalg.qr(full.x.T)
+        self.x = triangle.T.contiguous()
+        self.initial = self._flat(full.neurons(full.initial) @ self._basis, full.initial)
+        self._point = None
+
+    def _flat(self, weights: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        """Put another first layer before the rest of a flat vector (the output layer, if it is trained)."""
+        extra = self.net.m if "a" in self.parameters else 0
+        return torch.cat([weights.reshape(-1), rest[len(rest) - extra :]])
+
+    def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
+        first = self.net.m * self.x.shape[1]
+        parts = {"weights": w[:first].view(self.net.m, -1)}
+        return parts | {"a": w[first:]} if "a" in self.parameters else parts
+
+    def write(self, w: torch.Tensor) -> None:
+        moved = (self.neurons(w) - self.neurons(self.initial)) @ self._basis.T
+        self._full.write(self._flat(self._full.neurons(self._full.initial) + moved, w))
+
+    def kernel_at(self, w: torch.Tensor) -> np.ndarray:
+        self.write(w)
+        return empirical_gram(self.net, self._full.x)
+
+
+def in_row_space(problem: FlatProblem, rule: UpdateRule) -> FlatProblem:
+    """Return the problem in the row space of its inputs if that is smaller and the rule allows it."""
+    if not isinstance(problem, ReLUProblem) or problem.x.shape[1] <= len(problem.x):
+        return problem
+    from odeopt.discrete import transition_matrix  # brings sympy
+
+    try:
+        transition_matrix(rule, [1.0], k=3)
+    except ValueError:  # a rule that works entry by entry is another method in other coordinates
+        return problem
+    return RowSpaceProblem(problem)
+
+
 def thread_count(work: int, device: torch.device) -> int:
     """Threads for products of so many multiply-adds: small ones lose more by waiting for a busy core."""
     return 1 if work < _SMALL_PRODUCT and device.type == "cpu" else torch.get_num_threads()

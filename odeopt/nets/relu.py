@@ -97,12 +97,12 @@ class TwoLayerReLU(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map inputs, shape (n, d), to outputs, shape (n,)."""
-        self._require_columns(x)
+        self._require_columns(x, self.d)
         return self.output_scale * (torch.relu(x @ self.weights.T) @ self.a)
 
-    def _require_columns(self, x: torch.Tensor) -> None:
-        if x.ndim != 2 or x.shape[1] != self.d:
-            raise ValueError(f"x must have shape (n, {self.d}), the d of the network, got {tuple(x.shape)}")
+    def _require_columns(self, x: torch.Tensor, d: int) -> None:
+        if x.ndim != 2 or x.shape[1] != d:
+            raise ValueError(f"x must have shape (n, {d}), the d of the network, got {tuple(x.shape)}")
 
     def output_and_pullback(
         self, x: torch.Tensor, weights: torch.Tensor, a: torch.Tensor, buffer: torch.Tensor | None = None
@@ -112,6 +112,7 @@ class TwoLayerReLU(nn.Module):
         Parameters
         ----------
         x : torch.Tensor, shape (n, d)
+            Of any d: also inputs and weights in coordinates of a subspace.
         weights : torch.Tensor, shape (m, d)
         a : torch.Tensor, shape (m,)
         buffer : torch.Tensor, shape (m, n), optional
@@ -125,7 +126,7 @@ class TwoLayerReLU(nn.Module):
             From a cotangent, shape (n,), to the flat gradient with respect to the trained weights,
             in the order of ``named_parameters``; faster than autodiff, and equal to it.
         """
-        self._require_columns(x)
+        self._require_columns(x, weights.shape[1])
         hidden = torch.mm(weights, x.T, out=buffer).relu_()
         output = self.output_scale * (a @ hidden)
         both = self.layers == "both"

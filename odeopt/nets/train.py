@@ -19,7 +19,7 @@ from torch import nn
 from odeopt.losses import PredictionLoss, SquaredLoss
 from odeopt.methods import UpdateRule
 from odeopt.nets.laziness import Laziness, LazinessRecorder, frozen, spectral_norm
-from odeopt.nets.problem import FlatProblem, iterate_states, problem_of, threads_for
+from odeopt.nets.problem import FlatProblem, in_row_space, iterate_states, problem_of, threads_for
 from odeopt.nets.relu import has_closed_form
 from odeopt.nets.snapshot import Snapshot
 
@@ -123,7 +123,9 @@ def train(
 
     All trainable parameters form one vector :math:`x_k`, and
     :func:`odeopt.methods.iterate` runs the rule on it with the gradient :math:`J^\top\nabla\ell(u)` of
-    the loss, on the device and in the dtype of the network.
+    the loss, on the device and in the dtype of the network. A :class:`odeopt.nets.TwoLayerReLU` whose
+    inputs have more dimensions than there are examples is trained by a linear rule in their row space, which
+    is the same up to rounding.
 
     Parameters
     ----------
@@ -206,6 +208,7 @@ def train(
         require_linear(rule, problem.loss, "snapshot_at")
     if kernel is not None and not allow_unstable:
         require_stable(rule, problem.loss, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
+    problem = in_row_space(problem, rule)
     kept = _Record(problem, rule, kernel, steps, progress)
     with threads_for(problem):
         diverged_at = _run(problem, rule, num_steps, kept.observe)
