@@ -50,10 +50,15 @@ def upper_envelope(x, loss) -> tuple[np.ndarray, np.ndarray]:
     if peaks.size:
         place, height = _refined_peaks(x, loss, peaks)
         dominant = _suffix_maxima(height)
-        if np.count_nonzero(dominant) >= _MIN_PEAKS:
+        if _reach_the_end(place[dominant], x[-1]):
             return place[dominant], height[dominant]
     # A monotone curve, or one that wiggles without peaks enough for a line, is its own envelope.
     return x[touching], loss[touching]
+
+
+def _reach_the_end(peaks: np.ndarray, end: float) -> bool:
+    """Whether there are peaks enough, and up to the end: an oscillation may die out before the decay."""
+    return peaks.size >= _MIN_PEAKS and end - peaks[-1] <= 3 * np.max(np.diff(peaks[-_MIN_PEAKS:]))
 
 
 def _suffix_maxima(values: np.ndarray) -> np.ndarray:
@@ -104,7 +109,8 @@ def fit_rate(curve, *, unit: str | None = None, start: float = 0.1, level: float
     -----
     Both laws are straight lines, log loss against x or log x, fitted by least squares to the upper
     envelope; the one with the smaller residual is returned. Where a later part of the tail is at least
-    four times straighter (mean square residual), the early part is taken for a transient and left out.
+    four times straighter (mean square residual) and still tells the laws apart (residuals that differ by a
+    factor 2), the early part is taken for a transient and left out.
     The interval joins a delete-one-block jackknife over 8 blocks, since residuals of an oscillating
     curve are correlated, with the change of the estimate when the first half of the fitted range is
     left out, which exposes a transient that remains. On a range too short to reach the slowest mode a
@@ -164,8 +170,10 @@ def _straightest(x: np.ndarray, y: np.ndarray) -> _Fit:
         slope, rest = lines[law]
         other = lines["power" if law == "linear" else "linear"][1]
         spread = rest / (x.size - first)
-        if best is None or spread < best.spread / 4:
-            best = _Fit(law, first, slope, spread, other / rest if rest > 0 else np.inf)
+        found = _Fit(law, first, slope, spread, other / rest if rest > 0 else np.inf)
+        # a later part must be straighter by far, and still tell the laws apart
+        if best is None or (spread < best.spread / 4 and found.contrast > 2):
+            best = found
     return best
 
 

@@ -168,7 +168,7 @@ def check(report: CheckReport, axes: Any = None) -> Any:
         )
     for (upper, lower), method in zip(axes.T, report.methods, strict=True):
         curves(method, upper)
-        name, numbers = method.rule.label.rstrip(")").split("(", 1)
+        name, numbers = method.rule.label[:-1].split("(", 1)
         upper.set_title(f"{name}\n{numbers}\n${method.error_ode_latex}$", fontsize=8)
         budget(method, lower)
     axes[0, 0].legend(fontsize=8, loc="upper right")

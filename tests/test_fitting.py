@@ -81,3 +81,11 @@ def test_envelope_of_a_decaying_oscillation_is_its_peaks():
     x, height = upper_envelope(X, np.exp(-0.1 * X) * np.cos(2 * X) ** 2)
     assert np.all(np.diff(height) < 0)
     np.testing.assert_allclose(np.diff(x), np.pi / 2, rtol=1e-3)
+
+
+def test_decay_that_outlives_its_oscillation_is_followed_to_the_end():
+    """Fast modes swing at first, a critically damped one decays after them: the rate is that of the last."""
+    loss = np.exp(-3 * X) * np.cos(15 * X) ** 2 + 1e-3 * np.exp(-1.2 * X)
+    fit = fit_rate(curve(X, loss))
+    assert fit.law == "linear"
+    assert fit.value == pytest.approx(1.2, rel=1e-3)
