@@ -21,7 +21,7 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.enclosure import array_bound, require_square, symmetric_array
+from odeopt.enclosure import array_bound, require_square, symmetric_array, symmetric_product
 from odeopt.kernels import validate_kernel
 from odeopt.lanczos import Chain, lanczos
 from odeopt.quadrature import gauss, radau
@@ -325,7 +325,8 @@ def _columns(delta0, n: int) -> np.ndarray:
 
 def _product(matrix) -> Callable[[np.ndarray], np.ndarray]:
     if isinstance(matrix, np.ndarray):
-        return lambda vectors: matrix @ vectors
+        single = symmetric_product(matrix)
+        return lambda vectors: single(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix @ vectors
     return lambda vectors: np.asarray(
         matrix.matvec(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix.matmat(vectors)
     )
