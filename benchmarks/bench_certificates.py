@@ -3,19 +3,25 @@ and the best rate of a second-order flow is found and proved within a second.
 
 The rows of :data:`CASES` are PEPit's continuous-time examples. Theirs is a semidefinite program at one
 numeric value, of which the time inside ``PEP.solve`` is counted; ours is building the certificate of the
-same value and verifying it exactly. Both are measured in turn in one process, each round at a new value.
+same value and verifying it exactly. Both are measured in turn in one process, each round at a value that
+was not met before. That is what a session sees, and what is asserted; a second figure, with the caches of
+sympy emptied before each of our proofs, is reported beside it.
 """
 
 import importlib
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 from sympy import Rational
 from sympy.core.cache import clear_cache
+from tables import write_rows
 
 from odeopt import certify, families, families_vanishing
 from odeopt.flows import Flow
+
+RESULTS = Path(__file__).parent / "results" / "certificates.md"
 
 # name: (function of PEPit, its arguments, our certificate and its rate), for a new value m in each round
 CASES = {
@@ -42,7 +48,7 @@ CASES = {
     "accelerated, convex, 2/t^2": (
         "accelerated_gradient_flow_convex",
         lambda m: {"t": float(m)},
-        lambda _: (families_vanishing.nesterov_convex(r=3), 2),  # for every t at once: a round repeats it
+        lambda m: (families_vanishing.nesterov_convex(r=3, force=m), 2),  # for every t
     ),
 }
 ROUNDS = 15
@@ -69,7 +75,9 @@ def their_solve_time(pepit, module, arguments):
     return sum(spent)
 
 
-def our_time(build, m):
+def our_time(build, m, cold=False):
+    if cold:
+        clear_cache()
     start = time.perf_counter()
     certificate, rate = build(m)
     proved = certificate.verify()
@@ -85,17 +93,26 @@ def bench_proof_against_pepit(benchmark, name):
     pepit = pytest.importorskip("PEPit", reason="PEPit is not installed: pip install odeopt[peers]")
     example, arguments, build = CASES[name]
     module = importlib.import_module(f"PEPit.examples.continuous_time_models.{example}")
-    theirs, ours = [], []
-    for k in range(ROUNDS + 1):  # in turn, so that a busy moment of the machine meets both
+    theirs, ours, ours_cold = [], [], []
+    for k in range(ROUNDS + 1):  # in turn, so that a busy moment of the machine meets all
         m = Rational(100 + 7 * k, 97)
-        theirs.append(their_solve_time(pepit, module, arguments(m)))
         ours.append(our_time(build, m))
-    # the first round warms both
-    ours_median, theirs_median = statistics.median(ours[1:]), statistics.median(theirs[1:])
-    benchmark.extra_info |= {"ours_ms": 1e3 * ours_median, "PEPit_ms": 1e3 * theirs_median}
-    benchmark.extra_info["ratio"] = ours_median / theirs_median
+        theirs.append(their_solve_time(pepit, module, arguments(m)))
+        ours_cold.append(our_time(build, m + Rational(1, 89), cold=True))
+    # the first round warms all
+    their_median = statistics.median(theirs[1:])
+    ratios = {
+        name: statistics.median(times[1:]) / their_median
+        for name, times in {"ratio": ours, "ratio, caches emptied": ours_cold}.items()
+    }
+    benchmark.extra_info |= {"PEPit_ms": 1e3 * their_median, **ratios}
     benchmark.pedantic(our_time, (build, Rational(89, 97)), rounds=1)
-    assert ours_median <= 0.5 * theirs_median, f"{name}: {ours_median:.4f} s against {theirs_median:.4f} s"
+    write_rows(
+        RESULTS,
+        "case | ours / PEPit | with caches emptied",
+        [f"{name} | {ratios['ratio']:.2f} | {ratios['ratio, caches emptied']:.2f}"],
+    )
+    assert ratios["ratio"] <= 0.5, f"{name}: {ratios}, PEPit {1e3 * their_median:.2f} ms"
 
 
 @pytest.mark.parametrize("L", [None, 2, 10, 100], ids=str)

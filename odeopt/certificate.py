@@ -36,11 +36,11 @@ from odeopt.forms import (
     minus_multipliers,
     nonzero,
     quadratic_form,
-    same_polynomial,
+    quadratic_rows,
     schur_complement,
 )
 from odeopt.function_classes import FunctionClass
-from odeopt.polynomials import combine, gather
+from odeopt.polynomials import Polynomial, read, total
 from odeopt.rates import Rate
 
 __all__ = ["Certificate"]
@@ -108,10 +108,9 @@ class Certificate:
         return self.rate / time + self.correction if self.law == "power" else self.rate
 
     @property
-    def positive_part(self) -> dict:
-        """What is left of V when the inequalities are taken off, z'Tz, gathered by monomial."""
-        gathered = gather(self.energy, self.flow.gens)
-        return minus_multipliers(gathered, self.positivity, self.flow.gens, sign=1)
+    def positive_part(self) -> Polynomial:
+        """What is left of V when the inequalities are taken off, z'Tz, expanded."""
+        return -minus_multipliers(-read(self.energy), self.positivity)
 
     def verify(self) -> bool:
         """Prove the certificate, exactly.
@@ -199,9 +198,9 @@ class Certificate:
             top, bottom = (sympy.degree(e, t) for e in sympy.fraction(correction))
             if self.law != "power" or top > bottom - 2:
                 return f"the correction {self.correction} is not integrable at infinity"
-        value = gather(self.energy, self.flow.gens).get((self.flow.values[0],), sympy.S.Zero)
+        value = read(self.energy).collect(self.flow.gens).get((self.flow.values[0],), read(sympy.S.Zero))
         if not proves_nonnegative(value, self.domain) or is_zero(value):
-            return f"the coefficient {value} of f in V is not proved positive"
+            return f"the coefficient {value.expr()} of f in V is not proved positive"
         return ""
 
     def _class_is_consistent(self) -> str:
@@ -218,7 +217,7 @@ class Certificate:
         points, tangents = self.flow.points, self.flow.tangents
         for m in (*self.multipliers, *self.positivity):
             granted = self.function_class.inequality(m.name, points, tangents)
-            if not same_polynomial(m.inequality, granted, self.flow.gens):
+            if m.inequality != granted and not is_zero(m.inequality - granted):
                 return f"{self.function_class} does not grant {m.name}: {m.inequality} <= 0"
         return ""
 
@@ -229,16 +228,11 @@ class Certificate:
         return ""
 
     def _identity(self) -> str:
-        z, gens = self.vectors, self.flow.gens
-        left = minus_multipliers(self.flow.decrease(self.energy, self.decay), self.multipliers, gens)
-        square: dict = {}
-        for i, j in itertools.product(range(len(z)), repeat=2):
-            key = tuple(sorted((z[i], z[j]), key=gens.index))
-            square[key] = square.get(key, 0) + self.remainder[i, j]
-        for monomial, coefficient in nonzero(
-            combine((sympy.S.One, left), (sympy.S.NegativeOne, square))
-        ).items():
-            return f"the two sides differ by ({sympy.factor(coefficient)}) {sympy.Mul(*monomial)}"
+        left = minus_multipliers(self.flow.decrease(self.energy, self.decay), self.multipliers)
+        products = itertools.product(self.vectors, repeat=2)
+        square = (read(s) * read(u) * read(v) for s, (u, v) in zip(self.remainder, products, strict=True))
+        for monomial, coefficient in nonzero(left - total(square), self.flow.gens).items():
+            return f"the two sides differ by ({sympy.factor(coefficient.expr())}) {sympy.Mul(*monomial)}"
         return ""
 
     def _remainder(self) -> str:
@@ -247,10 +241,10 @@ class Certificate:
 
     def _positivity(self) -> str:
         try:
-            matrix = quadratic_form(self.positive_part, self.vectors, tidy=False)
+            rows = quadratic_rows(self.positive_part, self.flow.gens, self.vectors)
         except ValueError as error:
             return f"V + sum nu A is no quadratic form: {error}"
-        proved = is_positive_semidefinite(matrix, self.domain)
+        proved = is_positive_semidefinite(rows, self.domain)
         return "" if proved else "V is not proved nonnegative"
 
     def weaken(self, rate) -> Certificate:
@@ -287,7 +281,7 @@ class Certificate:
         values = {m.name: [m.value, m.inequality] for m in self.multipliers}
         for m in self.positivity:
             values.setdefault(m.name, [sympy.S.Zero, m.inequality])[0] += excess * m.value
-        T = quadratic_form(self.positive_part, self.vectors)
+        T = quadratic_form(self.positive_part, self.flow.gens, self.vectors)
         multipliers = tuple(Multiplier(name, sympy.cancel(v), a) for name, (v, a) in values.items())
         S = ImmutableMatrix((self.remainder - excess * T).applyfunc(sympy.cancel))
         return replace(weaker, multipliers=multipliers, remainder=S)
@@ -317,7 +311,7 @@ class Certificate:
         if symbols or self.law != "exponential" or [m.name for m in self.positivity] != ["G(x)"]:
             raise ValueError("f is compared with V only for numbers and exponential rates of flows")
         weight, mu = self.positivity[0].value, self.function_class.mu
-        rest = schur_complement(quadratic_form(self.positive_part, self.vectors))
+        rest = schur_complement(quadratic_form(self.positive_part, self.flow.gens, self.vectors))
         # V - kappa f = (weight - kappa)(f - mu/2 |x|^2) + z'(T - kappa mu/2 E)z, with E for |x|^2
         ratio = sympy.expand(2 * rest / mu)
         return ratio if number_sign(weight - ratio) >= 0 else weight

@@ -19,10 +19,10 @@ from sympy import Dummy, Expr, Rational
 from odeopt.certificate import Certificate
 from odeopt.exactness import is_zero, number_sign, simplest_fraction
 from odeopt.flows import Flow, Iteration
-from odeopt.forms import Multiplier, Search, remainder
+from odeopt.forms import Multiplier, Search, minus_multipliers, remainder
 from odeopt.function_classes import FunctionClass
 from odeopt.lmi import FEASIBLE, INFEASIBLE, UNSOLVED, Answer
-from odeopt.polynomials import combine, gather
+from odeopt.polynomials import read
 
 __all__ = ["NoCertificateError", "Template", "UnsolvedError", "asked_for", "search"]
 
@@ -92,13 +92,13 @@ class Template:
     def _build(self, scales) -> None:
         flow = self.flow
         gens = flow.gens
-        left = flow.decrease(self.energy, self.decay(self.rate))
-        left = combine(
-            (sympy.S.One, left), *((-w, gather(self.granted[n], gens)) for n, w in self.weights.items())
+        decrease = flow.decrease(self.energy, self.decay(self.rate))
+        used = (Multiplier(n, w, self.granted[n]) for n, w in self.weights.items())
+        added = (Multiplier(n, -w, self.granted[n]) for n, w in self.positive_weights.items())
+        left, right = (
+            {m: c.expr() for m, c in minus_multipliers(polynomial, multipliers).collect(gens).items()}
+            for polynomial, multipliers in ((decrease, used), (read(self.energy), added))
         )
-        right = gather(self.energy, gens)
-        weights = self.positive_weights.items()
-        right = combine((sympy.S.One, right), *((w, gather(self.granted[n], gens)) for n, w in weights))
         self.vectors, self.positive_vectors = (
             [s for s in flow.vectors if _holds(p, s)] for p in (left, right)
         )
@@ -174,7 +174,8 @@ class Template:
         def exact(expr):
             return sympy.expand(sympy.radsimp(sympy.expand(expr.xreplace(self.solution).xreplace(values))))
 
-        energy = sympy.Add(*(sympy.Mul(exact(c), *m) for m, c in gather(self.energy, self.flow.gens).items()))
+        terms = read(self.energy).collect(self.flow.gens).items()
+        energy = sympy.Add(*(sympy.Mul(exact(c.expr()), *m) for m, c in terms))
         multipliers = self._multipliers(self.weights, exact)
         decay = self.decay(rate)
         S = remainder(self.flow, energy, decay, multipliers, self.vectors)

@@ -172,7 +172,7 @@ def certificate_latex(w: Certificate) -> str:
     signs = "" if squares == "0" else squares if squares.startswith("-") else "+" + squares
     right = "".join(weights).removeprefix("+") + signs
     positive = "".join(_term(-sympy.factor(m.value), _name_latex(m.name)) for m in w.positivity)
-    T = quadratic_form(w.positive_part, w.vectors)
+    T = quadratic_form(w.positive_part, w.flow.gens, w.vectors)
     form = _squares_latex(T, w.vectors)
     positive += "" if form == "0" else form if form.startswith("-") else "+" + form
     lines = [

@@ -17,6 +17,7 @@ from fractions import Fraction
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
+from odeopt.polynomials import Polynomial, read, total
 from odeopt.rule import is_number
 
 __all__ = [
@@ -173,12 +174,12 @@ def _sign_in_quadratic_field(value: Expr) -> int | None:
     return (1 if p > 0 else -1) if larger > 0 else (1 if q > 0 else -1) if larger < 0 else 0
 
 
-def is_zero(expr: Expr) -> bool:
+def is_zero(value: Expr | Polynomial) -> bool:
     """Tell whether a rational function of parameters, or an algebraic number, is zero.
 
     Parameters
     ----------
-    expr : sympy.Expr
+    value : sympy.Expr or Polynomial
 
     Returns
     -------
@@ -190,24 +191,22 @@ def is_zero(expr: Expr) -> bool:
     >>> is_zero((b**2 - 1) / (b - 1) - b - 1), is_zero(b)
     (True, False)
     """
-    if expr == 0:
-        return True
-    if expr.is_Rational:
-        return False
+    polynomial = value if isinstance(value, Polynomial) else read(value)
+    if polynomial.is_plain:
+        return not polynomial.terms
+    expr = polynomial.expr()
     if not expr.free_symbols:
         return number_sign(expr) == 0
-    if sympy.expand(expr) == 0:
-        return True
     numerator = sympy.expand(sympy.fraction(sympy.together(expr))[0])
     return numerator == 0 or (not numerator.free_symbols and number_sign(numerator) == 0)
 
 
-def proves_nonnegative(expr: Expr, domain: Sequence[Bound] = ()) -> bool:
+def proves_nonnegative(value: Expr | Polynomial, domain: Sequence[Bound] = ()) -> bool:
     r"""Tell whether an expression is provably nonnegative on a domain.
 
     Parameters
     ----------
-    expr : sympy.Expr
+    value : sympy.Expr or Polynomial
         Rational in the symbols of the domain.
     domain : sequence of Bound
 
@@ -223,28 +222,40 @@ def proves_nonnegative(expr: Expr, domain: Sequence[Bound] = ()) -> bool:
     >>> proves_nonnegative(b**2 - 9 * s**2, domain), proves_nonnegative(b - 4 * s, domain)
     (True, False)
     """
-    if expr.is_Rational:
-        return bool(expr >= 0)
-    expr = parametrised(expr, domain)
+    polynomial = value if isinstance(value, Polynomial) else read(value)
+    if polynomial.number is not None:
+        return polynomial.number >= 0
+    if polynomial.is_plain and _has_nonnegative_terms(polynomial, domain):
+        return True
+    expr = parametrised(polynomial.expr() if isinstance(value, Polynomial) else value, domain)
     if not expr.free_symbols:
         return number_sign(expr) >= 0
-    if all(_is_nonnegative_monomial(term) for term in sympy.Add.make_args(sympy.expand(expr))):
-        return True
     numerator, denominator = sympy.fraction(sympy.cancel(sympy.together(expr)))
     if (below := _sign_on_slacks(denominator, strict=True)) == 0:
         return False
     return _sign_on_slacks(below * numerator) > 0
 
 
-def _is_nonnegative_monomial(term: Expr) -> bool:
-    """Whether a product is nonnegative by the signs of its factors alone."""
-    for factor in sympy.Mul.make_args(term):
-        base, power = factor.as_base_exp() if factor.is_Pow else (factor, sympy.S.One)
-        if factor.is_Rational and factor >= 0:
+def _has_nonnegative_terms(polynomial: Polynomial, domain: Sequence[Bound]) -> bool:
+    """Whether each term, written in the distances from the bounds, is nonnegative by itself."""
+    signs = {}  # True for a positive distance, False for one that may be 0
+    for bound in reversed(domain):
+        if not bound.is_bounded:
             continue
-        if not (base.is_Symbol and power.is_Integer) or (power < 0 and not base.is_positive):
-            return False
-        if not base.is_nonnegative and power % 2:
+        if bound.lower == 0 and bound.upper is None:  # the symbol is its own distance
+            signs[bound.symbol] = bound.strict
+        elif bound.symbol in polynomial.symbols():
+            polynomial = polynomial.substitute({bound.symbol: read(bound.value)})
+            signs[bound.slack] = bound.strict
+    if not polynomial.is_plain:
+        return False
+    for key, coefficient in polynomial.terms.items():
+        for symbol, power in key:
+            nonnegative = symbol in signs or symbol.is_nonnegative
+            positive = signs.get(symbol) or symbol.is_positive
+            if (power % 2 and not nonnegative) or (power < 0 and not positive):
+                return False
+        if coefficient < 0:
             return False
     return True
 
@@ -295,7 +306,9 @@ def _sign_by_roots(polynomial: sympy.Poly, strict: bool) -> int:
     return 1 if polynomial.LC() > 0 else -1
 
 
-def is_positive_semidefinite(matrix: sympy.Matrix, domain: Sequence[Bound] = ()) -> bool:
+def is_positive_semidefinite(
+    matrix: sympy.Matrix | Sequence[Sequence[Polynomial]], domain: Sequence[Bound] = ()
+) -> bool:
     r"""Tell whether a symmetric matrix is provably positive semidefinite on a domain.
 
     Rational matrices by an exact :math:`LDL^\top`; others by Sylvester's criterion for semidefinite
@@ -303,7 +316,7 @@ def is_positive_semidefinite(matrix: sympy.Matrix, domain: Sequence[Bound] = ())
 
     Parameters
     ----------
-    matrix : sympy.Matrix, shape (n, n)
+    matrix : sympy.Matrix or rows of Polynomial, shape (n, n)
     domain : sequence of Bound
 
     Returns
@@ -316,17 +329,37 @@ def is_positive_semidefinite(matrix: sympy.Matrix, domain: Sequence[Bound] = ())
     >>> is_positive_semidefinite(singular), is_positive_semidefinite(indefinite)
     (True, False)
     """
-    if matrix != matrix.T:
+    given = matrix.tolist() if isinstance(matrix, sympy.MatrixBase) else matrix
+    rows = [[e if isinstance(e, Polynomial) else read(e) for e in row] for row in given]
+    n = len(rows)
+    if any(not is_zero(rows[i][j] - rows[j][i]) for i, j in itertools.combinations(range(n), 2)):
         return False
-    rows = [i for i in range(matrix.rows) if any(e != 0 for e in matrix[i, :])]
-    matrix, n = matrix.extract(rows, rows), len(rows)
-    if all(e.is_Rational for e in matrix):
-        return _ldl_is_nonnegative([[Fraction(int(e.p), int(e.q)) for e in row] for row in matrix.tolist()])
-    subsets = itertools.chain.from_iterable(itertools.combinations(range(n), m) for m in range(1, n + 1))
+    kept = [i for i in range(n) if any(e.terms for e in rows[i])]
+    numbers = [[rows[i][j].number for j in kept] for i in kept]
+    if all(e is not None for row in numbers for e in row):
+        return _ldl_is_nonnegative(numbers)
+    subsets = itertools.chain.from_iterable(itertools.combinations(kept, m) for m in range(1, len(kept) + 1))
+    if all(e.is_plain for row in rows for e in row):
+        return all(proves_nonnegative(_determinant(rows, part, part), domain) for part in subsets)
+    # quotients of sums cancel better while they are factored
+    exprs = sympy.Matrix([[e.expr() if isinstance(e, Polynomial) else e for e in row] for row in given])
     return all(
-        proves_nonnegative(matrix.extract(list(rows), list(rows)).det(method="berkowitz"), domain)
-        for rows in subsets
+        proves_nonnegative(exprs.extract(list(part), list(part)).det(method="berkowitz"), domain)
+        for part in subsets
     )
+
+
+def _determinant(entries, rows: Sequence[int], columns: Sequence[int]) -> Polynomial:
+    """Expand along the first row: the forms of a proof have at most four vectors."""
+    if len(rows) == 1:
+        return entries[rows[0]][columns[0]]
+    terms = []
+    for place, column in enumerate(columns):
+        if entries[rows[0]][column].terms:
+            rest = columns[:place] + columns[place + 1 :]
+            term = entries[rows[0]][column] * _determinant(entries, rows[1:], rest)
+            terms.append(-term if place % 2 else term)
+    return total(terms)
 
 
 def _ldl_is_nonnegative(rows: list[list[Fraction]]) -> bool:

@@ -13,9 +13,9 @@ from sympy import Expr, Rational, Symbol, sqrt
 from odeopt.certificate import Certificate
 from odeopt.exactness import Bound, exact_number, number_sign
 from odeopt.flows import Flow, f, g, time, v, x
-from odeopt.forms import Multiplier, Search, remainder
+from odeopt.forms import Multiplier, Search, remainder, tidied
 from odeopt.function_classes import convex, quadratic, strongly_convex
-from odeopt.polynomials import gather
+from odeopt.polynomials import read
 
 __all__ = [
     "gradient_flow",
@@ -49,7 +49,8 @@ def build(title, flow, functions, energy, rate, multipliers, domain=(), *, posit
     correction = options.pop("correction", sympy.S.Zero)
     decay = rate / t + correction if law == "power" else rate
     vectors = (*flow.state, g)
-    energy = sympy.Add(*(sympy.Mul(tidy(c), *monomial) for monomial, c in gather(energy, flow.gens).items()))
+    terms = read(energy).collect(flow.gens).items()
+    energy = sympy.Add(*(sympy.Mul(tidy(tidied(c)), *monomial) for monomial, c in terms))
     S = remainder(flow, energy, decay, multipliers, vectors).applyfunc(tidy)
     return Certificate(
         title, flow, functions, energy, rate, law, multipliers, positivity, vectors, S,

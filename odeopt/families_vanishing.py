@@ -69,7 +69,8 @@ def nesterov_convex(r=None, *, force=1) -> Certificate:
                 f"power 2 on convex functions needs r >= 3, got r = {r}: the multiplier r - 3 of f >= 0 "
                 f"would be negative; nesterov_strongly_convex(r, mu=0) has the power 2r/3 = {2 * r / 3}"
             )
-    energy = f + ((r - 1) * x / t + v) ** 2 / (2 * gamma)
+    c = (r - 1) / t
+    energy = f + (c**2 * x**2 + 2 * c * x * v + v**2) / (2 * gamma)
     return build(
         "Nesterov flow, convex", Flow((r / t,), gamma), convex(), energy, sympy.Integer(2),
         {"A(*,x)": (r - 1) / t, "G(x)": (r - 3) / t}, domain, positivity={"G(x)": 1}, law="power",

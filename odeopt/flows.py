@@ -5,7 +5,6 @@ Everything is relative to the minimiser: x means :math:`x-x_\star`, f means :mat
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 import sympy
 from sympy import Expr, Symbol
 
-from odeopt.polynomials import combine, gather, product
+from odeopt.polynomials import Polynomial, read, total
 
 __all__ = ["Flow", "Iteration"]
 
@@ -80,7 +79,7 @@ class Flow:
         speed = self.velocity
         rules = {f: g * speed, g: q, x: speed, **dict(self.derivatives), time: sympy.S.One}
         if self.order == 2:
-            rules[self.state[1]] = sympy.expand(-self.friction[0] * speed - self.force * g)
+            rules[self.state[1]] = -self.friction[0] * speed - self.force * g
         elif self.order == 3:
             rules |= {v: a, a: -self.friction[1] * a - self.friction[0] * v - self.force * g}
         return rules
@@ -125,22 +124,15 @@ class Flow:
         """Values and vectors, in the order in which polynomials are gathered."""
         return (*self.values, *self.vectors)
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019 - flows are small values, and few are kept
-    def decrease(self, energy: Expr, decay: Expr) -> dict:
-        """Return dV/dt + decay * V, gathered by monomial."""
-        gathered = gather(energy, self.gens)
-        rules = self.rules
-        slopes = {s: gather(rules[s], self.gens) for s in self.energy_symbols}
-        parts = [(decay, gathered)]
-        for monomial, c in gathered.items():
-            for i, factor in enumerate(monomial):
-                if factor not in slopes:
-                    raise ValueError(f"V holds {factor}, whose derivative is not known")
-                rest = {monomial[:i] + monomial[i + 1 :]: c}
-                parts.append((sympy.S.One, product(rest, slopes[factor], self.gens)))
-            moving = [s for s in c.free_symbols if s in rules]
-            parts += [(sympy.diff(c, s) * rules[s], {monomial: sympy.S.One}) for s in moving]
-        return combine(*parts)
+    def decrease(self, energy: Expr, decay: Expr) -> Polynomial:
+        """Return dV/dt + decay * V, expanded."""
+        value, rules = read(energy), self.rules
+        present = value.symbols()
+        unknown = present & {*self.gens} - {*self.energy_symbols}
+        if unknown:
+            raise ValueError(f"V holds {', '.join(sorted(map(str, unknown)))}, whose derivative is not known")
+        slopes = (value.diff(s) * read(rule) for s, rule in rules.items() if s in present)
+        return total((read(decay) * value, *slopes))
 
     def __str__(self) -> str:
         lines = {1: "x'", 2: "x''", 3: "x'''"}
@@ -239,10 +231,11 @@ class Iteration:
         """Values and vectors, in the order in which polynomials are gathered."""
         return (*self.values, *self.vectors)
 
-    def decrease(self, energy: Expr, decay: Expr) -> dict:
-        """Return V after the step - decay * V, gathered by monomial."""
-        after = energy.subs(self.rules, simultaneous=True)
-        return combine((sympy.S.One, gather(after, self.gens)), (-decay, gather(energy, self.gens)))
+    def decrease(self, energy: Expr, decay: Expr) -> Polynomial:
+        """Return V after the step - decay * V, expanded."""
+        value = read(energy)
+        after = value.substitute({s: read(rule) for s, rule in self.rules.items()})
+        return after - read(decay) * value
 
     def __str__(self) -> str:
         point = "x_k" if self.gamma == 0 else f"x_k + ({self.gamma}) (x_k - x_(k-1))"

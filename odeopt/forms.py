@@ -10,7 +10,7 @@ from sympy import Expr, ImmutableMatrix
 
 from odeopt.exactness import is_zero
 from odeopt.flows import Flow, Iteration
-from odeopt.polynomials import combine, gather
+from odeopt.polynomials import Polynomial, read, total
 
 __all__ = [
     "Check",
@@ -19,10 +19,12 @@ __all__ = [
     "minus_multipliers",
     "nonzero",
     "quadratic_form",
+    "quadratic_rows",
     "remainder",
-    "same_polynomial",
     "schur_complement",
 ]
+
+_ZERO, _HALF = read(sympy.S.Zero), read(sympy.S.Half)
 
 
 @dataclass(frozen=True)
@@ -65,51 +67,49 @@ class Check:
     reason: str = ""
 
 
-def same_polynomial(first: Expr, second: Expr, gens: Sequence) -> bool:
-    """Tell whether two polynomials in the vectors and values have the same coefficients, exactly."""
-    return first == second or not nonzero(gather(first - second, gens))
+def nonzero(polynomial: Polynomial, gens: Sequence) -> dict:
+    """Return the monomials in `gens` whose coefficients are not zero, decided exactly."""
+    return {monomial: c for monomial, c in polynomial.collect(gens).items() if not is_zero(c)}
 
 
-def nonzero(polynomial: dict) -> dict:
-    """Return the terms of a gathered polynomial whose coefficients are not zero, decided exactly."""
-    return {monomial: c for monomial, c in polynomial.items() if not is_zero(c)}
-
-
-def quadratic_form(polynomial: dict, vectors: Sequence, tidy: bool = True) -> sympy.Matrix:
-    """Return the symmetric matrix of a gathered quadratic form in the vectors.
+def quadratic_rows(polynomial: Polynomial, gens: Sequence, vectors: Sequence) -> list[list[Polynomial]]:
+    """Return the symmetric matrix of a quadratic form in the vectors, as rows.
 
     Raises ValueError if the polynomial is not a quadratic form in these vectors alone.
     """
-    matrix = sympy.zeros(len(vectors))
     places = {symbol: place for place, symbol in enumerate(vectors)}
-    for monomial, coefficient in nonzero(polynomial).items():
-        if len(monomial) != 2 or not set(monomial) <= set(vectors):
-            raise ValueError(f"it holds ({coefficient}) {sympy.Mul(*monomial)}")
+    rows = [[_ZERO] * len(vectors) for _ in vectors]
+    for monomial, coefficient in nonzero(polynomial, gens).items():
+        if len(monomial) != 2 or not places.keys() >= set(monomial):
+            raise ValueError(f"it holds ({coefficient.expr()}) {sympy.Mul(*monomial)}")
         i, j = (places[symbol] for symbol in monomial)
-        half = (tidied(coefficient) if tidy else coefficient) / 2
-        matrix[i, j] += half
-        matrix[j, i] += half
-    return matrix
+        rows[i][j] = rows[j][i] = coefficient if i == j else coefficient * _HALF
+    return rows
 
 
-def minus_multipliers(polynomial: dict, multipliers: Iterable[Multiplier], gens: Sequence, sign=-1) -> dict:
-    """Take multiplier * inequality off a gathered polynomial; with sign 1 add it."""
-    return combine(
-        (sympy.S.One, polynomial), *((sign * m.value, gather(m.inequality, gens)) for m in multipliers)
-    )
+def quadratic_form(polynomial: Polynomial, gens: Sequence, vectors: Sequence) -> sympy.Matrix:
+    """Return the same matrix with entries in one normal form."""
+    rows = quadratic_rows(polynomial, gens, vectors)
+    return sympy.Matrix(len(rows), len(rows), [tidied(entry) for row in rows for entry in row])
+
+
+def minus_multipliers(polynomial: Polynomial, multipliers: Iterable[Multiplier]) -> Polynomial:
+    """Take the sum of multiplier * inequality off a polynomial."""
+    return total((polynomial, *(-read(m.value) * read(m.inequality) for m in multipliers)))
 
 
 def remainder(flow: Flow | Iteration, energy: Expr, decay: Expr, multipliers: Iterable, vectors):
     """Return S from all the rest of a certificate; ValueError if the left-over is no quadratic form."""
-    left = minus_multipliers(flow.decrease(energy, decay), multipliers, flow.gens)
-    return ImmutableMatrix(quadratic_form(left, tuple(vectors)))
+    left = minus_multipliers(flow.decrease(energy, decay), multipliers)
+    return ImmutableMatrix(quadratic_form(left, flow.gens, tuple(vectors)))
 
 
-def tidied(coefficient: Expr) -> Expr:
+def tidied(coefficient: Polynomial) -> Expr:
     """One normal form of a coefficient."""
-    if coefficient.is_Rational:
-        return coefficient
-    return sympy.expand(coefficient) if coefficient.is_number else sympy.cancel(coefficient)
+    expr = coefficient.expr()
+    if coefficient.is_plain:
+        return expr
+    return sympy.expand(expr) if expr.is_number else sympy.cancel(expr)
 
 
 def schur_complement(matrix: sympy.Matrix) -> Expr:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import sympy
 from sympy import Expr
 
+from odeopt.polynomials import read
+
 __all__ = ["FunctionClass", "convex", "quadratic", "strongly_convex"]
 
 KINDS = ("strongly convex", "convex", "quadratic")
@@ -119,19 +121,19 @@ class FunctionClass:
         if name == "D" and len(tangents) == 1:
             ((v, q),) = tangents
             product = (q - self.mu * v) * (q - self.L * v) if self.L is not None else v * (self.mu * v - q)
-            return sympy.expand(product)
+            return read(product).expr()
         if kind in ("A", "C") and len(places) == 2 and set(places) <= set(every) and places[0] != places[1]:
             return self._pair(every[places[0]], every[places[1]], self.L if kind == "A" else None)
         if kind in ("G", "E") and granted and len(places) == 1 and places[0] in points:
             x, g, f = points[places[0]]
-            return sympy.expand(g * x - 2 * f) if kind == "E" else sympy.expand(self.mu / 2 * x**2 - f)
+            return read(g * x - 2 * f if kind == "E" else self.mu / 2 * x**2 - f).expr()
         raise ValueError(f"{self} does not grant {name}")
 
     def _pair(self, i: tuple, j: tuple, L: Expr | None) -> Expr:
         (xi, gi, fi), (xj, gj, fj) = i, j
         dx, dg = xi - xj, gi - gj
         if L is None:
-            return sympy.expand(fj - fi + gj * dx + self.mu / 2 * dx**2)
+            return read(fj - fi + gj * dx + self.mu / 2 * dx**2).expr()
         # expanded in the vectors only: in the parameters the quotients 1/(L - mu) stay as they are
         numerator = sympy.expand(dg**2 + self.mu * L * dx**2 - 2 * self.mu * dg * dx)
         return sympy.expand(fj - fi + gj * dx) + sympy.Add(
