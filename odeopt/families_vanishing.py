@@ -6,12 +6,13 @@ As in :mod:`odeopt.families`, a family called without numbers is the certificate
 from __future__ import annotations
 
 import sympy
-from sympy import Symbol, sqrt
+from sympy import Expr, Symbol, sqrt
 
 from odeopt.certificate import Certificate
-from odeopt.exactness import Bound, exact_number, number_sign
+from odeopt.exactness import Bound, exact_number, number_sign, simplest_fraction
 from odeopt.families import build, closed_form, positive, positive_numbers
 from odeopt.flows import Flow, f, time, v, x, y
+from odeopt.forms import Search
 from odeopt.function_classes import convex, quadratic, strongly_convex
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "nesterov_convex",
     "nesterov_hessian",
     "nesterov_quadratic",
+    "nesterov_smooth",
     "nesterov_strongly_convex",
 ]
 
@@ -180,6 +182,101 @@ def nesterov_strongly_convex(r=None, mu=None, *, above_three=False, force=1) -> 
         "Nesterov flow", Flow((r / t,), gamma), functions, energy, 2 * r / 3, {"A(*,x)": 2 * third}, domain,
         positivity={"G(x)": 1}, law="power", search=closed_form(2 * r / 3) if numeric else None,
     )  # fmt: skip
+
+
+def nesterov_smooth(r=None, mu=None, L=None, *, above_two=False, force=1) -> Certificate:
+    r"""Friction r/t on :math:`\mathcal F_{\mu,L}`: a power between 2r/3 and the r of quadratics.
+
+    With :math:`k=\sqrt{L/\mu}` and :math:`a=\frac r2-\frac p4`
+
+    .. math::
+        p=\frac{2(k+1)}{3k+1}\,r,\qquad
+        V=f+\tfrac{a(1+r-p)}{t^2}\lVert x\rVert^2+\tfrac{2a}t\langle x,v\rangle+\tfrac12\lVert v\rVert^2,\\
+        \dot V+\tfrac ptV=\tfrac ptA_1-\tfrac p{2t(L-\mu)}\lVert g-\sqrt{\mu L}\,x\rVert^2
+        +\tfrac{(p-2)a(1+r-p)}{t^3}\lVert x\rVert^2.
+
+    For p > 2 the last term is made up for by :math:`\frac e{t^3}V`, which is integrable, from
+    :math:`t^2\ge\frac{2a(p-2)}{\gamma\mu}` on.
+
+    Parameters
+    ----------
+    r, mu, L : number, optional
+        Without them the certificate holds for all of a branch, given by `above_two`, with the symbols k
+        for :math:`\sqrt{L/\mu}` and u, r = (3k + 1) u, which make it rational. With them p is rounded
+        down, by less than :math:`10^{-9}p`, where k is not rational.
+    above_two : bool
+        The branch p > 2, where there are no numbers.
+    force : number
+        :math:`\gamma`.
+
+    Returns
+    -------
+    Certificate
+        Its domain holds the range of t.
+
+    Notes
+    -----
+    Derived for this package: p/r is the limit of the best certified rate of heavy ball, divided by its
+    friction, as the friction goes to 0.
+
+    Examples
+    --------
+    >>> [nesterov_smooth(above_two=which).verify() for which in (False, True)]
+    [True, True]
+    >>> nesterov_smooth(r=3, mu=1, L=9).rate
+    12/5
+    """
+    gamma = exact_number(force)
+    numeric = r is not None
+    if numeric:
+        exact = positive_numbers(r=r, mu=mu, L=L)
+        r, mu, L = exact["r"], exact["mu"], exact["L"]
+        if number_sign(L - mu) <= 0:
+            raise ValueError(f"L must be larger than mu, got mu = {mu}, L = {L}; use nesterov_quadratic")
+        best = 2 * r * (sqrt(L / mu) + 1) / (3 * sqrt(L / mu) + 1)
+        p = best if best.is_Rational else _rational_below(best)
+        above_two = p > 2
+    else:
+        k, u = Symbol("k", real=True), Symbol("u", real=True)
+        mu = Symbol("mu", real=True)
+        L, r, p = mu * k**2, (3 * k + 1) * u, 2 * (k + 1) * u
+    a = r / 2 - p / 4
+    growth = (p - 2) * a * (1 + r - p)
+    from_mu = 2 * a * (p - 2) / gamma  # mu t^2 beyond which the form beside f is positive
+    if numeric:
+        start = _rational_above(sqrt(from_mu / mu)) if above_two else sympy.S.Zero
+        domain = (Bound(t, start, strict=True),)
+    else:
+        turn = 1 / (k + 1)  # where p = 2
+        range_of_u = (turn,) if above_two else (sympy.S.Zero, turn)
+        domain = (
+            Bound(t, strict=True),
+            Bound(k, sympy.S.One, strict=True),
+            Bound(u, *range_of_u, strict=True),
+        )
+        domain += (Bound(mu, from_mu / t**2 if above_two else sympy.S.Zero, strict=True),)
+    # twice what the growth needs: the other half pays for the energy of x and v
+    excess = 4 * growth / (gamma * mu * t**3) if above_two else sympy.S.Zero
+    energy = f + (a * (1 + r - p) / t**2 * x**2 + 2 * a / t * x * v + v**2 / 2) / gamma
+    return build(
+        "Nesterov flow, smooth", Flow((r / t,), gamma), strongly_convex(mu, L), energy, p,
+        {"A(*,x)": p / t, "G(x)": excess}, domain, positivity={"G(x)": 1}, law="power", correction=-excess,
+        search=Search(float(best), float(best - p), "closed form", 0) if numeric else None,
+    )  # fmt: skip
+
+
+def _rational_below(value: Expr) -> Expr:
+    """The simplest fraction below a number by less than 1e-9 of it, for which floats are fine enough."""
+    high = float(value) * (1 - 1e-12)
+    return simplest_fraction(high * (1 - 5e-10), high)
+
+
+def _rational_above(value: Expr) -> Expr:
+    """A rational number a little above a root, so that no root enters the proof."""
+    if value.is_Rational:
+        return value
+    low = float(value)
+    return simplest_fraction(low * (1 + 1e-12), low * (1 + 1e-6))
 
 
 def nesterov_quadratic(r=None, mu=None, *, above_two=False, force=1) -> Certificate:

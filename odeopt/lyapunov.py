@@ -270,9 +270,10 @@ def _vanishing(flow: Flow, mu, L, wanted) -> Certificate:
         best = families_vanishing.nesterov_hessian(r, flow.hessian, force=flow.force)
         return asked_for(on_smooth(best, L), wanted)
     if mu is not None:
-        return asked_for(
-            on_smooth(families_vanishing.nesterov_strongly_convex(r, mu, force=flow.force), L), wanted
-        )
+        if L is not None and not is_zero(L - mu):
+            return asked_for(families_vanishing.nesterov_smooth(r, mu, L, force=flow.force), wanted)
+        best = families_vanishing.nesterov_strongly_convex(r, mu, force=flow.force)
+        return asked_for(on_smooth(best, L), wanted)
     if number_sign(r - 3) >= 0:
         return asked_for(on_smooth(families_vanishing.nesterov_convex(r, force=flow.force), L), wanted)
     best = on_smooth(families_vanishing.nesterov_strongly_convex(r, 0, force=flow.force), L)

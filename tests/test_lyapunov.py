@@ -107,6 +107,8 @@ SYMBOLIC = {
     "Nesterov, r >= 3": lambda: families_vanishing.nesterov_strongly_convex(above_three=True),
     "Nesterov, quadratics, r <= 2": families_vanishing.nesterov_quadratic,
     "Nesterov, quadratics, r > 2": lambda: families_vanishing.nesterov_quadratic(above_two=True),
+    "Nesterov, smooth, p < 2": families_vanishing.nesterov_smooth,
+    "Nesterov, smooth, p > 2": lambda: families_vanishing.nesterov_smooth(above_two=True),
     "Nesterov, Hessian damping": families_vanishing.nesterov_hessian,
     "any damping": families_vanishing.any_damping,
 }
@@ -160,8 +162,12 @@ def test_gradient_flow(mu):
 @pytest.mark.parametrize("r", [1, 2.5, 3, 6])
 def test_friction_that_vanishes(r):
     limit = ode_limit(Nesterov(lr=0.01, r=r))
-    strongly = certify(limit, mu=2, L=9)
+    strongly = certify(limit, mu=2)
     assert strongly.rate == 2 * Rational(str(r)) / 3
+    smooth = certify(limit, mu=2, L=9)
+    assert strongly.rate < smooth.rate < r
+    assert smooth.search.gap <= 1e-6
+    assert smooth.verify()
     on_convex = certify(limit)
     assert on_convex.rate == min(Integer(2), 2 * Rational(str(r)) / 3) if r < 3 else 2
     on_quadratics = certify(error_dynamics(limit), mu=2)
@@ -179,6 +185,29 @@ def test_hessian_damping(b, beta, L):
     plain = certify(Flow((Integer(b),)), mu=1, L=L)
     # more damping of the stiff directions: faster below the critical friction, not beyond it
     assert (certificate.rate > plain.rate) == (b < 3)
+
+
+@pytest.mark.parametrize(("r", "mu", "L"), [(1, 1, 4), (3, 1, 9), (2.5, 0.3, 7), (6, 1, 100)])
+def test_power_of_vanishing_friction_on_smooth_functions(r, mu, L):
+    certificate = certify(ode_limit(Nesterov(lr=0.01, r=r)), mu=mu, L=L)
+    k = np.sqrt(L / mu)
+    best = 2 * r * (k + 1) / (3 * k + 1)
+    assert best - 1e-9 * r <= float(certificate.rate) <= best + 1e-15 * r
+    assert certificate.verify() and Certificate.from_json(certificate.to_json()).verify()
+    # a millionth more is beyond what the multiplier of A(*,x) can pay for
+    beyond = certificate.rate + Rational(1, 10**6)
+    assert not dataclasses.replace(certificate, rate=beyond).verify()
+    assert certificate.weaken(Rational(1, 2)).verify()
+
+
+def test_power_on_smooth_functions_is_the_limit_of_small_friction():
+    # the best rate of heavy ball over its friction is p/r - O(b^2): halving b gains a factor 4
+    k = np.sqrt(10)
+    gaps = [
+        2 * (k + 1) / (3 * k + 1) - float(certify(Flow((b,)), mu=1, L=10).rate / b)
+        for b in (Rational(1, 5), Rational(1, 10))
+    ]
+    assert np.log2(gaps[0] / gaps[1]) == pytest.approx(2, abs=0.1)
 
 
 def test_friction_that_vanishes_with_hessian_damping():
