@@ -1,7 +1,7 @@
 """One Lanczos run against eigh and against solve_ivp: accuracy of the curves, and ratios of times.
 
-All times of a ratio are taken in turn in one run, so that a busy machine slows both. The table is
-written to ``benchmarks/results/spectrum.md``.
+All times of a ratio are taken in turn in one run, so that a busy machine slows both. The ratios are
+written to ``benchmarks/results/spectrum.md``, the accuracy of curves and brackets to ``brackets.md``.
 """
 
 import statistics
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.linalg
+from tables import write_rows
 
 from odeopt import (
     GradientDescent,
@@ -61,6 +62,17 @@ def test_measures_agree_down_to_1e_7(problem, curves):
         np.testing.assert_allclose(found.loss[shown], want.loss[shown], rtol=1e-10)
         assert found.rigorous
         assert np.all((found.lower <= want.loss) & (want.loss <= found.upper))
+        write_brackets(name, m, want, found)
+
+
+def write_brackets(name, m, want, found):
+    rows = []
+    for share in (1e-2, 1e-4, 1e-5, 1e-7):
+        i = np.flatnonzero(want.loss >= share * want.loss[0])[-1]  # the last point that is not yet below
+        width, error = (found.upper - found.lower)[i] / want.loss[i], found.loss[i] / want.loss[i] - 1
+        rows.append(f"{name} | {m} | {share:.0e} | {width:.1e} | {abs(error):.0e}")
+    header = "ODE | Lanczos steps | loss / initial loss | width of the bracket / loss | error / loss"
+    write_rows(RESULTS / "brackets.md", header, rows, keys=3)
 
 
 def medians(functions, rounds=5):
@@ -117,10 +129,4 @@ def test_benchmark_eigh(benchmark, problem):
 
 
 def write(claim: str, ratio: float) -> None:
-    """Keep a ratio in the table, in place of an earlier one."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "spectrum.md"
-    header = ["| ratio of times in one run | |", "|---|---|"]
-    lines = path.read_text().splitlines() if path.exists() else header
-    lines = [line for line in lines if not line.startswith(f"| {claim} |")]
-    path.write_text("\n".join([*lines, f"| {claim} | {ratio:.1f} |"]) + "\n")
+    write_rows(RESULTS / "spectrum.md", "times in one run | ratio", [f"{claim} | {ratio:.1f}"])

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from tables import write_rows
 
 from odeopt import (
     GradientDescent,
@@ -31,10 +32,7 @@ from odeopt.methods import HeavyBall, NesterovConstant
 from odeopt.momentum import TripleMomentum
 
 RESULTS = Path(__file__).parent / "results" / "large_kernel.md"
-HEADER = (
-    "| n | storage | steps | kernel s | product s | Lanczos s | curves s | total s | peak GB |",
-    "|---|---|---|---|---|---|---|---|---|",
-)
+HEADER = "n | storage | steps | kernel s | product s | Lanczos s | curves s | total s | peak GB"
 
 
 def clustered(n, d=784, clusters=10, seed=0):
@@ -82,7 +80,7 @@ def measure_one(n, steps, storage, state):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # kilobytes on Linux
     times = (built - begin, once - built, found - once, done - found, done - begin)
     shown = " | ".join(f"{seconds:.2f}" for seconds in times)
-    return f"| {n} | {kernel.plan.storage} | {steps} | {shown} | {peak:.1f} |"
+    return f"{n} | {kernel.plan.storage} | {steps} | {shown} | {peak:.1f}"
 
 
 def say(text):
@@ -97,14 +95,10 @@ def main():
     parser.add_argument("--storage", default="float32")
     parser.add_argument("--state", default=None)
     options = parser.parse_args()
-    RESULTS.parent.mkdir(exist_ok=True)
     for n in options.n:
         row = measure_one(n, options.steps, options.storage, options.state)
-        say("\n".join((*HEADER, row)))
-        lines = RESULTS.read_text().splitlines() if RESULTS.exists() else list(HEADER)
-        rows = [*(line for line in lines[2:] if not line.startswith(f"| {n} |")), row]
-        rows.sort(key=lambda line: int(line.split("|")[1]))
-        RESULTS.write_text("\n".join([*HEADER, *rows]) + "\n")
+        say(f"{HEADER}\n{row}")
+        write_rows(RESULTS, HEADER, [row])
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def write_rows(path: Path, header: str, rows: Sequence[str], *, keys: int = 1) -
     """
     head = [_line(header), "|---" * (header.count("|") + 1) + "|"]
     lines = path.read_text().splitlines() if path.exists() else []
-    kept = {_cells(line)[:keys]: line for line in (lines[2:] if lines[:1] == head[:1] else [])}
+    kept = {_cells(line[1:-1])[:keys]: line for line in (lines[2:] if lines[:1] == head[:1] else [])}
     kept |= {_cells(row)[:keys]: _line(row) for row in rows}
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join([*head, *(kept[key] for key in sorted(kept, key=_order))]) + "\n")
@@ -40,16 +40,16 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     list of dict
     """
     lines = path.read_text().splitlines()
-    titles = _cells(lines[0])
-    return [dict(zip(titles, _cells(line), strict=True)) for line in lines[2:]]
+    titles = _cells(lines[0][1:-1])
+    return [dict(zip(titles, _cells(line[1:-1]), strict=True)) for line in lines[2:]]
 
 
 def _line(row: str) -> str:
     return f"| {' | '.join(_cells(row))} |"
 
 
-def _cells(line: str) -> tuple[str, ...]:
-    return tuple(cell.strip() for cell in line.strip().strip("|").split("|"))
+def _cells(row: str) -> tuple[str, ...]:
+    return tuple(cell.strip() for cell in row.split("|"))
 
 
 def _order(key: tuple[str, ...]) -> list[tuple[int, float, str]]:

@@ -14,7 +14,10 @@ from the residual of the method itself, narrows what these leave wide (:mod:`ode
 
 To each belongs an allowance for rounding. The Lanczos matrix is exact for H + E, and
 :math:`\lVert f(H+E)-f(H)\rVert\le\Lambda\lVert E\rVert` with an operator Lipschitz constant
-:math:`\Lambda`, for a Chebyshev series :math:`\frac2{b-a}\sum_jj^2|c_j|`.
+:math:`\Lambda`, for a Chebyshev series :math:`\frac2{b-a}\sum_jj^2|c_j|`. That knows nothing of
+:math:`\Delta_0` but its norm, so that the allowance stays where it is while the loss falls, and at 1e-7 of
+the start is nearly as large as the loss. The bound from the residual takes E as a force on the iterates
+themselves instead, so that its allowance falls with the root of the loss.
 """
 
 from __future__ import annotations
@@ -116,13 +119,15 @@ class Bracket:
     proved: np.ndarray
     rounding: np.ndarray
 
-    def narrowed(self, half: np.ndarray, *, proved: bool) -> Bracket:
-        """Return the part of the bracket within `half`, and rounding, of the value.
+    def narrowed(self, half: np.ndarray, rounding: np.ndarray, *, proved: bool) -> Bracket:
+        """Return the part of the bracket within `half` of the value.
 
         Parameters
         ----------
         half : numpy.ndarray, shape (T,)
-            A further bound, inf where there is none.
+            A further bound, rounding included, inf where there is none.
+        rounding : numpy.ndarray, shape (T,)
+            The part of it that allows for rounding.
         proved : bool
             Whether it is a theorem. Then it stands alone where the bracket was none.
 
@@ -131,12 +136,15 @@ class Bracket:
         Bracket
         """
         with np.errstate(invalid="ignore"):
-            low, high = self.value - half - self.rounding, self.value + half + self.rounding
+            low, high = self.value - half, self.value + half
+            tighter = 2 * half < self.upper - self.lower
         alone = proved & ~self.proved & np.isfinite(half)
-        # fmax, because inf - inf is no bound
-        lower = np.where(alone, np.maximum(low, 0.0), np.fmax(self.lower, low))
-        upper = np.where(alone, high, np.fmin(self.upper, high))
-        return Bracket(self.value, lower, upper, self.proved | alone, self.rounding)
+        # An estimate narrows no theorem; and fmax, because inf - inf is no bound.
+        kept = self.proved & (not proved)
+        lower = np.where(alone, np.maximum(low, 0.0), np.where(kept, self.lower, np.fmax(self.lower, low)))
+        upper = np.where(alone, high, np.where(kept, self.upper, np.fmin(self.upper, high)))
+        rounding = np.where(alone | (tighter & ~kept), rounding, self.rounding)
+        return Bracket(self.value, lower, upper, self.proved | alone, rounding)
 
 
 def bracket(integrand: Integrand, measure: SpectralMeasure) -> Bracket:

@@ -250,6 +250,7 @@ def predict_command(
     layers: Annotated[str, typer.Option(help="Trained layers: first or both.")] = "first",
     depth: Annotated[int, typer.Option(help="Hidden layers of the network.")] = 1,
     storage: Annotated[str, typer.Option(help="auto, float64, float32 or recompute.")] = "auto",
+    device: Annotated[str, typer.Option(help="torch device for the kernel; without one, numpy.")] = "",
     best_at: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(help="Tune for the loss after so many steps, not for the asymptotic rate."),
@@ -280,6 +281,7 @@ def predict_command(
             layers=layers,
             depth=depth,
             storage=storage,
+            device=device or None,
             best_at=best_at,
             max_steps=max_steps,
             state=state,

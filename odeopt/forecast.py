@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from odeopt.data import prepare
 from odeopt.discrete import max_learning_rate
-from odeopt.kernel_operator import relu_gram_operator
+from odeopt.kernel_operator import ReluGramOperator, relu_gram_operator
 from odeopt.loss import LossCurve, loss_curve
 from odeopt.memory import MemoryPlan, memory_plan
 from odeopt.methods import GradientDescent, HeavyBall, Nesterov, NesterovConstant
@@ -154,6 +155,7 @@ def forecast(
     layers: str = "first",
     depth: int = 1,
     storage: str = "auto",
+    device: str | None = None,
     best_at: int | None = None,
     max_steps: int = 100_000,
     state: str | os.PathLike | None = None,
@@ -176,6 +178,9 @@ def forecast(
         Lanczos steps, at most n are taken.
     layers, depth, storage
         As in :func:`odeopt.relu_gram_operator`.
+    device : str, optional
+        torch device that holds the kernel, as in :func:`odeopt.nets.relu_gram_operator`; without it numpy
+        computes it on the host.
     best_at : int, optional
         Tune for the loss after so many steps (:func:`odeopt.tune_for`), not for the asymptotic rate.
     max_steps : int
@@ -194,7 +199,7 @@ def forecast(
     Raises
     ------
     ValueError
-        On unusable data or options, or if the kernel does not fit into memory.
+        On unusable data, options or device, or if the kernel does not fit into memory.
 
     Examples
     --------
@@ -209,11 +214,12 @@ def forecast(
     x = np.asarray(x)
     n, d = x.shape if x.ndim == 2 else (len(x), 1)
     # Refused before anything is computed, and so before `prepare`, which looks at all pairs of rows.
-    plan = memory_plan(n, d, storage=storage, num_vectors=num_matvecs)
+    planned, operator = _engine(device)
+    plan = planned(n, d, storage=storage, num_vectors=num_matvecs)
     if on_plan is not None:
         on_plan(plan)
     data = prepare(x, y)
-    kernel = relu_gram_operator(
+    kernel = operator(
         data.x,
         layers=layers,
         depth=depth,
@@ -233,6 +239,15 @@ def forecast(
     initial = measure.mass / 2
     found = tuple(_method(name, measure, mu, L, target * initial, best_at, max_steps) for name in names)
     return Forecast(n, d, float(target), initial, mu, L, measure, kernel.plan, found)
+
+
+def _engine(device: str | None) -> tuple[Callable[..., MemoryPlan], Callable[..., ReluGramOperator]]:
+    """Return the functions that plan and build the kernel: numpy's, or torch's for a device."""
+    if device is None:
+        return memory_plan, relu_gram_operator
+    from odeopt.nets import gram
+
+    return partial(gram.device_plan, device=device), partial(gram.relu_gram_operator, device=device)
 
 
 def _known(methods: Sequence[str]) -> tuple[str, ...]:

@@ -4,6 +4,9 @@ Of the symmetric matrix one half is stored, in panels of rows from the diagonal 
 panel once and uses it twice. In single precision a panel is converted to float64 tile by tile, inside the
 cache, so that products and sums are those of float64: all that single precision costs is the rounding of
 the stored entries, :attr:`ReluGramOperator.storage_error`.
+
+The functions on panels take the arrays of numpy or torch, whose module is their argument `xp`; with those of
+torch :func:`odeopt.nets.relu_gram_operator` runs them on any device.
 """
 
 from __future__ import annotations
@@ -49,23 +52,27 @@ class ReluGramOperator(LinearOperator):
         :math:`\lambda_{\min}`, late losses need float64. 0 for the other storages.
     """
 
+    _xp = np
+    _tile = TILE
+
     def __init__(
         self, unit: np.ndarray, norms: np.ndarray, layers: str, depth: int, plan: MemoryPlan, progress, refuse
     ):
         super().__init__(np.dtype(np.float64), (plan.n, plan.n))
-        self._unit, self._norms, self._layers, self._depth = unit, norms, layers, depth
+        self._unit, self._norms = self._placed(unit), self._placed(norms)
+        self._layers, self._depth = layers, depth
         self.plan = plan
         self._rows = panel_rows(plan.n)
-        self._panels: list[np.ndarray] = []
+        self._panels: list[Any] = []
         squares, nonnegative = 0.0, True
         antipodal: list[tuple[int, int]] = []
         for start in range(0, plan.n, self._rows):
             panel, pairs = self._compute(start, refuse=refuse)
             antipodal += pairs
             nonnegative = nonnegative and bool(panel.min() >= 0)
-            squares += 2 * float(np.vdot(panel, panel))
+            squares += 2 * float(self._xp.linalg.norm(panel)) ** 2
             if plan.storage != "recompute":
-                self._panels.append(panel.astype(plan.storage))
+                self._panels.append(self._stored(panel))
             if progress is not None:
                 progress(min(start + self._rows, plan.n))
         if refuse and antipodal:
@@ -77,22 +84,40 @@ class ReluGramOperator(LinearOperator):
         bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], plan.n, products)
         self.interval = (0.0, bound + self.storage_error)
 
+    # Where arrays live, which another library changes.
+
+    def _placed(self, array: np.ndarray):
+        return array
+
+    def _returned(self, array) -> np.ndarray:
+        return array
+
+    def _stored(self, panel):
+        return panel.astype(self.plan.storage)
+
     def _compute(self, start: int, *, refuse: bool = False):
         return gram_panel(
-            self._unit, self._norms, start, self._rows, layers=self._layers, depth=self._depth, refuse=refuse
+            self._unit,
+            self._norms,
+            start,
+            self._rows,
+            layers=self._layers,
+            depth=self._depth,
+            refuse=refuse,
+            xp=self._xp,
         )
 
-    def _each_panel(self) -> Iterator[tuple[int, np.ndarray]]:
+    def _each_panel(self) -> Iterator[tuple[int, Any]]:
         for index, start in enumerate(range(0, self.plan.n, self._rows)):
             yield start, self._panels[index] if self._panels else self._compute(start)[0]
 
     def _product(self, vectors: np.ndarray, absolute: bool = False) -> np.ndarray:
-        result = np.zeros(vectors.shape)
+        vectors, result = self._placed(vectors), self._placed(np.zeros(vectors.shape))
         absolute = absolute and not self._nonnegative
-        buffer = np.empty(TILE)
+        buffer = self._placed(np.empty(self._tile))
         for start, panel in self._each_panel():
             panel_product(panel, start, vectors, result, buffer, absolute)
-        return result
+        return self._returned(result)
 
     def _matvec(self, vector):
         return self._product(np.asarray(vector, dtype=float).reshape(-1, 1))[:, 0]
@@ -105,65 +130,59 @@ class ReluGramOperator(LinearOperator):
 
 
 def gram_panel(
-    unit: np.ndarray,
-    norms: np.ndarray,
-    start: int,
-    rows: int,
-    *,
-    layers: str,
-    depth: int,
-    refuse: bool = False,
-) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    unit, norms, start: int, rows: int, *, layers: str, depth: int, refuse: bool = False, xp=np
+) -> tuple[Any, list[tuple[int, int]]]:
     """Compute rows of the kernel from `start` on, columns from the diagonal on.
 
     Parameters
     ----------
-    unit : numpy.ndarray, shape (n, d)
+    unit : array, shape (n, d)
         Inputs at unit norm.
-    norms : numpy.ndarray, shape (n,)
+    norms : array, shape (n,)
     start, rows : int
     layers, depth
         As in :func:`odeopt.relu_gram`.
     refuse : bool, optional
         Raise ValueError on parallel rows.
+    xp : module, optional
+        numpy, or torch where the arrays are tensors.
 
     Returns
     -------
-    panel : numpy.ndarray, shape (rows, n - start)
+    panel : array, shape (rows, n - start)
         In float64; the leading square is symmetric.
     pairs : list of tuple of int
         Antipodal rows.
     """
     block = slice(start, min(start + rows, len(unit)))
     cosine = unit[block] @ unit[start:].T
-    np.clip(cosine, -1, 1, out=cosine)
-    overlap = np.arccos(-cosine)
-    pairs = _repair(unit, overlap, cosine, start, refuse)
-    panel = unit_profile(cosine, overlap, layers, depth)
+    xp.clip(cosine, -1, 1, out=cosine)
+    overlap = xp.arccos(-cosine)
+    pairs = _repair(unit, overlap, cosine, start, refuse, xp)
+    panel = unit_profile(cosine, overlap, layers, depth, xp)
     panel *= (norms[block] / (2 * np.pi))[:, None]
     panel *= norms[start:]
-    count = block.stop - start
-    square = panel[:, :count]
+    diagonal = xp.arange(block.stop - start)
+    square = panel[:, : len(diagonal)]
     # A product of blocks need not be symmetric to the last bit; the upper half counts.
-    lower = np.tril_indices(count, -1)
-    square[lower] = square.T[lower]
-    np.fill_diagonal(square, gram_diagonal(norms, layers, depth)[block])
+    square[...] = xp.triu(square) + xp.triu(square, 1).T
+    square[diagonal, diagonal] = gram_diagonal(norms, layers, depth, xp)[block]
     return panel, pairs
 
 
-def _repair(unit, overlap, cosine, start: int, refuse: bool) -> list[tuple[int, int]]:
+def _repair(unit, overlap, cosine, start: int, refuse: bool, xp) -> list[tuple[int, int]]:
     """Take the angles of nearly parallel pairs from differences, and refuse parallel ones."""
-    i, j = np.nonzero(np.abs(cosine) > 1 - _NEAR)
+    i, j = xp.where(xp.abs(cosine) > 1 - _NEAR)
     keep = j > i
     i, j = i[keep], j[keep]
     found: list[tuple[int, int]] = []
     step = max(1, PANEL // unit.shape[1])
     tolerance = 8 * len(unit) * np.finfo(float).eps  # as in validate_inputs
-    for cut in range(0, i.size, step):
+    for cut in range(0, len(i), step):
         a, b = i[cut : cut + step], j[cut : cut + step]
         u, v = unit[start + a], unit[start + b]
-        near, far = np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1)
-        overlap[a, b] = 2 * np.arctan2(far, near)
+        near, far = xp.linalg.norm(u - v, axis=1), xp.linalg.norm(u + v, axis=1)
+        overlap[a, b] = 2 * xp.arctan2(far, near)
         if refuse and near.min() <= tolerance:
             k = int(near.argmin())
             raise ValueError(
@@ -175,23 +194,18 @@ def _repair(unit, overlap, cosine, start: int, refuse: bool) -> list[tuple[int, 
     return found
 
 
-def panel_product(
-    panel: np.ndarray,
-    start: int,
-    vectors: np.ndarray,
-    result: np.ndarray,
-    buffer: np.ndarray,
-    absolute: bool = False,
-) -> None:
+def panel_product(panel, start: int, vectors, result, buffer, absolute: bool = False) -> None:
     """Add to `result` the share of a symmetric matrix that one panel of its upper half holds.
+
+    All arrays are those of numpy, or tensors on one device.
 
     Parameters
     ----------
-    panel : numpy.ndarray, shape (rows, n - start)
+    panel : array, shape (rows, n - start)
         Rows from `start` on, columns from `start` on; the leading square is symmetric.
     start : int
-    vectors, result : numpy.ndarray, shape (n, c)
-    buffer : numpy.ndarray, shape (tile rows, tile columns)
+    vectors, result : array, shape (n, c)
+    buffer : array, shape (tile rows, tile columns)
         Work space for a tile in float64.
     absolute : bool, optional
         Use the absolute values of the entries.
@@ -204,8 +218,8 @@ def panel_product(
             tile = panel[i : i + height, j : j + width]
             if tile.dtype != buffer.dtype or absolute:
                 held = buffer[: tile.shape[0], : tile.shape[1]]
-                np.copyto(held, tile)
-                tile = np.abs(held, out=held) if absolute else held
+                held[...] = tile
+                tile = abs(held) if absolute else held
             wide = slice(start + j, start + j + tile.shape[1])
             result[high] += tile @ vectors[wide]
             # The leading square holds both halves already; what lies right of it counts once more.

@@ -328,11 +328,14 @@ def validate_architecture(layers: str, depth: int) -> None:
         )
 
 
-def gram_diagonal(norms: np.ndarray, layers: str, depth: int) -> np.ndarray:
-    """Return the kernel of each input with itself: half the squared norm for each trained layer."""
+def gram_diagonal(norms, layers: str, depth: int, xp=np):
+    """Return the kernel of each input with itself: half the squared norm for each trained layer.
+
+    `xp` is the module whose arrays are given, numpy or torch.
+    """
     with np.errstate(over="ignore", under="ignore"):
         diagonal = norms**2 / 2
-    if not (np.isfinite((depth + 1) * diagonal).all() and diagonal.all()):
+    if not (xp.isfinite((depth + 1) * diagonal).all() and diagonal.all()):
         raise ValueError(
             f"x has rows of norm {norms.min():.3g} to {norms.max():.3g}, whose squares leave the "
             "range of float64; rescale x to norms near 1"
@@ -340,23 +343,26 @@ def gram_diagonal(norms: np.ndarray, layers: str, depth: int) -> np.ndarray:
     return (depth + 1) * diagonal if layers == "both" else diagonal
 
 
-def unit_profile(cosine: np.ndarray, overlap: np.ndarray, layers: str, depth: int) -> np.ndarray:
-    r"""Return :math:`2\pi` times the kernel of unit inputs, from their cosine and :math:`\pi-\theta`."""
+def unit_profile(cosine, overlap, layers: str, depth: int, xp=np):
+    r"""Return :math:`2\pi` times the kernel of unit inputs, from their cosine and :math:`\pi-\theta`.
+
+    `xp` is the module whose arrays are given, numpy or torch: the formula stands here for both.
+    """
     if depth == 1:
         gram = cosine * overlap
-        return 2 * gram + np.sin(overlap) if layers == "both" else gram
-    gram = cosine.copy()
+        return 2 * gram + xp.sin(overlap) if layers == "both" else gram
+    gram = 1.0 * cosine
     for layer in range(depth):
         gram *= overlap / np.pi
         if layers == "first" and layer == depth - 1:
             break
         theta = np.pi - overlap
         # 1 - kappa_1 without cancellation in the cosine: an angle error of eps stays one
-        gap = (2 * np.pi * np.sin(theta / 2) ** 2 + theta * np.cos(theta) - np.sin(theta)) / np.pi
-        gap = np.clip(gap, 0, 1)
+        gap = (2 * np.pi * xp.sin(theta / 2) ** 2 + theta * xp.cos(theta) - xp.sin(theta)) / np.pi
+        gap = xp.clip(gap, 0, 1)
         if layers == "both":
             gram += 1 - gap
-        overlap = np.pi - 2 * np.arcsin(np.sqrt(gap / 2))
+        overlap = np.pi - 2 * xp.arcsin(xp.sqrt(gap / 2))
     return np.pi * gram
 
 

@@ -30,6 +30,9 @@ from odeopt.spectrum import SpectralMeasure
 
 __all__ = ["LossCurve", "loss_curve", "residual_polynomials"]
 
+# Relative to the loss: a bracket so narrow, and mostly rounding, is not worth the cost of a sharper bound.
+_NARROW = 1e-4
+
 
 @dataclass(frozen=True)
 class LossCurve:
@@ -148,8 +151,7 @@ def loss_curve(
         source, layer = f"iteration {mode_or_rule.label}", "discrete iteration"
     if measure.chains and bounds:
         found = bracket(_integrand(mode_or_rule, t, k, measure.lam_max), measure)
-        if not found.proved.all() or np.any(found.upper - found.lower > 3 * found.rounding):
-            found = _narrowed(found, mode_or_rule, t, k, measure)
+        found = _narrowed(found, mode_or_rule, t, k, measure)
         return LossCurve(
             found.value, t, k, found.lower, found.upper, bool(found.proved.all()),
             source, layer, step, found.proved, found.rounding,
@@ -170,10 +172,17 @@ def loss_curve(
 
 
 def _narrowed(found: Bracket, mode_or_rule, t, k, measure: SpectralMeasure) -> Bracket:
+    with np.errstate(invalid="ignore"):  # inf - inf
+        narrow = np.minimum(3 * found.rounding, _NARROW * found.value)
+        wide = ~found.proved | ~(found.upper - found.lower <= narrow)
+    if not wide.any():
+        return found
+    half, rounding = np.full((2, wide.size), np.inf)
     if isinstance(mode_or_rule, ModeSolution):
-        return found.narrowed(mode_half_widths(mode_or_rule, t, measure), proved=True)
-    half = residual_half_widths(mode_or_rule, k, measure)
-    return found.narrowed(half, proved=measure.interval_proved)
+        half[wide], rounding[wide] = mode_half_widths(mode_or_rule, t[wide], measure)
+        return found.narrowed(half, rounding, proved=True)
+    half[wide], rounding[wide] = residual_half_widths(mode_or_rule, k[wide], measure)
+    return found.narrowed(half, rounding, proved=measure.interval_proved)
 
 
 def _integrand(mode_or_rule: ModeSolution | UpdateRule, t, k, scale: float) -> Integrand:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-__all__ = ["MemoryPlan", "available_memory", "memory_plan", "panel_rows"]
+__all__ = ["MemoryPlan", "available_memory", "first_fitting", "memory_plan", "panel_rows"]
 
 _STORAGES = ("float64", "float32", "recompute")
 PANEL = 2**22  # entries of a panel: 32 MB of float64
 # Work arrays of a panel that exist at once while it is computed.
 _WORK_ARRAYS = 6
 # Share of the free memory that a plan may take, unless told.
-_SHARE = 0.8
+SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class MemoryPlan:
         Bytes of the stored half, of temporary panels, of the inputs, and of the Lanczos basis.
     limit : int
         Bytes that may be used.
+    device : str
+        Whose memory it is; "cpu" for that of the process.
     """
 
     n: int
@@ -39,6 +41,7 @@ class MemoryPlan:
     inputs: int
     vectors: int
     limit: int
+    device: str = "cpu"
 
     @property
     def total(self) -> int:
@@ -55,7 +58,7 @@ class MemoryPlan:
         listed = ", ".join(f"{part} {getattr(self, part) / 2**30:.2f}" for part in parts)
         return (
             f"n = {self.n}, storage {self.storage}: {self.total / 2**30:.2f} GiB ({listed}) "
-            f"of {self.limit / 2**30:.2f} GiB"
+            f"of {self.limit / 2**30:.2f} GiB{'' if self.device == 'cpu' else f' on {self.device}'}"
         )
 
 
@@ -89,12 +92,18 @@ def memory_plan(
     >>> print(memory_plan(60_000, 784, memory_limit=12 * 2**30))
     n = 60000, storage float32: 7.78 GiB (kernel 6.71, work 0.19, inputs 0.70, vectors 0.18) of 12.00 GiB
     """
+    limit = SHARE * available_memory() if memory_limit is None else memory_limit
+    return first_fitting(n, d, storage, num_vectors, int(limit))
+
+
+def first_fitting(
+    n: int, d: int, storage: str, num_vectors: int, limit: int, device: str = "cpu"
+) -> MemoryPlan:
+    """Return the plan of :func:`memory_plan` for a device with `limit` bytes to spare, or refuse."""
     if storage != "auto" and storage not in _STORAGES:
         raise ValueError(f"storage must be auto, {', '.join(_STORAGES[:2])} or recompute, got {storage!r}")
-    limit = int(_SHARE * available_memory() if memory_limit is None else memory_limit)
-    plans = [
-        _plan(n, d, each, num_vectors, limit) for each in (_STORAGES if storage == "auto" else (storage,))
-    ]
+    chosen = _STORAGES if storage == "auto" else (storage,)
+    plans = [_plan(n, d, each, num_vectors, limit, device) for each in chosen]
     for plan in plans:
         if plan.fits:
             return plan
@@ -103,7 +112,7 @@ def memory_plan(
     )
 
 
-def _plan(n: int, d: int, storage: str, num_vectors: int, limit: int) -> MemoryPlan:
+def _plan(n: int, d: int, storage: str, num_vectors: int, limit: int, device: str) -> MemoryPlan:
     rows = panel_rows(n)
     size = {"float64": 8, "float32": 4, "recompute": 0}[storage]
     return MemoryPlan(
@@ -113,6 +122,7 @@ def _plan(n: int, d: int, storage: str, num_vectors: int, limit: int) -> MemoryP
         inputs=2 * 8 * n * d,
         vectors=8 * n * num_vectors,
         limit=limit,
+        device=device,
     )  # fmt: skip
 
 

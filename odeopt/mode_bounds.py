@@ -22,13 +22,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import scipy.fft
 import sympy
 
 from odeopt.bounds import Integrand, bessel_zero_bound
-from odeopt.lanczos import Chain
 from odeopt.modes import ModeSolution
-from odeopt.quadrature import tridiagonal_eigen
+from odeopt.quadrature import Ritz, ritz
+from odeopt.residual_bounds import PANEL_POINTS, PANEL_RATIO, panel_bounds
 from odeopt.rule import is_number
 from odeopt.spectrum import SpectralMeasure
 
@@ -174,26 +173,36 @@ def _points(log_growth: Callable[[float, float], float], t: np.ndarray) -> Calla
 _FAMILIES = {"exponential": _exponential, "oscillator": _oscillator, "bessel": _bessel}
 
 
-# The residual on panels of time, each with so many Chebyshev points for a phase of twice the half-phase:
-# coefficients beyond are those of exp(8 i x), at most 2 I_36(8) = 3e-20.
-_PANEL_POINTS, _HALF_PHASE = 36, 8.0
+# Phase of the fastest mode on half a panel of time: Chebyshev coefficients beyond PANEL_POINTS are those of
+# exp(8 i x), at most 2 I_36(8) = 3e-20.
+_HALF_PHASE = 8.0
 _MOST_EVALUATIONS = 4e6
+# Eigenvalues on which Lanczos has converged are fast and leave almost no residual: all together this much,
+# they are bounded by their envelopes, so that panels need not follow them.
+_CONVERGED = 1e-15
 
 
-def mode_half_widths(mode: ModeSolution, t: np.ndarray, measure: SpectralMeasure) -> np.ndarray:
-    r"""Bound the distance of the Gauss loss of a second-order ODE from the true one, by its residual.
+def mode_half_widths(
+    mode: ModeSolution, t: np.ndarray, measure: SpectralMeasure
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Bound the distance of the Gauss loss of an ODE from the true one, by its residual.
 
-    :math:`\tilde\Delta(t)=Q\varphi(t;T)Q^\top\Delta_0` obeys the ODE but for the force
-    :math:`s\,q_{m+1}\beta_m\rho(t)`, :math:`\rho=\lVert\Delta_0\rVert\,e_m^\top\varphi(t;T)e_1`.
-    With friction the response to a unit impulse after a time u is at most :math:`\min(u,1/b)` on every mode
-    (u for friction r/t, by the energy), so that
+    :math:`\tilde\Delta(t)=Q\varphi(t;T)Q^\top\Delta_0` obeys the ODE of the kernel H + E, E from the rounding
+    of Lanczos, but for the force :math:`s\,q_{m+1}\beta_m\rho(t)`,
+    :math:`\rho=\lVert\Delta_0\rVert\,e_m^\top\varphi(t;T)e_1`. So it obeys that of H but for this force and
+    :math:`-sE\tilde\Delta`. The response at t to a unit impulse at :math:`\tau` is at most g on every mode:
+    1 for gradient flow, :math:`\min(t-\tau,1/b)` with friction b, and with friction r/t
+    :math:`\min(t-\tau,\tau/(r-1))`, where the second is that of :math:`\lambda=0`, which bounds the first
+    maximum of the others and so, by the energy, all that follow. Hence
 
     .. math::
         \lVert\Delta-\tilde\Delta\rVert
-        \le s\beta_m\int_0^t\min(t-\tau,\tfrac1b)\,|\rho(\tau)|\,d\tau=:\epsilon,\qquad
-        |L-L^{\rm Gauss}|\le\lVert\tilde\Delta\rVert\epsilon+\tfrac12\epsilon^2 .
+        \le s\int_0^tg\,\bigl(\beta_m|\rho(\tau)|+\lVert E\rVert\lVert\tilde\Delta(\tau)\rVert\bigr)
+        \,d\tau+\delta=:\epsilon,\qquad
+        |L-L^{\rm Gauss}|\le\lVert\tilde\Delta(t)\rVert\,\epsilon+\tfrac12\epsilon^2,
 
-    Unlike a priori bounds it needs no upper end of the spectrum.
+    with :math:`\delta` for rounding in the modes and in the vectors of T. Unlike a priori bounds it needs no
+    upper end of the spectrum, and its allowance for rounding falls with :math:`\lVert\tilde\Delta(t)\rVert`.
 
     Parameters
     ----------
@@ -204,60 +213,135 @@ def mode_half_widths(mode: ModeSolution, t: np.ndarray, measure: SpectralMeasure
 
     Returns
     -------
-    numpy.ndarray, shape (T,)
-        inf where the bound does not apply or would cost too much.
+    half, rounding : numpy.ndarray, shape (T,)
+        The bound, and the part of it that is left without the residual; inf where it does not apply or would
+        cost too much.
 
     Examples
     --------
     >>> from odeopt import Nesterov, error_dynamics, mode_solution, ode_limit, spectral_measure
     >>> measure = spectral_measure(np.diag(0.5 ** np.arange(50.0)), np.ones(50), num_matvecs=15)
     >>> mode = mode_solution(error_dynamics(ode_limit(Nesterov(0.01, r=3))))
-    >>> bool(mode_half_widths(mode, np.array([60.0]), measure)[0] < 1e-6)
-    True
+    >>> half, rounding = mode_half_widths(mode, np.array([60.0]), measure)
+    >>> bool(half[0] < 1e-6), bool(rounding[0] < 1e-8)
+    (True, True)
     """
     family = _FAMILIES.get(mode.family, lambda mode, t: None)(mode, t)
-    if mode.family not in ("oscillator", "bessel") or family is None:
-        return np.full(t.size, np.inf)
-    s, b = _stiffness(mode), 0.0
-    if mode.family == "oscillator":
-        b = float(sympy.cancel(mode.dynamics.coefficients[1] / mode.dynamics.coefficients[2]))
-    parts = [_chain_half_widths(mode, t, chain, s, b) for chain in measure.chains if not chain.exhausted]
-    return np.sum(parts, axis=0) if parts else np.zeros(t.size)
+    if family is None:
+        return np.full(t.size, np.inf), np.full(t.size, np.inf)
+    ode = _Ode(mode)
+    # Modes are at most this large at the times asked for.
+    largest = math.sqrt(np.max(family.get("ceiling", 1.0)))
+    pairs = [ritz(chain, *measure.interval) for chain in measure.chains if chain.size]
+    half, rounding = np.sum([_chain_half_widths(ode, t, found, largest) for found in pairs], axis=0)
+    return half, rounding
 
 
-def _chain_half_widths(mode: ModeSolution, t: np.ndarray, chain: Chain, s: float, b: float) -> np.ndarray:
-    lam, vectors = tridiagonal_eigen(chain)
-    lam, norm = np.maximum(lam, 0.0), math.sqrt(chain.mass)
-    scale = max(math.sqrt(s * lam[-1]), b, 1e-300)
-    # As many panels as evaluations allow; times beyond the last have no bound.
-    affordable = int(_MOST_EVALUATIONS / (_PANEL_POINTS * lam.size))
-    length = 2 * _HALF_PHASE / scale
-    count = min(max(1, math.ceil(float(t.max()) / length)), affordable)
-    edges = length * np.arange(count + 1)
-    largest = _largest_on_panels(mode, edges, lam, vectors[-1] * vectors[0])
-    # Of the integral of min(t - tau, 1/b) up to t, the share of each panel.
-    reach = np.maximum(t[:, None] - edges, 0.0)
-    whole = reach**2 / 2 if b == 0 else np.where(reach < 1 / b, reach**2 / 2, reach / b - 1 / (2 * b**2))
-    error = s * chain.beta[-1] * norm * ((whole[:, :-1] - whole[:, 1:]) @ largest)
-    error = np.where(t > edges[-1], np.inf, error)
-    size = norm * np.sqrt((mode(t, lam) ** 2) @ vectors[0] ** 2)
-    return size * error + error**2 / 2
+def _chain_half_widths(ode: _Ode, t: np.ndarray, found: Ritz, largest: float) -> np.ndarray:
+    fast = ode.fast(found)
+    edges = ode.edges(float(t.max()), found.values, fast)
+    residual, size = _largest_on_panels(ode, edges, found, fast)
+    # Of the modes, and of the vectors of T, whose first and last rows meet in the residual.
+    noise = largest * (ode.accuracy * np.abs(found.vectors[-1] * found.vectors[0]).sum() + 3 * found.skew)
+    forces = (
+        found.residual * residual,
+        found.residual * noise + found.perturbation * (size + largest * (ode.accuracy + found.skew)),
+    )
+    shares = ode.shares(t, edges)
+    at_t = ode.mode(t, found.values)
+    delta = found.norm * (ode.accuracy + found.skew * np.abs(at_t).max(axis=1))
+    now = found.norm * np.sqrt(at_t**2 @ found.vectors[0] ** 2)
+    from_residual, rounding = (ode.s * found.norm * (shares @ force) for force in forces)
+    rounding = np.where(t > edges[-1], np.inf, rounding + delta)
+    with np.errstate(invalid="ignore"):  # 0 times inf
+        widths = [now * e + e**2 / 2 + 64 * _EPS * now**2 for e in (from_residual + rounding, rounding)]
+    return np.where(np.isnan(widths), np.inf, widths)
 
 
-def _largest_on_panels(mode: ModeSolution, edges: np.ndarray, lam, ends: np.ndarray) -> np.ndarray:
-    """Bounds on |e_m' phi(t; T) e_1| on each panel, by sums of Chebyshev coefficients."""
-    theta = (np.arange(_PANEL_POINTS) + 0.5) * np.pi / _PANEL_POINTS
-    inside = np.cos(theta / 2) ** 2
-    largest = np.empty(edges.size - 1)
-    rows = max(1, 2**20 // (_PANEL_POINTS * lam.size))
-    for start in range(0, largest.size, rows):
-        stop = min(start + rows, largest.size)
-        width = edges[1] - edges[0]
-        times = edges[start:stop, None] + width * inside
-        values = mode(times.ravel(), lam)
-        found = np.abs(scipy.fft.dct((values @ ends).reshape(times.shape), axis=1)) / _PANEL_POINTS
-        found[:, 0] /= 2
-        # rounding of the modes and of a sum in which they cancel
-        noise = _BESSEL_ERROR * np.abs(ends).sum()
-        largest[start:stop] = found.sum(axis=1) + noise
-    return largest
+class _Ode:
+    """Numbers of a mode, and what they say of its size and of its response to an impulse.
+
+    Attributes
+    ----------
+    mode : ModeSolution
+    s, b, r : float
+        Stiffness s lam, friction b or r/t.
+    slope : float
+        Of the sine in an underdamped mode.
+    accuracy : float
+        Of an evaluation.
+    """
+
+    def __init__(self, mode: ModeSolution):
+        a, time = mode.dynamics.coefficients, mode.dynamics.t
+        self.mode, self.s, self.b, self.r, self.slope = mode, _stiffness(mode), 0.0, 1.0, 0.0
+        if mode.family == "oscillator":
+            self.b = float(sympy.cancel(a[1] / a[2]))
+            self.slope = self.b / 2 + float(mode.dynamics.initial[0])
+        if mode.family == "bessel":
+            self.r = float(sympy.cancel(time * a[1] / a[2]))
+        self.accuracy = _BESSEL_ERROR if mode.family == "bessel" else _ELEMENTARY_ERROR
+
+    def fast(self, found: Ritz) -> np.ndarray:
+        """Which eigenvalues, the largest ones, are left to their envelopes, shape (m,)."""
+        if self.mode.family == "exponential":
+            return np.zeros(found.values.size, bool)
+        left = np.cumsum(np.abs(found.vectors[-1] * found.vectors[0])[::-1])[::-1]
+        fast = (left <= _CONVERGED) & (self.s * found.values > self.b**2 / 2)
+        fast[0] = False
+        return fast
+
+    def envelope(self, t: np.ndarray, lam: np.ndarray) -> np.ndarray:
+        """Bound fast modes from t on, shape (T, N)."""
+        frequency = np.sqrt(self.s * lam - self.b**2 / 4)
+        if self.mode.family == "oscillator":
+            return np.exp(-self.b * t / 2)[:, None] * (1 + self.slope / frequency)
+        # Gamma(nu + 1) (2/x)^nu J_nu(x), with |J_nu| <= 1
+        nu = (self.r - 1) / 2
+        with np.errstate(divide="ignore"):
+            log = math.lgamma(nu + 1) - nu * np.log(t[:, None] * frequency / 2) if nu else np.zeros(1)
+        return np.exp(np.minimum(log, 0.0)) * np.ones((t.size, lam.size))
+
+    def edges(self, last: float, lam: np.ndarray, fast: np.ndarray) -> np.ndarray:
+        """Ends of panels of time; as many as evaluations allow: times beyond the last have no bound."""
+        affordable = int(_MOST_EVALUATIONS / (PANEL_POINTS * np.count_nonzero(~fast)))
+        if self.mode.family == "exponential":
+            begin = (PANEL_RATIO - 1) / max(self.s * lam[-1], 1e-300)
+            count = math.ceil(math.log(max(last / begin, 1.0)) / math.log(PANEL_RATIO))
+            return np.concatenate([[0.0], begin * PANEL_RATIO ** np.arange(min(count, affordable) + 1.0)])
+        short, long = (
+            2 * _HALF_PHASE / max(math.sqrt(self.s * top), self.b, 1e-300)
+            for top in (lam[-1], lam[~fast][-1])
+        )
+        if fast.any() and self.b > 0:
+            long = min(long, 2 / self.b)  # in which the envelope falls to 1/e
+        ends = [0.0, short]
+        while ends[-1] < last and len(ends) <= affordable:
+            ends.append(ends[-1] + min(max((PANEL_RATIO - 1) * ends[-1], short), max(long, short)))
+        return np.array(ends)
+
+    def shares(self, t: np.ndarray, edges: np.ndarray) -> np.ndarray:
+        """Of the integral of the response up to t, the share of each panel, shape (T, panels)."""
+        t = t[:, None]
+        at = np.minimum(edges, t)
+        if self.mode.family == "exponential":
+            whole = at
+        elif self.mode.family == "bessel":
+            turn = t * (self.r - 1) / self.r  # where t - tau meets tau / (r - 1)
+            early = np.minimum(at, turn) ** 2 / (2 * max(self.r - 1, 1e-300))
+            whole = early + ((t - turn) ** 2 - (t - np.maximum(at, turn)) ** 2) / 2
+        else:
+            b, reach = self.b, t - at
+            inverse = 1 / b if b > 0 else math.inf
+            with np.errstate(invalid="ignore"):
+                late = reach * inverse - inverse**2 / 2
+            whole = -np.where(reach < inverse, reach**2 / 2, late)
+        return np.diff(whole, axis=1)
+
+
+def _largest_on_panels(ode: _Ode, edges: np.ndarray, found: Ritz, fast) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds on |e_m' phi(t; T) e_1| and |phi(t; T) e_1| on each panel."""
+    ends, start, lam = found.vectors[-1] * found.vectors[0], found.vectors[0] ** 2, found.values
+    envelope = ode.envelope(edges[:-1], lam[fast])
+    residual, size = panel_bounds(lambda t: ode.mode(t, lam[~fast]), edges, ends[~fast], start[~fast])
+    return residual + envelope @ np.abs(ends[fast]), np.sqrt(size**2 + envelope**2 @ start[fast])

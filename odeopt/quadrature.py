@@ -12,12 +12,16 @@ the remainders have the sign of
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.linalg
 
 from odeopt.lanczos import Chain
 
-__all__ = ["gauss", "lobatto", "radau", "tridiagonal_eigen"]
+__all__ = ["Ritz", "gauss", "lobatto", "radau", "ritz", "tridiagonal_eigen"]
+
+_EPS = float(np.finfo(float).eps)
 
 
 def gauss(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
@@ -46,6 +50,91 @@ def tridiagonal_eigen(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     if chain.size == 1:
         return chain.alpha, np.ones((1, 1))
     return scipy.linalg.eigh_tridiagonal(chain.alpha, chain.beta[:-1])
+
+
+@dataclass(frozen=True)
+class Ritz:
+    r"""Computed eigenpairs of a Lanczos matrix T, and how far from exact ones they are.
+
+    They are, up to `skew`, the exact ones of a matrix within `shift` of T, and by Lanczos that one is the
+    section of a kernel within :attr:`perturbation` of H.
+
+    Attributes
+    ----------
+    values : numpy.ndarray, shape (m,)
+        Ascending, moved into the interval of the measure.
+    vectors : numpy.ndarray, shape (m, m)
+        In columns.
+    norm : float
+        :math:`\lVert\Delta_0\rVert`.
+    residual : float
+        :math:`\beta_m`, 0 where the chain is exhausted.
+    shift : float
+        Bound on the norm of the difference from T, from the residual of the pairs.
+    skew : float
+        Bound on the distance of the vectors from orthonormal ones, from their products.
+    perturbation : float
+        Bound on that of H.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    norm: float
+    residual: float
+    shift: float
+    skew: float
+    perturbation: float
+
+
+def ritz(chain: Chain, low: float, high: float) -> Ritz:
+    r"""Decompose a Lanczos matrix, and measure what rounding did to the eigenpairs.
+
+    With :math:`V=\bar VP` in polar form and :math:`G=V^\top V-I`,
+    :math:`\lVert V-\bar V\rVert\le\lVert G\rVert` and
+    :math:`\bar V\Lambda-T\bar V=(V\Lambda-TV)P^{-1}+V[P^{-1},\Lambda]`, where
+    :math:`P^{-1}=I-\frac12G+O(G^2)`. What rounding does to these products is added as that of independent
+    roundings.
+
+    Parameters
+    ----------
+    chain : Chain
+        Not empty.
+    low, high : float
+        Bounds of the spectrum, into which eigenvalues are moved.
+
+    Returns
+    -------
+    Ritz
+
+    Examples
+    --------
+    >>> found = ritz(Chain(np.array([2.5, 2.5]), np.array([1.5, 0.0]), 2.0, 0.0), 0.0, 3.5)
+    >>> found.values.round(12), found.shift, found.skew < 1e-14
+    (array([1. , 3.5]), 0.5..., True)
+    """
+    exact, vectors = tridiagonal_eigen(chain)
+    values = np.clip(exact, low, high)
+    gram = vectors.T @ vectors - np.eye(chain.size)
+    image = chain.alpha[:, None] * vectors
+    image[1:] += chain.beta[:-1, None] * vectors[:-1]
+    image[:-1] += chain.beta[:-1, None] * vectors[1:]
+    scale, noise = np.abs(exact).max(), _EPS * np.sqrt(chain.size)
+    skew = float(np.linalg.norm(gram) + 4 * noise)
+    shift = (
+        np.linalg.norm(image - vectors * exact)
+        + np.linalg.norm(gram * (exact - exact[:, None])) / 2
+        + (2 * skew**2 + 8 * noise) * scale
+        + np.abs(values - exact).max()
+    )
+    return Ritz(
+        values,
+        vectors,
+        chain.mass**0.5,
+        float(chain.beta[-1]),
+        float(shift),
+        skew,
+        chain.error + float(shift),
+    )
 
 
 def _rule(alpha: np.ndarray, beta: np.ndarray, mass: float) -> tuple[np.ndarray, np.ndarray]:

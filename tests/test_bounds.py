@@ -1,10 +1,12 @@
 """Brackets: the true curve never leaves one that is marked rigorous; the theorems behind them."""
 
 import dataclasses
+import itertools
 
 import mpmath
 import numpy as np
 import pytest
+import scipy.integrate
 import sympy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,9 +24,15 @@ from odeopt import (
     loss_curve,
     mode_solution,
     ode_limit,
+    relu_gram,
     spectral_measure,
 )
 from odeopt.bounds import Integrand, bessel_zero_bound, bracket
+from odeopt.data import load_digits, prepare
+from odeopt.loss import _rule_integrand
+from odeopt.mode_bounds import _Ode, mode_integrand
+from odeopt.modes import ModeSolution
+from odeopt.rule import iterate
 from odeopt.spectrum import SpectralMeasure
 
 EPS = np.finfo(float).eps
@@ -287,6 +295,150 @@ def test_residual_bounds_of_an_ode_need_no_upper_end(mode):
     assert curve.rigorous
     assert np.all((curve.lower <= exact.loss) & (exact.loss <= curve.upper))
     assert np.all(curve.upper - curve.lower < 4 * curve.rounding + 1e-6 * exact.loss)
+
+
+@pytest.fixture(scope="module")
+def digits_problem():
+    x = prepare(*load_digits(400)).x
+    kernel, delta0 = relu_gram(x), np.random.default_rng(0).standard_normal(400)
+    return kernel, spectral_measure(kernel, delta0), spectral_measure(kernel, delta0, num_matvecs=150)
+
+
+def at_a_share(curve, share):
+    """Last point of the grid at which the loss is not yet below a share of the first."""
+    return int(np.flatnonzero(curve.loss >= share * curve.loss[0])[-1])
+
+
+def test_allowance_for_rounding_falls_with_the_loss(digits_problem):
+    """A priori, |E| times a Lipschitz constant, it would stay where it is: above 1 % of the loss at 1e-7."""
+    _, exact, measure = digits_problem
+    low, high = exact.lam_min, measure.interval[1]
+    friction = 2 * np.sqrt(low)
+    heavy = HeavyBall(3 / high, (1 - np.sqrt(low / high)) ** 2)
+    cases = [
+        (FLOW, np.linspace(0, 9 / low, 200)),
+        (with_friction(friction), np.linspace(0, 24 / friction, 200)),
+        (heavy, np.arange(0, 1500, 5)),
+        (NesterovConstant(1 / high, heavy.momentum), np.arange(0, 1500, 5)),
+    ]
+    for method, grid in cases:
+        curve, true = loss_curve(method, measure, grid), loss_curve(method, exact, grid)
+        i = at_a_share(true, 1e-7)
+        assert true.loss[i + 1] < 1e-7 * true.loss[0]
+        width = (curve.upper - curve.lower)[i]
+        assert curve.rigorous
+        assert curve.lower[i] <= true.loss[i] <= curve.upper[i]
+        assert width < 1e-3 * true.loss[i], curve.source
+        if isinstance(method, ModeSolution):
+            integrand = mode_integrand(method, grid)
+        else:
+            integrand = _rule_integrand(method, grid, measure.lam_max)
+        a_priori = bracket(integrand, measure)
+        assert a_priori.rounding[i] > 0.01 * true.loss[i], curve.source
+        assert width < a_priori.rounding[i] / 100
+
+
+@pytest.mark.parametrize("share", [1.0, 1.9])  # of 1 / lambda_max: factors of one sign, and of both
+def test_brackets_of_descent_hold_for_any_number_of_steps(digits_problem, share):
+    _, exact, measure = digits_problem
+    rule, k = GradientDescent(share / measure.interval[1]), np.array([3, 149, 150, 1000, 20_000, 200_000])
+    curve, true = (loss_curve(rule, found, k) for found in (measure, exact))
+    assert curve.rigorous
+    assert true.loss[-1] < 1e-12 * true.loss[0]
+    # The reference rounds too: 200,000 steps by up to 9e-11 of the loss.
+    slack = 1e-10 * true.loss
+    assert np.all((curve.lower <= true.loss + slack) & (true.loss - slack <= curve.upper))
+    assert np.all((curve.upper - curve.lower)[:-1] < 1e-3 * true.loss[:-1])
+
+
+def test_brackets_of_vanishing_friction_stay_narrow_at_late_times(digits_problem):
+    """A priori bounds need a degree of t sqrt(lambda_max), here 20 times the number of steps."""
+    _, exact, measure = digits_problem
+    grid = np.linspace(0, 600, 200)
+    assert 600 * np.sqrt(measure.interval[1]) > 20 * 2 * measure.num_matvecs
+    curve, true = (loss_curve(BESSEL[1], found, grid) for found in (measure, exact))
+    assert curve.rigorous
+    assert true.loss[-1] < 1e-5 * true.loss[0]
+    assert np.all((curve.lower <= true.loss) & (true.loss <= curve.upper))
+    assert np.all(curve.upper - curve.lower < 1e-3 * true.loss)
+
+
+@pytest.mark.parametrize("r", [1.5, 3.0, 6.5])
+@pytest.mark.parametrize("stiffness", [0.0, 0.01, 1.0, 100.0])
+def test_response_to_an_impulse_is_bounded_by_that_of_a_free_mode(r, stiffness):
+    for begin in (0.1, 2.0):
+        t = np.linspace(begin, begin + 40, 400)
+        solved = scipy.integrate.solve_ivp(
+            lambda t, x: (x[1], -r / t * x[1] - stiffness * x[0]), (begin, t[-1]), (0.0, 1.0),
+            method="DOP853", t_eval=t, rtol=1e-10, atol=1e-12,
+        )  # fmt: skip
+        # the solver's tolerance
+        assert np.all(np.abs(solved.y[0]) <= np.minimum(t - begin, begin / (r - 1)) + 1e-8)
+
+
+@pytest.mark.parametrize("mode", [*BESSEL, with_friction(0.3), with_friction(2.0)], ids=str)
+def test_envelopes_bound_their_modes_from_each_time_on(mode):
+    ode = _Ode(mode)
+    t, lam = np.linspace(0, 60, 3001), np.array([2.5, 7.0, 300.0])  # above b^2 / 2
+    values, envelope = np.abs(mode(t, lam)), ode.envelope(t, lam)
+    later = np.maximum.accumulate(values[::-1])[::-1]
+    assert np.all(later <= envelope + 1e-12)  # rounding of the modes
+    assert np.all(envelope[-1] < 0.5) or mode is BESSEL[0]  # r = 1 has an envelope of 1
+
+
+# Times in units that suit each ODE; the last are those of a late loss.
+LATE = (1.0, 4.0, 9.0)
+
+
+def precise_modes(lam, friction, units):
+    """The modes of gradient flow, friction and friction 3/t in 40 digits, each with its times."""
+
+    def damped(t, value):
+        z = mpmath.sqrt(mpmath.mpf(friction) ** 2 / 4 - value)
+        growth = mpmath.cosh(t * z) + friction / 2 * mpmath.sinh(t * z) / z
+        return mpmath.re(mpmath.exp(-mpmath.mpf(friction) * t / 2) * growth)
+
+    def bessel(t, value):
+        z = t * mpmath.sqrt(value)
+        return 2 * mpmath.besselj(1, z) / z
+
+    functions = (lambda t, value: mpmath.exp(-t * value), damped, bessel)
+    modes = (FLOW, with_friction(friction), BESSEL[1])
+    for mode, function, unit in zip(modes, functions, units, strict=True):
+        times = [float(unit * t) for t in LATE]
+        yield mode, times, [[function(mpmath.mpf(t), value) for value in lam] for t in times]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_late_brackets_hold_without_slack_in_high_precision(seed):
+    """A diagonal kernel has its eigenvalues exactly; the iterates are those of the rule in 40 digits."""
+    rng = np.random.default_rng(seed)
+    lam, delta0 = 10.0 ** rng.uniform(-1.5, 2, 24), rng.standard_normal(24)
+    measure = spectral_measure(np.diag(lam), delta0, num_matvecs=22)
+    top, friction = lam.max(), float(2 * np.sqrt(lam.min()))
+    found, precise = [], []
+    with mpmath.workdps(40):
+        values, weights = [mpmath.mpf(v) for v in lam], [mpmath.mpf(v) ** 2 for v in delta0]
+
+        def loss(modes):
+            return sum(w * p**2 for w, p in zip(weights, modes, strict=True)) / 2
+
+        units = (1 / lam.min(), 2 / friction, 40 / np.sqrt(top))
+        for mode, times, at_times in precise_modes(values, friction, units):
+            found.append(loss_curve(mode, measure, times))
+            precise.append([loss(modes) for modes in at_times])
+        k = [60, 200]
+        for rule in rules(lam):
+            runs = [
+                list(itertools.islice(iterate(rule, mpmath.mpf(1), lambda z, v=v: v * z), 201))
+                for v in values
+            ]
+            found.append(loss_curve(rule, measure, k))
+            precise.append([loss([run[step] for run in runs]) for step in k])
+        for curve, exact in zip(found, precise, strict=True):
+            assert curve.rigorous
+            for low, true, high in zip(curve.lower, exact, curve.upper, strict=True):
+                assert low <= true <= high, curve.source
 
 
 def test_curves_without_bounds_say_so():

@@ -77,6 +77,13 @@ def test_predict_prints_a_plan_and_a_table_and_writes_three_files(monkeypatch, c
     assert names == ["forecast.json", "forecast.npz", "forecast.png"]
 
 
+def test_device_changes_no_number_that_is_shown(monkeypatch, capsys, path):
+    arguments = (path, "--methods", "gd,hb", "--target", "0.1")
+    shown = [run(monkeypatch, capsys, *arguments, *more) for more in ([], ["--device", "cpu"])]
+    assert shown[0][:2] == shown[1][:2]
+    assert shown[0][0] == 0
+
+
 def test_json_holds_the_forecast(monkeypatch, capsys, path):
     code, out, _ = run(monkeypatch, capsys, path, "--methods", "gd", "--target", "0.1", "--json", "--n", "50")
     assert code == 0
@@ -93,6 +100,7 @@ def test_json_holds_the_forecast(monkeypatch, capsys, path):
         (["--target", "2"], ["target", "(0, 1)", "2"]),
         (["--matvecs", "0"], ["num_matvecs", "0"]),
         (["--storage", "float16"], ["storage", "float16"]),
+        (["--device", "abacus"], ["device = 'abacus' cannot be used", "try 'cpu'"]),
         (["--depth", "0"], ["depth", "0"]),
         (["--layers", "last"], ["layers", "last"]),
         (["--best-at", "0"], ["num_steps", "0"]),
