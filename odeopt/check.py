@@ -8,6 +8,9 @@ the network to the infinite-width ODE is split into named parts, exactly additiv
     =\underbrace{(L^{\rm net}-L^{\rm disc}_{H(0)})}_{\text{drift and flips}}
     +\underbrace{(L^{\rm disc}_{H(0)}-L^{\rm ODE}_{H(0)})}_{\text{step size}}
     +\underbrace{(L^{\rm ODE}_{H(0)}-L^{\rm ODE}_{H_\infty})}_{\text{finite width}} .
+
+The step-size part is split once more, at the high-resolution ODE with H(0), where the rule has one. The same
+budget for any network and run, in error vectors too, is :func:`odeopt.nets.error_budget`.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,9 +35,9 @@ from odeopt.loss import loss_curve
 from odeopt.methods import GradientDescent, HeavyBall, HigherMomentum, Nesterov
 from odeopt.modes import mode_solution
 from odeopt.rates import Rate, exact_rate
-from odeopt.report import BUDGET_PARTS, CheckReport, CheckSettings, MethodReport
+from odeopt.report import BUDGET_PARTS, STEP_PARTS, CheckReport, CheckSettings, MethodReport
 from odeopt.rule import UpdateRule
-from odeopt.spectrum import SpectralMeasure, spectral_measure
+from odeopt.spectrum import spectral_measure
 
 __all__ = ["CheckReport", "CheckSettings", "check", "method_names"]
 
@@ -237,13 +240,14 @@ def _check_method(name, rule, data, limit_kernel, settings, progress) -> MethodR
             allow_unstable=settings.allow_unstable,
             progress=None if progress is None else (lambda *_: progress(name)),
         )
-        seeds.append(_Seed(run, mode, rule, limit_kernel, k, (k + origin) * h))
+        seeds.append(_Seed(run, rule, limit_kernel, k, regime))
     first = seeds[0]
     times, integrated = _integrated(dynamics, first, (k + origin) * h)
     closed = loss_curve(mode, first.measure, times).loss
     initial = first.curves["trained"][0]
     mu, L = first.measure.lam_min, first.measure.lam_max
-    curves = {key: np.array([s.curves[key] for s in seeds]) for key in first.curves}
+    common = [key for key in first.curves if all(key in s.curves for s in seeds)]
+    curves = {key: np.array([s.curves[key] for s in seeds]) for key in common}
     return MethodReport(
         name=name,
         rule=rule,
@@ -256,7 +260,10 @@ def _check_method(name, rule, data, limit_kernel, settings, progress) -> MethodR
         exact_discrete=discrete_rate(rule, mu, L, time_step=h),
         fitted_ode=_fit((k + origin) * h, curves["ode_h0"], "linear ODE"),
         fitted_trained=_fit((k + origin) * h, curves["trained"], "finite net"),
-        budget_by_seed={part: tuple(s.budget()[part] for s in seeds) for part in BUDGET_PARTS},
+        budget_by_seed=_by_seed(seeds, BUDGET_PARTS, "initial"),
+        vector_budget_by_seed=_by_seed(seeds, BUDGET_PARTS, "vector"),
+        step_by_seed=_by_seed(seeds, STEP_PARTS, "initial"),
+        high_resolution=first.high_resolution,
         integration_error=float(np.max(np.abs(integrated - closed)) / initial),
         drift_by_seed=tuple(s.drift for s in seeds),
         diverged_at=min((s.diverged_at for s in seeds if s.diverged_at is not None), default=None),
@@ -265,34 +272,37 @@ def _check_method(name, rule, data, limit_kernel, settings, progress) -> MethodR
 
 
 class _Seed:
-    """One trained network and its three predictions on the grid k; nan after a divergence."""
+    """One trained network and its predictions on the grid k; nan after a divergence."""
 
-    def __init__(self, run, mode, rule, limit_kernel: np.ndarray, k: np.ndarray, t: np.ndarray):
-        delta0 = run.errors[0]
-        self.kernel, self.delta0 = run.initial_kernel, delta0
-        self.measure = spectral_measure(run.initial_kernel, delta0)
+    def __init__(self, run, rule, limit_kernel: np.ndarray, k: np.ndarray, regime: str):
+        from odeopt.nets.budget import budget_of
+        from odeopt.nets.levels import LEVELS, losses, predicted_errors
+
+        self.kernel, self.delta0 = run.initial_kernel, run.errors[0]
+        self.measure = spectral_measure(self.kernel, self.delta0)
         self.diverged_at = run.diverged_at
         drift = run.relative_kernel_drift
         self.drift = float(drift[-1]) if drift.size else math.nan
+        found = predicted_errors(rule, self.kernel, self.delta0, k, limit_kernel=limit_kernel, regime=regime)
+        level = "high_resolution_h0"
+        self.high_resolution = found.equations.get(level) or found.notes[level]
         trained = np.full(k.size, math.nan)
         trained[: run.k.size] = run.loss
-        self.curves = {
-            "trained": trained,
-            "discrete_h0": loss_curve(rule, self.measure, k).loss,
-            "ode_h0": _ode(mode, self.measure, t),
-            "ode_inf": _ode(mode, spectral_measure(limit_kernel, delta0), t),
+        self.curves = {"trained": trained, **{key: losses(error) for key, error in found.errors.items()}}
+        budget = budget_of(run, found)
+        self.parts = {
+            f"{LEVELS[upper]} - {LEVELS[lower]}": budget.compare(upper, lower)
+            for upper, lower in itertools.combinations(budget.errors, 2)
         }
 
-    def budget(self) -> dict[str, float]:
-        """Largest deviation of each part over the steps, relative to the initial loss."""
-        chain = [self.curves[key] for key in ("trained", "discrete_h0", "ode_h0", "ode_inf")]
-        with np.errstate(invalid="ignore"):
-            gaps = [np.abs(a - b) / chain[0][0] for a, b in itertools.pairwise(chain)]
-        return {part: float(np.nanmax(gap)) for part, gap in zip(BUDGET_PARTS, gaps, strict=True)}
 
-
-def _ode(mode, measure: SpectralMeasure, t: np.ndarray) -> np.ndarray:
-    return loss_curve(mode, measure, t).loss
+def _by_seed(seeds: list[_Seed], parts: Iterable[str], measure: str) -> dict[str, tuple[float, ...]]:
+    """Largest distance of each part over the steps; parts without a prediction are left out."""
+    return {
+        part: tuple(s.parts[part][measure] for s in seeds)
+        for part in parts
+        if all(part in s.parts for s in seeds)
+    }
 
 
 def _integrated(dynamics, seed: _Seed, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,10 +14,11 @@ from odeopt.mode_functions import companion, nonnegative_grid
 if TYPE_CHECKING:
     from odeopt.dynamics import ErrorDynamics
     from odeopt.forecast import Forecast
+    from odeopt.nets.budget import ErrorBudget
     from odeopt.report import CheckReport, MethodReport
     from odeopt.rule import UpdateRule
 
-__all__ = ["budget", "check", "curves", "forecast", "phases", "radius_map", "rate_map"]
+__all__ = ["budget", "check", "curves", "forecast", "phases", "plot_budget", "radius_map", "rate_map"]
 
 # Colours by Okabe and Ito, told apart by colour-blind readers and in grey.
 _CURVES = {  # key: (label, style)
@@ -128,6 +129,81 @@ def budget(method: MethodReport, ax: Any = None) -> Any:
     ax.set_xlabel("iteration $k$")
     ax.set_ylabel(r"$|\Delta L|/L_0$")
     return ax
+
+
+# Parts of an error budget: colours and line styles, told apart in grey as well.
+_STEP = {"color": "#0072B2", "linestyle": (0, (5, 1.5))}
+_FINER = {"color": "#56B4E9", "linestyle": (0, (1, 1))}
+_PARTS = {
+    "whole": ("trained network", {"color": "0.75", "linewidth": 3}),
+    "high_resolution_h0": ("high-resolution ODE, $H(0)$", _FINER),
+    "drift and flips": ("drift and flips", {"color": "#D55E00"}),
+    "beyond the high-resolution ODE": ("beyond the high-resolution ODE", _FINER),
+    "step-size correction": ("step-size correction", _STEP),
+    "step size": ("step size", _STEP),
+    "finite width": ("finite width", {"color": "#009E73", "linestyle": (0, (5, 1.5, 1, 1.5))}),
+}
+
+
+def plot_budget(found: ErrorBudget, axes: Any = None) -> Any:
+    r"""Draw an error budget along a run: the loss of all levels, then its parts in loss and in error vectors.
+
+    All relative to the start. The trained network is drawn beside the parts, so that these can be read
+    against what is left, too. A prediction that diverges leaves the upper edge.
+
+    Parameters
+    ----------
+    found : ErrorBudget
+    axes : array of matplotlib.axes.Axes, shape (3,), optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The first of them; its ``figure`` holds the others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import HeavyBall, plot
+    >>> from odeopt.nets import TwoLayerReLU, error_budget, train
+    >>> net, x, y = TwoLayerReLU(3, 64), np.eye(3), [0.0, 1.0, 3.0]
+    >>> found = error_budget(train(net, HeavyBall(0.1, 0.5), x, y, 30), net=net, x=x)
+    >>> [ax.get_ylabel() for ax in plot.plot_budget(found).figure.axes][:2]
+    ['loss $L_k/L_0$', 'parts of the loss $|\\delta L_k|/L_0$']
+    """
+    own = axes is None
+    if own:
+        from matplotlib.figure import Figure
+
+        axes = Figure(figsize=(10.5, 4.1), layout="constrained").subplots(1, 3)
+        axes[0].figure.suptitle(f"{found.label}, n = {found.errors['trained'].shape[1]}", fontsize=10)
+    loss, clock = found.losses["trained"], f"(k+{found.time_origin:g})" if found.time_origin else "k"
+    vectors = {part: np.linalg.norm(gap, axis=1) for part, gap in found.vector_parts.items()}
+    panels = (
+        ("loss $L_k/L_0$", loss, found.losses),
+        (r"parts of the loss $|\delta L_k|/L_0$", loss, {"whole": loss, **found.loss_parts}),
+        (
+            r"parts of the error $\|\delta\Delta_k\|/\|\Delta_0\|$",
+            np.sqrt(2 * loss),
+            {"whole": np.sqrt(2 * loss), **vectors},
+        ),
+    )
+    for ax, (ordinate, whole, lines) in zip(axes, panels, strict=True):
+        for key, values in lines.items():
+            label, style = {**_CURVES, **_PARTS}[key]
+            ax.plot(found.k[1:], np.abs(values)[1:] / whole[0], label=label, **style)
+        sizes = [np.max(np.abs(v), where=np.isfinite(v), initial=0) / whole[0] for v in lines.values()]
+        # The end of the run, or two decades below the largest value of the smallest part: the zeros of a
+        # difference would take up the picture.
+        least = whole[-1] / whole[0] if "trained" in lines else min([s for s in sizes if s > 0]) / 40
+        ax.set(xscale="log", yscale="log", ylim=(least / 2, min(30, 2 * max(1, *sizes))), ylabel=ordinate)
+        ax.set_xlabel(f"iteration $k$,   time $t={found.time_step:.3g}\\,{clock}$")
+        if not own:
+            ax.legend(fontsize=7)
+    for ax, side in zip(axes[:2] if own else (), ("left", "right"), strict=False):
+        handles = ax.get_legend_handles_labels()
+        ax.figure.legend(*handles, loc=f"outside lower {side}", ncols=3, fontsize=8, frameon=False)
+    return axes[0]
 
 
 def check(report: CheckReport, axes: Any = None) -> Any:

@@ -14,13 +14,18 @@ import numpy as np
 from odeopt.rates import Rate
 from odeopt.rule import UpdateRule
 
-__all__ = ["BUDGET_PARTS", "CheckReport", "CheckSettings", "MethodReport", "writable_folder"]
+__all__ = ["BUDGET_PARTS", "STEP_PARTS", "CheckReport", "CheckSettings", "MethodReport", "writable_folder"]
 
 # The curves whose successive differences are the parts of the error budget, and what each part means.
 BUDGET_PARTS = {
     "trained - discrete H(0)": "kernel drift and activation flips",
     "discrete H(0) - ODE H(0)": "step size",
     "ODE H(0) - ODE H_inf": "finite width at initialisation",
+}
+# The step-size part once more, split where the rule has a high-resolution ODE that closes in (Delta, H).
+STEP_PARTS = {
+    "discrete H(0) - high-resolution ODE H(0)": "step size beyond the high-resolution ODE",
+    "high-resolution ODE H(0) - ODE H(0)": "step-size correction",
 }
 
 
@@ -108,6 +113,14 @@ class MethodReport:
     budget_by_seed : mapping
         Part of :data:`BUDGET_PARTS` to the largest deviation over steps, relative to the initial
         loss, for each seed.
+    vector_budget_by_seed : mapping
+        The same for the error vectors: the largest norm of their difference, relative to that of the initial
+        error. Equal losses can hide different vectors.
+    step_by_seed : mapping
+        The parts :data:`STEP_PARTS` of the step-size part, as `budget_by_seed`; empty without a
+        high-resolution ODE.
+    high_resolution : str
+        The high-resolution ODE in the error, or why there is none.
     integration_error : float
         Largest deviation of solve_ivp from the closed form, relative to the initial loss.
     drift_by_seed : tuple of float
@@ -116,7 +129,8 @@ class MethodReport:
         First step at which a trained network left the finite numbers.
     curves : mapping
         "k", "t" of shape (K,), the curves "trained", "discrete_h0", "ode_h0", "ode_inf" of shape
-        (seeds, K), and "integrated" of shape (K',) at the times "integrated_t", for the first seed.
+        (seeds, K), where there is one "high_resolution_h0" too, and "integrated" of shape (K',) at the times
+        "integrated_t", for the first seed.
     """
 
     name: str
@@ -131,6 +145,9 @@ class MethodReport:
     fitted_ode: Rate | None
     fitted_trained: Rate | None
     budget_by_seed: dict[str, tuple[float, ...]]
+    vector_budget_by_seed: dict[str, tuple[float, ...]]
+    step_by_seed: dict[str, tuple[float, ...]]
+    high_resolution: str
     integration_error: float
     drift_by_seed: tuple[float, ...]
     diverged_at: int | None
@@ -156,6 +173,9 @@ class MethodReport:
             "time_origin",
             "budget",
             "budget_by_seed",
+            "vector_budget_by_seed",
+            "step_by_seed",
+            "high_resolution",
             "integration_error",
             "kernel_drift",
             "drift_by_seed",
@@ -198,6 +218,7 @@ class CheckReport:
             "settings": asdict(self.settings),
             "problem": self.problem,
             "budget_parts": BUDGET_PARTS,
+            "step_parts": STEP_PARTS,
             "methods": [method.to_dict() for method in self.methods],
         }
 

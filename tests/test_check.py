@@ -9,7 +9,7 @@ import pytest
 
 from odeopt import UpdateRule, check
 from odeopt.check import CheckSettings, method_names
-from odeopt.report import BUDGET_PARTS
+from odeopt.report import BUDGET_PARTS, STEP_PARTS
 
 CHAIN = ("trained", "discrete_h0", "ode_h0", "ode_inf")
 
@@ -50,6 +50,28 @@ def test_budget_parts_add_up_to_the_whole_distance(report):
         np.testing.assert_allclose(parts, c["trained"] - c["ode_inf"], atol=1e-12 * c["trained"][0, 0])
         worst = np.abs(c["trained"] - c["discrete_h0"]).max(axis=1) / c["trained"][:, 0]
         assert method.budget["trained - discrete H(0)"] == pytest.approx(worst.mean())
+
+
+def test_step_part_is_split_at_the_high_resolution_ode_and_vectors_are_reported(report):
+    for method in report.methods:
+        c = method.curves
+        for part, (upper, lower) in zip(
+            STEP_PARTS, (("discrete_h0", "high_resolution_h0"), ("high_resolution_h0", "ode_h0")), strict=True
+        ):
+            worst = np.abs(c[upper] - c[lower]).max(axis=1) / c["trained"][:, 0]
+            assert method.step_by_seed[part] == pytest.approx(worst)
+        for part in BUDGET_PARTS:
+            # | |a|^2 - |b|^2 | <= |a - b| (|a| + |b|), each at most some initial errors long
+            assert all(
+                loss <= 4 * vector
+                for loss, vector in zip(
+                    method.budget_by_seed[part], method.vector_budget_by_seed[part], strict=True
+                )
+            )
+    assert report["nag"].high_resolution.startswith("Delta'' + ")
+    stored = report["nag"].to_dict()
+    assert set(stored["step_by_seed"]) == set(STEP_PARTS)
+    assert set(stored["vector_budget_by_seed"]) == set(BUDGET_PARTS) == set(stored["budget"])
 
 
 def test_all_curves_of_a_seed_start_at_the_loss_of_the_network(report):

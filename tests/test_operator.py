@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from odeopt import GradientDescent, HeavyBall, Nesterov, loss_curve, max_learning_rate, spectral_measure
+from odeopt import (
+    GradientDescent,
+    HeavyBall,
+    LogisticLoss,
+    Nesterov,
+    loss_curve,
+    max_learning_rate,
+    spectral_measure,
+)
 from odeopt.data import load_digits, prepare
 from odeopt.nets import (
     ConvReLU,
@@ -13,7 +21,11 @@ from odeopt.nets import (
     TwoLayerReLU,
     empirical_gram,
     empirical_operator,
+    sweep,
     train,
+    train_batch,
+    train_sgd,
+    trust_estimate,
 )
 
 EPS = np.finfo(float).eps
@@ -157,7 +169,7 @@ def test_operator_keeps_the_weights_of_its_call(rng):
         (lambda: nn.Sequential(nn.Dropout(), nn.Linear(4, 1)), None, {}, ["Dropout (0)", "random", "eval()"]),
         (lambda: nn.Linear(4, 1), np.ones((3, 4), dtype=int), {}, ["x holds integers", "int64", "float"]),
         (lambda: nn.Linear(4, 1), [[1, 0, 0, 2]], {}, ["x holds integers"]),
-        (lambda: nn.Linear(4, 1).requires_grad_(False), None, {}, ["no trainable parameters", "params"]),
+        (lambda: nn.Linear(4, 1).requires_grad_(False), None, {}, ["no trainable", "requires_grad"]),
         (lambda: nn.ReLU(), None, {}, ["no trainable parameters"]),
         (lambda: nn.Linear(4, 1), None, {"params": []}, ["params must not be empty"]),
         (lambda: nn.Linear(4, 1), None, {"params": ["wieght"]}, ["'wieght'", "weight, bias"]),
@@ -179,20 +191,127 @@ def test_refusals(network, x, options, words):
         assert word in str(refused.value)
 
 
-def test_functional_randomness_is_noticed(rng):
-    class Noisy(nn.Linear):
-        def forward(self, x):
-            return nn.functional.dropout(super().forward(x), 0.5)
+@pytest.mark.parametrize(
+    ("module", "x"),
+    [
+        (lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 1)), None),
+        (lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 1)), None),
+        (lambda: nn.Linear(4, 1).requires_grad_(False), None),
+        (lambda: nn.Linear(4, 1), np.ones((7, 4), dtype=int)),
+        (lambda: nn.Linear(4, 1), torch.ones((7, 4), dtype=torch.uint8)),
+        (lambda: nn.Linear(4, 1), [[True, False, True, True]] * 7),
+        (lambda: "net", None),
+    ],
+    ids=["dropout", "batch norm", "frozen", "integers", "bytes", "booleans", "no module"],
+)
+def test_kernel_training_and_trust_refuse_in_the_same_words(rng, module, x):
+    net, x = module(), inputs(rng) if x is None else x
+    net = net.double() if isinstance(net, nn.Module) else net
+    rule, y = GradientDescent(0.01), rng.standard_normal(7)
+    said = set()
+    for attempt in (
+        lambda: empirical_operator(net, x),
+        lambda: train(net, rule, x, y, 3),
+        lambda: train_sgd(net, rule, x, y, 3, batch_size=2),
+        lambda: trust_estimate(net, rule, x, y, 3),
+    ):
+        with pytest.raises(ValueError) as refused:
+            attempt()
+        said.add(str(refused.value))
+    (text,) = said
+    assert any(word in text for word in ("eval()", "requires_grad", "convert it to float", "nn.Module"))
 
-    with pytest.raises(ValueError, match="random"):
-        empirical_operator(Noisy(4, 1).double(), inputs(rng))
+
+def test_batches_and_sweeps_refuse_integers_in_those_words_too(tmp_path):
+    x, y, rules = np.eye(4, dtype=int), np.arange(4), [GradientDescent(0.01)]
+    with pytest.raises(ValueError, match=r"x holds integers .*convert it to float"):
+        train_batch([TwoLayerReLU(4, 8)], rules, x, y, 3)
+    with pytest.raises(ValueError, match=r"x holds integers .*convert it to float"):
+        sweep(rules, x, y, 3, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+    run = train(TwoLayerReLU(4, 8), rules[0], x.astype(float), y, 3)  # labels may be integers
+    np.testing.assert_array_equal(run.targets, y)
 
 
-@pytest.mark.parametrize("part", [nn.Dropout(0.5), nn.BatchNorm1d(4)])
-def test_training_refuses_a_random_or_changing_module_too(rng, part):
-    net = nn.Sequential(part, nn.Linear(4, 1)).double()
-    with pytest.raises(ValueError, match=r"eval\(\)"):
-        train(net, GradientDescent(0.01), inputs(rng), rng.standard_normal(7), 3)
+def test_outputs_of_another_shape_are_refused_in_the_same_words(rng):
+    net = nn.Sequential(nn.Linear(4, 6), nn.Unflatten(1, (2, 3))).double()
+    for attempt in (
+        lambda: empirical_operator(net, inputs(rng)),
+        lambda: train(net, GradientDescent(0.01), inputs(rng), rng.standard_normal(7), 3),
+    ):
+        with pytest.raises(ValueError, match=r"module must map 7 inputs to outputs of .*got \(7, 2, 3\)"):
+            attempt()
+
+
+class Noisy(nn.Linear):
+    """Random by a function, which no attribute of the module tells."""
+
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.5)
+
+
+def test_what_only_a_pass_shows_is_refused_by_training_too(rng):
+    rule, y = GradientDescent(0.01), rng.standard_normal(7)
+    for net, words in (
+        (Noisy(4, 1).double(), "other outputs at each pass"),
+        (nn.Linear(3, 1).double(), r"x of shape \(7, 4\) does not fit the module"),
+    ):
+        x = inputs(rng)
+        for attempt in (
+            lambda net=net, x=x: empirical_operator(net, x),
+            lambda net=net, x=x: train(net, rule, x, y, 3),
+            lambda net=net, x=x: train_sgd(net, rule, x, y, 3, batch_size=2),
+            lambda net=net, x=x: trust_estimate(net, rule, x, y, 3),
+        ):
+            with pytest.raises(ValueError, match=words):
+                attempt()
+
+
+def test_a_network_whose_outputs_no_weight_moves_has_no_limit(rng):
+    net, x = DeepReLU(4, 8, depth=2), np.abs(inputs(rng, n=30))
+    with torch.no_grad():
+        net.weights[0].copy_(-net.weights[0].abs())  # every neuron is dead on positive inputs
+    run = train(net, GradientDescent(1e6), x, np.ones(30), 2)
+    np.testing.assert_array_equal(run.predictions, 0)
+
+
+def test_frozen_layers_of_a_two_layer_network_are_not_in_its_kernel(rng):
+    net, x, y = TwoLayerReLU(4, 30, layers="both"), inputs(rng), rng.standard_normal(7)
+    net.a.requires_grad_(False)
+    kernel = empirical_operator(net, x).gram()
+    limit = max_learning_rate(GradientDescent(1.0), float(np.linalg.eigvalsh(kernel)[-1]))
+    with pytest.raises(ValueError, match=f"stability limit {limit:.6g}"):
+        train(net, GradientDescent(1.01 * limit), x, y, 1)
+    run = train(net, GradientDescent(0.5 * limit), x, y, 1, laziness_at=[0])
+    assert run.initial_kernel is None
+    assert run.laziness.lam_max[0] == pytest.approx(np.linalg.eigvalsh(kernel)[-1], rel=1e-12)
+    with pytest.raises(ValueError, match="frozen"):
+        train_batch([net], GradientDescent(0.1), x, y, 1)
+
+
+@pytest.mark.parametrize("examples", [16, 40])  # by the matrix, and by Lanczos
+@pytest.mark.parametrize(
+    "make", [lambda: DeepReLU(64, 32, depth=2), lambda: ConvReLU(8, 4)], ids=["deep", "convolution"]
+)
+def test_learning_rate_of_any_module_is_refused_above_the_stability_limit(make, examples):
+    data = prepare(*load_digits(examples))
+    lam_max = float(np.linalg.eigvalsh(empirical_operator(make(), data.x).gram())[-1])
+    for rule, options in (
+        (HeavyBall(1.0, 0.5), {}),
+        (GradientDescent(1.0), {"reduction": "mean"}),
+        (GradientDescent(1.0), {"loss": LogisticLoss()}),
+    ):
+        y = np.sign(data.y) if options.get("loss") else data.y
+        curvature = lam_max * (2 / examples if "reduction" in options else 1.0)
+        curvature *= options["loss"].smoothness if "loss" in options else 1.0
+        limit = max_learning_rate(rule, curvature)
+        # the Ritz value is accurate to 1e-6
+        train(make(), rule.replace(lr=0.9999 * limit), data.x, y, 1, **options)
+        above, net = rule.replace(lr=1.0001 * limit), make()
+        with pytest.raises(ValueError, match=r"exceeds the stability limit .*allow_unstable=True"):
+            train(net, above, data.x, y, 1, **options)
+        assert all(torch.equal(p, q) for p, q in zip(net.parameters(), make().parameters(), strict=True))
+        train(make(), above, data.x, y, 1, allow_unstable=True, **options)
 
 
 def predicted_and_trained(make, width, seed, rule_of, num_steps, data):
@@ -236,7 +355,8 @@ def test_predicted_stability_limit_separates_decay_from_growth():
     kernel = empirical_operator(DeepReLU(64, 256, depth=2), data.x)
     limit = max_learning_rate(GradientDescent(1.0), float(np.linalg.eigvalsh(kernel.gram())[-1]))
     below = train(DeepReLU(64, 256, depth=2), GradientDescent(0.8 * limit), data.x, data.y, 30)
-    above = train(DeepReLU(64, 256, depth=2), GradientDescent(1.5 * limit), data.x, data.y, 10)
+    fast = GradientDescent(1.5 * limit)
+    above = train(DeepReLU(64, 256, depth=2), fast, data.x, data.y, 10, allow_unstable=True)
     assert below.loss[-1] < below.loss[0] / 2
     # The linear recursion grows for ever; the network catapults: after some growth its kernel gives way.
     assert above.loss.max() > 3 * above.loss[0]

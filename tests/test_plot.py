@@ -58,6 +58,38 @@ def test_nothing_opens_a_window_or_registers_with_pyplot(report):
     assert plt.get_fignums() == before
 
 
+def test_budget_of_a_run_is_drawn_in_loss_and_in_vectors():
+    from matplotlib.figure import Figure
+
+    from odeopt.nets import TwoLayerReLU, error_budget, train
+
+    net, x = TwoLayerReLU(3, 64), np.eye(3)
+    found = error_budget(train(net, HeavyBall(0.1, 0.5), x, [0.0, 1.0, 3.0], 30), net=net, x=x)
+    first = plot.plot_budget(found)
+    figure = first.figure
+    whole, in_loss, in_vectors = figure.axes
+    assert first is whole
+    loss, norm = found.losses["trained"][0], np.linalg.norm(found.errors["trained"][0])
+    for ax, want in (
+        (whole, [curve / loss for curve in found.losses.values()]),
+        (in_loss, [np.abs(gap) / loss for gap in found.loss_parts.values()]),
+        (in_vectors, [np.linalg.norm(gap, axis=1) / norm for gap in found.vector_parts.values()]),
+    ):
+        assert ax.get_yscale() == "log"
+        assert all(word in ax.get_xlabel() for word in ("iteration", "time"))
+        drawn = [line.get_ydata() for line in ax.lines]
+        for curve in want:
+            # a rounding or two
+            assert any(np.allclose(values, curve[1:], rtol=1e-12, atol=0) for values in drawn)
+    levels, parts = ([text.get_text() for text in legend.get_texts()] for legend in figure.legends)
+    assert len(levels) == len(found.losses)
+    assert parts == ["trained network", *found.pairs]
+    assert "HeavyBall(lr=0.1, momentum=0.5), m=64" in figure.get_suptitle()
+    given = Figure().subplots(1, 3)
+    assert plot.plot_budget(found.until(2), given) is given[0]
+    assert [text.get_text() for text in given[1].get_legend().get_texts()] == parts
+
+
 def heavy_ball_dynamics():
     return error_dynamics(ode_limit(HeavyBall(lr=h**2, momentum=1 - b * h), h))
 

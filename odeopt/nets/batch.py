@@ -20,7 +20,14 @@ import torch
 from odeopt.losses import SquaredLoss
 from odeopt.methods import UpdateRule
 from odeopt.nets.laziness import frozen
-from odeopt.nets.problem import RowSpaceProblem, in_row_space, iterate_states, problem_of, thread_count
+from odeopt.nets.problem import (
+    ReLUProblem,
+    RowSpaceProblem,
+    in_row_space,
+    iterate_states,
+    problem_of,
+    thread_count,
+)
 from odeopt.nets.relu import TwoLayerReLU, has_closed_form
 from odeopt.nets.train import TrainingRun, recorded_steps, require_linear, require_stable
 
@@ -84,6 +91,8 @@ def train_batch(
     if len(rules) != len(nets):
         raise ValueError(f"rules must be one rule, or one for each of the {len(nets)} nets, got {len(rules)}")
     problems = [problem_of(net, x, y, SquaredLoss(), reduction) for net in nets]
+    if not all(isinstance(problem, ReLUProblem) for problem in problems):
+        raise ValueError("nets must train all their parameters, but some are frozen; use train for them")
     record, num_steps = recorded_steps(record_at, num_steps)
     kernels = [problem.kernel_at(problem.initial) for problem in problems]
     if not allow_unstable:

@@ -3,6 +3,7 @@ r"""A network as a problem in one flat vector: its predictions, the gradient of 
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,15 @@ from torch import nn
 from odeopt.kernels import real_array
 from odeopt.losses import PredictionLoss
 from odeopt.methods import UpdateRule
-from odeopt.nets.operator import empirical_operator, require_deterministic
+from odeopt.nets.modules import (
+    fitting,
+    float_inputs,
+    require_deterministic,
+    require_outputs,
+    require_repeated,
+    trained_parameters,
+)
+from odeopt.nets.operator import empirical_operator, largest_eigenvalue
 from odeopt.nets.relu import empirical_gram, has_closed_form
 
 # Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
@@ -43,26 +52,28 @@ def problem_of(net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: 
 class FlatProblem:
     """The predictions of a network and the gradient of its loss as functions of one flat vector."""
 
+    _hidden: torch.Tensor | None = None  # a buffer of the closed form
+    _part: FlatProblem | None = None  # this problem on a batch
+
     def __init__(self, net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> None:
-        if not isinstance(net, nn.Module):
-            raise ValueError(f"net must be a torch.nn.Module, got {type(net).__name__}")
         require_deterministic(net)
         if reduction not in ("sum", "mean"):
             raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
         if not isinstance(loss, PredictionLoss):
             raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or leave it out")
         self.net, self.loss = net, loss
-        self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self.parameters = trained_parameters(net)
         kinds = {(p.dtype, p.device) for p in self.parameters.values()}
         if len(kinds) != 1:
-            found = ", ".join(f"{dtype} on {device}" for dtype, device in kinds) or "none"
+            found = ", ".join(f"{dtype} on {device}" for dtype, device in kinds)
             raise ValueError(
                 f"net must have trainable parameters of one dtype on one device, found {found}; "
                 "convert it with net.to(...)"
             )
         (self.dtype, self.device) = kinds.pop()
-        self.x = self._tensor("x", x, ndim=None)
-        self.y = self._tensor("y", y, ndim=1)
+        self.x = self._tensor(float_inputs(x))
+        y = y.detach().cpu() if isinstance(y, torch.Tensor) else y
+        self.y = self._tensor(real_array(y, "y", ndim=1))
         n = len(self.y)
         if len(self.x) != n:
             raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
@@ -71,19 +82,30 @@ class FlatProblem:
         with torch.no_grad():
             self.initial = torch.cat([p.reshape(-1) for p in self.parameters.values()])
         self._point: torch.Tensor | None = None
+        self._require_function()
         if not np.isfinite(self.value(self.predictions(self.initial))):
             raise ValueError("net has non-finite outputs at its initial weights; initialise it again")
 
-    def _tensor(self, name: str, value: Any, *, ndim: int | None) -> torch.Tensor:
-        if isinstance(value, torch.Tensor):
-            value = value.detach().cpu()
-        return torch.from_numpy(real_array(value, name, ndim=ndim)).to(device=self.device, dtype=self.dtype)
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
 
     def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
         parts = w.split([p.numel() for p in self.parameters.values()])
         return {
             name: part.view(p.shape) for (name, p), part in zip(self.parameters.items(), parts, strict=True)
         }
+
+    def _outputs(self, w: torch.Tensor) -> torch.Tensor:
+        output = torch.func.functional_call(self.net, self._split(w), (self.x,))
+        require_outputs(output, len(self.y), columns="1")
+        return output.reshape(-1)
+
+    @torch.no_grad()
+    def _require_function(self) -> None:
+        """Refuse a module that the inputs do not fit, or whose outputs differ from pass to pass."""
+        with fitting(self.x):
+            first = self._outputs(self.initial)
+        require_repeated(first, self._outputs(self.initial))
 
     def _evaluate(self, w: torch.Tensor) -> None:
         # The record asks for the outputs at x_k, and a method that takes its gradient there (not at
@@ -92,13 +114,7 @@ class FlatProblem:
             return
         with torch.enable_grad():
             leaf = w.detach().requires_grad_()
-            output = torch.func.functional_call(self.net, self._split(leaf), (self.x,))
-            if output.shape not in ((len(self.y),), (len(self.y), 1)):
-                raise ValueError(
-                    f"net must map x to outputs of shape ({len(self.y)},) or ({len(self.y)}, 1), "
-                    f"got {tuple(output.shape)}; check the targets, or select one output"
-                )
-            self._output = output.reshape(-1)
+            self._output = self._outputs(leaf)
         self._point, self._leaf, self._gradient = w, leaf, None
 
     def _pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
@@ -120,6 +136,17 @@ class FlatProblem:
             self._gradient = self._pull_back(self.scale * cotangent)
         return self._gradient
 
+    def gradient_on(self, w: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        """Gradient on some of the examples, times what makes its mean over batches the full gradient."""
+        if self._part is None or len(self._part.y) != len(batch):
+            # The same problem with other examples; it keeps its buffers from one batch to the next.
+            self._part = copy.copy(self)
+            self._part._hidden = None
+            self._part.scale = self.scale * len(self.y) / len(batch)
+        part = self._part
+        part.x, part.y, part._point = self.x[batch], self.y[batch], None
+        return part.gradient(w)
+
     @torch.no_grad()
     def write(self, w: torch.Tensor) -> None:
         """Put the flat vector into the network."""
@@ -129,9 +156,11 @@ class FlatProblem:
     def kernel_at(self, w: torch.Tensor) -> np.ndarray:
         r"""Kernel :math:`JJ^\top` at the flat vector, which is left in the network."""
         self.write(w)
-        if has_closed_form(self.net):
-            return empirical_gram(self.net, self.x)
         return empirical_operator(self.net, self.x, params=self.parameters, dense=True).gram()
+
+    def lam_max(self) -> float:
+        r"""Largest eigenvalue of the kernel at the initial weights, by products with it alone."""
+        return largest_eigenvalue(self.net, self.x)
 
     def pull_back_at(self, w: torch.Tensor, cotangent: torch.Tensor) -> torch.Tensor:
         r"""Product :math:`J^\top c` at the flat vector w."""
@@ -141,15 +170,11 @@ class FlatProblem:
 
     def push_forward(self, w: torch.Tensor, tangent: torch.Tensor) -> np.ndarray:
         r"""Product :math:`J\,\delta` at the flat vector w."""
-
-        def outputs(w: torch.Tensor) -> torch.Tensor:
-            return torch.func.functional_call(self.net, self._split(w), (self.x,)).reshape(-1)
-
         # The derivative of the pull-back, which is linear in the cotangent: no forward-mode rules needed.
         with torch.enable_grad():
             cotangent = torch.zeros_like(self.y, requires_grad=True)
             leaf = w.detach().requires_grad_()
-            (pulled,) = torch.autograd.grad(outputs(leaf), leaf, cotangent, create_graph=True)
+            (pulled,) = torch.autograd.grad(self._outputs(leaf), leaf, cotangent, create_graph=True)
             (pushed,) = torch.autograd.grad(pulled, cotangent, tangent)
         return pushed.cpu().double().numpy()
 
@@ -161,8 +186,6 @@ class FlatProblem:
 class ReLUProblem(FlatProblem):
     """The same for a TwoLayerReLU, whose gradient is two matrix products."""
 
-    _hidden: torch.Tensor | None = None
-
     def _evaluate(self, w: torch.Tensor) -> None:
         if w is self._point:
             return
@@ -170,6 +193,10 @@ class ReLUProblem(FlatProblem):
             self._hidden = torch.empty((self.net.m, len(self.x)), dtype=self.dtype, device=self.device)
         self._output, self._pull_back = self.net.output_and_pullback(self.x, *self._weights(w), self._hidden)
         self._point, self._gradient = w, None
+
+    def kernel_at(self, w: torch.Tensor) -> np.ndarray:
+        self.write(w)
+        return empirical_gram(self.net, self.x)
 
     def _weights(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         parts = self._split(w)

@@ -16,6 +16,7 @@ import numpy as np
 from odeopt.kernels import real_array
 from odeopt.methods import GradientDescent, HeavyBall, HigherMomentum, Nesterov, UpdateRule
 from odeopt.nets.jobs import JobResults, run_jobs
+from odeopt.nets.modules import float_inputs
 from odeopt.nets.relu import TwoLayerReLU, require_integer
 from odeopt.nets.train import train
 from odeopt.spectrum import spectral_measure
@@ -206,7 +207,7 @@ def sweep(
     ['diverged_at', 'k', 'kernel_drift', 'lam_max', 'lam_min', 'linear_loss', 'loss']
     'ValueError: lr = 50 exceeds the stability limit ...
     """
-    x, y = real_array(x, "x", ndim=2), real_array(y, "y", ndim=1)
+    x, y = real_array(float_inputs(x), "x", ndim=2), real_array(y, "y", ndim=1)
     rules = tuple(rules)
     for rule in rules:
         if not isinstance(rule, UpdateRule) or not rule.is_numeric:

@@ -19,8 +19,14 @@ from torch import nn
 from odeopt.losses import PredictionLoss, SquaredLoss
 from odeopt.methods import UpdateRule
 from odeopt.nets.laziness import Laziness, LazinessRecorder, frozen, spectral_norm
-from odeopt.nets.problem import FlatProblem, in_row_space, iterate_states, problem_of, threads_for
-from odeopt.nets.relu import has_closed_form
+from odeopt.nets.problem import (
+    FlatProblem,
+    ReLUProblem,
+    in_row_space,
+    iterate_states,
+    problem_of,
+    threads_for,
+)
 from odeopt.nets.snapshot import Snapshot
 
 __all__ = ["TrainingRun", "train"]
@@ -39,7 +45,8 @@ class TrainingRun:
     num_steps : int
         The number of steps asked for.
     width : int or None
-        Number of hidden neurons; None for a module other than :class:`odeopt.nets.TwoLayerReLU`.
+        Number of hidden neurons; None for a module other than :class:`odeopt.nets.TwoLayerReLU`, or one
+        with frozen parameters.
     objective : PredictionLoss
         The loss that was descended.
     kernel_scale : float
@@ -66,6 +73,8 @@ class TrainingRun:
         Change of the network at the steps `laziness_at`.
     snapshots : tuple of Snapshot
         States at the steps `snapshot_at`, from which the linear prediction can start anew.
+    batch_size : int or None
+        Examples in each gradient, for a run of :func:`odeopt.nets.train_sgd`; None for the full batch.
     """
 
     rule: UpdateRule
@@ -83,6 +92,7 @@ class TrainingRun:
     kernel_drift: np.ndarray = field(repr=False)
     laziness: Laziness | None = field(repr=False, default=None)
     snapshots: tuple[Snapshot, ...] = field(repr=False, default=())
+    batch_size: int | None = None
     layer: ClassVar[str] = "finite net"
 
     @property
@@ -136,7 +146,7 @@ def train(
     rule : UpdateRule
         The method, with numeric hyperparameters.
     x : array_like or torch.Tensor, shape (n, ...)
-        Inputs; converted to the dtype and device of the network.
+        Inputs, floating-point; converted to the dtype and device of the network.
     y : array_like or torch.Tensor, shape (n,)
         Targets.
     num_steps : int
@@ -160,7 +170,9 @@ def train(
         "mean" descends the mean of torch: of squares (``torch.nn.MSELoss``), a gradient 2/n times that
         of L, or of the terms of another loss, 1/n. The recorded loss is the sum in both cases.
     allow_unstable : bool, optional
-        Run a learning rate above the stability limit.
+        Run a learning rate above the stability limit, without computing it. For a module other than
+        :class:`odeopt.nets.TwoLayerReLU` that takes the largest eigenvalue of the kernel, by Lanczos: some
+        nine of its products in float64, about as long as twenty steps.
     progress : callable, optional
         Called as ``progress(k, loss)`` after each step.
 
@@ -173,9 +185,9 @@ def train(
     ------
     ValueError
         If the learning rate exceeds the stability limit of the linearised dynamics at
-        :math:`H(0)`, times the smoothness of the loss (checked for
-        :class:`odeopt.nets.TwoLayerReLU` unless `allow_unstable`), or an argument is out of
-        range, not finite, or of the wrong shape.
+        :math:`H(0)`, times the smoothness of the loss (unless `allow_unstable`); if the module is random
+        or changes itself, has no trainable parameters, or gives outputs of another shape; if `x` holds
+        integers, or an argument is out of range, not finite, or of the wrong shape.
 
     Examples
     --------
@@ -187,11 +199,7 @@ def train(
     >>> bool(run.loss[-1] < 1e-6 * run.loss[0]), bool(run.relative_kernel_drift[-1] < 0.1)
     (True, True)
     """
-    if not isinstance(rule, UpdateRule) or not rule.is_numeric:
-        raise ValueError(
-            f"rule must be an UpdateRule with numeric hyperparameters, got {rule!r}; "
-            "give symbols their values with rule.at({...})"
-        )
+    require_numeric(rule)
     record, num_steps = recorded_steps(record_at, num_steps)
     problem = problem_of(net, x, y, SquaredLoss() if loss is None else loss, reduction)
     steps = {"record_at": record}
@@ -201,13 +209,14 @@ def train(
         ("snapshot_at", snapshot_at),
     ):
         steps[name] = set() if chosen is None else _steps(name, chosen, num_steps)
-    kernel = problem.kernel_at(problem.initial) if has_closed_form(net) else None
+    kernel = problem.kernel_at(problem.initial) if isinstance(problem, ReLUProblem) else None
     if kernel is None and steps["kernel_at"]:
         raise ValueError(f"kernel_at needs a TwoLayerReLU, got {type(net).__name__}; take laziness_at")
     if steps["snapshot_at"]:
         require_linear(rule, problem.loss, "snapshot_at")
-    if kernel is not None and not allow_unstable:
-        require_stable(rule, problem.loss, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
+    if not allow_unstable:
+        lam_max = problem.lam_max() if kernel is None else float(np.linalg.eigvalsh(kernel)[-1])
+        require_stable(rule, problem.loss, problem.scale * lam_max)
     problem = in_row_space(problem, rule)
     kept = _Record(problem, rule, kernel, steps, progress)
     with threads_for(problem):
@@ -286,6 +295,15 @@ def _run(problem: FlatProblem, rule: UpdateRule, num_steps: int, observe: Callab
     finally:
         problem.write(last)
     return None
+
+
+def require_numeric(rule: Any) -> None:
+    """Refuse what is no rule, and a rule that holds symbols."""
+    if not isinstance(rule, UpdateRule) or not rule.is_numeric:
+        raise ValueError(
+            f"rule must be an UpdateRule with numeric hyperparameters, got {rule!r}; "
+            "give symbols their values with rule.at({...})"
+        )
 
 
 def require_linear(rule: UpdateRule, loss: PredictionLoss, name: str) -> None:

@@ -1,10 +1,12 @@
 r"""How far the linear prediction of a network can be trusted: an estimate before training.
 
-With a linear rule the weights of the linearised network are :math:`w_k=w_0+J_0^\top q_k`, where q follows the
-rule in n dimensions with the gradient :math:`\Delta_0+Hq`. The Jacobian of the *network* at a few of these
-points says how its kernel would drift along that path, and what impulses the carried velocity would receive;
-the rule run with both says how the loss would then differ. That is a first correction to the linear
-prediction, not a bound: the network, once it has departed, takes another path.
+The network is not trained, but linearised anew at a few checkpoints of its run. Around the weights of one of
+them a linear rule moves it by :math:`J^\top q` and by what it carries, older iterates and memory; q follows
+the rule in n dimensions, with the kernel. That gives the weights at the next checkpoint: first with the
+Jacobian of the start of the stretch, then with that of its middle, so that what is left is of third order in
+the stretch. At the checkpoint the network itself is evaluated. Jumps of the velocity where neurons change
+sides, and networks outside of the parametrisation of the theory, are thus covered; it remains an estimate,
+not a bound, and once the prediction has been left far behind it is good to the order of magnitude only.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ import torch
 from torch import nn
 
 from odeopt.losses import SquaredLoss
-from odeopt.methods import UpdateRule
+from odeopt.methods import UpdateRule, iterate
 from odeopt.nets.laziness import frozen, spectral_norm
-from odeopt.nets.problem import iterate_states, problem_of
+from odeopt.nets.problem import FlatProblem, problem_of
 from odeopt.nets.train import TrainingRun, require_linear
 
 __all__ = ["TrustEstimate", "trust_estimate"]
@@ -41,9 +43,10 @@ class TrustEstimate:
     stable : bool
         Whether the linear recursion stays finite and does not grow over the steps considered.
     linear_loss, corrected_loss : numpy.ndarray, shape (num_steps + 1,)
-        Loss of the linear prediction, and with the kernel drift estimated along its path.
+        Loss of the linear prediction, and that estimated for the network; inf after overflow, and the
+        latter inf after step 0 where the linear recursion is unstable.
     checkpoints : numpy.ndarray of int, shape (C,)
-        Steps at which the kernel was computed.
+        Steps at which the network was linearised anew; only 0 for an unstable recursion.
     kernel_drift : numpy.ndarray, shape (C,)
         Estimate of :math:`\lVert H(k)-H(0)\rVert_2/\lVert H(0)\rVert_2`.
     lam_min : numpy.ndarray, shape (C,)
@@ -121,7 +124,9 @@ def trust_estimate(
     tolerance : float, optional
         Accepted relative deviation of the loss.
     checkpoints : int, optional
-        Number of points of the path, besides the start, at which the kernel is computed.
+        Number of points of the run, besides the start, at which the network is linearised anew, evenly
+        spaced on the linear path; more are put in where a gap would be longer than the run before it. Each
+        takes two kernels.
     reduction : {"sum", "mean"}, optional
 
     Returns
@@ -153,15 +158,15 @@ def trust_estimate(
     require_linear(rule, problem.loss, "rule")
     kernel = problem.scale * problem.kernel_at(problem.initial)
     error = problem.predictions(problem.initial) - problem.targets
-    path = _linear_path(rule, kernel, error, num_steps)
-    linear = np.array([0.5 * ((error + kernel @ state[0][0]) ** 2).sum() for state in path])
-    stable = len(path) == num_steps + 1 and bool(linear[-1] <= linear[0])
-    steps = _spread(linear, checkpoints)
+    linear = _linear_losses(rule, kernel, error, num_steps)
+    stable = bool(linear[-1] <= linear[0])
+    # of a recursion that grows nothing is a small correction: only the start is looked at
+    steps = _spread(linear, checkpoints) if stable else np.zeros(1, dtype=int)
     try:
-        kernels, impulses, travel = _along(problem, path, steps)
+        found = _estimated(problem, rule, kernel, steps, num_steps)
     finally:
         problem.write(problem.initial)
-    corrected = _corrected(rule, error, kernels, impulses, steps, len(linear))
+    kernels, corrected = found.kernels, found.losses
     norm = spectral_norm(kernel)
     return TrustEstimate(
         rule,
@@ -170,77 +175,136 @@ def trust_estimate(
         stable,
         frozen(linear),
         frozen(corrected),
-        frozen(steps, np.int64),
+        frozen(steps[: len(kernels)], np.int64),
         frozen([spectral_norm(k - kernel) / norm for k in kernels]),
         frozen([np.linalg.eigvalsh(k)[0] for k in kernels]),
-        frozen(travel),
+        frozen(found.travel),
     )
 
 
-def _linear_path(rule: UpdateRule, kernel: np.ndarray, error: np.ndarray, num_steps: int) -> list[tuple]:
-    """States (iterates, memory) of q, up to the step at which the error exceeds 1e6 times the initial one."""
-    states = iterate_states(rule, np.zeros_like(error), lambda q: error + kernel @ q)
-    path, limit = [], 1e6 * np.linalg.norm(error)
-    for state in itertools.islice(states, num_steps + 1):
-        if not np.linalg.norm(error + kernel @ state[0][0]) <= limit:
+def _linear_losses(rule: UpdateRule, kernel: np.ndarray, error: np.ndarray, num_steps: int) -> np.ndarray:
+    """Loss of the linear recursion; inf from where the error exceeds 1e6 times the initial one."""
+    losses, limit = np.full(num_steps + 1, np.inf), 1e12 * error @ error
+    for k, z in enumerate(itertools.islice(iterate(rule, error, lambda z: kernel @ z), num_steps + 1)):
+        if not z @ z <= limit:
             break
-        path.append(state)
-    return path
+        losses[k] = 0.5 * z @ z
+    return losses
 
 
 def _spread(losses: np.ndarray, count: int) -> np.ndarray:
     """Steps evenly spaced in the travelled length of the square root of the loss."""
     travelled = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(np.sqrt(losses))))])
     targets = np.linspace(0, travelled[-1], count + 1)
-    return np.unique([*np.searchsorted(travelled, targets).clip(0, losses.size - 1), losses.size - 1])
+    steps = {int(k) for k in np.searchsorted(travelled, targets).clip(0, losses.size - 1)}
+    last = losses.size - 1
+    while last > 1:  # and no gap longer than the run before it: errors of a long one have no time to decay
+        steps.add(last)
+        earlier = max(k for k in steps if k < last)
+        last = earlier if last + 1 <= 2 * (earlier + 1) else last // 2
+    return np.unique([0, losses.size - 1, *steps])
 
 
-def _along(problem, path: list[tuple], steps: np.ndarray) -> tuple[list, list, list]:
-    """Kernels at points of the linear path, impulses from each to the next, and travel of the weights."""
-    start = problem.initial
+@dataclass(frozen=True)
+class _State:
+    """Weights of a run at one step, and what its rule carries: older iterates less the weights, memory."""
 
-    def moved(q: np.ndarray) -> torch.Tensor:
-        return problem.scale * problem.pull_back_at(start, torch.from_numpy(q).to(start))
-
-    kernels, impulses, travel, before = [], [], [], None
-    for k in steps:
-        (q, *older), memory = path[k]
-        move = moved(q)
-        w = start + move
-        carried = [moved(earlier - q) for earlier in older] + [moved(entry) for entry in memory or ()]
-        kernels.append(problem.scale * problem.kernel_at(w))
-        travel.append(float(move.norm()))
-        if before is not None:
-            mean = [(one + other) / 2 for one, other in zip(before[1], carried, strict=True)]
-            impulses.append([problem.push_forward(w, t) - problem.push_forward(before[0], t) for t in mean])
-        before = w, carried
-    return kernels, impulses, travel
+    weights: torch.Tensor
+    older: list[torch.Tensor]
+    memory: list[torch.Tensor] | None
 
 
-def _corrected(rule, error: np.ndarray, kernels: list, impulses: list, steps: np.ndarray, size: int):
-    r"""Loss of the rule run on :math:`\Delta` with the kernel H(k), linear in k between the points.
+@dataclass
+class _Estimate:
+    """What is found along the estimated run; the lists have one entry for each checkpoint."""
 
-    What the rule carries from step to step, older iterates and memory, is seen under :math:`J_k`. When that
-    changes, it is moved by :math:`(J_{k+1}-J_k)` times its weights: for ReLU the impulses of the flips.
+    losses: np.ndarray
+    kernels: list[np.ndarray]
+    travel: list[float]
+
+
+class _Linearisation:
+    r"""The rule on :math:`w+\sum_c\alpha_cv_c+J^\top q`: numbers q, alpha for all that it carries.
+
+    The vectors v are what the rule carried to w; J may be the Jacobian of another point than w.
     """
-    losses = np.full(size, np.inf)
-    iterates, memory = (error,) * rule.history, rule.initial_memory(error)
-    for k in range(size):
-        losses[k] = 0.5 * iterates[0] @ iterates[0]
-        j = min(int(np.searchsorted(steps, k, side="right")), len(steps) - 1)
-        gap = steps[j] - steps[j - 1] if j else 1
-        kernel = kernels[j]
-        if j:
-            kernel = kernels[j - 1] + (k - steps[j - 1]) / gap * (kernels[j] - kernels[j - 1])
-        x_next, memory = rule.step(k, iterates, memory, lambda z, kernel=kernel: kernel @ z)
-        iterates = (x_next, *iterates[:-1])
-        if j and (len(iterates) > 1 or memory):
-            shifts = [impulse / gap for impulse in impulses[j - 1]]
-            older = [z + s for z, s in zip(iterates[1:], shifts, strict=False)]
-            iterates = (x_next, *older)
-            if memory:
-                memory = tuple(m + s for m, s in zip(memory, shifts[len(older) :], strict=True))
-    return losses
+
+    def __init__(
+        self,
+        problem: FlatProblem,
+        state: _State,
+        point: torch.Tensor,
+        kernel: np.ndarray,
+        error: np.ndarray,
+    ) -> None:
+        self.problem, self.state, self.point = problem, state, point
+        self.kernel, self.error, self.n = kernel, error, error.size
+        self.carried = [*state.older, *(state.memory or ())]
+        pushed = [problem.push_forward(point, vector) for vector in self.carried]
+        self.pushed = np.reshape(pushed, (len(pushed), self.n))
+
+    def errors(self, z: np.ndarray) -> np.ndarray:
+        return self.error + self.kernel @ z[: self.n] + z[self.n :] @ self.pushed
+
+    def run(self, rule: UpdateRule, begin: int, end: int) -> list[tuple]:
+        """Iterates and memory of the steps from begin to end."""
+        count, older = len(self.carried), len(self.state.older)
+        units = np.eye(self.n + count)[self.n :]
+        iterates = (np.zeros(self.n + count), *units[:older])
+        memory = None if self.state.memory is None else tuple(units[older:])
+
+        def gradient(z: np.ndarray) -> np.ndarray:
+            return np.concatenate([self.errors(z), np.zeros(count)])
+
+        path = [(iterates, memory)]
+        for k in range(begin, end):
+            x_next, memory = rule.step(k, iterates, memory, gradient)
+            iterates = (x_next, *iterates[:-1])
+            path.append((iterates, memory))
+        return path
+
+    def vector(self, z: np.ndarray) -> torch.Tensor:
+        """Weights, less w, of coordinates."""
+        q = torch.from_numpy(z[: self.n]).to(self.point)
+        moved = self.problem.scale * self.problem.pull_back_at(self.point, q)
+        for alpha, vector in zip(z[self.n :], self.carried, strict=True):
+            moved = moved + float(alpha) * vector
+        return moved
+
+    def state_at(self, iterates: tuple, memory: tuple | None) -> _State:
+        now = self.vector(iterates[0])
+        older = [self.vector(z) - now for z in iterates[1:]]
+        return _State(
+            self.state.weights + now, older, None if memory is None else [self.vector(z) for z in memory]
+        )
+
+
+def _estimated(
+    problem: FlatProblem, rule: UpdateRule, kernel: np.ndarray, steps: np.ndarray, num_steps: int
+) -> _Estimate:
+    """Run the rule by linearisations, one from each checkpoint to the next with the Jacobian midway."""
+    start = problem.initial
+    memory = rule.initial_memory(start)
+    state = _State(start, [0 * start] * (rule.history - 1), None if memory is None else list(memory))
+    error = problem.predictions(start) - problem.targets
+    found = _Estimate(np.full(num_steps + 1, np.inf), [kernel], [0.0])
+    found.losses[0] = 0.5 * error @ error
+    for begin, end in itertools.pairwise(steps):
+        first = _Linearisation(problem, state, state.weights, found.kernels[-1], error)
+        middle = np.mean([iterates[0] for iterates, _ in first.run(rule, begin, end)], axis=0)
+        point = state.weights + first.vector(middle)
+        local = _Linearisation(problem, state, point, problem.scale * problem.kernel_at(point), error)
+        path = local.run(rule, begin, end)
+        found.losses[begin + 1 : end + 1] = [0.5 * (local.errors(i[0]) ** 2).sum() for i, _ in path[1:]]
+        state = local.state_at(*path[-1])
+        error = problem.predictions(state.weights) - problem.targets
+        if not 0.5 * error @ error < np.inf:  # the network diverges, though its linearisation does not
+            found.losses[begin + 1 :] = np.inf
+            break
+        found.losses[end] = 0.5 * error @ error
+        found.kernels.append(problem.scale * problem.kernel_at(state.weights))
+        found.travel.append(float((state.weights - start).norm()))
+    return found
 
 
 def _last_within(losses: np.ndarray, reference: np.ndarray, tolerance: float) -> int:
