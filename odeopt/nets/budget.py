@@ -28,7 +28,7 @@ from odeopt.nets.levels import LEVELS, Prediction, infinite_width_kernel, losses
 from odeopt.nets.operator import EmpiricalOperator
 from odeopt.nets.train import TrainingRun
 
-__all__ = ["ErrorBudget", "budget_of", "error_budget"]
+__all__ = ["ErrorBudget", "budget_of", "error_budget", "initial_kernel"]
 
 _PARTS = {
     ("trained", "discrete_h0"): "drift and flips",
@@ -279,7 +279,7 @@ def error_budget(
         )
     if run.batch_size is not None:
         raise ValueError(
-            f"run was trained on batches of {run.batch_size} examples, whose noise is no part of this budget; "
+            f"run was trained on batches of {run.batch_size} examples, whose noise is no part of it; "
             "compare the mean of several runs by sgd_report"
         )
     notes = {}
@@ -339,7 +339,27 @@ def budget_of(run: TrainingRun, found: Prediction, notes: Mapping[str, str] | No
 
 
 def initial_kernel(run: TrainingRun, kernel: Any) -> np.ndarray:
-    """H(0) as an array, of the weights from which the run started."""
+    """Return H(0) as an array, of the weights from which the run started.
+
+    Parameters
+    ----------
+    run : TrainingRun
+    kernel : array_like, EmpiricalOperator or None
+        As for :func:`error_budget`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, n)
+        Without the scale of the reduction.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> from odeopt.nets import TwoLayerReLU, train
+    >>> run = train(TwoLayerReLU(2, 8), GradientDescent(0.1), np.eye(2), [0.0, 1.0], 1)
+    >>> initial_kernel(run, None) is run.initial_kernel
+    True
+    """
     if kernel is None:
         if run.initial_kernel is None:
             raise ValueError(
