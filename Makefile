@@ -35,6 +35,7 @@ lint: $(VENV)/installed-test
 
 bench: $(VENV)/installed-test
 	$(BIN)/python -m pytest benchmarks -m "" $(PYTEST_ARGS)
+	$(BIN)/python benchmarks/readme_tables.py
 
 # Leaves the environment, which is slow to make; `rm -rf .venv` removes it.
 clean:

@@ -204,6 +204,22 @@ class Twice(UpdateRule):
         return x - 0.1 * grad(x - 0.1 * grad(x)), memory
 
 
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_second_moment_after_a_long_run_is_the_power_of_its_map(rng, share):
+    n, batch_size, last = 6, 3, 3000
+    factor = rng.standard_normal((n, n))
+    kernel = factor @ factor.T
+    lr, delta0 = share / np.linalg.eigvalsh(kernel)[-1], rng.standard_normal(n)
+    batches = list(itertools.combinations(range(n), batch_size))
+    steps = [np.eye(n) - lr * n / batch_size * kernel[:, batch] @ np.eye(n)[batch, :] for batch in batches]
+    one = sum(np.kron(step, step) for step in steps) / len(steps)
+    moment = np.linalg.matrix_power(one, last) @ np.outer(delta0, delta0).ravel()
+    law = sgd_prediction(GradientDescent(lr), kernel, delta0, batch_size, [0, last])
+    # a power multiplies the rounding of its factor by the exponent
+    rounding = last * 100 * np.finfo(float).eps
+    assert law.loss[1] == pytest.approx(0.5 * moment.reshape(n, n).trace(), rel=rounding)
+
+
 def test_what_has_no_law_is_refused():
     with pytest.raises(ValueError, match="gradient of a gradient"):
         sgd_prediction(Twice(), np.eye(3), np.ones(3), 1, [0, 1])

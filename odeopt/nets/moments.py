@@ -165,7 +165,9 @@ def _next_covariance(covariance, state, free, forced, kernel: np.ndarray, batch_
 
     cross = mixed(free, forced, covariance) @ kernel
     noise = mixed(forced, forced, covariance + chosen)
-    return mixed(free, free, covariance) + cross + cross.transpose(1, 0, 3, 2) + kernel @ noise @ kernel
+    half = mixed(free, free, covariance) / 2 + cross + kernel @ noise @ kernel / 2
+    # Exactly symmetric: of an antisymmetric rounding `cross` and its transpose would make a growing one.
+    return half + half.transpose(1, 0, 3, 2)
 
 
 def require_batch_size(batch_size: Any, n: int) -> int:
