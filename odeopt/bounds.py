@@ -192,8 +192,9 @@ def _chain_bracket(integrand: Integrand, chain: Chain, series: _Series, measure:
     open_ = ~exact & ~(signed_low & signed_high)
     lower, upper, proved = value.copy(), value.copy(), exact.copy()
     if np.any(open_):
-        half, whole = chain.mass * series.tail(2 * chain.size), 0.5 * chain.mass * series.total()
-        with np.errstate(invalid="ignore"):  # inf - inf, replaced below
+        # An iteration that leaves the range of float64 makes inf, and inf - inf, which is replaced below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            half, whole = chain.mass * series.tail(2 * chain.size), 0.5 * chain.mass * series.total()
             lower = np.where(open_ & ~signed_low, np.maximum(value - half, 0.0), lower)
             upper = np.where(open_ & ~signed_high, np.minimum(value + half, whole), upper)
     upper = np.where(~exact & signed_high, np.maximum(outer, value), upper)

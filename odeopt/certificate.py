@@ -33,6 +33,10 @@ from odeopt.forms import (
     Check,
     Multiplier,
     Search,
+    divisors,
+    ends_time,
+    growth,
+    is_never_zero,
     minus_multipliers,
     nonzero,
     quadratic_form,
@@ -46,6 +50,14 @@ from odeopt.rates import Rate
 __all__ = ["Certificate"]
 
 LAWS = ("exponential", "power", "integral", "factor")
+# What is raised on expressions for which an exact test has no method: then nothing is proved.
+_UNDECIDED = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    NotImplementedError,
+    sympy.polys.polyerrors.BasePolynomialError,
+)
 
 
 @dataclass(frozen=True)
@@ -142,7 +154,7 @@ class Certificate:
         for claim, test in tests:
             try:
                 reason = test()
-            except (ValueError, TypeError, sympy.polys.polyerrors.PolynomialError) as error:
+            except _UNDECIDED as error:
                 reason = str(error) or type(error).__name__
             checks.append(Check(claim, not reason, reason))
         return tuple(checks)
@@ -160,13 +172,19 @@ class Certificate:
             for limit in (bound.lower, bound.upper):
                 if limit is not None and not limit.free_symbols <= known:
                     return f"the bound {limit} of {bound.symbol} holds symbols that are not bounded before"
+            if bound.symbol in known:
+                return f"two bounds are given for {bound.symbol}"
+            if None not in (bound.lower, bound.upper):
+                width = bound.upper - bound.lower
+                if not proves_nonnegative(width, self.domain) or is_zero(width):
+                    return f"the range of {bound.symbol} is not proved to hold anything"
             known.add(bound.symbol)
         if known & {*self.flow.vectors, *self.flow.values}:
             return "a parameter has the name of a vector or a value"
         constants = [
             e for e in (*self.flow.constants, self.function_class.mu, self.function_class.L) if e is not None
         ]
-        expressions = [self.rate, self.correction, *self.remainder, *constants, *self.flow.varying]
+        expressions = [self.decay, *self.remainder, *constants, *self.flow.varying]
         expressions += [m.value for m in (*self.multipliers, *self.positivity)]
         free = set().union(*(e.free_symbols for e in expressions)) - known
         # V may hold only what the flow has a rule for
@@ -177,6 +195,9 @@ class Certificate:
             return "force, Hessian damping, mu and L must not depend on time"
         if len(set(self.vectors)) != len(self.vectors) or not {*self.vectors} <= {*self.flow.vectors}:
             return f"the vectors {self.vectors} are not distinct vectors of the flow"
+        for divisor in set().union(*map(divisors, (*expressions, self.energy))):
+            if not is_never_zero(divisor, self.domain):
+                return f"the divisor {divisor} is not proved to be nonzero"
         return ""
 
     def _rate_is_one(self) -> str:
@@ -185,31 +206,32 @@ class Certificate:
             return f"the law {self.law!r} does not belong to {self.flow}"
         if self.law != "integral" and rate.free_symbols & self._moving:
             return f"the rate {rate} depends on time"
-        if self.law == "power" and not any(
-            b.symbol == t and b.lower is not None and b.upper is None for b in self.domain
-        ):
+        if self.law == "power" and t not in {b.symbol for b in self.domain if b.lower is not None}:
             return "the domain does not hold all large t"
+        if self.law in ("power", "exponential") and (ended := ends_time(self.domain, self._moving)):
+            return f"the domain does not hold all large t: the range of {ended} may end it"
         if not proves_nonnegative(rate, self.domain) or is_zero(rate):
             return f"the rate {rate} is not proved positive"
         if self.law == "factor" and not proves_nonnegative(1 - rate, self.domain):
             return f"the factor {rate} is not proved to be at most 1"
-        if self.correction != 0:
-            correction = sympy.together(self.correction)
-            top, bottom = (sympy.degree(e, t) for e in sympy.fraction(correction))
-            if self.law != "power" or top > bottom - 2:
-                return f"the correction {self.correction} is not integrable at infinity"
+        if self.correction != 0 and (self.law != "power" or growth(self.correction, t, self.domain) > -2):
+            return f"the correction {self.correction} is not integrable at infinity"
         value = read(self.energy).collect(self.flow.gens).get((self.flow.values[0],), read(sympy.S.Zero))
-        if not proves_nonnegative(value, self.domain) or is_zero(value):
+        if not proves_nonnegative(value, self.domain) or not is_never_zero(value.expr(), self.domain):
             return f"the coefficient {value.expr()} of f in V is not proved positive"
+        moving = value.symbols() & self._moving
+        # else V tells nothing of f: t^-3 V falls faster than V, and f does not
+        if moving and (moving != {t} or growth(1 / value.expr(), t, self.domain) > 0):
+            return f"the coefficient {value.expr()} of f in V is not proved to stay away from 0"
         return ""
 
     def _class_is_consistent(self) -> str:
         kind, mu, L = self.function_class.kind, self.function_class.mu, self.function_class.L
         if kind == "strongly convex" and not proves_nonnegative(mu, self.domain):
             return f"mu = {mu} is not proved nonnegative"
-        if L is not None and kind != "quadratic":
-            difference = parametrised(L - mu, self.domain)
-            if not proves_nonnegative(L - mu, self.domain) or is_zero(difference):
+        if L is not None:
+            alike = kind != "quadratic" and is_zero(parametrised(L - mu, self.domain))
+            if alike or not proves_nonnegative(L - mu, self.domain):
                 return f"L = {L} is not proved to be larger than mu = {mu}"
         return ""
 
@@ -326,8 +348,10 @@ class Certificate:
         Raises
         ------
         ValueError
-            If it holds parameters.
+            If it holds parameters, or the law is "integral", which may hold for a while only.
         """
+        if self.law == "integral":
+            raise ValueError(f"the law of {self.title} is an integral over time; it is no rate")
         if self.rate.free_symbols:
             raise ValueError(f"the rate {self.rate} holds parameters; give them numbers")
         value, layer = (

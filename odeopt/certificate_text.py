@@ -176,7 +176,7 @@ def certificate_latex(w: Certificate) -> str:
     form = _squares_latex(T, w.vectors)
     positive += "" if form == "0" else form if form.startswith("-") else "+" + form
     lines = [
-        rf"\textbf{{{w.title}.}}\quad {w.flow.latex()},\qquad f\in{w.function_class.latex()}"
+        rf"\textbf{{{_escaped(w.title)}.}}\quad {w.flow.latex()},\qquad f\in{w.function_class.latex()}"
         + "".join(rf",\quad {_bound_latex(bound)}" for bound in w.domain),
         rf"V={energy}",
         rf"{_change_latex(w)}={right}\ \le 0",
@@ -191,6 +191,13 @@ def certificate_latex(w: Certificate) -> str:
     ]
     body = " \\\\\n".join("&" + line for line in (*lines[:4], *given, lines[4]))
     return "$$\\begin{aligned}\n" + body + "\n\\end{aligned}$$"
+
+
+def _escaped(text: str) -> str:
+    """A title as LaTeX, in which a few characters are commands."""
+    commands = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    commands |= {c: "\\" + c for c in "&%$#_{}"}
+    return "".join(commands.get(c, c) for c in text)
 
 
 def _name_latex(name: str) -> str:
@@ -293,7 +300,7 @@ def certificate_fields(text: str) -> dict[str, Any]:
         raise ValueError(f"a certificate must have the entry format = {FORMAT!r}")
     try:
         return _read(content)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"a certificate has a wrong or missing entry: {error!r}") from error
 
 

@@ -213,7 +213,7 @@ def _require_stable(rule: UpdateRule, lam_max: float, settings: CheckSettings) -
     if rule.lr > limit and not settings.allow_unstable:
         raise ValueError(
             f"lr = {rule.lr:.6g} exceeds the stability limit {limit:.6g} of {rule.label} "
-            f"(largest eigenvalue {lam_max:.6g}); lower lr, or allow an unstable run explicitly"
+            f"(largest eigenvalue {lam_max:.6g}); lower lr, or say allow_unstable (--allow-unstable)"
         )
 
 

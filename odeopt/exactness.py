@@ -10,6 +10,7 @@ found or not claimed.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,6 +33,8 @@ __all__ = [
 
 # Digits after which the evaluation of an algebraic number is given up; the sign is then "unknown".
 _MOST_DIGITS = 2000
+# Degree of an algebraic number up to which its minimal polynomial takes less than a second.
+_LARGEST_DEGREE = 64
 
 
 def exact_number(value, name: str = "value") -> Expr:
@@ -141,10 +144,13 @@ def number_sign(value: Expr) -> int:
     quick = _sign_in_quadratic_field(value)
     if quick is not None:
         return quick
+    degree = math.prod(e.exp.q for e in value.atoms(sympy.Pow) if e.exp.is_Rational)
+    if degree > _LARGEST_DEGREE:
+        raise ValueError(f"{value} holds too many roots for its sign to be decided")
     variable = sympy.Dummy()
     try:
         coefficients = sympy.Poly(sympy.minimal_polynomial(value, variable), variable).all_coeffs()
-    except (NotImplementedError, sympy.polys.polyerrors.NotAlgebraic) as error:
+    except (NotImplementedError, ZeroDivisionError, sympy.polys.polyerrors.NotAlgebraic) as error:
         raise ValueError(f"{value} is not a known algebraic number, so its sign is not decided") from error
     if coefficients[-1] == 0:
         return 0
@@ -231,9 +237,9 @@ def proves_nonnegative(value: Expr | Polynomial, domain: Sequence[Bound] = ()) -
     if not expr.free_symbols:
         return number_sign(expr) >= 0
     numerator, denominator = sympy.fraction(sympy.cancel(sympy.together(expr)))
-    if (below := _sign_on_slacks(denominator, strict=True)) == 0:
+    if (below := sign_on_slacks(denominator, strict=True)) == 0:
         return False
-    return _sign_on_slacks(below * numerator) > 0
+    return sign_on_slacks(below * numerator) > 0
 
 
 def _has_nonnegative_terms(polynomial: Polynomial, domain: Sequence[Bound]) -> bool:
@@ -260,7 +266,7 @@ def _has_nonnegative_terms(polynomial: Polynomial, domain: Sequence[Bound]) -> b
     return True
 
 
-def _sign_on_slacks(expr: Expr, strict: bool = False) -> int:
+def sign_on_slacks(expr: Expr, strict: bool = False) -> int:
     """1 or -1 for an expression of constant sign where its symbols are nonnegative, 0 if unknown.
 
     A weak sign by default; with `strict` it is also never zero.
@@ -283,12 +289,14 @@ def _has_sign(polynomial: sympy.Poly, sign: int, strict: bool) -> bool:
     """Whether all coefficients have the sign, and with `strict` one whole monomial never vanishes."""
     never_zero = False
     for powers, coefficient in polynomial.terms():
-        if number_sign(sign * coefficient) < 0:
+        found = number_sign(sign * coefficient)
+        if found < 0:
             return False
         for symbol, power in zip(polynomial.gens, powers, strict=True):
             if not symbol.is_nonnegative and power % 2:
                 return False
-        never_zero |= all(
+        # a coefficient of roots may be zero without looking so
+        never_zero |= found > 0 and all(
             symbol.is_positive or not p for symbol, p in zip(polynomial.gens, powers, strict=True)
         )
     return never_zero or not strict

@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping
 
 import sympy
-from sympy import Expr, Integer, Symbol
+from sympy import Expr, Integer, Rational, Symbol
 
 __all__ = ["parse_expression", "write_expression"]
 
 _TOKEN = re.compile(r"\s*(?:(\d+)|([A-Za-z_]\w*)|(\*\*|[-+*/()]))")
 # Longer input is refused: a certificate is meant to be read.
-_MOST_CHARACTERS, _DEEPEST, _LARGEST_POWER = 20_000, 50, 64
+_MOST_CHARACTERS, _DEEPEST, _LARGEST_POWER, _MOST_BITS = 20_000, 50, 64, 100_000
 
 
 def write_expression(expr: Expr) -> str:
@@ -147,6 +147,9 @@ class _Reader:
             raise ValueError(f"a power must be an integer up to {_LARGEST_POWER}, got {digits!r}")
         if base == 0 and sign < 0:
             raise ValueError(f"division by zero in {self.text[:60]!r}")
+        size = max((max(abs(q.p), q.q).bit_length() for q in base.atoms(Rational)), default=0)
+        if size * int(digits) > _MOST_BITS:
+            raise ValueError(f"a number has more than {_MOST_BITS} bits in {self.text[:60]!r}")
         return base ** (sign * int(digits))
 
     def atom(self) -> Expr:

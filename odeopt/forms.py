@@ -6,16 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sympy
-from sympy import Expr, ImmutableMatrix
+from sympy import Expr, ImmutableMatrix, Symbol
 
-from odeopt.exactness import is_zero
-from odeopt.flows import Flow, Iteration
+from odeopt.exactness import Bound, is_zero, parametrised, sign_on_slacks
+from odeopt.flows import Flow, Iteration, time
 from odeopt.polynomials import Polynomial, read, total
 
 __all__ = [
     "Check",
     "Multiplier",
     "Search",
+    "growth",
+    "is_never_zero",
     "minus_multipliers",
     "nonzero",
     "quadratic_form",
@@ -102,6 +104,83 @@ def remainder(flow: Flow | Iteration, energy: Expr, decay: Expr, multipliers: It
     """Return S from all the rest of a certificate; ValueError if the left-over is no quadratic form."""
     left = minus_multipliers(flow.decrease(energy, decay), multipliers)
     return ImmutableMatrix(quadratic_form(left, flow.gens, tuple(vectors)))
+
+
+def is_never_zero(value: Expr, domain: Sequence[Bound] = ()) -> bool:
+    """Tell whether an expression is provably defined and not zero anywhere on a domain.
+
+    Parameters
+    ----------
+    value : sympy.Expr
+    domain : sequence of Bound
+
+    Returns
+    -------
+    bool
+        False where no proof is found.
+
+    Examples
+    --------
+    >>> t = sympy.Symbol("t", real=True)
+    >>> is_never_zero(t, (Bound(t, strict=True),)), is_never_zero(t, (Bound(t),))
+    (True, False)
+    """
+    parts = sympy.fraction(sympy.cancel(sympy.together(parametrised(value, domain))))
+    return all(sign_on_slacks(part, strict=True) != 0 for part in parts)
+
+
+def growth(value: Expr, symbol: Symbol, domain: Sequence[Bound] = ()) -> int:
+    r"""Return a power of a symbol that an expression does not outgrow as the symbol goes to infinity.
+
+    Parameters
+    ----------
+    value : sympy.Expr
+        Rational in the symbol.
+    symbol : sympy.Symbol
+    domain : sequence of Bound
+        Of what else it holds.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If the leading coefficient of the denominator is not proved to be nonzero for all parameters.
+
+    Examples
+    --------
+    >>> t, w = sympy.symbols("t w", real=True)
+    >>> growth(1 / (w * t**3 + t), t, (Bound(w, strict=True),))
+    -3
+    """
+    parts = [sympy.Poly(e, symbol) for e in sympy.fraction(sympy.cancel(sympy.together(value)))]
+    if not is_never_zero(parts[1].LC(), domain):
+        raise ValueError(f"the growth of {value} in {symbol} is not the same for all parameters")
+    return parts[0].degree() - parts[1].degree()
+
+
+def ends_time(domain: Sequence[Bound], moving: set[Symbol]) -> Symbol | None:
+    """Return a symbol whose range may end the times for which the domain holds, None where none does."""
+    for bound in domain:
+        limits = [e for e in (bound.lower, bound.upper) if e is not None]
+        tied = set().union(*(e.free_symbols for e in limits)) & moving
+        if bound.symbol == time:
+            ends = bound.upper is not None or tied
+        elif bound.symbol in moving:
+            ends = bound.is_bounded
+        else:  # a parameter may be bounded from below by what goes to 0, such as 1/t^2
+            ends = tied and (bound.upper is not None or tied != {time})
+            ends = ends or (tied and growth(bound.lower, time, domain) >= 0)
+        if ends:
+            return bound.symbol
+    return None
+
+
+def divisors(expr: Expr) -> set[Expr]:
+    """Return all that an expression divides by."""
+    return {e.base for e in expr.atoms(sympy.Pow) if e.exp.could_extract_minus_sign()}
 
 
 def tidied(coefficient: Polynomial) -> Expr:

@@ -248,12 +248,14 @@ def _descent_speed(rule: UpdateRule, scale: float) -> float | None:
     return c if c > 0 and same and straight else None
 
 
-def iteration_grid(grid) -> np.ndarray:
+def iteration_grid(grid, name: str = "grid") -> np.ndarray:
     """Return iteration numbers as a nonempty vector of nonnegative integers, or raise ValueError."""
-    k = nonnegative_grid(grid, "grid")
+    k = nonnegative_grid(grid, name)
     if not np.array_equal(k, np.round(k)):
         bad = k[k != np.round(k)][0]
-        raise ValueError(f"grid must hold iteration numbers, got {bad!r}; a rule is defined at integers only")
+        raise ValueError(
+            f"{name} must hold iteration numbers, got {bad!r}; a rule is defined at integers only"
+        )
     return k.astype(int)
 
 
@@ -290,7 +292,7 @@ def residual_polynomials(rule: UpdateRule, lam, k) -> np.ndarray:
     if not rule.is_numeric:
         raise ValueError(f"{rule.label} holds symbols; give them numbers with rule.at(...)")
     lam = np.atleast_1d(np.asarray(lam, dtype=float))
-    k = iteration_grid(k)
+    k = iteration_grid(k, "k")
     wanted = np.unique(k)
     kept = np.empty((wanted.size, lam.size))
     position = 0

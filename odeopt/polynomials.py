@@ -18,6 +18,8 @@ __all__ = ["Polynomial", "read"]
 Key = frozenset  # of pairs (atom, exponent), exponents not zero
 Monomial = tuple[Symbol, ...]
 _EMPTY: Key = frozenset()
+# A proof is meant to be read: no polynomial in it has anywhere near so many terms.
+_MOST_TERMS = 500
 
 
 class Polynomial:
@@ -68,6 +70,8 @@ class Polynomial:
             for n, d in other.terms.items():
                 key = _joined(m, n)
                 terms[key] = terms[key] + c * d if key in terms else c * d
+            if len(terms) > _MOST_TERMS:
+                raise ValueError(f"a product has more than {_MOST_TERMS} terms; too long to be expanded")
         return _without_zeros(terms)
 
     def power(self, exponent: int) -> Polynomial:

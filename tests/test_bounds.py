@@ -29,7 +29,7 @@ from odeopt import (
 )
 from odeopt.bounds import Integrand, bessel_zero_bound, bracket
 from odeopt.data import load_digits, prepare
-from odeopt.loss import _rule_integrand
+from odeopt.loss import _rule_integrand, residual_polynomials
 from odeopt.mode_bounds import _Ode, mode_integrand
 from odeopt.modes import ModeSolution
 from odeopt.rule import iterate
@@ -448,3 +448,27 @@ def test_curves_without_bounds_say_so():
     np.testing.assert_allclose(without.loss, with_.loss, rtol=1e-12)  # order of sums
     assert (without.lower.tolist(), without.upper.tolist()) == ([0, 0], [np.inf, np.inf])
     assert not without.rigorous
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_brackets_of_changing_steps_do_not_depend_on_the_unit_of_the_kernel(rng, scale):
+    values, delta0, k = np.r_[1.0, rng.uniform(0, 1e-3, 9)], rng.standard_normal(10), np.array([30, 230, 500])
+    curves = [
+        loss_curve(
+            Nesterov(0.1 / size, r=2.0), spectral_measure(size * np.diag(values), delta0, num_matvecs=2), k
+        )
+        for size in (1.0, scale)
+    ]
+    exact = 0.5 * residual_polynomials(Nesterov(0.1, r=2.0), values, k) ** 2 @ delta0**2
+    for curve in curves:
+        # two steps of Lanczos know the loss to a tenth at best, the recursion at hand to 1e-12
+        assert curve.proved.all() and (curve.lower <= exact).all() and (exact <= curve.upper).all()
+    # a bracket has the digits of the matrix that Lanczos rounds anew in each unit, times 500 steps
+    np.testing.assert_allclose(curves[1].upper, curves[0].upper, rtol=1e-9)
+
+
+def test_unstable_brackets_do_not_warn(rng):
+    kernel = np.diag(np.r_[1.0, rng.uniform(0, 1e-3, 9)])
+    measure = spectral_measure(kernel, 1e8 * rng.standard_normal(10), num_matvecs=5)
+    curve = loss_curve(TorchSGD(1.99, momentum=0.9, nesterov=True), measure, np.arange(0, 700))
+    assert (curve.lower <= curve.upper).all() and curve.upper[-1] == np.inf

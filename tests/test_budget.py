@@ -27,6 +27,7 @@ from odeopt.nets import (
     train,
     train_sgd,
 )
+from odeopt.nets.levels import predicted_errors
 from odeopt.prediction import predict_iterates
 
 ALL = ["drift and flips", "beyond the high-resolution ODE", "step-size correction", "finite width"]
@@ -263,3 +264,12 @@ def test_what_has_no_budget_is_refused(data):
     adam = train(TwoLayerReLU(5, 16), Adam(0.01), x, y, 5, allow_unstable=True)
     with pytest.raises(ValueError, match=r"Adam.* no linear ODE"):
         error_budget(adam)
+
+
+def test_high_resolution_on_another_clock_is_noted():
+    kernel, start = np.diag([1.0, 0.1]), np.ones(2)
+    centred = predicted_errors(HeavyBall(0.001, 0.5), kernel, start, [0, 30])
+    assert "may be the nearer one" in centred.notes["high_resolution_h0"]
+    gap = {level: np.abs(e - centred.errors["discrete_h0"]).max() for level, e in centred.errors.items()}
+    assert gap["ode_h0"] < gap["high_resolution_h0"]  # which is what the note says
+    assert not predicted_errors(Nesterov(0.01, 3), kernel, start, [0, 30]).notes

@@ -174,3 +174,15 @@ def test_certify_refuses_in_one_line(monkeypatch, capsys, tmp_path, arguments, w
     assert (code, out) == (2, "")
     (line,) = [line for line in err.splitlines() if line.startswith("odeopt: ")]
     assert all(word in line for word in words)
+
+
+def test_the_package_is_a_command():
+    arguments = ["derive", "GradientDescent", "lr=0.1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "odeopt", *arguments], capture_output=True, text=True, check=False
+    )
+    again = subprocess.run(
+        [sys.executable, "-m", "odeopt.cli", *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (again.returncode, again.stdout)
+    assert "X' + grad f(X) = 0" in done.stdout, done.stderr

@@ -300,3 +300,22 @@ def test_estimate_refuses_a_longer_run(digits):
     run = train(TwoLayerReLU(64, 10), GradientDescent(0.1), digits.x, digits.y, 6)
     with pytest.raises(ValueError, match="run has 6 steps"):
         estimate.measured_until(run)
+
+
+def test_estimate_of_a_network_that_diverges_at_once_does_not_warn():
+    # inputs so small that the output layer, which H(0) hardly sees, moves by far more than its size
+    x, y = 1e-4 * np.eye(4)[:2], np.array([1.0, -1.0])
+    rule = HeavyBall(3e7, 0.5)
+    estimate = trust_estimate(TwoLayerReLU(4, 400, layers="both", seed=3), rule, x, y, 80)
+    assert estimate.stable and estimate.trusted_until == 0
+    assert estimate.corrected_loss[-1] == np.inf and np.isfinite(estimate.kernel_drift).all()
+
+
+def test_estimate_of_a_network_without_gradient_is_that_it_stays():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 1), torch.nn.ReLU()).double()
+    with torch.no_grad():
+        net[0].weight.zero_()
+        net[0].bias.fill_(-1.0)
+    estimate = trust_estimate(net, GradientDescent(0.1), np.eye(3), np.ones(3), 10)
+    assert estimate.trusted_until == 10
+    assert not estimate.kernel_drift.any() and not estimate.weight_travel.any()

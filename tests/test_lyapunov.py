@@ -30,7 +30,10 @@ from odeopt import (
 )
 from odeopt import flows as names
 from odeopt.certificate_search import NoCertificateError, UnsolvedError
+from odeopt.exactness import Bound
+from odeopt.expressions import parse_expression
 from odeopt.flows import Flow
+from odeopt.forms import Multiplier, quadratic_form
 from odeopt.function_classes import convex, quadratic, strongly_convex
 from odeopt.lmi import Answer
 
@@ -407,6 +410,128 @@ def test_false_claims_are_refused_with_the_reason():
         certify(heavy_ball_limit(Integer(2)), mu=1, L=10, rate=1.4326)
 
 
+# A claim about all large times must not rest on a proof that holds for a while, or on a proof of V alone
+
+t, moving, other = names.time, sympy.Symbol("s", real=True), sympy.Symbol("m", real=True)
+SINCE_TWO = Bound(t, Integer(2))
+
+
+def fading(rate, law, domain, correction=sympy.S.Zero):
+    """Friction 3/(1 + t)^2, whose integral is finite: nothing decays, but in a bounded time V falls."""
+    s = 1 / (1 + t) ** 2
+    energy = names.f + (s**2 - sympy.diff(s, t)) * names.x**2 + 2 * s * names.x * names.v + names.v**2 / 2
+    spare = 2 * s - (rate / t + correction if law == "power" else rate)
+    return families.build(
+        "fading friction", Flow((3 * s,)), strongly_convex(Integer(1)), energy, rate,
+        {"A(*,x)": 2 * s, "G(x)": sympy.together(spare)}, domain, positivity={"G(x)": 1}, law=law,
+        correction=correction,
+    )  # fmt: skip
+
+
+def scaled(certificate, factor, rate, **changed):
+    """Return the certificate of factor * V, which may fall faster than f."""
+    weights = [
+        {m.name: m.value * factor for m in part} for part in (certificate.multipliers, certificate.positivity)
+    ]
+    flow, domain = changed.get("flow", certificate.flow), changed.get("domain", certificate.domain)
+    return families.build(
+        "scaled", flow, certificate.function_class, sympy.expand(factor * certificate.energy), rate,
+        weights[0], domain, positivity=weights[1], law=certificate.law,
+    )  # fmt: skip
+
+
+def boosted(bound, zero):
+    """Power 4 for 2: the correction -2/(w t^3 + t) is integrable unless w is 0, and it is."""
+    proof, spare = families_vanishing.nesterov_convex(r=3), 2 * zero * t**2 / (zero * t**3 + t)
+    granted = proof.function_class.inequality("G(x)", proof.flow.points)
+    form = quadratic_form(proof.positive_part, proof.flow.gens, proof.vectors)
+    return dataclasses.replace(
+        proof, rate=Integer(4), correction=-2 / (zero * t**3 + t), domain=(*proof.domain, *bound),
+        multipliers=(proof.multipliers[0], Multiplier("G(x)", -spare, granted)),
+        remainder=sympy.ImmutableMatrix(proof.remainder + spare * form),
+    )  # fmt: skip
+
+
+def undefined_multiplier():
+    """Power 2 on quadratics for friction 1/t: the multiplier 0/0 of E(x) equals whatever is needed."""
+    zeros = (sqrt(a + 2 * sqrt(b)) - sqrt(c) - sqrt(d) for a, b, c, d in ((7, 10, 2, 5), (5, 6, 2, 3)))
+    proof = families_vanishing.nesterov_quadratic(r=1, mu=1)
+    granted = proof.function_class.inequality("E(x)", proof.flow.points)
+    return dataclasses.replace(
+        proof, rate=Integer(2), energy=names.f + names.v**2 / 2, correction=Integer(0),
+        multipliers=(Multiplier("E(x)", next(zeros) / (next(zeros) * t), granted),),
+        remainder=sympy.ImmutableMatrix.zeros(3, 3),
+    )  # fmt: skip
+
+
+FALSE_CLAIMS = {
+    "exponential while t < 4": (
+        lambda: fading(Rational(1, 50), "exponential", (Bound(t, Integer(2), Integer(4)),)),
+        "rate", "all large t",
+    ),
+    "power while t <= m": (
+        lambda: fading(Integer(1), "power", (SINCE_TWO, Bound(other, t)), -other / t**2),
+        "rate", "all large t",
+    ),
+    "power with two ranges of t": (
+        lambda: fading(Integer(1), "power", (SINCE_TWO, Bound(t, Integer(2), Integer(5))), -5 / t**2),
+        "parameters", "two bounds",
+    ),
+    "energy / t^3": (
+        lambda: scaled(families_vanishing.nesterov_convex(r=3), t**-3, Integer(5)), "rate", "away from 0"
+    ),
+    "energy * exp(-t)": (
+        lambda: scaled(
+            families.heavy_ball(b=2, mu=1), moving, Rational(7, 3),
+            flow=Flow((Integer(2),), derivatives={moving: -moving}), domain=(Bound(moving, strict=True),),
+        ),
+        "rate", "range of s",
+    ),
+    "correction with an empty range": (
+        lambda: boosted((Bound(other, Integer(0), Integer(0)),), other), "parameters", "range of m"
+    ),
+    "multiplier 0/0": (undefined_multiplier, "parameters", "divisor"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FALSE_CLAIMS)
+def test_false_claims_with_a_true_looking_proof_fail(name):
+    make, claim, reason = FALSE_CLAIMS[name]
+    checks = {check.claim: check for check in Certificate.from_json(make().to_json()).checks()}
+    assert not checks[claim].holds
+    assert reason in checks[claim].reason
+    assert checks["identity"].holds or name == "multiplier 0/0"  # the refusal is not that of a typing error
+
+
+def test_class_without_functions_fails():
+    proof = families.heavy_ball_quadratic(b=3, mu=1)
+    assert dataclasses.replace(proof, function_class=quadratic(Integer(1), Integer(1))).verify()
+    assert not dataclasses.replace(proof, function_class=quadratic(Integer(1), Rational(1, 2))).verify()
+
+
+def test_law_for_a_while_is_no_rate():
+    proof = fading(Rational(1, 50), "integral", (Bound(t, Integer(2), Integer(4)),))
+    assert proof.verify()
+    with pytest.raises(ValueError, match="no rate"):
+        proof.to_rate()
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        ("energy", "((f+x+v)**64)**64"),
+        ("energy", "(f+x+v+g+2*x*v+3*f*g+7*x*x)**60"),
+        ("rate", "+".join(f"sqrt({p})" for p in (2, 3, 5, 7, 11, 13, 17, 19, 23))),
+        ("rate", "1/(sqrt(5+2*sqrt(6))-sqrt(2)-sqrt(3))"),
+    ],
+)
+def test_expressions_made_to_be_slow_are_refused(entry, text):
+    content = json.loads(families.heavy_ball(b=2, mu=1).to_json()) | {entry: text}
+    began = time.process_time()
+    assert not Certificate.from_json(json.dumps(content)).verify()
+    assert time.process_time() - began < 10  # under 2 s each; minutes to hours without the refusal
+
+
 # d. Speed
 
 
@@ -514,6 +639,7 @@ def test_json_round_trip(proof):
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
+        (("search",), {"optimum": 1, "gap": 0, "bound": "", "steps": float("inf")}, "wrong or missing"),
         (("energy",), "__import__('os').system('true')", "unexpected character"),
         (("energy",), "f + exp(x)", "unknown name 'exp'"),
         (("energy",), "f + x**y", "a power must be an integer"),
@@ -540,6 +666,19 @@ def test_json_with_anything_else_is_refused(path, value, words):
     place[path[-1]] = value
     with pytest.raises(ValueError, match=words):
         Certificate.from_json(json.dumps(content))
+
+
+def test_numbers_that_grow_by_nested_powers_are_refused_at_once():
+    text = "2"
+    for _ in range(10):
+        text = f"({text}**64)"
+    with pytest.raises(ValueError, match="a number has more than 100000 bits"):
+        parse_expression(text, {})
+
+
+def test_title_is_text_in_latex():
+    titled = dataclasses.replace(families.gradient_flow(), title=r"50 % of x_1 \ {y}")
+    assert r"\textbf{50 \% of x\_1 \textbackslash{} \{y\}.}" in titled.latex()
 
 
 def test_text_that_is_no_json_is_refused():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sympy import Integer, Rational, sqrt
 
 from odeopt.exactness import Bound, is_positive_semidefinite, is_zero, proves_nonnegative
+from odeopt.forms import growth
 from odeopt.polynomials import read, total
 
 x, y, t = sympy.symbols("x y t", real=True)
@@ -97,3 +98,20 @@ def test_semidefinite_rows_with_parameters():
     assert not is_positive_semidefinite(rows, (Bound(t, strict=True),))
     rows[0][1] = read(Integer(0))
     assert not is_positive_semidefinite(rows, (Bound(t, strict=True),))  # not symmetric
+
+
+def test_a_hidden_zero_keeps_no_denominator_from_zero():
+    hidden = sqrt(5 + 2 * sqrt(6)) - sqrt(2) - sqrt(3)
+    assert not proves_nonnegative(1 / (hidden + t), (Bound(t),))
+    assert proves_nonnegative(1 / (sqrt(2) + t), (Bound(t),))
+
+
+def test_growth_is_that_for_every_parameter():
+    assert growth((y + 1) / (y**2 * t**2 + t), t, (Bound(y, strict=True),)) == -2
+    with pytest.raises(ValueError, match="not the same for all parameters"):
+        growth(1 / (y * t**3 + t), t, (Bound(y),))
+
+
+def test_products_too_long_for_a_proof_are_refused():
+    with pytest.raises(ValueError, match="terms"):
+        read((x + y + t + 1) ** 64)

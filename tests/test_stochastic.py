@@ -283,3 +283,61 @@ def test_runs_that_do_not_go_together_are_refused(data):
     with pytest.raises(ValueError, match="other weights"):
         sgd_report(pair, empirical_operator(nn.Linear(4, 1, bias=False, dtype=torch.float64), x))
     assert "batches of 2 of 6, 2 seeds" in str(sgd_report([run(), run(seed=1)], kernel))
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_law_does_not_depend_on_the_unit_of_the_kernel(rng, scale):
+    kernel, delta0 = np.diag([2.0, 1.0, 0.3]), rng.standard_normal(3)
+    plain, scaled = (
+        sgd_prediction(HeavyBall(0.1 / size, 0.5), size * kernel, delta0, 1, [1, 50, 400]).loss
+        for size in (1.0, scale)
+    )
+    # the learning rates differ by a rounding of their quotient, times 400 steps
+    np.testing.assert_allclose(scaled, plain, rtol=1e-12)
+
+
+class _TwoGradients(UpdateRule):
+    """A gradient of a gradient, with a small learning rate."""
+
+    def step(self, k, iterates, memory, grad):
+        (x,) = iterates
+        return x - 1e-9 * grad(x - 1e-9 * grad(x)), memory
+
+
+def test_a_gradient_of_a_gradient_is_refused_at_any_learning_rate():
+    with pytest.raises(ValueError, match="gradient of a gradient"):
+        sgd_prediction(_TwoGradients(), 1e9 * np.eye(2), [1.0, 1.0], 1, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("delta0", "k", "words"),
+    [([1.0, np.nan], [0, 1], "delta0 must be finite"), ([1.0, 1.0], [-1], "k must be")],
+)
+def test_bad_numbers_are_refused_by_name(delta0, k, words):
+    with pytest.raises(ValueError, match=words):
+        sgd_prediction(GradientDescent(0.1), np.eye(2), delta0, 1, k)
+
+
+def test_report_of_runs_that_diverge_is_infinite_without_warnings(data):
+    x, y = data
+    options = {"batch_size": 2, "allow_unstable": True, "record_at": [0, 50, 90]}
+    report = sgd_report(
+        [
+            train_sgd(TwoLayerReLU(x.shape[1], 50), HeavyBall(50.0, 0.5), x, y, 90, seed=s, **options)
+            for s in (0, 1)
+        ]
+    )
+    last = report.rows()[-1]
+    assert last["k"] == 90 and last["loss_error"] > 1e100
+    assert not any(np.isnan(value) for row in report.rows() for value in row.values())
+
+
+def test_report_of_runs_that_start_fitted_is_zero():
+    x, y = np.eye(4), np.zeros(4)
+    runs = []
+    for seed in (0, 1):
+        net = linear_model()
+        torch.nn.init.zeros_(net.weight)
+        runs.append(train_sgd(net, GradientDescent(0.1), x, y, 5, batch_size=1, seed=seed))
+    rows = sgd_report(runs, np.eye(4)).rows()
+    assert not any(value for row in rows for key, value in row.items() if key != "k")

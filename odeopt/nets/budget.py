@@ -58,7 +58,7 @@ class ErrorBudget:
     equations : mapping
         Level of an ODE to its equation in the error.
     notes : mapping
-        Level that is left out to the reason.
+        Level that is left out to the reason; "high_resolution_h0" also where its clock is another one.
     """
 
     rule: UpdateRule

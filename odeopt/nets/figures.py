@@ -55,7 +55,22 @@ def paper_figures(results: JobResults) -> Any:
         if name in runs:
             (_against_width if name.endswith("width") else _against_epoch)(ax, runs[name], name)
     _averaged(axes[0, 2], runs)
+    figure.legend(handles=_styles(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     return figure
+
+
+def _styles() -> list[Any]:
+    """Legend of what lines and markers mean in all panels but the one of averages."""
+    from matplotlib.lines import Line2D
+
+    plain = {"color": "0.3", "lw": 1.3}
+    return [
+        Line2D([], [], **plain, label="network"),
+        Line2D([], [], ls="--", **plain, label="linear prediction from H(0), where stable"),
+        Line2D([], [], ls=":", **plain, label="linear prediction from the restart (grey line)"),
+        Line2D([], [], ls="", marker="o", color="0.3", label="stable at the start"),
+        Line2D([], [], ls="", marker="o", color="0.3", mfc="white", label="above the stability limit"),
+    ]
 
 
 def _against_epoch(ax: Any, labels: dict[str, list], name: str) -> None:
@@ -74,10 +89,10 @@ def _against_epoch(ax: Any, labels: dict[str, list], name: str) -> None:
     ax.set(
         xlabel="epoch", ylabel="mean squared error", yscale="log", xlim=(1, None), ylim=(None, 3 * highest)
     )
-    ax.set_xscale("log" if name == "Nesterov" else "linear")
+    ax.set_xscale("log")  # on a linear one the first epochs, far above the rest, hide it
     title = rf"{name}: $\eta\lambda_{{\max}}$ = {held['lr_lam_max']:.2f} at the start"
     ax.set_title(title, fontsize=9)
-    ax.legend(fontsize=7, loc="lower left" if name == "Nesterov" else "upper right")
+    ax.legend(fontsize=7, loc="lower left")
 
 
 def _against_width(ax: Any, labels: dict[str, list], name: str) -> None:

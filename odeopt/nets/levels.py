@@ -7,6 +7,7 @@ step, or the mode of an ODE.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,10 @@ LEVELS = {
     "ode_h0": "ODE H(0)",
     "ode_inf": "ODE H_inf",
 }
+_OTHER_CLOCK = (
+    "in the time k * {:.4g}; that of ODE H(0), k * {:.4g}, is centred and second-order by itself, so that it "
+    "may be the nearer one, and the two parts beside the high-resolution ODE may cancel"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Prediction:
     equations : dict
         Level of an ODE to its equation.
     notes : dict
-        Level that is left out to the reason.
+        Level that is left out to the reason; "high_resolution_h0" also where its clock is another one.
     time_step, time_origin : float
         Clock of the limiting ODE.
     """
@@ -100,6 +105,8 @@ def predicted_errors(
         finer = _dynamics(rule, regime, resolution)
         errors["high_resolution_h0"] = h0.along(finer, _times(finer, k))
         equations["high_resolution_h0"] = str(finer)
+        if not math.isclose(finer.time_step, ode.time_step, rel_tol=1e-9):
+            notes["high_resolution_h0"] = _OTHER_CLOCK.format(float(finer.time_step), float(ode.time_step))
     except ValueError as error:
         notes["high_resolution_h0"] = f"not available: {error}"
     errors["ode_h0"] = h0.along(ode, _times(ode, k))

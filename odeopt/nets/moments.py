@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from odeopt.kernels import validate_kernel
+from odeopt.kernels import real_array, validate_kernel
 from odeopt.methods import UpdateRule
 from odeopt.nets.laziness import frozen
 from odeopt.nets.levels import losses
@@ -92,7 +92,8 @@ def sgd_prediction(rule: UpdateRule, kernel: Any, delta0: Any, batch_size: int, 
     Raises
     ------
     ValueError
-        If the rule is not linear, or its step depends on H other than through one gradient.
+        If the rule is not linear, a step depends on H other than through one gradient, or an argument is not
+        finite.
 
     Notes
     -----
@@ -111,20 +112,20 @@ def sgd_prediction(rule: UpdateRule, kernel: Any, delta0: Any, batch_size: int, 
     """
     from odeopt.loss import iteration_grid  # brings sympy, as the transition matrix does
 
-    kernel, delta0 = validate_kernel(kernel), np.asarray(delta0, dtype=float)
-    n, steps = len(kernel), iteration_grid(k)
+    kernel, delta0 = validate_kernel(kernel), real_array(delta0, "delta0", ndim=1)
+    n, steps = len(kernel), iteration_grid(k, "k")
     if delta0.shape != (n,):
         raise ValueError(f"delta0 must have shape ({n},) like the kernel, got {delta0.shape}")
     batch_size = require_batch_size(batch_size, n)
     memory = rule.initial_memory(delta0)
     state = np.array([*(delta0,) * rule.history, *(memory or ())])
     covariance = np.zeros((len(state), len(state), n, n))
-    kept = {}
+    kept, size = {}, float(np.abs(kernel).sum(axis=1).max())
     with np.errstate(over="ignore", invalid="ignore"):
         for j in range(int(steps.max()) + 1):
             if j in steps:
                 kept[j] = state[0].copy(), np.diag(covariance[0, 0]).copy()
-            free, forced = _step_matrices(rule, j)
+            free, forced = _step_matrices(rule, j, size)
             covariance = _next_covariance(covariance, state, free, forced, kernel, batch_size)
             state = free @ state + forced @ state @ kernel
         mean, variance = (np.array([kept[j][i] for j in steps]) for i in (0, 1))
@@ -135,18 +136,20 @@ def sgd_prediction(rule: UpdateRule, kernel: Any, delta0: Any, batch_size: int, 
     )
 
 
-def _step_matrices(rule: UpdateRule, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """A and R of the step A + lam R of one mode."""
+def _step_matrices(rule: UpdateRule, k: int, size: float) -> tuple[np.ndarray, np.ndarray]:
+    """A and R of the step A + lam R of one mode, for eigenvalues of the size of the kernel."""
     from odeopt.discrete import transition_matrix
 
-    free, once, twice = transition_matrix(rule, [0.0, 1.0, 2.0], k=k)
+    # At another size the difference would lose the digits of a learning rate that is small or large beside 1.
+    size = size if size > 0 else 1.0
+    free, once, twice = transition_matrix(rule, [0.0, size, 2 * size], k=k)
     forced = once - free
     # roundings of entries near 1; a gradient of a gradient has a term in lam^2
     if not np.allclose(twice, free + 2 * forced, rtol=0, atol=1e-12 * (1 + np.abs(twice).max())):
         raise ValueError(
             f"rule {rule.label} takes a gradient of a gradient in one step: no recursion is known"
         )
-    return free, forced
+    return free, forced / size
 
 
 def _next_covariance(covariance, state, free, forced, kernel: np.ndarray, batch_size: int) -> np.ndarray:

@@ -192,20 +192,22 @@ class SGDReport:
             "k"; "mean" and "ode", the distances of the mean over seeds from the discrete prediction and from
             the ODE; "mean_error", the length of its standard error (all relative to
             :math:`\lVert\Delta_0\rVert`); "loss" with "loss_error", "predicted_loss", and its "variance"
-            part (relative to :math:`L_0`).
+            part (relative to :math:`L_0`). inf where a prediction diverges.
         """
-        found, initial = self.prediction, self.prediction.loss[0]
+        found = self.prediction
+        initial = found.loss[0] or 1.0  # of nothing, nothing is 0
         norm = np.sqrt(2 * initial)
-        columns = {
-            "k": found.k.tolist(),
-            "mean": np.linalg.norm(self.mean - found.mean, axis=1) / norm,
-            "ode": np.linalg.norm(self.mean - self.ode_mean, axis=1) / norm,
-            "mean_error": np.linalg.norm(self.mean_error, axis=1) / norm,
-            "loss": self.loss / initial,
-            "loss_error": self.loss_error / initial,
-            "predicted_loss": found.loss / initial,
-            "variance": found.variance_loss / initial,
-        }
+        with np.errstate(over="ignore", invalid="ignore"):
+            columns = {
+                "k": found.k.tolist(),
+                "mean": _lengths(self.mean - found.mean) / norm,
+                "ode": _lengths(self.mean - self.ode_mean) / norm,
+                "mean_error": _lengths(self.mean_error) / norm,
+                "loss": self.loss / initial,
+                "loss_error": self.loss_error / initial,
+                "predicted_loss": found.loss / initial,
+                "variance": found.variance_loss / initial,
+            }
         return [
             {key: value if key == "k" else float(value) for key, value in zip(columns, row, strict=True)}
             for row in zip(*columns.values(), strict=True)
@@ -274,14 +276,26 @@ def sgd_report(runs: Sequence[TrainingRun], kernel: Any = None) -> SGDReport:
     prediction = sgd_prediction(first.rule, kernel, first.errors[0], first.batch_size, first.k)
     levels = predicted_errors(first.rule, kernel, first.errors[0], first.k)
     errors, values = np.array([run.errors for run in runs]), np.array([run.loss for run in runs])
-    root = np.sqrt(len(runs))
+    (mean, mean_error), (loss, loss_error) = _mean_and_error(errors), _mean_and_error(values)
     return SGDReport(
         prediction=prediction,
         ode_mean=levels.errors["ode_h0"],
         equation=levels.equations["ode_h0"],
         seeds=len(runs),
-        mean=frozen(errors.mean(axis=0)),
-        mean_error=frozen(errors.std(axis=0, ddof=1) / root),
-        loss=frozen(values.mean(axis=0)),
-        loss_error=frozen(values.std(axis=0, ddof=1) / root),
+        mean=mean,
+        mean_error=mean_error,
+        loss=loss,
+        loss_error=loss_error,
     )
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """Norms along axis 1; inf where a prediction has left the finite numbers."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    return np.where(np.isnan(lengths), np.inf, lengths)
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the runs, along axis 0, and its standard error; inf where runs diverge too far."""
+    with np.errstate(over="ignore"):
+        return frozen(values.mean(axis=0)), frozen(values.std(axis=0, ddof=1) / np.sqrt(len(values)))

@@ -163,11 +163,13 @@ def trust_estimate(
     # of a recursion that grows nothing is a small correction: only the start is looked at
     steps = _spread(linear, checkpoints) if stable else np.zeros(1, dtype=int)
     try:
-        found = _estimated(problem, rule, kernel, steps, num_steps)
+        # a network that diverges leaves the range of float64 before it is noticed
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = _estimated(problem, rule, kernel, steps, num_steps)
     finally:
         problem.write(problem.initial)
     kernels, corrected = found.kernels, found.losses
-    norm = spectral_norm(kernel)
+    norm = spectral_norm(kernel) or 1.0  # without a gradient nothing moves
     return TrustEstimate(
         rule,
         tolerance,
