@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
 from odeopt.enclosure import norm_bound
-from odeopt.kernel_operator import TILE, gram_panel, panel_product
+from odeopt.kernel_operator import TILE, SymmetricOperator, gram_panel, panel_product
 from odeopt.kernels import require_independent_pairs, unit_rows, validate_architecture, validate_inputs
 from odeopt.memory import panel_rows
 
@@ -49,7 +48,7 @@ def _share(built, start: int, vectors: np.ndarray, absolute: bool) -> np.ndarray
     return result
 
 
-class ClusterReluGram(LinearOperator):
+class ClusterReluGram(SymmetricOperator):
     """The kernel of :func:`odeopt.relu_gram`, its panels held by the workers of a cluster.
 
     Attributes
@@ -113,15 +112,6 @@ class ClusterReluGram(LinearOperator):
         for start, share in zip(self._starts, self._gathered(submit), strict=True):
             result[start:] += share
         return result
-
-    def _matvec(self, vector):
-        return self._product(np.asarray(vector, dtype=float).reshape(-1, 1))[:, 0]
-
-    def _matmat(self, vectors):
-        return self._product(np.ascontiguousarray(vectors, dtype=float))
-
-    def _adjoint(self):
-        return self
 
 
 def cluster_relu_gram(

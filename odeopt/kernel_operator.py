@@ -28,7 +28,7 @@ from odeopt.kernels import (
 )
 from odeopt.memory import PANEL, MemoryPlan, memory_plan, panel_rows
 
-__all__ = ["ReluGramOperator", "gram_panel", "panel_product", "relu_gram_operator"]
+__all__ = ["ReluGramOperator", "SymmetricOperator", "gram_panel", "panel_product", "relu_gram_operator"]
 
 # A tile fits in the cache of a core, and is small enough for one thread: two that share its work wait
 # for each other longer than they compute.
@@ -38,7 +38,20 @@ TILE = (128, 1000)
 _NEAR = 1e-6
 
 
-class ReluGramOperator(LinearOperator):
+class SymmetricOperator(LinearOperator):
+    """A symmetric matrix that acts through `_product`, on columns of float64 numbers."""
+
+    def _matvec(self, vector):
+        return self._product(np.asarray(vector, dtype=float).reshape(-1, 1))[:, 0]
+
+    def _matmat(self, vectors):
+        return self._product(np.ascontiguousarray(vectors, dtype=float))
+
+    def _adjoint(self):
+        return self
+
+
+class ReluGramOperator(SymmetricOperator):
     r"""The kernel of :func:`odeopt.relu_gram`, symmetric, with products in float64.
 
     Attributes
@@ -118,15 +131,6 @@ class ReluGramOperator(LinearOperator):
         for start, panel in self._each_panel():
             panel_product(panel, start, vectors, result, buffer, absolute)
         return self._returned(result)
-
-    def _matvec(self, vector):
-        return self._product(np.asarray(vector, dtype=float).reshape(-1, 1))[:, 0]
-
-    def _matmat(self, vectors):
-        return self._product(np.ascontiguousarray(vectors, dtype=float))
-
-    def _adjoint(self):
-        return self
 
 
 def gram_panel(
