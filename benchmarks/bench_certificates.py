@@ -18,8 +18,10 @@ from sympy import Rational
 from sympy.core.cache import clear_cache
 from tables import write_rows
 
-from odeopt import certify, families, families_vanishing
-from odeopt.flows import Flow
+from odeopt import certify
+from odeopt.proofs import families
+from odeopt.proofs.families import vanishing as families_vanishing
+from odeopt.proofs.flow import Flow
 
 RESULTS = Path(__file__).parent / "results" / "certificates.md"
 

@@ -15,7 +15,7 @@ from tables import write_rows
 
 from odeopt import HeavyBall
 from odeopt.nets import TwoLayerReLU, train, train_batch
-from odeopt.nets.problem import thread_count
+from odeopt.nets.training.flat import thread_count
 
 N, D = 256, 64
 LR, MOMENTUM = 0.05, 0.8

@@ -25,11 +25,11 @@ from odeopt import (
     ode_limit,
     relu_gram_operator,
     spectral_measure,
-    steps_to,
     tune,
 )
-from odeopt.methods import HeavyBall, NesterovConstant
-from odeopt.momentum import TripleMomentum
+from odeopt.rates import steps_to
+from odeopt.rules.classical import HeavyBall, NesterovConstant
+from odeopt.rules.momentum import TripleMomentum
 
 RESULTS = Path(__file__).parent / "results" / "large_kernel.md"
 HEADER = "n | storage | steps | kernel s | product s | Lanczos s | curves s | total s | peak GB"

@@ -29,7 +29,6 @@ from odeopt import (
     max_learning_rate,
     relu_gram,
     spectral_measure,
-    steps_to,
 )
 from odeopt.nets import (
     ConvReLU,
@@ -41,6 +40,7 @@ from odeopt.nets import (
     train,
     trust_estimate,
 )
+from odeopt.rates import steps_to
 
 RESULTS = Path(__file__).parent / "results" / "predicted_training.md"
 FALLS = (100, 10_000)

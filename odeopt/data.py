@@ -1,8 +1,8 @@
 r"""Training data: scikit-learn's digits, .npz files, and the normalisation the theory assumes.
 
-The theory of :mod:`odeopt.kernels` is stated for inputs of unit norm, and the loss is half the
+The theory of :mod:`odeopt.kernels.relu` is stated for inputs of unit norm, and the loss is half the
 squared norm of :math:`\Delta=u-y`, summed; :func:`prepare` brings any data to that form. Two classes are
-labelled -1 and 1, as :class:`odeopt.losses.LogisticLoss` wants them, and labels are not scaled.
+labelled -1 and 1, as :class:`odeopt.dynamics.losses.LogisticLoss` wants them, and labels are not scaled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from odeopt.kernels import real_array, unit_rows, validate_inputs
+from odeopt.checks import real_array
+from odeopt.kernels.inputs import unit_rows, validate_inputs
 
 __all__ = ["Dataset", "load_digits", "load_npz", "prepare"]
 
@@ -218,7 +219,7 @@ def prepare(x, y, *, targets: str = "regression") -> Dataset:
     Raises
     ------
     ValueError
-        If the inputs make the kernel singular or are not finite (:func:`odeopt.kernels.validate_inputs`
+        If the inputs make the kernel singular or are not finite (:func:`odeopt.kernels.inputs.validate_inputs`
         names the rows), if `y` is not finite, is constant or (as labels) holds another number than
         -1 and 1, if the lengths differ, or if `targets` is unknown.
 

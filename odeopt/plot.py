@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy
 
-from odeopt.discrete import spectral_radius
-from odeopt.mode_functions import companion, nonnegative_grid
+from odeopt.checks import nonnegative_grid
+from odeopt.dynamics.mode_values import companion
+from odeopt.rules.linear import spectral_radius
 
 if TYPE_CHECKING:
-    from odeopt.dynamics import ErrorDynamics
-    from odeopt.forecast import Forecast
+    from odeopt.dynamics.error import ErrorDynamics
     from odeopt.nets.budget import ErrorBudget
-    from odeopt.report import CheckReport, MethodReport
-    from odeopt.rule import UpdateRule
+    from odeopt.rules.base import UpdateRule
+    from odeopt.studies.check_report import CheckReport, MethodReport
+    from odeopt.studies.forecast import Forecast
 
 __all__ = ["budget", "check", "curves", "forecast", "phases", "plot_budget", "radius_map", "rate_map"]
 
@@ -61,7 +62,7 @@ def curves(method: MethodReport, ax: Any = None) -> Any:
     --------
     >>> import numpy as np
     >>> from odeopt import check, plot
-    >>> from odeopt.check import CheckSettings
+    >>> from odeopt.studies.check_report import CheckSettings
     >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
     >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
     >>> plot.curves(report["gd"]).get_ylabel()
@@ -107,7 +108,7 @@ def budget(method: MethodReport, ax: Any = None) -> Any:
     --------
     >>> import numpy as np
     >>> from odeopt import check, plot
-    >>> from odeopt.check import CheckSettings
+    >>> from odeopt.studies.check_report import CheckSettings
     >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
     >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
     >>> plot.budget(report["gd"]).get_xscale()
@@ -223,7 +224,7 @@ def check(report: CheckReport, axes: Any = None) -> Any:
     --------
     >>> import numpy as np
     >>> from odeopt import check, plot
-    >>> from odeopt.check import CheckSettings
+    >>> from odeopt.studies.check_report import CheckSettings
     >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
     >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
     >>> len(plot.check(report).figure.axes)

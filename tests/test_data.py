@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from odeopt.data import Dataset, load_digits, load_npz, prepare
-from odeopt.kernels import relu_gram
+from odeopt.kernels.relu import relu_gram
 
 EPS = np.finfo(float).eps
 

@@ -16,7 +16,7 @@ from odeopt import (
     ode_limit,
     plot,
 )
-from odeopt.check import CheckSettings
+from odeopt.studies.check_report import CheckSettings
 
 h, b = sympy.symbols("h b", positive=True)
 

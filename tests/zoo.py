@@ -12,11 +12,10 @@ from odeopt import (
     HigherMomentum,
     Nesterov,
     NesterovConstant,
-    RMSProp,
-    SignDescent,
     TorchSGD,
     TripleMomentum,
 )
+from odeopt.rules import RMSProp, SignDescent
 
 
 def kernel_with(eigenvalues, seed=0) -> np.ndarray:

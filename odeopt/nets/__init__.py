@@ -1,33 +1,32 @@
-r"""Finite-width networks in torch: the third reading of an update rule.
+r"""Finite networks in torch: the third reading of an update rule.
 
-Only this subpackage imports torch; what leaves it are float64 numpy arrays.
+Only this wing imports torch; what leaves it are float64 numpy arrays.
 """
 
-from odeopt.nets.batch import train_batch
 from odeopt.nets.budget import ErrorBudget, error_budget
-from odeopt.nets.figures import paper_figures
-from odeopt.nets.gram import DeviceReluGram, relu_gram_operator
-from odeopt.nets.jobs import JobResults, run_jobs
-from odeopt.nets.laziness import Laziness
-from odeopt.nets.levels import infinite_width_kernel
-from odeopt.nets.moments import SGDPrediction, sgd_prediction
-from odeopt.nets.ntk import ConvReLU, DeepReLU
-from odeopt.nets.operator import EmpiricalOperator, empirical_operator
-from odeopt.nets.paper import (
+from odeopt.nets.kernels.closed import empirical_gram, infinite_width_kernel
+from odeopt.nets.kernels.device import DeviceReluGram, relu_gram_operator
+from odeopt.nets.kernels.empirical import EmpiricalOperator, empirical_operator
+from odeopt.nets.networks import ConvReLU, DeepReLU, PaperReLU, TwoLayerReLU
+from odeopt.nets.sgd_report import SGDReport, sgd_report
+from odeopt.nets.sweeps.jobs import JobResults, run_jobs
+from odeopt.nets.sweeps.paper import (
     DIGITS_SQUARED_NORM,
-    PaperReLU,
     PaperSettings,
     paper_data,
     paper_study,
     power_slopes,
     unstable_runs,
 )
-from odeopt.nets.relu import TwoLayerReLU, empirical_gram
-from odeopt.nets.snapshot import Snapshot
-from odeopt.nets.stochastic import SGDReport, sgd_report, train_sgd
-from odeopt.nets.sweep import named_rules, rule_grid, sweep
-from odeopt.nets.train import TrainingRun, train
+from odeopt.nets.sweeps.paper_figures import paper_figures
+from odeopt.nets.sweeps.sweep import sweep
+from odeopt.nets.training.batch import train_batch
+from odeopt.nets.training.laziness import Laziness
+from odeopt.nets.training.sgd import train_sgd
+from odeopt.nets.training.snapshot import Snapshot
+from odeopt.nets.training.train import TrainingRun, train
 from odeopt.nets.trust import TrustEstimate, trust_estimate
+from odeopt.rules.names import rule_grid
 
 __all__ = [
     "DIGITS_SQUARED_NORM",
@@ -40,7 +39,6 @@ __all__ = [
     "Laziness",
     "PaperReLU",
     "PaperSettings",
-    "SGDPrediction",
     "SGDReport",
     "Snapshot",
     "TrainingRun",
@@ -50,7 +48,6 @@ __all__ = [
     "empirical_operator",
     "error_budget",
     "infinite_width_kernel",
-    "named_rules",
     "paper_data",
     "paper_figures",
     "paper_study",
@@ -58,7 +55,6 @@ __all__ = [
     "relu_gram_operator",
     "rule_grid",
     "run_jobs",
-    "sgd_prediction",
     "sgd_report",
     "sweep",
     "train",

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from odeopt.kernels import real_array
-from odeopt.losses import SquaredLoss
-from odeopt.methods import UpdateRule
-from odeopt.nets.laziness import frozen
-from odeopt.nets.levels import LEVELS, Prediction, infinite_width_kernel, losses, predicted_errors
-from odeopt.nets.operator import EmpiricalOperator
-from odeopt.nets.train import TrainingRun
+from odeopt.checks import frozen, real_array
+from odeopt.dynamics.losses import SquaredLoss
+from odeopt.nets.kernels.closed import infinite_width_kernel
+from odeopt.nets.kernels.empirical import EmpiricalOperator
+from odeopt.nets.training.train import TrainingRun
+from odeopt.rules.base import UpdateRule
+from odeopt.spectra.errors import LEVELS, Prediction, losses, predicted_errors
 
 __all__ = ["ErrorBudget", "budget_of", "error_budget", "initial_kernel"]
 
@@ -53,7 +53,7 @@ class ErrorBudget:
     time_step, time_origin : float
         t = (k + time_origin) * time_step.
     errors : mapping
-        Level, a key of :data:`odeopt.nets.levels.LEVELS` and in their order, to error vectors, shape (K, n),
+        Level, a key of :data:`odeopt.spectra.errors.LEVELS` and in their order, to error vectors, shape (K, n),
         read-only. A level that is not available is left out.
     equations : mapping
         Level of an ODE to its equation in the error.
@@ -312,7 +312,7 @@ def budget_of(run: TrainingRun, found: Prediction, notes: Mapping[str, str] | No
     ----------
     run : TrainingRun
     found : Prediction
-        Of :func:`odeopt.nets.levels.predicted_errors`.
+        Of :func:`odeopt.spectra.errors.predicted_errors`.
     notes : mapping, optional
         Reasons for levels left out, besides those of the prediction.
 

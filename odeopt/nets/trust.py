@@ -19,11 +19,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from odeopt.losses import SquaredLoss
-from odeopt.methods import UpdateRule, iterate
-from odeopt.nets.laziness import frozen, spectral_norm
-from odeopt.nets.problem import FlatProblem, problem_of
-from odeopt.nets.train import TrainingRun, require_linear
+from odeopt.checks import frozen
+from odeopt.dynamics.losses import SquaredLoss
+from odeopt.nets.training.flat import FlatProblem, problem_of
+from odeopt.nets.training.laziness import spectral_norm
+from odeopt.nets.training.stability import require_linear
+from odeopt.nets.training.train import TrainingRun
+from odeopt.rules.base import UpdateRule, iterate
 
 __all__ = ["TrustEstimate", "trust_estimate"]
 

@@ -1,0 +1,115 @@
+r"""Certificates on the command line: exact numbers from text, and the checks of a proof as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from sympy import Expr
+
+from odeopt.proofs.certificate import Certificate
+from odeopt.proofs.exact.parser import parse_expression
+from odeopt.proofs.exact.signs import exact_number
+from odeopt.proofs.flow import Flow, time
+
+__all__ = ["exact_from_text", "flow_from_text", "print_certificate", "read_certificate"]
+
+
+def exact_from_text(text: str | None, name: str) -> Expr | None:
+    """Read 0.1, 1/3 or 3/sqrt(2) as an exact number.
+
+    Parameters
+    ----------
+    text : str or None
+        None is returned as it is.
+    name : str
+        For the message of a refusal.
+
+    Returns
+    -------
+    sympy.Expr or None
+
+    Examples
+    --------
+    >>> exact_from_text("0.1", "mu"), exact_from_text("3/sqrt(2)", "mu")
+    (1/10, 3*sqrt(2)/2)
+    """
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        try:
+            return parse_expression(text, {})
+        except ValueError as error:
+            raise ValueError(
+                f"{name} must be a number as 0.1, 1/3 or 3/sqrt(2), got {text!r}: {error}"
+            ) from None
+    return exact_number(number, name)
+
+
+def flow_from_text(friction: str | None, r: str | None) -> Flow:
+    """Return the flow x'' + b x' + grad f = 0 with b = friction or b = r/t.
+
+    Parameters
+    ----------
+    friction, r : str or None
+        One of them.
+
+    Returns
+    -------
+    Flow
+
+    Examples
+    --------
+    >>> print(flow_from_text(None, "3"))
+    x'' + (3/t) x' + (1) grad f = 0
+    """
+    if (friction is None) == (r is None):
+        raise ValueError("name one of: a method, --friction b, --r r")
+    b = exact_from_text(friction, "friction") if r is None else exact_from_text(r, "r") / time
+    return Flow((b,))
+
+
+def read_certificate(path: Path) -> Certificate:
+    """Read a certificate from a file, or raise ValueError; it is not verified yet."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"verify = {path} cannot be read: {error}") from None
+    return Certificate.from_json(text)
+
+
+def print_certificate(certificate: Certificate) -> bool:
+    """Print the claim and each line of its verification, and return whether all hold.
+
+    Parameters
+    ----------
+    certificate : Certificate
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from odeopt.proofs.families.constant import gradient_flow
+    >>> print_certificate(gradient_flow(mu=1))  # doctest: +ELLIPSIS
+    gradient flow: exp(-2 t) on F(1, oo)
+    V = f
+    ...
+    True
+    """
+    console, checks = Console(), certificate.checks()
+    console.print(f"{certificate}\nV = {certificate.energy}", highlight=False, soft_wrap=True)
+    if certificate.search is not None:
+        search = certificate.search
+        console.print(f"optimum {search.optimum:.9g} ({search.bound}), gap {search.gap:.1e}", highlight=False)
+    table = Table()
+    for column in ("claim", "holds", "reason"):
+        table.add_column(column, overflow="fold")
+    for check in checks:
+        table.add_row(check.claim, "yes" if check.holds else "NO", check.reason)
+    console.print(table)
+    return all(check.holds for check in checks)

@@ -1,0 +1,92 @@
+"""Tables of results for the terminal, 80 columns wide."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from odeopt.studies.check_report import BUDGET_PARTS, CheckReport
+
+__all__ = ["print_check"]
+
+
+def print_check(report: CheckReport, folder: Path) -> None:
+    """Print the ODEs, the rates and the error budget of a check, and where its files are.
+
+    Parameters
+    ----------
+    report : CheckReport
+    folder : pathlib.Path
+        Where the report was saved.
+
+    Examples
+    --------
+    >>> from odeopt import check
+    >>> from odeopt.studies.check_report import CheckSettings
+    >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
+    >>> report = check([[1, 0], [0, 1], [1, 1]], [0, 1, 3], methods=["gd"], settings=small)
+    >>> print_check(report, Path("out"))  # doctest: +ELLIPSIS
+    n = 3, d = 2, width 64, 1 seed(s), 20 steps...
+    """
+    console = Console()
+    s, p = report.settings, report.problem
+    console.print(
+        f"n = {p['n']}, d = {p['d']}, width {s.width}, {s.seeds} seed(s), {s.num_steps} steps, "
+        f"lr = {p['lr']:.4g}; eigenvalues of H_inf from {p['lambda_min_h_inf']:.4g} to "
+        f"{p['lambda_max_h_inf']:.4g}",
+        highlight=False,
+    )
+    console.print(_ode_table(report))
+    console.print(_rate_table(report))
+    console.print(_budget_table(report))
+    for method in report.methods:
+        if method.diverged_at is not None:
+            console.print(f"{method.name}: left the finite numbers at step {method.diverged_at}", style="red")
+    files = ", ".join(name for name in ("check.json", "curves.npz", "check.png") if (folder / name).exists())
+    console.print(f"Written to {os.fspath(folder)}: {files}", highlight=False, soft_wrap=True)
+
+
+def _ode_table(report: CheckReport):
+    table = Table(title="ODE of the error, t = (k + origin) x time step")
+    table.add_column("method and ODE", overflow="fold")
+    table.add_column("time step", justify="right", no_wrap=True)
+    table.add_column("origin", justify="right", no_wrap=True)
+    for m in report.methods:
+        method = f"{m.name}: {m.rule.label}\n    {m.error_ode}"
+        table.add_row(method, f"{m.time_step:.4g}", f"{m.time_origin:g}")
+    return table
+
+
+def _rate_table(report: CheckReport):
+    table = Table(
+        title="Rate of the loss per unit of time; fitted: 95 % interval",
+        caption="A fit describes the range that was run; exact rates hold once the slowest mode is left.",
+    )
+    table.add_column("method", no_wrap=True)
+    for column in ("ODE\nexact", "iteration\nexact", "ODE\nfitted", "network\nfitted"):
+        table.add_column(column, no_wrap=True)
+
+    def fitted(rate) -> str:
+        return "-" if rate is None else f"{rate.formula}\n[{rate.low:.3g}, {rate.high:.3g}]"
+
+    for m in report.methods:
+        exact = (m.exact_ode.formula, m.exact_discrete.formula)
+        table.add_row(m.name, *exact, fitted(m.fitted_ode), fitted(m.fitted_trained))
+    return table
+
+
+def _budget_table(report: CheckReport):
+    table = Table(title="Error budget: largest |difference of the loss| / initial loss")
+    table.add_column("method", no_wrap=True)
+    for part in BUDGET_PARTS:
+        table.add_column(part.replace(" - ", "\n- "), justify="right", no_wrap=True)
+    table.add_column("solve_ivp -\nclosed form", justify="right", no_wrap=True)
+    table.add_column("drift\nof H", justify="right", no_wrap=True)
+    table.caption = "; ".join(f"{part}: {meaning}" for part, meaning in BUDGET_PARTS.items())
+    for m in report.methods:
+        parts = [f"{m.budget[part]:.1e}" for part in BUDGET_PARTS]
+        table.add_row(m.name, *parts, f"{m.integration_error:.1e}", f"{m.kernel_drift:.1%}")
+    return table

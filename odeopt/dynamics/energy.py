@@ -1,0 +1,208 @@
+r"""The energy of predictions under any loss, and the variational form of the dynamics.
+
+Multiplied by :math:`H^{-1}`, the dynamics :math:`\ddot u+b(t)\dot u+cH\nabla\ell(u)=0` are those of a
+particle in the potential :math:`c\,\ell(u)` whose mass is :math:`H^{-1}`: the dual of the picture in which
+:math:`\tfrac12\Delta^\top H\Delta` is the potential and the mass is 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.linalg
+import sympy
+from sympy import Expr, Function, Symbol
+
+from odeopt.checks import validate_kernel
+from odeopt.dynamics.prediction import PredictionDynamics
+
+if TYPE_CHECKING:
+    from odeopt.dynamics.integrate import PredictionTrajectory
+
+__all__ = ["Energy", "Lagrangian", "energy", "lagrangian"]
+
+
+@dataclass(frozen=True)
+class Energy:
+    r"""Energy along a trajectory, per unit mass: :math:`E=c\,\ell(u)+\tfrac12\dot u^\top H^{-1}\dot u`.
+
+    Attributes
+    ----------
+    t : numpy.ndarray, shape (T,)
+    potential : numpy.ndarray, shape (T,)
+        :math:`c\,\ell(u)`.
+    kinetic : numpy.ndarray, shape (T,)
+        :math:`\tfrac12\dot u^\top H^{-1}\dot u`; zero for an equation of first order.
+    dissipation : numpy.ndarray, shape (T,)
+        :math:`-\dot E`.
+    """
+
+    t: np.ndarray
+    potential: np.ndarray
+    kinetic: np.ndarray
+    dissipation: np.ndarray
+
+    @property
+    def total(self) -> np.ndarray:
+        """Potential and kinetic energy, shape (T,)."""
+        return self.potential + self.kinetic
+
+
+def energy(dynamics: PredictionDynamics, kernel, trajectory: PredictionTrajectory) -> Energy:
+    r"""Evaluate the energy of predictions, whose kinetic part is the norm of :math:`H^{-1}`.
+
+    For :math:`\ddot u+b(t)\dot u+cH\nabla\ell(u)=0` and any loss,
+
+    .. math:: E=c\,\ell(u)+\tfrac12\dot u^\top H^{-1}\dot u,\qquad \dot E=-b(t)\,\dot u^\top H^{-1}\dot u,
+
+    since multiplying the equation by :math:`\dot u^\top H^{-1}` makes :math:`\ell` the potential. For
+    :math:`\dot u+cH\nabla\ell(u)=0`, :math:`E=c\,\ell(u)` and :math:`\dot E=-\dot u^\top H^{-1}\dot u`.
+
+    Parameters
+    ----------
+    dynamics : PredictionDynamics
+        Numeric, of order 1 or 2, with a constant coefficient of the gradient.
+    kernel : array_like, shape (n, n)
+        H, constant and positive definite.
+    trajectory : PredictionTrajectory
+        From :func:`odeopt.dynamics.integrate.integrate_predictions`, with the same dynamics and kernel.
+
+    Returns
+    -------
+    Energy
+
+    Raises
+    ------
+    ValueError
+        If the dynamics have no such energy, or the kernel is singular.
+
+    Examples
+    --------
+    >>> from odeopt import HeavyBall, SquaredLoss, ode_limit, prediction_dynamics
+    >>> from odeopt.dynamics import integrate_predictions
+    >>> dynamics = prediction_dynamics(ode_limit(HeavyBall(0.01, 0.9)), SquaredLoss())
+    >>> tolerances = {"rtol": 1e-10, "atol": 1e-12}
+    >>> run = integrate_predictions(dynamics, [[2.0]], [0.0], [1.0], [0.0, 1.0, 2.0], **tolerances)
+    >>> bool(np.all(np.diff(energy(dynamics, [[2.0]], run).total) < 0))
+    True
+    """
+    damping, stiffness = _mechanical(dynamics)
+    if not dynamics.linear.is_numeric:
+        raise ValueError(f"dynamics {dynamics} holds symbols; give them numbers with dynamics.subs(...)")
+    matrix = validate_kernel(kernel)
+    try:
+        factor = scipy.linalg.cho_factor(matrix)
+    except scipy.linalg.LinAlgError as error:
+        raise ValueError(
+            f"kernel must be positive definite, since the energy holds its inverse: {error}"
+        ) from error
+    square = np.sum(trajectory.velocity * scipy.linalg.cho_solve(factor, trajectory.velocity.T).T, axis=1)
+    potential = float(stiffness) * trajectory.loss
+    if damping is None:
+        return Energy(trajectory.t, potential, np.zeros_like(square), square)
+    # At t = 0 friction r/t acts on a velocity of order t, which dissipates nothing.
+    safe = np.where(trajectory.t > 0, trajectory.t, 1.0) if damping.has(dynamics.t) else trajectory.t
+    friction = sympy.lambdify(dynamics.t, damping, "numpy")(safe)
+    return Energy(trajectory.t, potential, 0.5 * square, friction * square)
+
+
+def _mechanical(dynamics: PredictionDynamics) -> tuple[Expr | None, Expr]:
+    """Friction (None for first order) and coefficient of the gradient, for unit mass."""
+    stiffness, *damping = dynamics.monic
+    if dynamics.order > 2 or stiffness.has(dynamics.t):
+        raise ValueError(
+            f"dynamics {dynamics} has no energy of this form; it needs order 1 or 2 and a constant "
+            "coefficient of the gradient"
+        )
+    return (damping[0] if damping else None), stiffness
+
+
+@dataclass(frozen=True)
+class Lagrangian:
+    r"""The Lagrangian :math:`\mathcal L=\mu(t)[\tfrac12\dot u^\top H^{-1}\dot u-c\,\ell(u)]`, verified.
+
+    Attributes
+    ----------
+    factor : sympy.Expr
+        :math:`\mu(t)=\exp\int b\,dt`: :math:`e^{bt}` for constant friction, :math:`t^r` for r/t.
+    expression : sympy.Expr
+        The Lagrangian in coordinates, for a symbolic kernel and an undetermined loss.
+    equations : tuple of sympy.Eq
+        Its Euler-Lagrange equations as sympy derives them.
+    residual : sympy.Matrix
+        These, multiplied by :math:`-H/\mu`, less the dynamics: zero, or the object is refused.
+    """
+
+    factor: Expr
+    expression: Expr = field(repr=False)
+    equations: tuple[sympy.Eq, ...] = field(repr=False)
+    residual: sympy.Matrix = field(repr=False)
+    stiffness: Expr = field(repr=False)
+
+    def __post_init__(self):
+        if any(entry != 0 for entry in self.residual):
+            raise ValueError(f"the Euler-Lagrange equations miss the dynamics by {self.residual}")
+
+    def latex(self) -> str:
+        """Return the Lagrangian in vector form as LaTeX."""
+        c = "" if self.stiffness == 1 else sympy.latex(self.stiffness) + r"\,"
+        kinetic = r"\tfrac12\dot u^\top H^{-1}\dot u"
+        return rf"\mathcal L={sympy.latex(self.factor)}\left({kinetic}-{c}\ell(u)\right)"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
+
+def lagrangian(dynamics: PredictionDynamics, *, size: int = 2) -> Lagrangian:
+    r"""Derive the Lagrangian whose Euler-Lagrange equation is the dynamics.
+
+    Parameters
+    ----------
+    dynamics : PredictionDynamics
+        Of second order, with a constant coefficient of the gradient; symbols are welcome.
+    size : int, optional
+        Number of coordinates in which sympy checks the equation, with a full symbolic kernel.
+
+    Returns
+    -------
+    Lagrangian
+
+    Raises
+    ------
+    ValueError
+        If the dynamics are not of this kind.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> from odeopt import HeavyBall, LogisticLoss, ode_limit, prediction_dynamics
+    >>> h, b = sympy.symbols("h b", positive=True)
+    >>> limit = ode_limit(HeavyBall(lr=h**2, momentum=1 - b * h), h)
+    >>> form = lagrangian(prediction_dynamics(limit, LogisticLoss()))
+    >>> form.factor, form.residual
+    (exp(b*t), Matrix([
+    [0],
+    [0]]))
+    """
+    from sympy.calculus.euler import euler_equations
+
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"size must be a positive integer, got {size!r}; 2 checks a kernel that mixes")
+    damping, stiffness = _mechanical(dynamics)
+    if damping is None:
+        raise ValueError(f"dynamics {dynamics} is of first order, which has no such Lagrangian")
+    t = dynamics.t
+    factor = sympy.simplify(sympy.exp(sympy.integrate(damping, t)))
+    kernel = sympy.Matrix(size, size, lambda i, j: Symbol(f"H_{min(i, j)}{max(i, j)}"))
+    u = sympy.Matrix([Function(f"u_{i}")(t) for i in range(size)])
+    velocity, potential = u.diff(t), Function("l")(*u)
+    kinetic = (velocity.T * kernel.inv() * velocity)[0] / 2
+    expression = factor * (kinetic - stiffness * potential)
+    equations = tuple(euler_equations(expression, list(u), t))
+    forces = sympy.Matrix([equation.lhs.doit() for equation in equations])
+    gradient = sympy.Matrix([potential.diff(v) for v in u])
+    target = velocity.diff(t) + damping * velocity + stiffness * kernel * gradient
+    residual = (-kernel * forces / factor - target).applyfunc(sympy.simplify)
+    return Lagrangian(factor, expression, equations, residual, stiffness)

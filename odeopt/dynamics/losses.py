@@ -1,0 +1,249 @@
+r"""Losses of the predictions: a convex :math:`\ell(u)=\sum_i\ell_i(u_i)` and its gradient, written once.
+
+The same object trains a network (:mod:`odeopt.nets`, on torch tensors) and drives the ODE of its
+predictions (:mod:`odeopt.dynamics.prediction`, on numpy arrays). This module imports no torch: a tensor brings
+its own library along.
+"""
+
+from __future__ import annotations
+
+import abc
+import sys
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from odeopt.checks import is_number
+
+__all__ = ["LogisticLoss", "PredictionLoss", "SquaredLoss"]
+
+
+@dataclass(frozen=True)
+class PredictionLoss(abc.ABC):
+    r"""A convex loss of the predictions, summed over the examples; subclass it to define your own.
+
+    A subclass is a frozen dataclass with `value` and `gradient`. The sum must have one term for each
+    example, :math:`\ell(u)=\sum_i\ell_i(u_i)`. Where the constants below are known, set them as class
+    attributes or properties: they say when a learning rate is stable, and with what constant the
+    loss is strongly convex.
+
+    Attributes
+    ----------
+    strong_convexity : float
+        A number :math:`\mu\ge0` with :math:`\ell_i''\ge\mu`; 0 promises nothing.
+    smoothness : float or None
+        A number L with :math:`\ell_i''\le L`; None where there is none, or none is known.
+    mean_factor : float
+        The mean reduction of torch is ``mean_factor / n`` times the sum. It is 1, but for the mean of
+        squares, which has no factor 1/2.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class LogCosh(PredictionLoss):
+    ...     smoothness = 1.0
+    ...
+    ...     def value(self, u, y):
+    ...         return np.log(np.cosh(u - y)).sum()
+    ...
+    ...     def gradient(self, u, y):
+    ...         return np.tanh(u - y)
+    >>> u, y = np.array([1.0, 2.0]), np.array([1.0, 1.0])
+    >>> LogCosh().gradient(u, y).round(4), LogCosh().hessian_diagonal(u, y).round(4)
+    (array([0.    , 0.7616]), array([1.  , 0.42]))
+    """
+
+    strong_convexity: ClassVar[float] = 0.0
+    smoothness: ClassVar[float | None] = None
+    mean_factor: ClassVar[float] = 1.0
+
+    @abc.abstractmethod
+    def value(self, u, y) -> Any:
+        r"""Evaluate :math:`\ell(u)`, summed over the examples.
+
+        Parameters
+        ----------
+        u : array_like or torch.Tensor, shape (n,)
+            Predictions.
+        y : array_like or torch.Tensor, shape (n,)
+            Targets.
+
+        Returns
+        -------
+        float or torch.Tensor, shape ()
+            Of the kind of `u`.
+        """
+
+    @abc.abstractmethod
+    def gradient(self, u, y) -> Any:
+        r"""Evaluate :math:`\nabla\ell(u)`.
+
+        Parameters
+        ----------
+        u : array_like or torch.Tensor, shape (n,)
+            Predictions.
+        y : array_like or torch.Tensor, shape (n,)
+            Targets.
+
+        Returns
+        -------
+        array, shape (n,)
+            Of the kind of `u`.
+        """
+
+    def hessian_diagonal(self, u, y) -> Any:
+        r"""Evaluate :math:`\ell_i''(u_i)`; by central differences of the gradient unless overridden.
+
+        Parameters
+        ----------
+        u : array_like or torch.Tensor, shape (n,)
+            Predictions.
+        y : array_like or torch.Tensor, shape (n,)
+            Targets.
+
+        Returns
+        -------
+        array, shape (n,)
+            Of the kind of `u`; the differences are accurate to some :math:`\epsilon^{2/3}`.
+        """
+        library, u, y = _pair(u, y)
+        # All at once, because each component of the gradient depends on its own prediction alone.
+        step = library.finfo(u.dtype).eps ** (1 / 3) * (1 + abs(u))
+        above, below = u + step, u - step
+        return (self.gradient(above, y) - self.gradient(below, y)) / (above - below)
+
+    @property
+    def label(self) -> str:
+        """Name for legends and messages."""
+        return repr(self)
+
+    def latex(self) -> str:
+        """Return the loss as LaTeX."""
+        return r"\ell(u)=\sum_i\ell_i(u_i)"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
+
+@dataclass(frozen=True)
+class SquaredLoss(PredictionLoss):
+    r"""Half the squared norm of the error, :math:`\tfrac12\lVert u-y\rVert^2`; strongly convex and smooth.
+
+    Examples
+    --------
+    >>> loss = SquaredLoss()
+    >>> float(loss.value([1.0, 3.0], [1.0, 1.0])), loss.gradient([1.0, 3.0], [1.0, 1.0])
+    (2.0, array([0., 2.]))
+    """
+
+    strong_convexity = 1.0
+    smoothness = 1.0
+    mean_factor = 2.0
+
+    def value(self, u, y):
+        error = self.gradient(u, y)
+        return (0.5 * error) @ error
+
+    def gradient(self, u, y):
+        _, u, y = _pair(u, y)
+        return u - y
+
+    def hessian_diagonal(self, u, y):
+        library, u, _ = _pair(u, y)
+        return library.ones_like(u)
+
+    def latex(self) -> str:
+        return r"\ell(u)=\tfrac12\lVert u-y\rVert^2"
+
+
+@dataclass(frozen=True)
+class LogisticLoss(PredictionLoss):
+    r"""The logistic loss :math:`\sum_i\log(1+e^{-y_iu_i})+\tfrac\mu2\lVert u\rVert^2`, labels y = ±1.
+
+    Parameters
+    ----------
+    ridge : float, optional
+        :math:`\mu\ge0`, a penalty on the predictions (not on the weights).
+
+    Notes
+    -----
+    With :math:`p_i=1/(1+e^{-u_i})`, :math:`\ell_i''=p_i(1-p_i)+\mu` lies in :math:`(\mu,\tfrac14+\mu]`.
+    Without ridge the loss is strictly but **not strongly** convex and has no minimiser: it tends to 0
+    only as every :math:`y_iu_i\to\infty`, and no exponential rate holds. With ridge it is
+    :math:`\mu`-strongly convex. All formulas are safe from overflow at any u.
+
+    Examples
+    --------
+    >>> loss = LogisticLoss()
+    >>> float(loss.value([0.0, 1000.0], [1, 1])), loss.gradient([0.0, -1000.0], [1, 1])
+    (0.6931471805599453, array([-0.5, -1. ]))
+    >>> loss.strong_convexity, loss.smoothness, LogisticLoss(ridge=0.1).strong_convexity
+    (0.0, 0.25, 0.1)
+    """
+
+    ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not is_number(self.ridge) or not 0 <= self.ridge < float("inf"):
+            raise ValueError(f"ridge must be a nonnegative number, got {self.ridge!r}; leave it out for none")
+
+    @property
+    def strong_convexity(self) -> float:
+        """The ridge; without it the loss is not strongly convex."""
+        return float(self.ridge)
+
+    @property
+    def smoothness(self) -> float:
+        """A quarter, more the ridge."""
+        return 0.25 + self.ridge
+
+    def value(self, u, y):
+        library, u, y = self._labelled(u, y)
+        margin = y * u
+        # log(1 + exp(-z)) = max(-z, 0) + log(1 + exp(-|z|)), whose exponential cannot overflow
+        terms = (-margin).clip(min=0) + library.log1p(library.exp(-abs(margin)))
+        return terms.sum() + 0.5 * self.ridge * (u @ u)
+
+    def gradient(self, u, y):
+        library, u, y = self._labelled(u, y)
+        return self.ridge * u - y * _logistic(library, -y * u)
+
+    def hessian_diagonal(self, u, y):
+        library, u, _ = self._labelled(u, y)
+        return _logistic(library, u) * _logistic(library, -u) + self.ridge
+
+    def _labelled(self, u, y):
+        library, u, y = _pair(u, y)
+        wrong = abs(y) != 1
+        if wrong.any():
+            raise ValueError(
+                f"y must hold labels -1 and 1 for the logistic loss, got {float(y[wrong][0]):.6g}; "
+                "map the two classes to -1 and 1"
+            )
+        return library, u, y
+
+    def latex(self) -> str:
+        ridge = rf"+\tfrac{{{self.ridge:.6g}}}{{2}}\lVert u\rVert^2" if self.ridge else ""
+        return r"\ell(u)=\sum_i\log\left(1+e^{-y_iu_i}\right)" + ridge
+
+
+def _logistic(library: Any, z: Any) -> Any:
+    """Evaluate 1 / (1 + exp(-z)) with an exponential that cannot overflow."""
+    small = library.exp(-abs(z))
+    return library.where(z >= 0, library.ones_like(small), small) / (1 + small)
+
+
+def _pair(u: Any, y: Any) -> tuple[Any, Any, Any]:
+    """Return the library of `u`, and both as its arrays of one shape."""
+    # A tensor exists only where torch is loaded already.
+    library = sys.modules["torch"] if type(u).__module__.partition(".")[0] == "torch" else np
+    if library is np:
+        u, y = np.asarray(u, dtype=float), np.asarray(y, dtype=float)
+    else:
+        y = library.as_tensor(y, dtype=u.dtype, device=u.device)
+    if u.shape != y.shape or u.ndim != 1:
+        raise ValueError(
+            f"u and y must be vectors of one length, got shapes {tuple(u.shape)} and {tuple(y.shape)}"
+        )
+    return library, u, y

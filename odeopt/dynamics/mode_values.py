@@ -1,0 +1,168 @@
+r"""Numerical evaluation of the modes, each in a form that stays accurate where the formula degenerates."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+import scipy.special
+
+__all__ = ["bessel_mode", "companion", "constant_coefficient_mode", "damped_oscillator"]
+
+# Characteristic roots closer than this, relative to the largest, are treated as one cluster: the
+# weights of separate exponentials grow like 1/gap and would cost that factor in accuracy.
+_CLUSTER_GAP = 1e-2
+# Beyond it Gamma(nu + 1) (2/x)^nu leaves the range of float64 where the series no longer converges fast.
+_MAX_FRICTION = 800
+
+
+def damped_oscillator(times: np.ndarray, b, q, v=0.0) -> np.ndarray:
+    r"""Solve :math:`\varphi''+b\varphi'+q\varphi=0` in all regimes, :math:`\varphi(0)=1,\varphi'(0)=v`.
+
+    Parameters
+    ----------
+    times : ndarray, shape (T,)
+    b, q, v : array_like, broadcastable to shape (n,)
+
+    Returns
+    -------
+    ndarray, shape (T, n)
+
+    Notes
+    -----
+    With :math:`\omega=\sqrt{|q-b^2/4|}` the solution is
+    :math:`C(t)+(\frac b2+v)S(t)`. Underdamped, :math:`S=e^{-bt/2}\,t\,\mathrm{sinc}(\omega t)`;
+    overdamped, with the slow root :math:`s=q/(\frac b2+\omega)` free of cancellation,
+    :math:`C=e^{-st}(1+e^{-2\omega t})/2` and :math:`S=e^{-st}(1-e^{-2\omega t})/(2\omega)`. Both are
+    regular at :math:`\omega=0`.
+
+    Examples
+    --------
+    >>> damped_oscillator(np.array([1.0]), 2.0, np.array([1.0]))  # critical: (1 + t) exp(-t)
+    array([[0.73575888]])
+    """
+    b, q, v = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, dtype=float)) for x in (b, q, v)))
+    gap = q - b**2 / 4
+    omega = np.sqrt(np.abs(gap))
+    time = times[:, None]
+    angle = omega * time
+    decay = np.exp(-b / 2 * time)
+    over = gap < 0
+    slow_rate = np.where(over, q / np.where(over, b / 2 + omega, 1.0), 0.0)
+    slow = np.exp(-slow_rate * time)
+    x = 2 * angle
+    # (1 - exp(-x)) / x, 1 at x = 0
+    ratio = np.where(x > 0, -np.expm1(-x) / np.where(x > 0, x, 1.0), 1.0)
+    cosine = np.where(over, slow * (1 + np.exp(-x)) / 2, decay * np.cos(angle))
+    sine = time * np.where(over, slow * ratio, decay * np.sinc(angle / np.pi))
+    return cosine + (b / 2 + v) * sine
+
+
+def bessel_mode(x: np.ndarray, r: float) -> np.ndarray:
+    r"""Evaluate :math:`\Gamma(\nu+1)(2/x)^\nu J_\nu(x)={}_0F_1(;\nu+1;-x^2/4)`, :math:`\nu=\frac{r-1}2`.
+
+    Parameters
+    ----------
+    x : ndarray
+        Nonnegative arguments :math:`t\sqrt\lambda`.
+    r : float
+        Friction, 0 <= r <= 800.
+
+    Returns
+    -------
+    ndarray, shape of x
+
+    Examples
+    --------
+    >>> bessel_mode(np.array([0.0, 1.0]), 2.0)  # sin(x)/x
+    array([1.        , 0.84147098])
+    """
+    if not 0 <= r <= _MAX_FRICTION:
+        raise ValueError(f"friction r must lie in [0, {_MAX_FRICTION}] for the Bessel mode, got {r!r}")
+    nu = (r - 1) / 2
+    # The power series loses exp(x^2 / (2 nu)) to cancellation, the quotient of an exponentially small
+    # J_nu and a large factor over- and underflows for large nu: each is used where it is safe.
+    small = x**2 < 4 * (nu + 1) * (1 if nu < 50 else 4)
+    safe = np.where(small, 1.0, x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = np.exp(scipy.special.gammaln(nu + 1) + nu * np.log(2 / safe))
+        quotient = scale * scipy.special.jv(nu, safe)
+    return np.where(small, _bessel_series(np.where(small, x, 0.0), nu), quotient)
+
+
+def _bessel_series(x: np.ndarray, nu: float) -> np.ndarray:
+    """Sum of (-x^2/4)^k / (k! (nu+1)_k); terms fall faster than 4^k / k! on the range used."""
+    total = term = np.ones_like(x)
+    for k in range(1, 40):
+        term = -term * x**2 / (4 * k * (nu + k))
+        total = total + term
+    return total
+
+
+def companion(monic: np.ndarray) -> np.ndarray:
+    r"""Companion matrices of :math:`z^n+c_{n-1}z^{n-1}+\dots+c_0`.
+
+    Parameters
+    ----------
+    monic : ndarray, shape (n, m)
+        :math:`(c_0,\dots,c_{n-1})` for each of m polynomials.
+
+    Returns
+    -------
+    ndarray, shape (m, n, n)
+
+    Examples
+    --------
+    >>> np.linalg.eigvals(companion(np.array([[2.0], [3.0]])))  # z^2 + 3 z + 2
+    array([[-1., -2.]])
+    """
+    n, m = monic.shape
+    matrices = np.zeros((m, n, n))
+    matrices[:, np.arange(n - 1), np.arange(1, n)] = 1.0
+    matrices[:, -1, :] = -monic.T
+    return matrices
+
+
+def constant_coefficient_mode(times: np.ndarray, monic: np.ndarray, initial: np.ndarray) -> np.ndarray:
+    r"""Solve a linear ODE with constant coefficients from its characteristic roots.
+
+    Parameters
+    ----------
+    times : ndarray, shape (T,)
+    monic : ndarray, shape (n, m)
+        :math:`(c_0,\dots,c_{n-1})` of :math:`\varphi^{(n)}+c_{n-1}\varphi^{(n-1)}+\dots+c_0\varphi=0`
+        for each of m modes.
+    initial : ndarray, shape (n - 1, m)
+        :math:`\varphi'(0),\dots,\varphi^{(n-1)}(0)`; :math:`\varphi(0)=1`.
+
+    Returns
+    -------
+    ndarray, shape (T, m)
+
+    Notes
+    -----
+    Modes with clustered roots, where separate exponentials lose accuracy, are evaluated through the
+    exponential of the companion matrix.
+
+    Examples
+    --------
+    >>> constant_coefficient_mode(np.array([1.0]), np.array([[1.0], [2.0]]), np.array([[0.0]]))
+    array([[0.73575888]])
+    """
+    n, m = monic.shape
+    matrices = companion(monic)
+    roots = np.linalg.eigvals(matrices)
+    start = np.vstack([np.ones((1, m)), initial])
+    gaps = np.abs(roots[:, :, None] - roots[:, None, :]) + np.where(np.eye(n, dtype=bool), np.inf, 0.0)
+    scale = np.maximum(np.abs(roots).max(axis=1), np.finfo(float).tiny)
+    clustered = gaps.min(axis=(1, 2)) < _CLUSTER_GAP * scale
+    result = np.empty((times.size, m))
+    if np.any(~clustered):
+        z = roots[~clustered]
+        vandermonde = np.power(z[:, None, :], np.arange(n)[None, :, None])
+        weights = np.linalg.solve(vandermonde, start.T[~clustered][..., None].astype(complex))[..., 0]
+        exponentials = np.exp(times[:, None, None] * z[None])
+        result[:, ~clustered] = np.einsum("mi,tmi->tm", weights, exponentials).real
+    for i in np.flatnonzero(clustered):
+        propagators = scipy.linalg.expm(times[:, None, None] * matrices[i])
+        result[:, i] = propagators[:, 0, :] @ start[:, i]
+    return result

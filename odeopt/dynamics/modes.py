@@ -1,0 +1,308 @@
+r"""Solutions of the error dynamics on one eigenvalue of the kernel, verified by substitution.
+
+A mode solves :math:`\sum_jA_j(t,\lambda)\varphi^{(j)}=0` with :math:`\varphi(0)=1` and the initial
+derivatives of the dynamics; the error is :math:`\Delta(t)=\varphi(t;H)\Delta_0`. Each family is
+substituted into its equation in sympy, with symbols for its parameters, before it may be evaluated.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import sympy
+from sympy import Expr, Integer, Symbol
+
+from odeopt.checks import nonnegative_grid
+from odeopt.dynamics.error import ErrorDynamics
+from odeopt.dynamics.mode_values import bessel_mode, constant_coefficient_mode, damped_oscillator
+
+__all__ = ["ModeSolution", "mode_solution"]
+
+
+@dataclass(frozen=True)
+class ModeSolution:
+    r"""The closed form :math:`\varphi(t;\lambda)` of one mode.
+
+    Attributes
+    ----------
+    dynamics : ErrorDynamics
+    expr : sympy.Expr
+        The closed form in ``dynamics.t`` and ``dynamics.lam``. For family "characteristic" it holds
+        the symbols z1, ..., zn, the roots of the characteristic polynomial.
+    family : {"exponential", "oscillator", "bessel", "damped bessel", "characteristic"}
+    residual : sympy.Expr
+        What is left of the equation when the closed form is substituted; 0.
+    """
+
+    dynamics: ErrorDynamics
+    expr: Expr
+    family: str
+    residual: Expr
+    _evaluate: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = field(repr=False)
+
+    @property
+    def time_step(self) -> float | Expr:
+        """t = (k + time_origin) * time_step."""
+        return self.dynamics.time_step
+
+    @property
+    def time_origin(self) -> float | Expr:
+        """t = (k + time_origin) * time_step."""
+        return self.dynamics.time_origin
+
+    def __call__(self, t, lam) -> np.ndarray:
+        r"""Evaluate the mode on a grid.
+
+        Parameters
+        ----------
+        t : array_like, shape (T,)
+            Nonnegative times.
+        lam : array_like, shape (n,)
+            Nonnegative eigenvalues.
+
+        Returns
+        -------
+        numpy.ndarray, shape (T, n)
+
+        Raises
+        ------
+        ValueError
+            If a grid is empty, negative or not finite, or the dynamics hold free symbols.
+        """
+        if self._evaluate is None:
+            free = sorted({str(s) for c in self.dynamics.coefficients for s in c.free_symbols} - {"t", "lam"})
+            raise ValueError(f"the dynamics hold the symbols {', '.join(free)}; replace them with subs()")
+        t, lam = nonnegative_grid(t, "t"), nonnegative_grid(lam, "lam")
+        return self._evaluate(t, lam)
+
+    def _repr_latex_(self) -> str:
+        body = sympy.latex(self.expr, symbol_names={self.dynamics.lam: r"\lambda"})
+        return rf"$\displaystyle \varphi(t;\lambda) = {body}$"
+
+
+def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
+    r"""Solve the error dynamics on one eigenvalue in closed form.
+
+    .. math::
+        \varphi=e^{-\lambda t/a},\quad
+        e^{-bt/2}\Bigl(\cos\omega t+\tfrac b2\tfrac{\sin\omega t}\omega\Bigr),\quad
+        \Gamma(\nu+1)\Bigl(\tfrac2{t\sqrt\lambda}\Bigr)^\nu J_\nu(t\sqrt\lambda),\quad
+        \sum_iW_ie^{z_it}
+
+    for first order, constant friction b (:math:`\omega^2=\lambda-b^2/4`), friction r/t
+    (:math:`\nu=\frac{r-1}2`) and constant coefficients of any order. Friction r/t with Hessian damping,
+    the high-resolution equation of Nesterov's method, is a damped Bessel mode:
+
+    .. math:: \ddot\varphi+(\tfrac rt+d)\dot\varphi+(q+\tfrac{rd}{2t})\varphi=0:\quad
+        \varphi=e^{-dt/2}\,\Gamma(\nu+1)\Bigl(\tfrac2x\Bigr)^\nu J_\nu(x),\ x=t\sqrt{q-d^2/4}.
+
+    Parameters
+    ----------
+    dynamics : ErrorDynamics
+
+    Returns
+    -------
+    ModeSolution
+
+    Raises
+    ------
+    ValueError
+        If no closed form is known; :func:`odeopt.integrate` handles any dynamics.
+
+    Examples
+    --------
+    >>> from odeopt import HeavyBall, ode_limit, error_dynamics
+    >>> mode = mode_solution(error_dynamics(ode_limit(HeavyBall(lr=0.01, momentum=0.8), map="naive")))
+    >>> mode.family, mode.residual
+    ('oscillator', 0)
+    >>> mode([0.0, 1.0], [1.0, 4.0]).round(6)  # b = 2: critical at lam = 1, (1 + t) exp(-t)
+    array([[1.      , 1.      ],
+           [0.735759, 0.150574]])
+    """
+    if dynamics.start != 1 and dynamics.order > 1:
+        raise ValueError(f"no closed form is known for {dynamics} from phi(0) = {dynamics.start}")
+    if dynamics.is_constant:
+        solver = {1: _exponential, 2: _oscillator}.get(dynamics.order, _characteristic)
+        return solver(dynamics)
+    found = _vanishing_friction(dynamics) if dynamics.order == 2 else None
+    if found is not None:
+        return _bessel(dynamics, *found)
+    raise ValueError(
+        f"no closed form is known for {dynamics}; integrate it with odeopt.integrate(dynamics, ...)"
+    )
+
+
+def _function_of_lam(dynamics: ErrorDynamics, *exprs: Expr) -> Callable | None:
+    """Compile expressions in lam; None if other symbols are left."""
+    if any(e.free_symbols - {dynamics.lam} for e in exprs):
+        return None
+    compiled = sympy.lambdify(dynamics.lam, list(exprs), "numpy")
+
+    def evaluate(lam):
+        return [np.broadcast_to(np.asarray(v, dtype=float), lam.shape) for v in compiled(lam)]
+
+    return evaluate
+
+
+def _require_zero(residual: Expr, family: str) -> Expr:
+    if residual != 0:
+        raise ArithmeticError(f"the {family} closed form leaves the residual {residual}")
+    return residual
+
+
+# --- first order -----------------------------------------------------------------------------------
+
+
+@functools.cache
+def _verified_exponential() -> tuple[Expr, tuple[Symbol, ...], Expr]:
+    t, s = sympy.symbols("t s")
+    phi = sympy.exp(-s * t)
+    return phi, (t, s), _require_zero(sympy.simplify(phi.diff(t) + s * phi), "exponential")
+
+
+def _exponential(dynamics: ErrorDynamics) -> ModeSolution:
+    phi, (t, s), residual = _verified_exponential()
+    speed = sympy.cancel(dynamics.coefficients[0] / dynamics.coefficients[1])
+    compiled = _function_of_lam(dynamics, speed, dynamics.start)
+
+    def evaluate(times, lam):
+        rate, start = compiled(lam)
+        return start * np.exp(-np.multiply.outer(times, rate))
+
+    expr = dynamics.start * phi.subs({t: dynamics.t, s: speed}, simultaneous=True)
+    return ModeSolution(dynamics, expr, "exponential", residual, evaluate if compiled else None)
+
+
+# --- constant friction -----------------------------------------------------------------------------
+
+
+@functools.cache
+def _verified_oscillator() -> tuple[Expr, tuple[Symbol, ...], Expr]:
+    t, b, q, v = sympy.symbols("t b q v")
+    omega = sympy.sqrt(q - b**2 / 4)
+    phi = sympy.exp(-b * t / 2) * (sympy.cos(omega * t) + (b / 2 + v) * sympy.sin(omega * t) / omega)
+    residual = sympy.simplify(phi.diff(t, 2) + b * phi.diff(t) + q * phi)
+    start = [phi.subs(t, 0) - 1, sympy.simplify(phi.diff(t).subs(t, 0)) - v]
+    return (
+        phi,
+        (t, b, q, v),
+        _require_zero(residual + sum(abs(sympy.simplify(e)) for e in start), "oscillator"),
+    )
+
+
+def _oscillator(dynamics: ErrorDynamics) -> ModeSolution:
+    phi, (t, b, q, v), residual = _verified_oscillator()
+    a = dynamics.coefficients
+    friction, stiffness = sympy.cancel(a[1] / a[2]), sympy.cancel(a[0] / a[2])
+    velocity = dynamics.initial[0]
+    compiled = _function_of_lam(dynamics, friction, stiffness, velocity)
+
+    def evaluate(times, lam):
+        return damped_oscillator(times, *compiled(lam))
+
+    values = {t: dynamics.t, b: friction, q: stiffness, v: velocity}
+    expr = phi.subs(values, simultaneous=True)
+    return ModeSolution(dynamics, expr, "oscillator", residual, evaluate if compiled else None)
+
+
+# --- friction r/t ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def _verified_bessel() -> tuple[Expr, tuple[Symbol, ...], Expr]:
+    t, r, q, d = sympy.symbols("t r q d", positive=True)
+    nu, w = (r - 1) / 2, sympy.Symbol("w", positive=True)
+    x = t * w  # w = sqrt(q - d^2/4); a symbol of its own keeps the Bessel recurrences in sight
+    psi = sympy.gamma(nu + 1) * (2 / x) ** nu * sympy.besselj(nu, x)
+    phi = sympy.exp(-d * t / 2) * psi
+    equation = phi.diff(t, 2) + (r / t + d) * phi.diff(t) + (w**2 + d**2 / 4 + r * d / (2 * t)) * phi
+    residual = _reduce_bessel(sympy.expand(equation * sympy.exp(d * t / 2)), nu, x)
+    expr = phi.subs(w, sympy.sqrt(q - d**2 / 4))
+    return expr, (t, r, q, d), _require_zero(residual, "Bessel")
+
+
+def _reduce_bessel(expr: Expr, nu: Expr, x: Expr) -> Expr:
+    """Write an expression in J_nu and J_(nu+1) by the three-term recurrence, and simplify."""
+    j = sympy.besselj
+    expr = expr.subs(j(nu + 2, x), 2 * (nu + 1) / x * j(nu + 1, x) - j(nu, x))
+    expr = expr.subs(j(nu - 2, x), 2 * (nu - 1) / x * j(nu - 1, x) - j(nu, x))
+    expr = expr.subs(j(nu - 1, x), 2 * nu / x * j(nu, x) - j(nu + 1, x))
+    return sympy.simplify(sympy.expand(expr))
+
+
+def _vanishing_friction(dynamics: ErrorDynamics) -> tuple[Expr, Expr, Expr] | None:
+    """Return r, q, d if the equation is that of a (damped) Bessel mode, started regularly."""
+    t, (a0, a1, a2) = dynamics.t, dynamics.coefficients
+    friction, stiffness = sympy.expand(sympy.cancel(a1 / a2)), sympy.expand(sympy.cancel(a0 / a2))
+    r, d = friction.coeff(t, -1), friction.coeff(t, 0)
+    q, e = stiffness.coeff(t, 0), stiffness.coeff(t, -1)
+    whole = sympy.simplify(friction - r / t - d) == 0 and sympy.simplify(stiffness - q - e / t) == 0
+    matched = sympy.simplify(e - r * d / 2) == 0 and sympy.simplify(dynamics.initial[0] + d / 2) == 0
+    return (r, q, d) if whole and matched and not r.has(dynamics.lam) else None
+
+
+def _bessel(dynamics: ErrorDynamics, friction: Expr, stiffness: Expr, damping: Expr) -> ModeSolution:
+    phi, (t, r, q, d), residual = _verified_bessel()
+    if friction.is_number and friction < 0:
+        raise ValueError(f"friction r/t must have r >= 0, got r = {friction}")
+    compiled = _function_of_lam(dynamics, stiffness, damping) if friction.is_number else None
+
+    def evaluate(times, lam):
+        q_values, d_values = compiled(lam)
+        square = q_values - d_values**2 / 4
+        if np.any(square < 0):
+            raise ValueError(
+                f"lam = {lam[square < 0][0]:.6g} is overdamped by the Hessian term (lr * lam > 4), beyond "
+                "every stable learning rate; lower lr"
+            )
+        mode = bessel_mode(np.multiply.outer(times, np.sqrt(square)), float(friction))
+        return np.exp(-np.multiply.outer(times, d_values) / 2) * mode
+
+    expr = phi.subs({t: dynamics.t, r: friction, q: stiffness, d: damping}, simultaneous=True)
+    family = "bessel" if damping == 0 else "damped bessel"
+    return ModeSolution(dynamics, expr, family, residual, evaluate if compiled else None)
+
+
+# --- constant coefficients of any order --------------------------------------------------------------
+
+
+@functools.cache
+def _verified_characteristic(n: int) -> tuple[Expr, tuple[Symbol, ...], Expr]:
+    r"""Lagrange form for distinct roots: W_i = sum_k d_k [w^k] prod_{j != i} (w - z_j) / (z_i - z_j)."""
+    t, w = sympy.symbols("t w")
+    z = sympy.symbols(f"z1:{n + 1}")
+    d = (Integer(1), *sympy.symbols(f"d1:{n}"))
+    phi = Integer(0)
+    for i in range(n):
+        others = [z[j] for j in range(n) if j != i]
+        cardinal = sympy.Poly(sympy.prod((w - o) for o in others), w).all_coeffs()[::-1]
+        weight = sum(c * dk for c, dk in zip(cardinal, d, strict=True))
+        phi += weight / sympy.prod(z[i] - o for o in others) * sympy.exp(z[i] * t)
+    monic = sympy.Poly(sympy.prod((w - zi) for zi in z), w).all_coeffs()[::-1]
+    equation = sum(c * phi.diff(t, k) for k, c in enumerate(monic))
+    start = sum(abs(sympy.cancel(phi.diff(t, k).subs(t, 0) - dk)) for k, dk in enumerate(d))
+    residual = sympy.Add(*(sympy.cancel(term) for term in _collect_exponentials(equation, z, t)))
+    return phi, (t, *z, *d[1:]), _require_zero(residual + start, "characteristic")
+
+
+def _collect_exponentials(expr: Expr, z: tuple, t: Symbol) -> list[Expr]:
+    """Coefficients of exp(z_i t) in a sum of exponentials."""
+    return [sympy.expand(expr, mul=True).coeff(sympy.exp(zi * t)) for zi in z]
+
+
+def _characteristic(dynamics: ErrorDynamics) -> ModeSolution:
+    n = dynamics.order
+    phi, (t, *symbols), residual = _verified_characteristic(n)
+    monic = [sympy.cancel(c / dynamics.coefficients[-1]) for c in dynamics.coefficients[:-1]]
+    compiled = _function_of_lam(dynamics, *monic, *dynamics.initial)
+
+    def evaluate(times, lam):
+        values = compiled(lam)
+        return constant_coefficient_mode(times, np.array(values[:n]), np.array(values[n:]))
+
+    start = dict(zip(symbols[n:], dynamics.initial, strict=True))
+    expr = phi.subs({t: dynamics.t, **start}, simultaneous=True)
+    return ModeSolution(dynamics, expr, "characteristic", residual, evaluate if compiled else None)

@@ -1,0 +1,186 @@
+r"""The dynamics of the predictions under any convex loss, continuous and discrete.
+
+For a model that is linear in its weights, with the Jacobian J and the kernel :math:`H=JJ^\top`, the
+gradient of :math:`\ell(u(w))` is :math:`J^\top\nabla\ell(u)`. Multiplied by J, a limit that is linear in
+derivatives and gradients becomes, with nothing dropped,
+
+.. math:: \sum_{j\ge1}a_j(t)\,u^{(j)}+c(t)\,H\,\nabla\ell(u)=0,
+
+and a rule that is linear in iterates and gradients runs on u itself, with the gradient
+:math:`H\nabla\ell(u)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sympy
+from sympy import Expr, Symbol
+
+from odeopt.checks import is_number
+from odeopt.dynamics.error import Assumption, ErrorDynamics, error_dynamics
+from odeopt.dynamics.losses import PredictionLoss
+from odeopt.limits.ode import ODELimit
+from odeopt.limits.series import GradientDifferential
+
+__all__ = ["PredictionDynamics", "prediction_dynamics"]
+
+
+@dataclass(frozen=True)
+class PredictionDynamics:
+    r"""The ODE :math:`\sum_{j\ge1}a_j(t)\,u^{(j)}+c(t)\,H\,\nabla\ell(u)=0` of the predictions.
+
+    Attributes
+    ----------
+    linear : ErrorDynamics
+        The same for the squared loss, where :math:`\nabla\ell(u)=\Delta`.
+    loss : PredictionLoss
+        :math:`\ell`.
+    """
+
+    linear: ErrorDynamics
+    loss: PredictionLoss
+
+    @property
+    def order(self) -> int:
+        """Order of the equation."""
+        return self.linear.order
+
+    @property
+    def t(self) -> Symbol:
+        """Symbol of time."""
+        return self.linear.t
+
+    @property
+    def time_step(self) -> float | Expr:
+        """Time of one step, t = (k + time_origin) * time_step."""
+        return self.linear.time_step
+
+    @property
+    def time_origin(self) -> float | Expr:
+        """Where the clock of the limit stands at k = 0, in steps."""
+        return 0.0 if self.linear.limit is None else self.linear.limit.time_origin
+
+    @property
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """What was dropped on the way from the weights to the predictions."""
+        return self.linear.assumptions
+
+    @property
+    def monic(self) -> tuple[Expr, ...]:
+        r""":math:`(c,a_1,\dots,a_{n-1})`, divided by the coefficient of the highest derivative."""
+        stiffness, *damping, leading = self.linear.coefficients
+        return tuple(sympy.cancel(a / leading) for a in (stiffness / self.linear.lam, *damping))
+
+    def subs(self, values: dict) -> PredictionDynamics:
+        """Return the dynamics with numbers in place of symbols.
+
+        Parameters
+        ----------
+        values : dict
+            Symbol to number.
+
+        Returns
+        -------
+        PredictionDynamics
+
+        Examples
+        --------
+        >>> import sympy
+        >>> from odeopt import HeavyBall, SquaredLoss, ode_limit
+        >>> h, b = sympy.symbols("h b", positive=True)
+        >>> dynamics = prediction_dynamics(ode_limit(HeavyBall(h**2, 1 - b * h), h), SquaredLoss())
+        >>> print(dynamics.subs({b: 2}))
+        u'' + 2*u' + H*grad l(u) = 0
+        """
+        return PredictionDynamics(self.linear.subs(values), self.loss)
+
+    def times(self, k) -> np.ndarray:
+        """Return the times of iterations, t = (k + time_origin) * time_step.
+
+        Parameters
+        ----------
+        k : array_like of int, shape (K,)
+
+        Returns
+        -------
+        numpy.ndarray, shape (K,)
+
+        Examples
+        --------
+        >>> from odeopt import LogisticLoss, Nesterov, ode_limit
+        >>> prediction_dynamics(ode_limit(Nesterov(lr=0.01)), LogisticLoss()).times([0, 10])
+        array([0., 1.])
+        """
+        clock = self.time_origin, self.time_step
+        if not all(is_number(c) or getattr(c, "is_number", False) for c in clock):
+            raise ValueError(f"the clock of {self} holds symbols; give them numbers with dynamics.subs(...)")
+        origin, step = (float(c) for c in clock)
+        return (np.asarray(k, dtype=float) + origin) * step
+
+    # The linear equation is written with Delta; only its term without a derivative holds H.
+    def latex(self) -> str:
+        """Return the equation as LaTeX."""
+        text = self.linear.latex().replace(r"H\Delta", r"H\,\nabla\ell(u)")
+        return text.replace(r"\Delta", "u")
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()},\\quad {self.loss.latex()}$"
+
+    def __str__(self) -> str:
+        return str(self.linear).replace("H*Delta", "H*grad l(u)").replace("Delta", "u")
+
+
+def prediction_dynamics(limit: ODELimit, loss: PredictionLoss) -> PredictionDynamics:
+    r"""Carry a limit from the weights to the predictions, for any loss.
+
+    Parameters
+    ----------
+    limit : ODELimit
+        Linear in derivatives and gradients, with any coefficients in t.
+    loss : PredictionLoss
+
+    Returns
+    -------
+    PredictionDynamics
+
+    Raises
+    ------
+    ValueError
+        If the limit holds the curve itself, a Hessian of the loss, or anything not linear, or does
+        not start at the first iterate.
+
+    Examples
+    --------
+    >>> from odeopt import LogisticLoss, Nesterov, ode_limit
+    >>> dynamics = prediction_dynamics(ode_limit(Nesterov(lr=0.01, r=3)), LogisticLoss())
+    >>> print(dynamics)
+    u'' + (3/t)*u' + H*grad l(u) = 0
+    >>> [a.name for a in dynamics.assumptions]
+    ['constant kernel', 'moving Jacobian', 'activation flips']
+    """
+    if not isinstance(loss, PredictionLoss):
+        raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or take SquaredLoss()")
+    linear = error_dynamics(limit)
+    for vector in limit.terms:
+        if isinstance(vector, GradientDifferential) and vector.directions:
+            raise ValueError(
+                f"limit contains {vector}, a derivative of the gradient, whose image is not linear in "
+                "grad l(u); take the limit itself, resolution 0"
+            )
+    if limit.initial_position != limit.curve:
+        raise ValueError(
+            f"limit starts at {limit.initial_position}, not at the first iterate; take resolution 0"
+        )
+    stiffness = sympy.cancel(linear.coefficients[0] / linear.lam)
+    slopes = [sympy.cancel(v / linear.lam) for v in linear.initial]
+    if any(c.has(linear.lam) for c in (stiffness, *linear.coefficients[1:], *slopes)):
+        raise ValueError(
+            f"limit {limit} is not of the form sum_j a_j X^(j) + c grad f(X) = 0 with initial derivatives "
+            "proportional to the gradient; take another scaling of its hyperparameters"
+        )
+    return PredictionDynamics(linear, loss)
+
+
+# The discrete method

@@ -1,0 +1,18 @@
+r"""Kernels of networks of infinite width, as arrays and as operators."""
+
+from odeopt.kernels.cluster import ClusterReluGram, cluster_relu_gram
+from odeopt.kernels.inputs import validate_inputs
+from odeopt.kernels.memory import MemoryPlan, memory_plan
+from odeopt.kernels.operator import ReluGramOperator, relu_gram_operator
+from odeopt.kernels.relu import relu_gram
+
+__all__ = [
+    "ClusterReluGram",
+    "MemoryPlan",
+    "ReluGramOperator",
+    "cluster_relu_gram",
+    "memory_plan",
+    "relu_gram",
+    "relu_gram_operator",
+    "validate_inputs",
+]

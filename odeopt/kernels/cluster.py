@@ -1,0 +1,168 @@
+r"""The infinite-width ReLU kernel spread over the workers of a ``dask.distributed`` cluster.
+
+For data whose kernel outgrows one machine. The inputs go to every worker once; each panel of the upper
+half is computed and kept by one worker; a product is one task for each panel, whose shares are added
+in a fixed order, so that the result does not depend on who computed them, up to rounding. A panel lost
+with its worker is computed anew by another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from odeopt.kernels.inputs import require_independent_pairs, unit_rows, validate_inputs
+from odeopt.kernels.matrix import norm_bound
+from odeopt.kernels.memory import panel_rows
+from odeopt.kernels.operator import TILE, SymmetricOperator, gram_panel, panel_product
+from odeopt.kernels.relu import validate_architecture
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["ClusterReluGram", "cluster_relu_gram"]
+
+
+_ATTEMPTS = 3
+
+
+def _build(inputs, start: int, rows: int, layers: str, depth: int, storage: str, refuse: bool):
+    unit, norms = inputs
+    panel, pairs = gram_panel(unit, norms, start, rows, layers=layers, depth=depth, refuse=refuse)
+    facts = (bool(panel.min() >= 0), 2 * float(np.vdot(panel, panel)), pairs)
+    return panel.astype(storage), facts
+
+
+def _itself(value):
+    return value
+
+
+def _facts(built):
+    return built[1]
+
+
+def _share(built, start: int, vectors: np.ndarray, absolute: bool) -> np.ndarray:
+    panel, below = built[0], vectors[start:]
+    result = np.zeros(below.shape)
+    panel_product(panel, 0, below, result, np.empty(TILE), absolute)
+    return result
+
+
+class ClusterReluGram(SymmetricOperator):
+    """The kernel of :func:`odeopt.relu_gram`, its panels held by the workers of a cluster.
+
+    Attributes
+    ----------
+    interval : tuple of float
+        0 and a bound on the largest eigenvalue.
+    storage_error : float
+        As that of :class:`odeopt.kernels.operator.ReluGramOperator`.
+    """
+
+    def __init__(self, client: Client, unit, norms, layers: str, depth: int, storage: str, refuse: bool):
+        n = len(unit)
+        super().__init__(np.dtype(np.float64), (n, n))
+        self._client, self._inputs = client, (unit, norms)
+        rows = panel_rows(n)
+        self._starts = range(0, n, rows)
+        self._options = (rows, layers, depth, storage, refuse)
+        self._absolute_differs = True
+        self._scatter()
+        facts = self._gathered(lambda: [self._client.submit(_facts, panel) for panel in self._panels])
+        self._absolute_differs = not all(nonnegative for nonnegative, _, _ in facts)
+        pairs = [pair for _, _, found in facts for pair in found]
+        if refuse and pairs:
+            require_independent_pairs(unit, pairs)
+        squares = sum(square for _, square, _ in facts)
+        self.storage_error = 2.0**-24 * float(np.sqrt(squares)) if storage == "float32" else 0.0
+        bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], n)
+        self.interval = (0.0, bound + self.storage_error)
+
+    def _scatter(self) -> None:
+        # To every worker, so that a panel can be computed anew wherever one is lost.
+        inputs = self._client.scatter(self._inputs, broadcast=True, hash=False)
+        self._panels = [
+            self._client.submit(_build, inputs, start, *self._options, pure=False) for start in self._starts
+        ]
+
+    def _gathered(self, submit) -> list[Any]:
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
+
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._client.gather(submit())
+            except (FutureCancelledError, KilledWorker, OSError):
+                # The last copy of the inputs went with its worker, or a connection did: begin anew with
+                # the workers that are left.
+                self._client.wait_for_workers(1)
+                self._scatter()
+        return self._client.gather(submit())
+
+    def _product(self, vectors: np.ndarray, absolute: bool = False) -> np.ndarray:
+        absolute = absolute and self._absolute_differs
+
+        def submit():
+            # As a task, not as scattered data: what a lost worker held of it is then computed anew.
+            shared = self._client.submit(_itself, vectors, pure=False)
+            pairs = zip(self._panels, self._starts, strict=True)
+            return [self._client.submit(_share, p, start, shared, absolute, pure=False) for p, start in pairs]
+
+        result = np.zeros(vectors.shape)
+        for start, share in zip(self._starts, self._gathered(submit), strict=True):
+            result[start:] += share
+        return result
+
+
+def cluster_relu_gram(
+    client: Client,
+    x: Any,
+    *,
+    layers: str = "first",
+    depth: int = 1,
+    storage: str = "float32",
+    allow_singular: bool = False,
+) -> ClusterReluGram:
+    """Kernel of the infinitely wide ReLU network as an operator over a cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    x : array_like, shape (n, d)
+        One input a row, of any nonzero norm.
+    layers, depth
+        As in :func:`odeopt.relu_gram`.
+    storage : {"float32", "float64"}, optional
+        How workers keep the entries; products are those of float64.
+    allow_singular : bool, optional
+        Accept parallel rows, whose kernel is singular.
+
+    Returns
+    -------
+    ClusterReluGram
+
+    Raises
+    ------
+    ImportError
+        If dask is not installed.
+    ValueError
+        If the inputs are refused, or an option is unknown.
+
+    Examples
+    --------
+    >>> from distributed import Client  # doctest: +SKIP
+    >>> operator = cluster_relu_gram(Client("scheduler:8786"), x)  # doctest: +SKIP
+    >>> measure = spectral_measure(operator, delta0, num_matvecs=200)  # doctest: +SKIP
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'cluster_relu_gram needs dask; install it with pip install "odeopt[distributed]"'
+        ) from error
+    validate_architecture(layers, depth)
+    if storage not in ("float32", "float64"):
+        raise ValueError(f"storage must be 'float32' or 'float64', got {storage!r}")
+    x = validate_inputs(x, allow_parallel=True)
+    return ClusterReluGram(client, *unit_rows(x), layers, depth, storage, not allow_singular)

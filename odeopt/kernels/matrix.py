@@ -1,0 +1,106 @@
+r"""What is checked and known of a large symmetric matrix without decomposing it.
+
+Its entries are checked in blocks of rows. Its spectrum is bounded as by Collatz and Wielandt: for a positive
+vector x and :math:`D=\mathrm{diag}(x)`, the largest row sum of :math:`D^{-1}|H|D`, which is
+:math:`\max_i(|H|x)_i/x_i`, bounds every eigenvalue of H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg.blas
+
+from odeopt.checks import real_array
+
+__all__ = ["array_bound", "norm_bound", "require_square", "symmetric_array"]
+
+_ROWS = 512  # of an array at a time, so that checks of a large kernel copy little of it
+_TILE = 256  # both a tile and its transpose stay in the cache of a core
+
+
+def require_square(matrix) -> int:
+    """Return n of a real (n, n) matrix or operator, or raise ValueError."""
+    if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"kernel must be square, got shape {matrix.shape}; pass H = J J^T of shape (n, n)")
+    if np.dtype(matrix.dtype if matrix.dtype is not None else float).kind not in "biuf":
+        raise ValueError(f"kernel must be real, got dtype {matrix.dtype}; pass a float64 operator")
+    return int(matrix.shape[0])
+
+
+def symmetric_array(kernel) -> np.ndarray:
+    """Return the kernel as a float array, checked in tiles for finite entries and symmetry."""
+    if not (isinstance(kernel, np.ndarray) and kernel.dtype in (np.float64, np.float32)):
+        kernel = real_array(kernel, "kernel", ndim=2)
+    if kernel.ndim != 2 or kernel.size == 0:
+        raise ValueError(f"kernel must be a nonempty matrix of shape (n, n), got shape {kernel.shape}")
+    n = require_square(kernel)
+    largest, gap, place = 0.0, 0.0, (0, 0)
+    corners = range(0, n, _TILE)
+    for i, j in ((i, j) for i in corners for j in corners if j >= i):
+        here, there = kernel[i : i + _TILE, j : j + _TILE], kernel[j : j + _TILE, i : i + _TILE].T
+        with np.errstate(invalid="ignore"):  # inf - inf, which is told below
+            difference = here - there
+        high, low = float(difference.max()), float(difference.min())
+        largest = max(largest, float(here.max()), -float(here.min()))
+        # a difference is nan where an entry is, or where both are infinite alike
+        if not np.isfinite(high - low + largest):
+            real_array(kernel, "kernel", ndim=2)  # names the entry
+        if max(high, -low) > gap:
+            a, b = np.unravel_index(np.abs(difference).argmax(), difference.shape)
+            gap, place = max(high, -low), (i + int(a), j + int(b))
+    if gap > 1e-10 * largest:  # as in validate_kernel
+        raise ValueError(
+            f"kernel must be symmetric, but entries {place} and {place[::-1]} differ by {gap:.3g} (largest "
+            f"entry {largest:.3g}); if that is rounding, pass (H + H.T) / 2"
+        )
+    return kernel
+
+
+def symmetric_product(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return x -> H x for one vector, reading half of the array where it is float64 and contiguous.
+
+    A product is bound by memory, so half the array is half the time.
+    """
+    if matrix.dtype == np.float64 and matrix.flags.c_contiguous:
+        # the transposed view is in the order that BLAS reads without a copy
+        return lambda x: scipy.linalg.blas.dsymv(1.0, matrix.T, x, lower=1)
+    return lambda x: matrix @ x
+
+
+def array_bound(matrix: np.ndarray) -> float:
+    """Bound the spectrum of a symmetric array, see :func:`norm_bound`."""
+    if matrix.min() >= 0:
+        return norm_bound(symmetric_product(matrix), len(matrix))
+    blocks = range(0, len(matrix), _ROWS)
+    return norm_bound(
+        lambda x: np.concatenate([np.abs(matrix[i : i + _ROWS]) @ x for i in blocks]), len(matrix)
+    )
+
+
+def norm_bound(absolute_product: Callable[[np.ndarray], np.ndarray], n: int, iterations: int = 12) -> float:
+    """Bound the spectrum of H by max (abs(H) x)_i / x_i, with x from a few power iterations.
+
+    Parameters
+    ----------
+    absolute_product : callable
+        From a vector, shape (n,), to the product of the entrywise absolute value of H with it.
+    n : int
+    iterations : int, optional
+        At most so many products are taken.
+
+    Returns
+    -------
+    float
+    """
+    x, best = np.ones(n), np.inf
+    for _ in range(iterations):
+        y = absolute_product(x)
+        before, best = best, min(best, float((y / x).max()))
+        if best > (1 - 1e-4) * before or y.max() <= 0:
+            break
+        # Zero rows are kept positive: any positive x gives a bound.
+        x = y / y.max() + 1e-12
+    # The n products and sums of each entry round by at most n eps.
+    return best * (1 + 2 * n * np.finfo(float).eps)

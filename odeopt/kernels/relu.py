@@ -1,0 +1,165 @@
+r"""Closed-form kernels of infinitely wide ReLU networks, and the checks of inputs and kernels.
+
+The network is the two-layer, bias-free one of :class:`odeopt.nets.TwoLayerReLU`,
+
+.. math:: f(x)=\frac1{\sqrt m}\sum_{r=1}^m a_r\,\max(w_r^\top x,0),\quad w_r\sim N(0,I),\ a_r=\pm1,
+
+and its kernel at width :math:`m\to\infty` is the expectation of :math:`JJ^\top` over the weights,
+with the angle :math:`\theta` between the inputs :math:`x, x'` (of any norm):
+
+.. math::
+    H^\infty_{\rm first}=x^\top x'\,\frac{\pi-\theta}{2\pi},\qquad
+    H^\infty_{\rm both}=H^\infty_{\rm first}
+        +\frac{\lVert x\rVert\lVert x'\rVert}{2\pi}\bigl[(\pi-\theta)\cos\theta+\sin\theta\bigr].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from odeopt.kernels.inputs import index_chunks, unit_rows, validate_inputs
+
+__all__ = ["relu_gram"]
+
+_LAYERS = ("first", "both")
+
+
+def relu_gram(x: Any, *, layers: str = "first", depth: int = 1, allow_singular: bool = False) -> np.ndarray:
+    r"""Kernel of the infinitely wide ReLU network in closed form.
+
+    With one hidden layer it is
+
+    .. math::
+        H_{ij}=\frac{\lVert x_i\rVert\lVert x_j\rVert}{2\pi}\times
+        \begin{cases}(\pi-\theta_{ij})\cos\theta_{ij}&\text{first layer trained,}\\
+        2(\pi-\theta_{ij})\cos\theta_{ij}+\sin\theta_{ij}&\text{both layers trained,}\end{cases}
+
+    for :math:`f=m^{-1/2}\sum_ra_r\max(w_r^\top x,0)` with :math:`w_r\sim N(0,I)`,
+    :math:`a_r=\pm1` [1]_. The diagonal is :math:`\lVert x_i\rVert^2/2`, or twice that. The kernel
+    is homogeneous of degree one in each input.
+
+    With L hidden layers, :math:`h_1=\max(W_1x,0)`, :math:`h_{l+1}=\max(\sqrt{2/m}\,W_{l+1}h_l,0)` and
+    :math:`f=m^{-1/2}a^\top h_L`, all weights N(0, 1) and :math:`a_r=\pm1`, the cosines
+    :math:`c_0=\cos\theta,\ c_l=\kappa_1(c_{l-1})` give
+
+    .. math::
+        \frac{\lVert x\rVert\lVert x'\rVert}2\times
+        \begin{cases}c_0\prod_{l=0}^{L-1}\kappa_0(c_l)&\text{first layer trained,}\\
+        \Theta_L,\quad \Theta_0=c_0,\ \Theta_l=c_l+\kappa_0(c_{l-1})\Theta_{l-1}&\text{all trained,}
+        \end{cases}
+
+    :math:`\kappa_0(c)=\frac{\pi-\arccos c}\pi`, :math:`\kappa_1(c)=\frac{c(\pi-\arccos c)+\sqrt{1-c^2}}\pi`.
+    The scale is such that L = 1 is the kernel above; it is half of that of the normalisation with a
+    factor :math:`\sqrt{2/m}` in the output too.
+
+    Parameters
+    ----------
+    x : array_like, shape (n, d)
+        One input a row, of any nonzero norm.
+    layers : {"first", "both"}, optional
+        Which layers are trained; "both" means all of them, whatever the depth.
+    depth : int, optional
+        Number L of hidden layers.
+    allow_singular : bool, optional
+        Accept inputs whose kernel is known to be singular, see :func:`validate_inputs`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, n)
+        Symmetric, float64, read-only. Entries are accurate to rounding also for nearly parallel
+        inputs, where :math:`\arccos` loses half of the digits.
+
+    Raises
+    ------
+    ValueError
+        If `x` is refused by :func:`validate_inputs`, its norms overflow or underflow when
+        squared, or `layers` is unknown.
+
+    References
+    ----------
+    .. [1] S. S. Du, X. Zhai, B. Poczos, A. Singh, "Gradient descent provably optimizes
+       over-parameterized neural networks", ICLR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> np.round(relu_gram([[1.0, 0.0], [1.0, 1.0]]), 12)
+    array([[0.5  , 0.375],
+           [0.375, 1.   ]])
+    >>> np.round(relu_gram([[1.0, 0.0], [1.0, 1.0]], layers="both"), 4)
+    array([[1.    , 0.9092],
+           [0.9092, 2.    ]])
+    """
+    validate_architecture(layers, depth)
+    x = validate_inputs(x, allow_parallel=allow_singular)
+    unit, norms = unit_rows(x)
+    diagonal = gram_diagonal(norms, layers, depth)
+    cosine = np.clip(unit @ unit.T, -1, 1)
+    overlap = _overlap_angle(cosine, unit)
+    gram = unit_profile(cosine, overlap, layers, depth)
+    gram *= np.outer(norms, norms) / (2 * np.pi)  # in this order, symmetric to the last bit
+    np.fill_diagonal(gram, diagonal)
+    gram.setflags(write=False)
+    return gram
+
+
+def validate_architecture(layers: str, depth: int) -> None:
+    """Raise ValueError unless the trained layers and the number of hidden layers are known."""
+    if layers not in _LAYERS:
+        raise ValueError(f"layers must be 'first' or 'both', got {layers!r}; choose one of them")
+    if not isinstance(depth, (int, np.integer)) or isinstance(depth, bool) or depth < 1:
+        raise ValueError(
+            f"depth must be an integer of at least 1, the number of hidden layers, got {depth!r}"
+        )
+
+
+def gram_diagonal(norms, layers: str, depth: int, xp=np):
+    """Return the kernel of each input with itself: half the squared norm for each trained layer.
+
+    `xp` is the module whose arrays are given, numpy or torch.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        diagonal = norms**2 / 2
+    if not (xp.isfinite((depth + 1) * diagonal).all() and diagonal.all()):
+        raise ValueError(
+            f"x has rows of norm {norms.min():.3g} to {norms.max():.3g}, whose squares leave the "
+            "range of float64; rescale x to norms near 1"
+        )
+    return (depth + 1) * diagonal if layers == "both" else diagonal
+
+
+def unit_profile(cosine, overlap, layers: str, depth: int, xp=np):
+    r"""Return :math:`2\pi` times the kernel of unit inputs, from their cosine and :math:`\pi-\theta`.
+
+    `xp` is the module whose arrays are given, numpy or torch: the formula stands here for both.
+    """
+    if depth == 1:
+        gram = cosine * overlap
+        return 2 * gram + xp.sin(overlap) if layers == "both" else gram
+    gram = 1.0 * cosine
+    for layer in range(depth):
+        gram *= overlap / np.pi
+        if layers == "first" and layer == depth - 1:
+            break
+        theta = np.pi - overlap
+        # 1 - kappa_1 without cancellation in the cosine: an angle error of eps stays one
+        gap = (2 * np.pi * xp.sin(theta / 2) ** 2 + theta * xp.cos(theta) - xp.sin(theta)) / np.pi
+        gap = xp.clip(gap, 0, 1)
+        if layers == "both":
+            gram += 1 - gap
+        overlap = np.pi - 2 * xp.arcsin(xp.sqrt(gap / 2))
+    return np.pi * gram
+
+
+def _overlap_angle(cosine: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    r"""Return :math:`\pi-\theta_{ij}`, the angle of the wedge on which both neurons are active."""
+    overlap = np.arctan2(np.sqrt((1 - cosine) * (1 + cosine)), -cosine)
+    # An error eps in the cosine is an error eps / sin(theta) in the angle: at most 7 eps here.
+    # Nearer to 0 and pi the angle follows from half-angles, tan(theta / 2) = |u - v| / |u + v|.
+    for i, j in index_chunks(unit.shape[1], *np.nonzero(np.abs(cosine) > 0.99)):
+        near = np.linalg.norm(unit[i] - unit[j], axis=1)
+        far = np.linalg.norm(unit[i] + unit[j], axis=1)
+        overlap[i, j] = 2 * np.arctan2(far, near)
+    return overlap

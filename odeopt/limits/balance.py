@@ -1,0 +1,171 @@
+r"""The distinguished time scale of a rule, by dominant balance on the Newton polygon of its residual.
+
+With :math:`t=k\,\eta^p` each term of the residual is of order :math:`\eta^{w(p)}`, where w is the
+smallest of the affine functions :math:`a+ip` over its monomials :math:`\eta^ah^i`, :math:`h=\eta^p`. A scale
+has a limit when the gradient and a derivative share the smallest order; crossings of the gradient
+with a derivative that a third term dominates are rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import sympy
+from sympy import Add, Expr, Integer, Rational, Symbol
+
+from odeopt.limits.series import NonlinearStepError, linear_terms
+from odeopt.rules.base import UpdateRule
+
+__all__ = ["RejectedScale", "TimeScale", "time_scale"]
+
+# lr = u^12 turns the powers lr^(1/2), lr^(1/3), lr^(1/4) that hyperparameters may hold into polynomials.
+_DENOMINATOR = 12
+
+
+@dataclass(frozen=True)
+class RejectedScale:
+    """A power p at which gradient and a derivative balance, and why it has no limit."""
+
+    power: Rational
+    reason: str
+
+
+@dataclass(frozen=True)
+class TimeScale:
+    r"""The power p in :math:`t=k\,\eta^p`.
+
+    Attributes
+    ----------
+    power : sympy.Rational
+        p.
+    balance : tuple of str
+        The terms that share the leading order, as ``"X'"``, ``"grad f"``.
+    rejected : tuple of RejectedScale
+        The other crossings.
+    """
+
+    power: Rational
+    balance: tuple[str, ...]
+    rejected: tuple[RejectedScale, ...]
+
+
+def time_scale(rule: UpdateRule) -> TimeScale:
+    r"""Find the time scale on which a linear rule has a limit as its learning rate tends to 0.
+
+    Parameters
+    ----------
+    rule : UpdateRule
+        Other hyperparameters stay fixed, unless they are sympy functions of a symbolic ``lr``.
+
+    Returns
+    -------
+    TimeScale
+
+    Raises
+    ------
+    ValueError
+        If the rule has no learning rate ``lr``, or no scale has a limit; each crossing is named.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> from odeopt import HeavyBall, Nesterov
+    >>> time_scale(Nesterov(lr=0.1, r=3)).power, time_scale(HeavyBall(lr=0.1, momentum=0.5)).power
+    (1/2, 1)
+    >>> s, b = sympy.symbols("s b", positive=True)
+    >>> scale = time_scale(HeavyBall(lr=s, momentum=1 - b * sympy.sqrt(s)))
+    >>> scale.power, scale.balance
+    (1/2, ("X''", "X'", 'grad f'))
+    >>> time_scale(HeavyBall(lr=0.1, momentum=0.5)).rejected[0].reason
+    "X'' balances the gradient there, but X' is larger"
+    """
+    orders = _orders(rule)
+    gradient = orders.pop("grad f", None)
+    if gradient is None:
+        raise ValueError(f"{rule.label} takes no gradient, so there is nothing to balance")
+    accepted, rejected = [], []
+    for name, p in _crossings(gradient, orders):
+        weights = {"grad f": _weight(gradient, p), **{n: _weight(o, p) for n, o in orders.items()}}
+        smallest = min(weights.values())
+        if weights["grad f"] == smallest:
+            accepted.append((p, tuple(n for n in (*orders, "grad f") if weights[n] == smallest)))
+        else:
+            larger = ", ".join(n for n in weights if weights[n] < weights["grad f"])
+            reason = f"{name} balances the gradient there, but {larger} is larger"
+            rejected.append(RejectedScale(p, reason))
+    if not accepted:
+        found = "; ".join(f"p = {r.power}: {r.reason}" for r in rejected) or "no derivative is left"
+        raise ValueError(f"{rule.label} has no time scale with a limit: {found}")
+    power, balance = accepted[0]
+    return TimeScale(power, balance, tuple(rejected))
+
+
+_Monomials = list[tuple[Rational, Rational]]
+_Order = tuple[_Monomials, _Monomials]
+
+
+def _orders(rule: UpdateRule) -> dict[str, _Order]:
+    """Monomials (power of lr, power of h) of each term of the residual, over those of its denominator."""
+    if "lr" not in rule.hyperparameters:
+        raise ValueError(f"{rule.label} has no hyperparameter lr; pass h and write the scaling yourself")
+    u, h, t = sympy.symbols("u h t", positive=True)
+    family, lr = rule.exact(), rule.lr
+    if isinstance(lr, Symbol):
+        family = family.map_hyperparameters(
+            lambda v: v.subs(lr, u**_DENOMINATOR) if hasattr(v, "subs") else v
+        )
+    else:
+        family = family.replace(lr=u**_DENOMINATOR)
+    depth = family.history + 1
+    curve = tuple(Symbol(f"X_{j}") for j in range(depth + 1))
+    gradient = Symbol("G")
+
+    def sample(shift):
+        return Add(*((shift * h) ** q / sympy.factorial(q) * x for q, x in enumerate(curve)))
+
+    samples = tuple(sample(-j) for j in range(family.history))
+    memory = family.initial_memory(curve[0])
+    if memory:
+        raise ValueError(f"{rule.label} carries memory; its scale is found by ode_limit")
+    x_next, _ = family.step(t / h, samples, None, lambda _: gradient)
+    terms = linear_terms(sample(1) - x_next, (*curve, gradient))
+    foreign = [v for v in terms if v not in (*curve, gradient)]
+    if foreign:
+        raise NonlinearStepError(f"the step of {rule.label} is not linear: it contains {foreign[0]}")
+    names = {x: "X" + "'" * j for j, x in enumerate(curve)} | {gradient: "grad f"}
+    ordered = [v for v in (*reversed(curve[1:]), gradient) if v in terms]
+    orders = {names[v]: _monomials(terms[v], u, h) for v in ordered}
+    return {name: order for name, order in orders.items() if order[0]}
+
+
+def _monomials(coefficient: Expr, u: Symbol, h: Symbol) -> _Order:
+    numerator, denominator = sympy.fraction(sympy.cancel(sympy.together(coefficient)))
+
+    def powers(expr: Expr) -> _Monomials:
+        polynomial = sympy.Poly(expr, u, h)
+        if polynomial.is_zero:
+            return []
+        return [(Rational(a, _DENOMINATOR), Integer(i)) for (a, i), _ in polynomial.terms()]
+
+    return powers(numerator), powers(denominator)
+
+
+def _weight(order: _Order, p: Rational) -> Rational:
+    numerator, denominator = order
+    return min(a + i * p for a, i in numerator) - min(a + i * p for a, i in denominator)
+
+
+def _crossings(gradient: _Order, orders: dict[str, _Order]) -> Iterable[tuple[str, Rational]]:
+    """Powers p > 0 at which a derivative has the order of the gradient, by increasing derivative."""
+    found = []
+    for name, order in reversed(orders.items()):
+        lines = [(a - c, i - d) for a, i in order[0] for c, d in order[1]]
+        against = [(a - c, i - d) for a, i in gradient[0] for c, d in gradient[1]]
+        candidates = {
+            (a - c) / (d - i) for a, i in lines for c, d in against if d != i and (a - c) / (d - i) > 0
+        }
+        for p in sorted(candidates):
+            if _weight(order, p) == _weight(gradient, p) and p not in [q for _, q in found]:
+                found.append((name, p))
+    return found

@@ -1,0 +1,122 @@
+r"""Which ODE, on which clock, is nearest to a rule with given numbers.
+
+The naive map reads heavy ball as :math:`b=(1-\beta)/\sqrt\eta`, :math:`t=k\sqrt\eta`, with an error
+:math:`O(\sqrt\eta)`. But the coefficients that the expansion of its residual gives are exact functions of
+:math:`\eta,\beta`: keeping them, rescaling time so that the gradient has coefficient 1, and starting the
+clock where the velocity vanishes leaves an error :math:`O(\eta)`. The engine looks for such a map for
+any linear rule and says why there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sympy
+from sympy import Expr, Integer, Rational, Symbol
+
+from odeopt.limits.derivation import Derivation
+from odeopt.limits.series import GradientDifferential
+from odeopt.rules.base import UpdateRule
+
+__all__ = ["Correspondence", "correspondences"]
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    r"""A map from steps to time with the ODE that belongs to it.
+
+    Attributes
+    ----------
+    name : {"naive", "centred"}
+    time_step : sympy.Expr
+        A function of h and of the hyperparameters.
+    origin : sympy.Expr
+        t = (k + origin) * time_step.
+    coefficients : tuple of sympy.Expr
+        :math:`(a_1,\dots,a_n)` of :math:`\dot X,\dots,X^{(n)}`, with gradient coefficient `gradient`.
+    gradient : sympy.Expr
+    order : int
+        The iterates follow the curve to this order of h.
+    reason : str
+        Why, or what stands in the way of a higher order.
+    """
+
+    name: str
+    time_step: Expr
+    origin: Expr
+    coefficients: tuple[Expr, ...]
+    gradient: Expr
+    order: int
+    reason: str
+
+
+def correspondences(family: UpdateRule, h: Symbol) -> tuple[Correspondence, ...]:
+    r"""List the naive map of a family and, where there is one, the centred map of second order.
+
+    Parameters
+    ----------
+    family : UpdateRule
+        A linear rule with hyperparameters in h.
+    h : sympy.Symbol
+
+    Returns
+    -------
+    tuple of Correspondence
+        The naive one first; its `reason` tells what limits it.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> from odeopt import HeavyBall, Nesterov
+    >>> h, b = sympy.symbols("h b", positive=True)
+    >>> naive, centred = correspondences(HeavyBall(lr=h**2, momentum=1 - b * h), h)
+    >>> centred.order, centred.origin, sympy.simplify(centred.time_step**2)
+    (2, 1/2, -2*h**2/(b*h - 2))
+    >>> correspondences(Nesterov(lr=h**2, r=3), h)[0].reason
+    'the correction of order h holds grad^2 f(X)[X_1], which the limit does not'
+    """
+    derivation = Derivation(family, h, 1)
+    curve, n = derivation.curve, derivation.order
+    lead = derivation.leading
+    gradient = GradientDifferential(curve[0])
+    obstacle = _obstacle(derivation)
+    naive = Correspondence(
+        "naive",
+        h,
+        Integer(0),
+        tuple(lead.get(x, Integer(0)) for x in curve[1 : n + 1]),
+        lead[gradient],
+        1,
+        obstacle or "coefficients are expanded in h",
+    )
+    if obstacle:
+        return (naive,)
+    exact = derivation.exact
+    scale = [exact.get(x, Integer(0)) / h**j for j, x in enumerate(curve[: n + 1])]
+    time_step = sympy.simplify((exact[gradient] / scale[n]) ** Rational(1, n))
+    coefficients = tuple(
+        sympy.simplify(scale[j] * time_step**j / (scale[n] * time_step**n)) for j in range(1, n + 1)
+    )
+    _, velocity = derivation.initial_data(derivation.normal_form())
+    pull = lead[gradient] / lead[curve[n]]
+    origin = sympy.simplify(-velocity.coeff(gradient) / (h * pull))
+    reason = "exact coefficients; the clock starts where the velocity vanishes"
+    return naive, Correspondence("centred", time_step, origin, coefficients, Integer(1), 2, reason)
+
+
+def _obstacle(derivation: Derivation) -> str:
+    """What keeps the correction of order h from being absorbed in coefficients and clock, if anything."""
+    correction = derivation.tidy(derivation.residual[derivation.power + 1])
+    new = [str(v).replace("X_0", "X") for v in correction if v not in derivation.leading]
+    if new:
+        return f"the correction of order {derivation.h} holds {', '.join(new)}, which the limit does not"
+    if any(c.has(derivation.t) for c in (*derivation.leading.values(), *correction.values())):
+        return "its coefficients depend on time"
+    if derivation.order != 2 or set(derivation.leading) - {
+        *derivation.curve[1:3],
+        GradientDifferential(derivation.curve[0]),
+    }:
+        return "only equations of second order have a clock that absorbs the initial velocity"
+    if derivation.memory:
+        return "its coefficients are known as series in h only"
+    return ""

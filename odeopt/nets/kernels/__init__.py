@@ -1,0 +1,3 @@
+r"""Kernels of finite networks: in closed form, by Jacobian products, on a device."""
+
+__all__ = []

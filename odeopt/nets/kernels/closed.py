@@ -1,0 +1,141 @@
+r"""Kernels of the networks of the theory in closed form, at finite and at infinite width."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from odeopt.checks import real_array
+from odeopt.kernels.relu import relu_gram
+from odeopt.nets.networks import DeepReLU, TwoLayerReLU
+
+__all__ = ["empirical_gram", "has_closed_form", "infinite_width_kernel"]
+
+
+def infinite_width_kernel(net: nn.Module, x: Any) -> np.ndarray:
+    r"""Closed-form kernel of a network of this architecture at infinite width.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        :class:`odeopt.nets.TwoLayerReLU` or :class:`odeopt.nets.DeepReLU` of one output, all of whose
+        parameters are trained; its weights do not matter.
+    x : array_like, shape (n, d)
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, n)
+
+    Raises
+    ------
+    ValueError
+        If no closed form is known for the module.
+
+    Examples
+    --------
+    >>> from odeopt.nets import DeepReLU, TwoLayerReLU
+    >>> float(infinite_width_kernel(TwoLayerReLU(2, 10), [[0.0, 1.0]])[0, 0])
+    0.5
+    >>> float(infinite_width_kernel(DeepReLU(2, 10, depth=3), [[0.0, 1.0]])[0, 0])
+    4.0
+    """
+    if not all(p.requires_grad for p in net.parameters()):
+        raise ValueError(
+            f"no closed form of H_inf is known for a {type(net).__name__} with frozen parameters"
+        )
+    # Subclasses have other initial weights or another scale, hence another limit.
+    if type(net) is TwoLayerReLU:
+        return relu_gram(x, layers=net.layers, allow_singular=True)
+    if type(net) is DeepReLU and len(net.weights[-1]) == 1:
+        depth = len(net.weights) - 1
+        return 2 * relu_gram(x, layers="both", depth=depth, allow_singular=True)  # its output has sqrt(2/m)
+    raise ValueError(f"no closed form of H_inf is known for {type(net).__name__}; pass limit_kernel")
+
+
+_BLOCK = 2**22  # entries of a work array: 32 MB of float64
+
+
+def has_closed_form(net: nn.Module) -> bool:
+    """Tell whether a module computes the function that the closed forms are written for.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+
+    Returns
+    -------
+    bool
+        False also for a subclass of :class:`TwoLayerReLU` with a `forward` of its own.
+    """
+    return isinstance(net, TwoLayerReLU) and type(net).forward is TwoLayerReLU.forward
+
+
+@torch.no_grad()
+def empirical_gram(net: TwoLayerReLU, x: Any) -> np.ndarray:
+    r"""Kernel :math:`H=JJ^\top` of a finite network at its current weights, without autodiff.
+
+    With the activation patterns :math:`A_{ir}=1\{w_r^\top x_i>0\}` it is a matrix product,
+
+    .. math::
+        H_{ij}=\frac{x_i^\top x_j}m\sum_ra_r^2A_{ir}A_{jr}
+        \;\Bigl[+\frac1m\sum_r\max(w_r^\top x_i,0)\max(w_r^\top x_j,0)\Bigr],
+
+    the bracket if both layers are trained. As in torch, the derivative of ReLU at 0 is 0.
+
+    Parameters
+    ----------
+    net : TwoLayerReLU
+        The network.
+    x : array_like or torch.Tensor, shape (n, d)
+        One input a row.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, n)
+        Symmetric, float64, read-only; computed in float64 whatever the dtype of the network.
+
+    Raises
+    ------
+    ValueError
+        If `net` is another kind of module, or `x` is not a finite matrix of d columns.
+
+    Examples
+    --------
+    The kernel of a wide network is near the closed form of the infinite one.
+
+    >>> from odeopt.kernels.relu import relu_gram
+    >>> x = np.array([[1.0, 0.0], [0.6, 0.8]])
+    >>> gram = empirical_gram(TwoLayerReLU(2, 100_000), x)
+    >>> bool(np.abs(gram - relu_gram(x)).max() < 0.01)
+    True
+    """
+    if not has_closed_form(net):
+        raise ValueError(
+            f"net must be a TwoLayerReLU, got {type(net).__name__}; its kernel has no closed form here"
+        )
+    if isinstance(x, torch.Tensor):
+        x = x.detach().cpu()
+    x = real_array(x, "x", ndim=2)
+    if x.shape[1] != net.d:
+        raise ValueError(f"x must have shape (n, {net.d}), the d of the network, got {x.shape}")
+    # In numpy on the CPU: not every device has float64, and P @ P.T is a symmetric rank-k update,
+    # half the work of a general product and symmetric to the last bit.
+    weights = net.weights.detach().cpu().double().numpy()
+    a = net.a.detach().cpu().double().numpy()
+    n = len(x)
+    same_active, features = np.zeros((n, n)), np.zeros((n, n))
+    neurons = max(1, _BLOCK // n)
+    for start in range(0, net.m, neurons):
+        block = slice(start, start + neurons)
+        preactivation = x @ weights[block].T
+        active = (preactivation > 0) * np.abs(a[block])
+        same_active += active @ active.T
+        if net.layers == "both":
+            np.maximum(preactivation, 0, out=preactivation)
+            features += preactivation @ preactivation.T
+    gram = net.output_scale**2 * ((x @ x.T) * same_active + features)
+    gram.setflags(write=False)
+    return gram

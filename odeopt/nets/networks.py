@@ -1,0 +1,287 @@
+r"""The two-layer ReLU network of the theory, and its empirical kernel in closed form."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import nn
+
+from odeopt.checks import require_integer
+
+__all__ = ["ConvReLU", "DeepReLU", "PaperReLU", "TwoLayerReLU"]
+
+
+class TwoLayerReLU(nn.Module):
+    r"""The network :math:`f(x)=m^{-1/2}\sum_{r=1}^ma_r\max(w_r^\top x,0)`.
+
+    At initialisation :math:`w_r\sim N(0,I)` and :math:`a_r=\pm1` with equal probability.
+
+    Parameters
+    ----------
+    d : int
+        Dimension of the input.
+    m : int
+        Width, the number of hidden neurons.
+    layers : {"first", "both"}, optional
+        Which layers are trained; by default the :math:`a_r` stay fixed, as in the theory.
+    seed : int, optional
+        Seed of the weights. They are drawn on the CPU in float64 and then converted, so that
+        every device and dtype starts from the same network, up to rounding.
+    dtype : torch.dtype or str, optional
+        Floating-point type of the weights, such as "float32".
+    device : str or torch.device, optional
+        Where the weights live.
+
+    Attributes
+    ----------
+    weights : torch.nn.Parameter, shape (m, d)
+        The :math:`w_r`.
+    a : torch.Tensor, shape (m,)
+        The :math:`a_r`; a parameter when both layers are trained, else a buffer.
+
+    Raises
+    ------
+    ValueError
+        If `d`, `m` or `seed` are not integers in range, `layers` is unknown, or `dtype` is not a
+        floating-point type.
+
+    Examples
+    --------
+    >>> net = TwoLayerReLU(3, 1000, seed=1)
+    >>> [(name, tuple(p.shape)) for name, p in net.named_parameters()]
+    [('weights', (1000, 3))]
+    >>> net(torch.ones(2, 3, dtype=torch.float64)).shape
+    torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        d: int,
+        m: int,
+        *,
+        layers: str = "first",
+        seed: int = 0,
+        dtype: torch.dtype | str = torch.float64,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        super().__init__()
+        self.d = require_integer("d", d, 1)
+        self.m = require_integer("m", m, 1)
+        self.seed = require_integer("seed", seed, 0, 2**63 - 1)
+        if layers not in ("first", "both"):
+            raise ValueError(f"layers must be 'first' or 'both', got {layers!r}; choose one of them")
+        if isinstance(dtype, str):
+            dtype = getattr(torch, dtype, dtype)
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"dtype must be a real floating-point torch.dtype, got {dtype!r}")
+        self.layers = layers
+        generator = torch.Generator().manual_seed(self.seed)
+        weights = torch.randn(self.m, self.d, generator=generator, dtype=torch.float64)
+        signs = 2.0 * torch.randint(0, 2, (self.m,), generator=generator, dtype=torch.float64) - 1.0
+        self.weights = nn.Parameter(weights.to(device=device, dtype=dtype))
+        signs = signs.to(device=device, dtype=dtype)
+        if layers == "both":
+            self.a = nn.Parameter(signs)
+        else:
+            self.register_buffer("a", signs)
+
+    @property
+    def output_scale(self) -> float:
+        """The factor of the output layer, 1 / sqrt(m); a subclass may have another."""
+        return 1 / math.sqrt(self.m)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map inputs, shape (n, d), to outputs, shape (n,)."""
+        self._require_columns(x, self.d)
+        return self.output_scale * (torch.relu(x @ self.weights.T) @ self.a)
+
+    def _require_columns(self, x: torch.Tensor, d: int) -> None:
+        if x.ndim != 2 or x.shape[1] != d:
+            raise ValueError(f"x must have shape (n, {d}), the d of the network, got {tuple(x.shape)}")
+
+    def output_and_pullback(
+        self, x: torch.Tensor, weights: torch.Tensor, a: torch.Tensor, buffer: torch.Tensor | None = None
+    ):
+        r"""Outputs at given weights, and the map :math:`c\mapsto J^\top c` by two matrix products.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (n, d)
+            Of any d: also inputs and weights in coordinates of a subspace.
+        weights : torch.Tensor, shape (m, d)
+        a : torch.Tensor, shape (m,)
+        buffer : torch.Tensor, shape (m, n), optional
+            Where the hidden layer is computed; it must stay untouched until the last pull-back.
+            Without it each call allocates one, which for large networks costs as much as the products.
+
+        Returns
+        -------
+        output : torch.Tensor, shape (n,)
+        pullback : callable
+            From a cotangent, shape (n,), to the flat gradient with respect to the trained weights,
+            in the order of ``named_parameters``; faster than autodiff, and equal to it.
+        """
+        self._require_columns(x, weights.shape[1])
+        hidden = torch.mm(weights, x.T, out=buffer).relu_()
+        output = self.output_scale * (a @ hidden)
+        both = self.layers == "both"
+        # sign(max(h, 0)) is 1 exactly where the derivative of ReLU is (at 0 it is 0, as in torch). With
+        # one layer trained nothing else of the hidden layer is needed any more.
+        active: list[torch.Tensor] = []
+
+        def pullback(cotangent: torch.Tensor) -> torch.Tensor:
+            if not active:
+                active.append(hidden.sign() if both else hidden.sign_())
+            scaled = self.output_scale * cotangent
+            first = (active[0] @ (scaled[:, None] * x)).mul_(a[:, None]).reshape(-1)
+            return torch.cat([first, hidden @ scaled]) if both else first
+
+        return output, pullback
+
+    def extra_repr(self) -> str:
+        """Show the sizes in the representation of the module."""
+        return f"d={self.d}, m={self.m}, layers={self.layers!r}, seed={self.seed}"
+
+
+class DeepReLU(nn.Module):
+    r"""A fully connected ReLU network of any depth, all layers trained.
+
+    .. math:: h_1=W_1x,\qquad h_{l+1}=\sqrt{2/m}\;W_{l+1}\max(h_l,0),\qquad f=h_{L+1},
+
+    with L hidden layers of width m and standard normal weights. For L = 1 its kernel is twice that of
+    :class:`odeopt.nets.TwoLayerReLU` with both layers trained, in the limit of infinite width.
+
+    Parameters
+    ----------
+    d : int
+        Dimension of the input.
+    width : int
+        Width m of each hidden layer.
+    depth : int, optional
+        Number L of hidden layers.
+    outputs : int, optional
+        Number of outputs; 1 gives the shape (n,).
+    seed : int, optional
+        Seed of the weights.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not a positive integer (the seed: nonnegative).
+
+    Examples
+    --------
+    >>> net = DeepReLU(4, 32, depth=3)
+    >>> net(torch.ones(5, 4, dtype=torch.float64)).shape, sum(p.numel() for p in net.parameters())
+    (torch.Size([5]), 2208)
+    """
+
+    def __init__(self, d: int, width: int, depth: int = 1, *, outputs: int = 1, seed: int = 0) -> None:
+        super().__init__()
+        self.d, self.width = require_integer("d", d, 1), require_integer("width", width, 1)
+        sizes = [
+            self.d,
+            *(self.width,) * require_integer("depth", depth, 1),
+            require_integer("outputs", outputs, 1),
+        ]
+        generator = torch.Generator().manual_seed(require_integer("seed", seed, 0, 2**63 - 1))
+        self.weights = nn.ParameterList(
+            _normal(generator, rows, columns) for columns, rows in itertools.pairwise(sizes)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map inputs, shape (n, d), to outputs, shape (n,) or (n, outputs)."""
+        first, *rest = self.weights
+        hidden = x @ first.T
+        for weights in rest:
+            hidden = math.sqrt(2 / self.width) * (torch.relu(hidden) @ weights.T)
+        return hidden[:, 0] if hidden.shape[1] == 1 else hidden
+
+
+class ConvReLU(nn.Module):
+    r"""A small convolutional ReLU network on square images: two convolutions, then a linear readout.
+
+    Parameters
+    ----------
+    side : int
+        Height and width of the images.
+    channels : int
+        Channels of both convolutions, the width of the network.
+    seed : int, optional
+        Seed of the weights.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not a positive integer (the seed: nonnegative).
+
+    Notes
+    -----
+    Kernels are 3 x 3 with zero padding. Images of unit norm are multiplied by side / 3, so that the
+    preactivations of the first layer have about unit variance on average over the positions.
+
+    Examples
+    --------
+    >>> net = ConvReLU(8, 16)
+    >>> net(torch.ones(5, 64, dtype=torch.float64)).shape
+    torch.Size([5])
+    """
+
+    def __init__(self, side: int, channels: int, *, seed: int = 0) -> None:
+        super().__init__()
+        self.side, self.channels = require_integer("side", side, 1), require_integer("channels", channels, 1)
+        generator = torch.Generator().manual_seed(require_integer("seed", seed, 0, 2**63 - 1))
+        self.first = _normal(generator, self.channels, 1, 3, 3)
+        self.second = _normal(generator, self.channels, self.channels, 3, 3)
+        self.readout = _normal(generator, self.channels * self.side**2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images, shape (n, side * side) or (n, 1, side, side), to outputs, shape (n,)."""
+        images = x.reshape(-1, 1, self.side, self.side) * (self.side / 3)
+        hidden = torch.relu(nn.functional.conv2d(images, self.first, padding=1))
+        scale = math.sqrt(2 / (9 * self.channels))
+        hidden = torch.relu(scale * nn.functional.conv2d(hidden, self.second, padding=1))
+        return math.sqrt(2 / self.readout.numel()) * (hidden.flatten(1) @ self.readout)
+
+
+def _normal(generator: torch.Generator, *shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape, generator=generator, dtype=torch.float64))
+
+
+class PaperReLU(TwoLayerReLU):
+    r"""The authors' network :math:`f(x)=\sum_ra_r\max(w_r^\top x+b_r,0)`, both layers trained.
+
+    At initialisation :math:`w_r\sim N(0,m^{-2}I)`, :math:`a_r\sim U(-1,1)`, and the biases are those of
+    torch's linear layer, :math:`U(-d^{-1/2},d^{-1/2})`. The bias is the last weight of a neuron: inputs have
+    a last column of ones (see :func:`paper_data`).
+
+    Parameters
+    ----------
+    d : int
+        Dimension of the input without that column.
+    m : int
+        Width.
+    seed : int, optional
+
+    Examples
+    --------
+    >>> net = PaperReLU(4, 30)
+    >>> net.weights.shape, net.output_scale
+    (torch.Size([30, 5]), 1.0)
+    """
+
+    def __init__(self, d: int, m: int, *, seed: int = 0) -> None:
+        super().__init__(d + 1, m, layers="both", seed=seed)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            self.weights.copy_(torch.randn(m, d + 1, generator=generator, dtype=torch.float64) / m)
+            uniform = 2 * torch.rand(2, m, generator=generator, dtype=torch.float64) - 1
+            self.weights[:, -1] = uniform[0] / math.sqrt(d)
+            self.a.copy_(uniform[1])
+
+    @property
+    def output_scale(self) -> float:
+        """The factor of the output layer: none."""
+        return 1.0

@@ -1,0 +1,165 @@
+r"""Runs of SGD over seeds beside the law of their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from odeopt.checks import frozen
+from odeopt.dynamics.losses import SquaredLoss
+from odeopt.nets.budget import initial_kernel
+from odeopt.nets.training.train import TrainingRun
+from odeopt.spectra.errors import predicted_errors
+from odeopt.spectra.minibatch import SGDPrediction, sgd_prediction
+
+__all__ = ["SGDReport", "sgd_report"]
+
+
+@dataclass(frozen=True)
+class SGDReport:
+    r"""Runs of SGD over several seeds beside the law of their mean.
+
+    Attributes
+    ----------
+    prediction : SGDPrediction
+        Mean, standard deviation and expected loss with the kernel H(0).
+    ode_mean : numpy.ndarray, shape (K, n)
+        Error vectors of the ODE of the mean.
+    equation : str
+        That ODE.
+    seeds : int
+        Number of runs.
+    mean, mean_error : numpy.ndarray, shape (K, n)
+        Mean of :math:`\Delta_k` over the runs, and its standard error.
+    loss, loss_error : numpy.ndarray, shape (K,)
+        Mean of the loss over the runs, and its standard error.
+    """
+
+    prediction: SGDPrediction
+    ode_mean: np.ndarray = field(repr=False)
+    equation: str
+    seeds: int
+    mean: np.ndarray = field(repr=False)
+    mean_error: np.ndarray = field(repr=False)
+    loss: np.ndarray = field(repr=False)
+    loss_error: np.ndarray = field(repr=False)
+
+    def rows(self) -> list[dict[str, float]]:
+        r"""Return the comparison at each step.
+
+        Returns
+        -------
+        list of dict
+            "k"; "mean" and "ode", the distances of the mean over seeds from the discrete prediction and from
+            the ODE; "mean_error", the length of its standard error (all relative to
+            :math:`\lVert\Delta_0\rVert`); "loss" with "loss_error", "predicted_loss", and its "variance"
+            part (relative to :math:`L_0`). inf where a prediction diverges.
+        """
+        found = self.prediction
+        initial = found.loss[0] or 1.0  # of nothing, nothing is 0
+        norm = np.sqrt(2 * initial)
+        with np.errstate(over="ignore", invalid="ignore"):
+            columns = {
+                "k": found.k.tolist(),
+                "mean": _lengths(self.mean - found.mean) / norm,
+                "ode": _lengths(self.mean - self.ode_mean) / norm,
+                "mean_error": _lengths(self.mean_error) / norm,
+                "loss": self.loss / initial,
+                "loss_error": self.loss_error / initial,
+                "predicted_loss": found.loss / initial,
+                "variance": found.variance_loss / initial,
+            }
+        return [
+            {key: value if key == "k" else float(value) for key, value in zip(columns, row, strict=True)}
+            for row in zip(*columns.values(), strict=True)
+        ]
+
+    def __str__(self) -> str:
+        found, rows = self.prediction, self.rows()
+        shown = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, 9).astype(int))]
+        names = [name for name in rows[0] if name != "k"]
+        lines = [
+            f"{found.rule.label}, batches of {found.batch_size} of {found.mean.shape[1]}, "
+            f"{self.seeds} seeds, mean by {self.equation}",
+            f"{'k':>7}" + "".join(f"{name:>15}" for name in names),
+        ]
+        lines += [f"{row['k']:>7}" + "".join(f"{row[name]:>15.3g}" for name in names) for row in shown]
+        return "\n".join(lines)
+
+
+def sgd_report(runs: Sequence[TrainingRun], kernel: Any = None) -> SGDReport:
+    r"""Compare runs of SGD from one network, which differ in their batches, with the law of their mean.
+
+    Parameters
+    ----------
+    runs : sequence of TrainingRun
+        At least two, of :func:`train_sgd` with other seeds: one rule, batch size, start and record.
+    kernel : array_like, shape (n, n), or EmpiricalOperator, optional
+        H(0), as for :func:`odeopt.nets.error_budget`; by default that of the runs, for
+        :class:`odeopt.nets.TwoLayerReLU`.
+
+    Returns
+    -------
+    SGDReport
+
+    Raises
+    ------
+    ValueError
+        If the runs do not go together, one diverged, or the rule or the loss has no linear prediction.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> from odeopt.nets import TwoLayerReLU, train_sgd
+    >>> x, y = np.eye(4), np.array([1.0, 0.0, -1.0, 0.5])
+    >>> options = {"batch_size": 2, "record_at": [0, 10, 20]}
+    >>> report = sgd_report([
+    ...     train_sgd(TwoLayerReLU(4, 500), GradientDescent(0.2), x, y, 20, seed=seed, **options)
+    ...     for seed in range(8)
+    ... ])
+    >>> report.equation, [row["k"] for row in report.rows()]
+    ("Delta' + H*Delta = 0", [0, 10, 20])
+    """
+    runs = list(runs)
+    if len(runs) < 2:
+        raise ValueError(f"runs must be at least two, so that their mean has an error, got {len(runs)}")
+    first = runs[0]
+    if not isinstance(first.objective, SquaredLoss):
+        raise ValueError(f"runs must descend the squared loss, got {first.objective.label}")
+    for run in runs:
+        if run.batch_size is None or (run.rule, run.batch_size) != (first.rule, first.batch_size):
+            raise ValueError("runs must be of train_sgd, with one rule and one batch_size")
+        if not (np.array_equal(run.k, first.k) and np.array_equal(run.errors[0], first.errors[0])):
+            raise ValueError(
+                "runs must start from one network and record the same steps, none having diverged"
+            )
+    kernel = first.kernel_scale * initial_kernel(first, kernel)
+    prediction = sgd_prediction(first.rule, kernel, first.errors[0], first.batch_size, first.k)
+    levels = predicted_errors(first.rule, kernel, first.errors[0], first.k)
+    errors, values = np.array([run.errors for run in runs]), np.array([run.loss for run in runs])
+    (mean, mean_error), (loss, loss_error) = _mean_and_error(errors), _mean_and_error(values)
+    return SGDReport(
+        prediction=prediction,
+        ode_mean=levels.errors["ode_h0"],
+        equation=levels.equations["ode_h0"],
+        seeds=len(runs),
+        mean=mean,
+        mean_error=mean_error,
+        loss=loss,
+        loss_error=loss_error,
+    )
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """Norms along axis 1; inf where a prediction has left the finite numbers."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    return np.where(np.isnan(lengths), np.inf, lengths)
+
+
+def _mean_and_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the runs, along axis 0, and its standard error; inf where runs diverge too far."""
+    with np.errstate(over="ignore"):
+        return frozen(values.mean(axis=0)), frozen(values.std(axis=0, ddof=1) / np.sqrt(len(values)))

@@ -1,0 +1,157 @@
+r"""Sweeps: methods x widths x seeds x hyperparameters, each run beside its linear prediction."""
+
+from __future__ import annotations
+
+import concurrent.futures as cf
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from odeopt.checks import real_array, require_integer
+from odeopt.nets.module_checks import float_inputs
+from odeopt.nets.networks import TwoLayerReLU
+from odeopt.nets.sweeps.jobs import JobResults, run_jobs
+from odeopt.nets.training.train import train
+from odeopt.rules.base import UpdateRule
+from odeopt.rules.names import rule_spec
+from odeopt.spectra.measure import spectral_measure
+
+__all__ = ["sweep"]
+
+_RECORDED = 200  # points of a curve on disk
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a process needs for one run."""
+
+    rule: UpdateRule
+    width: int
+    seed: int
+    layers: str
+    num_steps: int
+    reduction: str
+    x: np.ndarray
+    y: np.ndarray
+
+
+def sweep(
+    rules: Iterable[UpdateRule],
+    x: Any,
+    y: Any,
+    num_steps: int,
+    folder: str | os.PathLike,
+    *,
+    widths: Sequence[int] = (1024,),
+    seeds: Sequence[int] = (0,),
+    layers: str = "first",
+    reduction: str = "sum",
+    executor: cf.Executor | None = None,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    progress: Callable[[int, int, dict | None], object] | None = None,
+) -> JobResults:
+    r"""Train a :class:`odeopt.nets.TwoLayerReLU` for every rule, width and seed, and keep all on disk.
+
+    Each run holds the arrays "k", "loss", "linear_loss" (predicted from H(0) before training) and the
+    numbers "lam_min", "lam_max" (of H(0)), "kernel_drift" (at the end) and "diverged_at" (-1 if it did not).
+    A learning rate above the stability limit is a failure with that reason; the rest goes on.
+
+    Parameters
+    ----------
+    rules : iterable of UpdateRule
+        Methods with their hyperparameters; :func:`rule_grid` makes all combinations.
+    x : array_like, shape (n, d)
+    y : array_like, shape (n,)
+    num_steps : int
+    folder : path-like
+        Where the results go. What it holds already is not run again, so a sweep that was interrupted, or
+        killed, is continued by the same call.
+    widths, seeds : sequence of int, optional
+    layers : {"first", "both"}, optional
+    reduction : {"sum", "mean"}, optional
+        As for :func:`odeopt.nets.train`.
+    executor : concurrent.futures.Executor, optional
+        Where runs take place, such as ``Client(...).get_executor()`` of dask.distributed for a
+        cluster; by default processes on this machine.
+    workers : int, optional
+        Runs at a time.
+    retry_failed : bool, optional
+        Run again what failed before.
+    progress : callable, optional
+        Called as ``progress(done, total, entry)``.
+
+    Returns
+    -------
+    JobResults
+        In the order rules, widths, seeds; the last changes fastest.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, a run is asked for twice, or the folder cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from odeopt import HeavyBall
+    >>> from odeopt.rules import rule_grid
+    >>> rules = rule_grid(HeavyBall, lr=[0.1, 50.0], momentum=0.5)
+    >>> with tempfile.TemporaryDirectory() as folder, cf.ThreadPoolExecutor(1) as pool:
+    ...     results = sweep(rules, np.eye(3), [1.0, 0.0, -1.0], 20, folder, widths=[64], executor=pool)
+    ...     sorted(results.load(results.entries[0]))
+    ...     results.failures[0]["reason"]
+    ['diverged_at', 'k', 'kernel_drift', 'lam_max', 'lam_min', 'linear_loss', 'loss']
+    'ValueError: lr = 50 exceeds the stability limit ...
+    """
+    x, y = real_array(float_inputs(x), "x", ndim=2), real_array(y, "y", ndim=1)
+    rules = tuple(rules)
+    for rule in rules:
+        if not isinstance(rule, UpdateRule) or not rule.is_numeric:
+            raise ValueError(f"rules must be UpdateRules with numeric hyperparameters, got {rule!r}")
+    widths = [require_integer("widths", width, 1) for width in widths]
+    seeds = [require_integer("seeds", seed, 0) for seed in seeds]
+    num_steps = require_integer("num_steps", num_steps, 1)
+    data = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()[:16]
+    jobs = []
+    for rule, width, seed in itertools.product(rules, widths, seeds):
+        spec = {"rule": rule_spec(rule), "width": width, "seed": seed, "layers": layers}
+        spec |= {"num_steps": num_steps, "reduction": reduction, "data": data}
+        jobs.append((spec, _Job(rule, width, seed, layers, num_steps, reduction, x, y)))
+    if not jobs:
+        raise ValueError("rules, widths and seeds must not be empty")
+    return run_jobs(
+        _run, jobs, folder, executor=executor, workers=workers, retry_failed=retry_failed, progress=progress
+    )
+
+
+def _run(job: _Job) -> dict[str, Any]:
+    from odeopt.spectra.curve import loss_curve  # brings sympy, which training itself does not need
+
+    net = TwoLayerReLU(job.x.shape[1], job.width, layers=job.layers, seed=job.seed)
+    k = np.unique(np.linspace(0, job.num_steps, min(job.num_steps, _RECORDED) + 1).round().astype(int))
+    run = train(
+        net,
+        job.rule,
+        job.x,
+        job.y,
+        job.num_steps,
+        record_at=k,
+        kernel_at=[job.num_steps],
+        reduction=job.reduction,
+    )
+    measure = spectral_measure(run.kernel_scale * run.initial_kernel, run.errors[0])
+    return {
+        "k": run.k,
+        "loss": run.loss,
+        "linear_loss": loss_curve(job.rule, measure, run.k).loss,
+        "lam_min": measure.lam_min,
+        "lam_max": measure.lam_max,
+        "kernel_drift": run.relative_kernel_drift[-1] if run.kernel_drift.size else np.nan,
+        "diverged_at": -1 if run.diverged_at is None else run.diverged_at,
+    }

@@ -1,0 +1,3 @@
+r"""Training by an update rule's own step."""
+
+__all__ = []

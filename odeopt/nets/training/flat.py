@@ -1,0 +1,286 @@
+r"""A network as a problem in one flat vector: its predictions, the gradient of its loss, its kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from odeopt.checks import real_array
+from odeopt.dynamics.losses import PredictionLoss
+from odeopt.nets.kernels.closed import empirical_gram, has_closed_form
+from odeopt.nets.kernels.empirical import empirical_operator, largest_eigenvalue
+from odeopt.nets.module_checks import (
+    fitting,
+    float_inputs,
+    require_deterministic,
+    require_outputs,
+    require_repeated,
+    trained_parameters,
+)
+from odeopt.rules.base import UpdateRule
+
+# Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
+_SMALL_PRODUCT = 10**8
+
+
+def iterate_states(rule: UpdateRule, x0: torch.Tensor, grad: Callable) -> Iterator[tuple[tuple, Any]]:
+    """As :func:`odeopt.rules.base.iterate`, but with all iterates that the rule reads, and its memory."""
+    iterates, memory = (x0,) * rule.history, rule.initial_memory(x0)
+    yield iterates, memory
+    for k in itertools.count():
+        x_next, memory = rule.step(k, iterates, memory, grad)
+        iterates = (x_next, *iterates[:-1])
+        yield iterates, memory
+
+
+def problem_of(net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> FlatProblem:
+    """Choose the closed-form gradient where the trained weights are those it is written for."""
+    if has_closed_form(net):
+        trained = {name for name, p in net.named_parameters() if p.requires_grad}
+        if trained == ({"weights"} if net.layers == "first" else {"weights", "a"}):
+            return ReLUProblem(net, x, y, loss, reduction)
+    return FlatProblem(net, x, y, loss, reduction)
+
+
+class FlatProblem:
+    """The predictions of a network and the gradient of its loss as functions of one flat vector."""
+
+    _hidden: torch.Tensor | None = None  # a buffer of the closed form
+    _part: FlatProblem | None = None  # this problem on a batch
+
+    def __init__(self, net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> None:
+        require_deterministic(net)
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
+        if not isinstance(loss, PredictionLoss):
+            raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or leave it out")
+        self.net, self.loss = net, loss
+        self.parameters = trained_parameters(net)
+        kinds = {(p.dtype, p.device) for p in self.parameters.values()}
+        if len(kinds) != 1:
+            found = ", ".join(f"{dtype} on {device}" for dtype, device in kinds)
+            raise ValueError(
+                f"net must have trainable parameters of one dtype on one device, found {found}; "
+                "convert it with net.to(...)"
+            )
+        (self.dtype, self.device) = kinds.pop()
+        self.x = self._tensor(float_inputs(x))
+        y = y.detach().cpu() if isinstance(y, torch.Tensor) else y
+        self.y = self._tensor(real_array(y, "y", ndim=1))
+        n = len(self.y)
+        if len(self.x) != n:
+            raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
+        self.scale = 1.0 if reduction == "sum" else loss.mean_factor / n
+        self.targets = self.y.cpu().double().numpy()
+        with torch.no_grad():
+            self.initial = torch.cat([p.reshape(-1) for p in self.parameters.values()])
+        self._point: torch.Tensor | None = None
+        self._require_function()
+        if not np.isfinite(self.value(self.predictions(self.initial))):
+            raise ValueError("net has non-finite outputs at its initial weights; initialise it again")
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
+
+    def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
+        parts = w.split([p.numel() for p in self.parameters.values()])
+        return {
+            name: part.view(p.shape) for (name, p), part in zip(self.parameters.items(), parts, strict=True)
+        }
+
+    def _outputs(self, w: torch.Tensor) -> torch.Tensor:
+        output = torch.func.functional_call(self.net, self._split(w), (self.x,))
+        require_outputs(output, len(self.y), columns="1")
+        return output.reshape(-1)
+
+    @torch.no_grad()
+    def _require_function(self) -> None:
+        """Refuse a module that the inputs do not fit, or whose outputs differ from pass to pass."""
+        with fitting(self.x):
+            first = self._outputs(self.initial)
+        require_repeated(first, self._outputs(self.initial))
+
+    def _evaluate(self, w: torch.Tensor) -> None:
+        # The record asks for the outputs at x_k, and a method that takes its gradient there (not at
+        # an extrapolated point) passes the same object: one forward pass serves both.
+        if w is self._point:
+            return
+        with torch.enable_grad():
+            leaf = w.detach().requires_grad_()
+            self._output = self._outputs(leaf)
+        self._point, self._leaf, self._gradient = w, leaf, None
+
+    def _pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
+        (gradient,) = torch.autograd.grad(self._output, self._leaf, cotangent)
+        return gradient
+
+    def predictions(self, w: torch.Tensor) -> np.ndarray:
+        self._evaluate(w)
+        return self._output.detach().cpu().double().numpy()
+
+    def value(self, u: np.ndarray) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(self.loss.value(u, self.targets))
+
+    def gradient(self, w: torch.Tensor) -> torch.Tensor:
+        self._evaluate(w)
+        if self._gradient is None:
+            cotangent = self.loss.gradient(self._output.detach(), self.y)
+            self._gradient = self._pull_back(self.scale * cotangent)
+        return self._gradient
+
+    def gradient_on(self, w: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+        """Gradient on some of the examples, times what makes its mean over batches the full gradient."""
+        if self._part is None or len(self._part.y) != len(batch):
+            # The same problem with other examples; it keeps its buffers from one batch to the next.
+            self._part = copy.copy(self)
+            self._part._hidden = None
+            self._part.scale = self.scale * len(self.y) / len(batch)
+        part = self._part
+        part.x, part.y, part._point = self.x[batch], self.y[batch], None
+        return part.gradient(w)
+
+    @torch.no_grad()
+    def write(self, w: torch.Tensor) -> None:
+        """Put the flat vector into the network."""
+        for name, part in self._split(w).items():
+            self.parameters[name].copy_(part)
+
+    def kernel_at(self, w: torch.Tensor) -> np.ndarray:
+        r"""Kernel :math:`JJ^\top` at the flat vector, which is left in the network."""
+        self.write(w)
+        return empirical_operator(self.net, self.x, params=self.parameters, dense=True).gram()
+
+    def lam_max(self) -> float:
+        r"""Largest eigenvalue of the kernel at the initial weights, by products with it alone."""
+        return largest_eigenvalue(self.net, self.x)
+
+    def pull_back_at(self, w: torch.Tensor, cotangent: torch.Tensor) -> torch.Tensor:
+        r"""Product :math:`J^\top c` at the flat vector w."""
+        self._evaluate(w)
+        self._point = None  # autograd frees what one backward pass has used
+        return self._pull_back(cotangent)
+
+    def push_forward(self, w: torch.Tensor, tangent: torch.Tensor) -> np.ndarray:
+        r"""Product :math:`J\,\delta` at the flat vector w."""
+        # The derivative of the pull-back, which is linear in the cotangent: no forward-mode rules needed.
+        with torch.enable_grad():
+            cotangent = torch.zeros_like(self.y, requires_grad=True)
+            leaf = w.detach().requires_grad_()
+            (pulled,) = torch.autograd.grad(self._outputs(leaf), leaf, cotangent, create_graph=True)
+            (pushed,) = torch.autograd.grad(pulled, cotangent, tangent)
+        return pushed.cpu().double().numpy()
+
+    def preactivations(self, w: torch.Tensor) -> torch.Tensor | None:
+        """Inputs of the ReLUs, shape (n, m), where they are known."""
+        return None
+
+
+class ReLUProblem(FlatProblem):
+    """The same for a TwoLayerReLU, whose gradient is two matrix products."""
+
+    def _evaluate(self, w: torch.Tensor) -> None:
+        if w is self._point:
+            return
+        if self._hidden is None:
+            self._hidden = torch.empty((self.net.m, len(self.x)), dtype=self.dtype, device=self.device)
+        self._output, self._pull_back = self.net.output_and_pullback(self.x, *self._weights(w), self._hidden)
+        self._point, self._gradient = w, None
+
+    def kernel_at(self, w: torch.Tensor) -> np.ndarray:
+        self.write(w)
+        return empirical_gram(self.net, self.x)
+
+    def _weights(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = self._split(w)
+        return parts["weights"], parts.get("a", self.net.a)
+
+    def neurons(self, w: torch.Tensor) -> torch.Tensor:
+        """First-layer part of a flat vector, one neuron a row."""
+        return self._split(w)["weights"]
+
+    def preactivations(self, w: torch.Tensor) -> torch.Tensor:
+        return self.x @ self.neurons(w).T
+
+    def read_out(self, w: torch.Tensor, hidden: torch.Tensor) -> np.ndarray:
+        """Output layer at the flat vector w, of any hidden vectors, shape (n, m)."""
+        return (self.net.output_scale * (hidden @ self._weights(w)[1])).cpu().double().numpy()
+
+    def push_forward(self, w: torch.Tensor, tangent: torch.Tensor) -> np.ndarray:
+        (weights, a), moved = self._weights(w), self._split(tangent)
+        before = self.x @ weights.T
+        active = (self.x @ moved["weights"].T).mul_(before > 0) @ a
+        if "a" in moved:
+            active = active + torch.relu(before) @ moved["a"]
+        return (self.net.output_scale * active).cpu().double().numpy()
+
+
+class RowSpaceProblem(ReLUProblem):
+    r"""The same in the row space of the inputs, where these have more dimensions than there are examples.
+
+    With :math:`X=R^\top Q^\top`, Q of orthonormal columns, gradients lie in the range of Q, and a linear rule
+    leaves the rest of each neuron as it is: :math:`Q^\top w` with the inputs :math:`R^\top` has the same
+    outputs, kernel and travel, at the cost of n dimensions in place of d.
+    """
+
+    def __init__(self, full: ReLUProblem) -> None:
+        self.__dict__.update(full.__dict__)
+        self._full = full
+        self._basis, triangle = torch.linalg.qr(full.x.T)
+        self.x = triangle.T.contiguous()
+        self.initial = self._flat(full.neurons(full.initial) @ self._basis, full.initial)
+        self._point = None
+
+    def _flat(self, weights: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+        """Put another first layer before the rest of a flat vector (the output layer, if it is trained)."""
+        extra = self.net.m if "a" in self.parameters else 0
+        return torch.cat([weights.reshape(-1), rest[len(rest) - extra :]])
+
+    def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
+        first = self.net.m * self.x.shape[1]
+        parts = {"weights": w[:first].view(self.net.m, -1)}
+        return parts | {"a": w[first:]} if "a" in self.parameters else parts
+
+    def write(self, w: torch.Tensor) -> None:
+        moved = (self.neurons(w) - self.neurons(self.initial)) @ self._basis.T
+        self._full.write(self._flat(self._full.neurons(self._full.initial) + moved, w))
+
+    def kernel_at(self, w: torch.Tensor) -> np.ndarray:
+        self.write(w)
+        return empirical_gram(self.net, self._full.x)
+
+
+def in_row_space(problem: FlatProblem, rule: UpdateRule) -> FlatProblem:
+    """Return the problem in the row space of its inputs if that is smaller and the rule allows it."""
+    if not isinstance(problem, ReLUProblem) or problem.x.shape[1] <= len(problem.x):
+        return problem
+    from odeopt.rules.linear import transition_matrix  # brings sympy
+
+    try:
+        transition_matrix(rule, [1.0], k=3)
+    except ValueError:  # a rule that works entry by entry is another method in other coordinates
+        return problem
+    return RowSpaceProblem(problem)
+
+
+def thread_count(work: int, device: torch.device) -> int:
+    """Threads for products of so many multiply-adds: small ones lose more by waiting for a busy core."""
+    return 1 if work < _SMALL_PRODUCT and device.type == "cpu" else torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def threads_for(problem: FlatProblem) -> Iterator[None]:
+    """Use the number of threads that suits the size of the problem."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(thread_count(problem.initial.numel() * len(problem.y), problem.device))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,81 @@
+r"""A linear prediction that starts from the state of a run at some step, not from its beginning.
+
+Around the weights :math:`w_k` the outputs are :math:`u_k+J_k(w-w_k)`. Under :math:`J_k` the iterates of a
+linear rule, its memory and its gradients go over into vectors of n numbers that follow the same rule with the
+kernel :math:`H_k=J_kJ_k^\top`: the prediction from step k on is the rule's own step, run on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from odeopt.rules.base import UpdateRule
+
+__all__ = ["Snapshot"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    r"""The state of a run at one step, as its linear continuation needs it.
+
+    Attributes
+    ----------
+    rule : UpdateRule
+        The rule that was run.
+    k : int
+        The step.
+    kernel : numpy.ndarray, shape (n, n)
+        :math:`H_k`, times the scale of the reduction; read-only.
+    errors : numpy.ndarray, shape (p, n)
+        :math:`\Delta_k+J_k(w_{k-j}-w_k)`, j = 0, ..., p - 1, for the p iterates that the rule reads.
+    memory : numpy.ndarray, shape (q, n), or None
+        The running averages of the rule under :math:`J_k`.
+    """
+
+    rule: UpdateRule
+    k: int
+    kernel: np.ndarray = field(repr=False)
+    errors: np.ndarray = field(repr=False)
+    memory: np.ndarray | None = field(repr=False, default=None)
+
+    @property
+    def lam_max(self) -> float:
+        r"""Largest eigenvalue of the kernel here, to be compared with the stability limit."""
+        return float(np.linalg.eigvalsh(self.kernel)[-1])
+
+    def predict(self, steps) -> np.ndarray:
+        r"""Return the loss :math:`\tfrac12\lVert\Delta\rVert^2` of the linear continuation.
+
+        Parameters
+        ----------
+        steps : array_like of int, shape (T,)
+            Steps of the run, from `k` on.
+
+        Returns
+        -------
+        numpy.ndarray, shape (T,)
+            inf from the step on at which an unstable recursion left the finite numbers.
+
+        Raises
+        ------
+        ValueError
+            If a step is not an integer, or lies before `k`.
+        """
+        steps = np.asarray(steps)
+        if steps.ndim != 1 or steps.dtype.kind not in "iu" or steps.size == 0 or steps.min() < self.k:
+            raise ValueError(f"steps must be integers from k = {self.k} on, got {steps!r}")
+        values, vectors = np.linalg.eigh(self.kernel)
+        iterates = tuple(self.errors @ vectors)
+        memory = None if self.memory is None else tuple(self.memory @ vectors)
+        losses = np.full(int(steps.max()) - self.k + 1, np.inf)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for j in range(losses.size):
+                losses[j] = 0.5 * iterates[0] @ iterates[0]
+                if not np.isfinite(losses[j]):
+                    losses[j:] = np.inf
+                    break
+                x_next, memory = self.rule.step(self.k + j, iterates, memory, lambda z: values * z)
+                iterates = (x_next, *iterates[:-1])
+        return losses[steps - self.k]

@@ -1,0 +1,56 @@
+r"""What a rule must be before it trains: numeric, linear where that is needed, below its stability limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
+from odeopt.rules.base import UpdateRule
+
+__all__ = ["require_linear", "require_numeric", "require_stable"]
+
+
+def require_numeric(rule: Any) -> None:
+    """Refuse what is no rule, and a rule that holds symbols."""
+    if not isinstance(rule, UpdateRule) or not rule.is_numeric:
+        raise ValueError(
+            f"rule must be an UpdateRule with numeric hyperparameters, got {rule!r}; "
+            "give symbols their values with rule.at({...})"
+        )
+
+
+def require_linear(rule: UpdateRule, loss: PredictionLoss, name: str) -> None:
+    """Refuse what has no linear recursion in the errors; `name` is the argument that asks for one."""
+    from odeopt.rules.linear import transition_matrix  # brings sympy
+
+    if not isinstance(loss, SquaredLoss):
+        raise ValueError(f"{name} needs the squared loss, got {loss.label}: only its gradient is linear")
+    try:
+        transition_matrix(rule, [1.0], k=3)
+    except ValueError as error:
+        raise ValueError(f"{name} needs a linear rule: {error}") from error
+
+
+def require_stable(rule: UpdateRule, loss: PredictionLoss, lam_max: float) -> None:
+    from odeopt.rates.iteration import max_learning_rate  # brings sympy, which a run itself does not need
+
+    if loss.smoothness is None:
+        raise ValueError(
+            f"no stability limit is known for loss {loss.label}, whose smoothness is not given; "
+            "set the class attribute, or pass allow_unstable=True to run it all the same"
+        )
+    lam_max *= loss.smoothness
+    if lam_max <= 0:
+        return
+    try:
+        limit = max_learning_rate(rule, lam_max)
+    except ValueError as error:
+        raise ValueError(
+            f"no stability limit is known for rule {rule.label}: {error}; "
+            "pass allow_unstable=True to run it all the same"
+        ) from error
+    if rule.lr > limit:
+        raise ValueError(
+            f"lr = {rule.lr:.6g} exceeds the stability limit {limit:.6g} of {rule.label} linearised at the "
+            f"initial weights (largest curvature {lam_max:.6g}); lower it, or pass allow_unstable=True"
+        )

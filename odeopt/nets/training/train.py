@@ -1,0 +1,322 @@
+r"""Training by an update rule's own step: the third reading of :class:`odeopt.UpdateRule`.
+
+The loss is any :class:`odeopt.dynamics.losses.PredictionLoss`, by default :math:`L=\tfrac12\lVert u-y\rVert^2`,
+summed over the examples. The mean reductions of torch are converted here and nowhere else: the gradient
+of the mean of squares (``torch.nn.MSELoss``) is 2/n times that of L, so a run with ``reduction="mean"``
+follows the theory with the kernel (2/n) H; for the logistic loss it is 1/n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from odeopt.checks import frozen
+from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
+from odeopt.nets.training.flat import (
+    FlatProblem,
+    ReLUProblem,
+    in_row_space,
+    iterate_states,
+    problem_of,
+    threads_for,
+)
+from odeopt.nets.training.laziness import Laziness, LazinessRecorder, spectral_norm
+from odeopt.nets.training.snapshot import Snapshot
+from odeopt.nets.training.stability import require_linear, require_numeric, require_stable
+from odeopt.rules.base import UpdateRule
+
+__all__ = ["TrainingRun", "train"]
+
+_RECORDED = 1000  # number of steps recorded by default
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    r"""What :func:`train` measured; arrays are float64 (steps: int64) and read-only.
+
+    Attributes
+    ----------
+    rule : UpdateRule
+        The method that was run.
+    num_steps : int
+        The number of steps asked for.
+    width : int or None
+        Number of hidden neurons; None for a module other than :class:`odeopt.nets.TwoLayerReLU`, or one
+        with frozen parameters.
+    objective : PredictionLoss
+        The loss that was descended.
+    kernel_scale : float
+        1 for ``reduction="sum"``; for "mean" 2/n with the squared loss, 1/n with others: the run
+        follows the theory with the kernel ``kernel_scale * initial_kernel``.
+    diverged_at : int or None
+        The first step whose loss was not finite; the record ends before it.
+    k : numpy.ndarray, shape (K,)
+        Recorded steps, increasing, beginning with 0.
+    loss : numpy.ndarray, shape (K,)
+        The objective, summed, at :math:`x_k` (not at an extrapolated point), whatever the
+        reduction; by default :math:`L_k=\tfrac12\lVert\Delta_k\rVert^2`.
+    predictions : numpy.ndarray, shape (K, n)
+        Outputs :math:`u_k`.
+    targets : numpy.ndarray, shape (n,)
+        y, rounded to the dtype of the network.
+    initial_kernel : numpy.ndarray, shape (n, n), or None
+        :math:`H(0)`; None for a module other than :class:`odeopt.nets.TwoLayerReLU`.
+    kernel_k : numpy.ndarray, shape (M,)
+        Steps at which the kernel was computed.
+    kernel_drift : numpy.ndarray, shape (M,)
+        Spectral norms :math:`\lVert H(k)-H(0)\rVert_2`.
+    laziness : Laziness or None
+        Change of the network at the steps `laziness_at`.
+    snapshots : tuple of Snapshot
+        States at the steps `snapshot_at`, from which the linear prediction can start anew.
+    batch_size : int or None
+        Examples in each gradient, for a run of :func:`odeopt.nets.train_sgd`; None for the full batch.
+    """
+
+    rule: UpdateRule
+    num_steps: int
+    width: int | None
+    objective: PredictionLoss
+    kernel_scale: float
+    diverged_at: int | None
+    k: np.ndarray = field(repr=False)
+    loss: np.ndarray = field(repr=False)
+    predictions: np.ndarray = field(repr=False)
+    targets: np.ndarray = field(repr=False)
+    initial_kernel: np.ndarray | None = field(repr=False)
+    kernel_k: np.ndarray = field(repr=False)
+    kernel_drift: np.ndarray = field(repr=False)
+    laziness: Laziness | None = field(repr=False, default=None)
+    snapshots: tuple[Snapshot, ...] = field(repr=False, default=())
+    batch_size: int | None = None
+    layer: ClassVar[str] = "finite net"
+
+    @property
+    def label(self) -> str:
+        """Name of the method, with the width where it is known."""
+        return self.rule.label if self.width is None else f"{self.rule.label}, m={self.width}"
+
+    @property
+    def errors(self) -> np.ndarray:
+        r""":math:`\Delta_k=u_k-y`, shape (K, n)."""
+        return frozen(self.predictions - self.targets)
+
+    @property
+    def relative_kernel_drift(self) -> np.ndarray:
+        r""":math:`\lVert H(k)-H(0)\rVert_2/\lVert H(0)\rVert_2` at the steps `kernel_k`, shape (M,)."""
+        if self.initial_kernel is None:
+            return self.kernel_drift
+        return self.kernel_drift / spectral_norm(self.initial_kernel)
+
+
+def train(
+    net: nn.Module,
+    rule: UpdateRule,
+    x: Any,
+    y: Any,
+    num_steps: int,
+    *,
+    loss: PredictionLoss | None = None,
+    record_at: Iterable[int] | None = None,
+    kernel_at: Iterable[int] | None = None,
+    laziness_at: Iterable[int] | None = None,
+    snapshot_at: Iterable[int] | None = None,
+    reduction: str = "sum",
+    allow_unstable: bool = False,
+    progress: Callable[[int, float], object] | None = None,
+) -> TrainingRun:
+    r"""Train a network on the full batch by the rule's own step, and record its predictions.
+
+    All trainable parameters form one vector :math:`x_k`, and
+    :func:`odeopt.rules.base.iterate` runs the rule on it with the gradient :math:`J^\top\nabla\ell(u)` of
+    the loss, on the device and in the dtype of the network. A :class:`odeopt.nets.TwoLayerReLU` whose
+    inputs have more dimensions than there are examples is trained by a linear rule in their row space, which
+    is the same up to rounding.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        A deterministic module from inputs, shape (n, ...), to outputs, shape (n,) or (n, 1). It is
+        left with the weights of the last step (also when the run is interrupted), after
+        divergence with the last ones of finite loss.
+    rule : UpdateRule
+        The method, with numeric hyperparameters.
+    x : array_like or torch.Tensor, shape (n, ...)
+        Inputs, floating-point; converted to the dtype and device of the network.
+    y : array_like or torch.Tensor, shape (n,)
+        Targets.
+    num_steps : int
+        Number of steps, at least 1.
+    loss : PredictionLoss, optional
+        What is minimised; by default :math:`\tfrac12\lVert u-y\rVert^2`.
+    record_at : iterable of int, optional
+        Steps at which loss and predictions are kept; step 0 always is. By default every step, or
+        about 1000 evenly spaced ones, the last included, if there are more.
+    kernel_at : iterable of int, optional
+        Steps at which the kernel drift is computed, for :class:`odeopt.nets.TwoLayerReLU`. By
+        default none: it costs :math:`O(n^2m)` each.
+    laziness_at : iterable of int, optional
+        Steps at which the change of the network is measured (kernel, weights, activations), for any
+        module; step 0 always is. The flips of a :class:`odeopt.nets.TwoLayerReLU` are then watched in every
+        step, which costs about half a step more.
+    snapshot_at : iterable of int, optional
+        Steps whose state is kept for a linear prediction from there on; for linear rules and the squared
+        loss.
+    reduction : {"sum", "mean"}, optional
+        "mean" descends the mean of torch: of squares (``torch.nn.MSELoss``), a gradient 2/n times that
+        of L, or of the terms of another loss, 1/n. The recorded loss is the sum in both cases.
+    allow_unstable : bool, optional
+        Run a learning rate above the stability limit, without computing it. For a module other than
+        :class:`odeopt.nets.TwoLayerReLU` that takes the largest eigenvalue of the kernel, by Lanczos: some
+        nine of its products in float64, about as long as twenty steps.
+    progress : callable, optional
+        Called as ``progress(k, loss)`` after each step.
+
+    Returns
+    -------
+    TrainingRun
+        The record; a run that diverged stops early and says so in `diverged_at`.
+
+    Raises
+    ------
+    ValueError
+        If the learning rate exceeds the stability limit of the linearised dynamics at
+        :math:`H(0)`, times the smoothness of the loss (unless `allow_unstable`); if the module is random
+        or changes itself, has no trainable parameters, or gives outputs of another shape; if `x` holds
+        integers, or an argument is out of range, not finite, or of the wrong shape.
+
+    Examples
+    --------
+    >>> from odeopt.rules.classical import HeavyBall
+    >>> from odeopt.nets import TwoLayerReLU
+    >>> net = TwoLayerReLU(2, 500)
+    >>> x, y = [[1.0, 0.0], [0.0, 1.0]], [1.0, -1.0]
+    >>> run = train(net, HeavyBall(lr=0.5, momentum=0.5), x, y, 60, kernel_at=[60])
+    >>> bool(run.loss[-1] < 1e-6 * run.loss[0]), bool(run.relative_kernel_drift[-1] < 0.1)
+    (True, True)
+    """
+    require_numeric(rule)
+    record, num_steps = recorded_steps(record_at, num_steps)
+    problem = problem_of(net, x, y, SquaredLoss() if loss is None else loss, reduction)
+    steps = {"record_at": record}
+    for name, chosen in (
+        ("kernel_at", kernel_at),
+        ("laziness_at", laziness_at),
+        ("snapshot_at", snapshot_at),
+    ):
+        steps[name] = set() if chosen is None else _steps(name, chosen, num_steps)
+    kernel = problem.kernel_at(problem.initial) if isinstance(problem, ReLUProblem) else None
+    if kernel is None and steps["kernel_at"]:
+        raise ValueError(f"kernel_at needs a TwoLayerReLU, got {type(net).__name__}; take laziness_at")
+    if steps["snapshot_at"]:
+        require_linear(rule, problem.loss, "snapshot_at")
+    if not allow_unstable:
+        lam_max = problem.lam_max() if kernel is None else float(np.linalg.eigvalsh(kernel)[-1])
+        require_stable(rule, problem.loss, problem.scale * lam_max)
+    problem = in_row_space(problem, rule)
+    kept = _Record(problem, rule, kernel, steps, progress)
+    with threads_for(problem):
+        diverged_at = _run(problem, rule, num_steps, kept.observe)
+    return TrainingRun(
+        rule=rule,
+        num_steps=num_steps,
+        width=None if kernel is None else net.m,
+        objective=problem.loss,
+        kernel_scale=problem.scale,
+        diverged_at=diverged_at,
+        k=frozen(list(kept.losses), np.int64),
+        loss=frozen([value for value, _ in kept.losses.values()]),
+        predictions=frozen([u for _, u in kept.losses.values()]),
+        targets=frozen(problem.targets),
+        initial_kernel=kernel,
+        kernel_k=frozen(list(kept.drifts), np.int64),
+        kernel_drift=frozen(list(kept.drifts.values())),
+        laziness=kept.laziness.result() if kept.laziness else None,
+        snapshots=tuple(kept.snapshots),
+    )
+
+
+class _Record:
+    """What is kept of a run, step by step."""
+
+    def __init__(self, problem: FlatProblem, rule: UpdateRule, kernel, steps: dict, progress) -> None:
+        self.problem, self.rule, self.kernel = problem, rule, kernel
+        self.steps, self.progress = steps, progress
+        self.losses: dict[int, tuple[float, np.ndarray]] = {}
+        self.drifts: dict[int, float] = {}
+        self.snapshots: list[Snapshot] = []
+        chosen = steps["laziness_at"]
+        self.laziness = LazinessRecorder(problem, chosen | {0}) if chosen else None
+
+    def observe(self, k: int, iterates: tuple, memory: Any, value: float, u: np.ndarray) -> None:
+        w = iterates[0]
+        if k in self.steps["record_at"]:
+            self.losses[k] = value, u
+        if k in self.steps["kernel_at"]:
+            self.drifts[k] = spectral_norm(self.problem.kernel_at(w) - self.kernel)
+        if self.laziness is not None:
+            self.laziness.observe(k, w)
+        if k in self.steps["snapshot_at"]:
+            self.snapshots.append(self._snapshot(k, iterates, memory, u))
+        if self.progress is not None and k > 0:
+            self.progress(k, value)
+
+    def _snapshot(self, k: int, iterates: tuple, memory: Any, u: np.ndarray) -> Snapshot:
+        problem, w = self.problem, iterates[0]
+        error = u - problem.targets
+        earlier = [error + problem.push_forward(w, older - w) for older in iterates[1:]]
+        pushed = [problem.push_forward(w, entry) for entry in memory] if memory else None
+        return Snapshot(
+            self.rule,
+            k,
+            frozen(problem.scale * problem.kernel_at(w)),
+            frozen([error, *earlier]),
+            None if pushed is None else frozen(pushed),
+        )
+
+
+def _run(problem: FlatProblem, rule: UpdateRule, num_steps: int, observe: Callable) -> int | None:
+    """Iterate, observing each step of finite loss; return the first step of infinite loss, if any."""
+    last = problem.initial
+    states = iterate_states(rule, problem.initial, problem.gradient)
+    try:
+        with torch.no_grad():
+            for k, (iterates, memory) in zip(range(num_steps + 1), states, strict=False):
+                u = problem.predictions(iterates[0])
+                value = problem.value(u)
+                if not (np.isfinite(value) and np.isfinite(u).all()):
+                    return k
+                last = iterates[0]
+                observe(k, iterates, memory, value, u)
+    finally:
+        problem.write(last)
+    return None
+
+
+def recorded_steps(record_at: Iterable[int] | None, num_steps: int) -> tuple[set[int], int]:
+    """Return the steps to be recorded, 0 among them, and the number of steps, both checked."""
+    if not _is_integer(num_steps) or num_steps < 1:
+        raise ValueError(f"num_steps must be an integer of at least 1, got {num_steps!r}")
+    if record_at is None:
+        record_at = np.linspace(0, num_steps, min(num_steps, _RECORDED) + 1).round().astype(int)
+    return _steps("record_at", record_at, num_steps) | {0}, int(num_steps)
+
+
+def _steps(name: str, steps: Iterable[int], num_steps: int) -> set[int]:
+    steps = list(steps)
+    if not steps:
+        raise ValueError(f"{name} must not be empty; leave it out for the default")
+    for step in steps:
+        if not _is_integer(step) or not 0 <= step <= num_steps:
+            raise ValueError(f"{name} must hold integers from 0 to num_steps = {num_steps}, got {step!r}")
+    return {int(step) for step in steps}
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -1,0 +1,3 @@
+r"""Exact arithmetic for proofs: polynomials, signs, and the reader of expressions."""
+
+__all__ = []

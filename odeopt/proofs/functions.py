@@ -1,0 +1,171 @@
+r"""Classes of functions, and the inequalities that each of them grants.
+
+Points are triples (x, g, f) of position, gradient and value, all taken relative to the minimiser, so
+that the minimiser itself is (0, 0, 0). Inner products are written as products of symbols: a quadratic
+form in vectors is faithfully a quadratic polynomial in commuting symbols.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sympy
+from sympy import Expr
+
+from odeopt.proofs.exact.polynomials import read
+
+__all__ = ["FunctionClass", "convex", "quadratic", "strongly_convex"]
+
+KINDS = ("strongly convex", "convex", "quadratic")
+
+
+@dataclass(frozen=True)
+class FunctionClass:
+    r"""A class of functions with a minimiser.
+
+    Attributes
+    ----------
+    kind : {"strongly convex", "convex", "quadratic"}
+        "quadratic" stands for :math:`f=\tfrac12\langle x,Hx\rangle` with the spectrum of H in [mu, L], in
+        any inner product in which H is symmetric: the error losses
+        :math:`\tfrac12\Delta^\top H\Delta`, :math:`\tfrac12\lVert\Delta\rVert^2` and
+        :math:`\tfrac12u^\top H^{-1}u` at once.
+    mu : sympy.Expr
+        Constant of strong convexity, 0 for convex functions.
+    L : sympy.Expr or None
+        Lipschitz constant of the gradient, None for any.
+
+    Examples
+    --------
+    >>> x, g, f = sympy.symbols("x g f")
+    >>> strongly_convex(sympy.Integer(1)).inequalities({"x": (x, g, f)})["A(*,x)"]
+    f - g*x + x**2/2
+    """
+
+    kind: str
+    mu: Expr
+    L: Expr | None = None
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}")
+        if self.kind == "convex" and self.mu != 0:
+            raise ValueError(f"convex functions have mu = 0, got {self.mu}; say 'strongly convex'")
+
+    def inequalities(
+        self, points: Mapping[str, tuple[Expr, Expr, Expr]], tangents: Sequence[tuple[Expr, Expr]] = ()
+    ) -> dict[str, Expr]:
+        r"""Return what the class grants at these points and at the minimiser.
+
+        .. math::
+            A(i,j)=f_j-f_i+\langle g_j,x_i-x_j\rangle+\tfrac1{2(1-\mu/L)}\left[\tfrac1L\lVert g_i-g_j\rVert^2
+            +\mu\lVert x_i-x_j\rVert^2-\tfrac{2\mu}L\langle g_j-g_i,x_j-x_i\rangle\right]\le0
+
+        for each ordered pair, C(i, j), the same without L,
+        :math:`G(i)=\tfrac\mu2\lVert x_i\rVert^2-f_i\le0`, for tangents (v, q), a velocity and the velocity
+        of the gradient,
+        :math:`D=\langle q-\mu v,q-Lv\rangle\le0` (:math:`\mu\lVert v\rVert^2-\langle q,v\rangle\le0`
+        without L), and for quadratics the equation :math:`E(i)=\langle g_i,x_i\rangle-2f_i=0`.
+
+        Parameters
+        ----------
+        points : mapping
+            Label to (x, g, f).
+        tangents : sequence of (v, q)
+
+        Returns
+        -------
+        dict
+            Name to expression; those named E are zero, all others at most zero.
+
+        References
+        ----------
+        That the A(i,j) are also sufficient for a function of the class through the points is the
+        interpolation theorem behind PEPit's documentation; a certificate needs only that they hold.
+        """
+        pairs = list(itertools.permutations([*points, "*"], 2))
+        names = [f"{kind}({i},{j})" for kind in "AC" for i, j in pairs]
+        names += [f"{kind}({i})" for kind in ("GE" if self.kind == "quadratic" else "G") for i in points]
+        names += ["D"] * bool(tangents)
+        return {name: self.inequality(name, points, tangents) for name in names}
+
+    def inequality(
+        self,
+        name: str,
+        points: Mapping[str, tuple[Expr, Expr, Expr]],
+        tangents: Sequence[tuple[Expr, Expr]] = (),
+    ) -> Expr:
+        """Return one of the :meth:`inequalities` by its name.
+
+        Parameters
+        ----------
+        name : str
+        points : mapping
+        tangents : sequence of (v, q)
+
+        Returns
+        -------
+        sympy.Expr
+
+        Raises
+        ------
+        ValueError
+            If the class does not grant it.
+        """
+        kind, _, labels = name.partition("(")
+        every = {**points, "*": (sympy.S.Zero,) * 3}
+        places = labels.removesuffix(")").split(",")
+        granted = kind != "E" or self.kind == "quadratic"
+        if name == "D" and len(tangents) == 1:
+            ((v, q),) = tangents
+            product = (q - self.mu * v) * (q - self.L * v) if self.L is not None else v * (self.mu * v - q)
+            return read(product).expr()
+        if kind in ("A", "C") and len(places) == 2 and set(places) <= set(every) and places[0] != places[1]:
+            return self._pair(every[places[0]], every[places[1]], self.L if kind == "A" else None)
+        if kind in ("G", "E") and granted and len(places) == 1 and places[0] in points:
+            x, g, f = points[places[0]]
+            return read(g * x - 2 * f if kind == "E" else self.mu / 2 * x**2 - f).expr()
+        raise ValueError(f"{self} does not grant {name}")
+
+    def _pair(self, i: tuple, j: tuple, L: Expr | None) -> Expr:
+        (xi, gi, fi), (xj, gj, fj) = i, j
+        dx, dg = xi - xj, gi - gj
+        if L is None:
+            return read(fj - fi + gj * dx + self.mu / 2 * dx**2).expr()
+        # expanded in the vectors only: in the parameters the quotients 1/(L - mu) stay as they are
+        numerator = sympy.expand(dg**2 + self.mu * L * dx**2 - 2 * self.mu * dg * dx)
+        return sympy.expand(fj - fi + gj * dx) + sympy.Add(
+            *(term / (2 * (L - self.mu)) for term in sympy.Add.make_args(numerator))
+        )
+
+    def __str__(self) -> str:
+        if self.kind == "convex":
+            return "convex functions" if self.L is None else f"convex {self.L}-smooth functions"
+        if self.kind == "quadratic":
+            spectrum = f"[{self.mu}, {'oo' if self.L is None else self.L}]"
+            return f"quadratics with spectrum in {spectrum}"
+        return f"F({self.mu}, {'oo' if self.L is None else self.L})"
+
+    def latex(self) -> str:
+        """Return the name of the class as LaTeX."""
+        mu, L = sympy.latex(self.mu), r"\infty" if self.L is None else sympy.latex(self.L)
+        if self.kind == "quadratic":
+            return rf"\{{\tfrac12\langle x,Hx\rangle:\ \operatorname{{spec}}H\subset[{mu},{L}]\}}"
+        return rf"\mathcal{{F}}_{{{mu},{L}}}"
+
+
+def strongly_convex(mu: Expr, L: Expr | None = None) -> FunctionClass:
+    """Return the mu-strongly convex (and L-smooth) functions."""
+    return FunctionClass("strongly convex", mu, L)
+
+
+def convex(L: Expr | None = None) -> FunctionClass:
+    """Return the convex (and L-smooth) functions."""
+    return FunctionClass("convex", sympy.S.Zero, L)
+
+
+def quadratic(mu: Expr, L: Expr | None = None) -> FunctionClass:
+    """Return the quadratics with spectrum in [mu, L]."""
+    return FunctionClass("quadratic", mu, L)

@@ -1,0 +1,395 @@
+r"""The search for a certificate: a template with unknown entries, its LMI, bisection, rounding.
+
+The energy is :math:`V=f+\xi^\top P\xi` with the state :math:`\xi`. For a fixed rate the identity of a
+certificate is linear in P and in the multipliers. Equations (the coefficients of function values, and
+rows of S whose diagonal entry vanishes whatever the unknowns are) are eliminated exactly, so that the
+numerical search sees an interior where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import sympy
+from sympy import Dummy, Expr, Rational
+
+from odeopt.proofs.certificate import Certificate
+from odeopt.proofs.exact.polynomials import read
+from odeopt.proofs.exact.signs import is_zero, number_sign, simplest_fraction
+from odeopt.proofs.flow import Flow, Iteration
+from odeopt.proofs.functions import FunctionClass
+from odeopt.proofs.identity import minus_multipliers, remainder
+from odeopt.proofs.lmi import FEASIBLE, INFEASIBLE, UNSOLVED, Answer
+from odeopt.proofs.statement import Multiplier, Search
+
+__all__ = ["NoCertificateError", "Template", "UnsolvedError", "asked_for", "search"]
+
+# Largest denominators tried, in turn, for the free entries of a certificate.
+_DENOMINATORS = (10**2, 10**3, 10**5, 10**8, 10**12, 10**16, 10**24)
+
+# The gap that is asked for, between the verified rate and the optimum, relative to the natural rate.
+_TOLERANCE = 1e-6
+
+
+class NoCertificateError(ValueError):
+    """No certificate of this form exists for the rate that was asked for.
+
+    Attributes
+    ----------
+    best : Certificate or None
+        The best that was verified.
+    """
+
+    def __init__(self, message: str, best: Certificate | None = None):
+        super().__init__(message)
+        self.best = best
+
+
+class UnsolvedError(RuntimeError):
+    """The solver could not decide: neither a certificate nor its absence is claimed."""
+
+
+class Template:
+    r"""A certificate with unknown entries for a flow and a class of functions.
+
+    Parameters
+    ----------
+    flow : Flow or Iteration
+        With exact numbers.
+    functions : FunctionClass
+    energy_vectors : sequence of sympy.Symbol
+        The vectors that V may hold.
+    names : sequence of str
+        Inequalities that may be used.
+    scales : mapping
+        Size of each vector in units in which f is of size 1, and "rate" for the rate; for conditioning only.
+    positivity : sequence of str
+        Inequalities that may be used for V >= 0.
+    """
+
+    def __init__(self, flow, functions, energy_vectors, names, scales, positivity):
+        self.flow: Flow | Iteration = flow
+        self.functions: FunctionClass = functions
+        self.granted = functions.inequalities(flow.points, flow.tangents)
+        self.names, self.positive_names = tuple(names), tuple(positivity)
+        self.rate = Dummy("c")
+        self.energy_vectors = tuple(energy_vectors)
+        pairs = [(i, j) for i in range(len(energy_vectors)) for j in range(i, len(energy_vectors))]
+        self.entries = {(i, j): Dummy(f"p{i}{j}") for i, j in pairs}
+        self.weights = {name: Dummy(f"w{name}") for name in self.names}
+        self.positive_weights = {name: Dummy(f"n{name}") for name in self.positive_names}
+        factor = {True: 1, False: 2}
+        self.energy = flow.values[0] + sympy.Add(
+            *(
+                factor[i == j] * p * energy_vectors[i] * energy_vectors[j]
+                for (i, j), p in self.entries.items()
+            )
+        )
+        self._build(scales)
+
+    def _build(self, scales) -> None:
+        flow = self.flow
+        gens = flow.gens
+        decrease = flow.decrease(self.energy, self.decay(self.rate))
+        used = (Multiplier(n, w, self.granted[n]) for n, w in self.weights.items())
+        added = (Multiplier(n, -w, self.granted[n]) for n, w in self.positive_weights.items())
+        left, right = (
+            {m: c.expr() for m, c in minus_multipliers(polynomial, multipliers).collect(gens).items()}
+            for polynomial, multipliers in ((decrease, used), (read(self.energy), added))
+        )
+        self.vectors, self.positive_vectors = (
+            [s for s in flow.vectors if _holds(p, s)] for p in (left, right)
+        )
+        equations = [p[(s,)] for p in (left, right) for s in flow.values if (s,) in p]
+        unknowns = [*self.weights.values(), *self.positive_weights.values(), *reversed(self.entries.values())]
+        self.solution: dict = {}
+        S, T = _form(left, self.vectors), _form(right, self.positive_vectors)
+        for _ in range(3):
+            self._solve(equations, unknowns)
+            S, T = (M.applyfunc(lambda e: sympy.expand(e.xreplace(self.solution))) for M in (S, T))
+            equations = _empty_rows(S) + _empty_rows(T)
+            if not equations:
+                break
+        self.unknowns = [s for s in unknowns if s not in self.solution]
+        self._compile(S, T, scales)
+
+    def decay(self, rate: Expr) -> Expr:
+        """Return what stands in the identity: the rate of a flow, 1 - rate for the factor of an iteration."""
+        return 1 - rate if isinstance(self.flow, Iteration) else rate
+
+    def _solve(self, equations: list, unknowns: list) -> None:
+        free = [s for s in unknowns if s not in self.solution]
+        equations = [e for e in equations if e != 0]
+        if not equations:
+            return
+        solved = sympy.solve(equations, free, dict=True)
+        if not solved:
+            raise ValueError(f"no energy f + quadratic form can certify {self.flow} on {self.functions}")
+        (solved,) = solved
+        self.solution = {s: sympy.expand(e.xreplace(solved)) for s, e in self.solution.items()} | solved
+
+    def _compile(self, S, T, scales) -> None:
+        """Keep the LMI as a numerical function of the rate."""
+        values = [self.weights[n].xreplace(self.solution) for n in self.names if not n.startswith("E")]
+        values += [w.xreplace(self.solution) for w in self.positive_weights.values()]
+        values = [e for e in values if e.free_symbols]
+        unit = scales["rate"]
+        sizes = [scales[s] for s in self.vectors]
+        n = len(self.vectors)
+        sizes_T = [scales[s] for s in self.positive_vectors]
+        size = n + T.rows + len(values)
+        block = sympy.zeros(size)
+        block[:n, :n], block[n : n + T.rows, n : n + T.rows] = -S, T
+        for i, e in enumerate(values):
+            block[n + T.rows + i, n + T.rows + i] = e
+        outer = np.array(
+            [*(d / np.sqrt(unit) for d in sizes), *sizes_T, *(1 / np.sqrt(unit) for _ in values)]
+        )
+        entry_scale = {
+            p: 1 / (scales[self.energy_vectors[i]] * scales[self.energy_vectors[j]])
+            for (i, j), p in self.entries.items()
+        }
+        self.scale = np.array([entry_scale.get(s, unit) for s in self.unknowns])
+        kept = [i for i in range(size) if any(e != 0 for e in block[i, :])]
+        block, outer = block.extract(kept, kept), outer[kept]
+        parts = [block.xreplace(dict.fromkeys(self.unknowns, sympy.S.Zero))]
+        parts += [block.applyfunc(lambda e, s=s: sympy.expand(e).coeff(s, 1)) for s in self.unknowns]
+        compiled = sympy.lambdify(self.rate, [p.tolist() for p in parts], "math")
+        weight = np.outer(outer, outer)
+        factors = np.concatenate([[1.0], self.scale])[:, None, None]
+        self.lmi: Callable = lambda c: np.array(compiled(c), dtype=float) * weight * factors
+
+    def ask(self, c: float, solver: Callable[..., Answer], start=None, **options) -> Answer:
+        """Return the answer of a solver at one rate."""
+        matrices = self.lmi(c)
+        return solver(matrices[0], matrices[1:], start, **options)
+
+    def certificate(self, rate: Expr, point: Sequence[Fraction], title: str, law: str) -> Certificate:
+        """Return the certificate with exact entries; verify it before use."""
+        values = dict(zip(self.unknowns, (Rational(p.numerator, p.denominator) for p in point), strict=True))
+        values[self.rate] = rate
+
+        def exact(expr):
+            return sympy.expand(sympy.radsimp(sympy.expand(expr.xreplace(self.solution).xreplace(values))))
+
+        terms = read(self.energy).collect(self.flow.gens).items()
+        energy = sympy.Add(*(sympy.Mul(exact(c.expr()), *m) for m, c in terms))
+        multipliers = self._multipliers(self.weights, exact)
+        decay = self.decay(rate)
+        S = remainder(self.flow, energy, decay, multipliers, self.vectors)
+        positivity = self._multipliers(self.positive_weights, exact)
+        return Certificate(
+            title,
+            self.flow,
+            self.functions,
+            energy,
+            decay,
+            law,
+            multipliers,
+            positivity,
+            tuple(self.vectors),
+            S,
+        )
+
+    def _multipliers(self, weights, exact) -> tuple[Multiplier, ...]:
+        found = ((n, exact(w)) for n, w in weights.items())
+        return tuple(Multiplier(n, value, self.granted[n]) for n, value in found if not is_zero(value))
+
+
+def _holds(polynomial: dict, symbol) -> bool:
+    return any(symbol in monomial for monomial in polynomial)
+
+
+def _form(polynomial: dict, vectors) -> sympy.Matrix:
+    """The matrix of the quadratic part, zeros and all."""
+
+    def entry(i, j):
+        monomial = (vectors[i], vectors[j]) if i <= j else (vectors[j], vectors[i])
+        return sympy.expand(polynomial.get(monomial, sympy.S.Zero)) / (1 if i == j else 2)
+
+    return sympy.Matrix(len(vectors), len(vectors), entry)
+
+
+def _empty_rows(matrix: sympy.Matrix) -> list[Expr]:
+    """Entries beside a diagonal entry that vanishes identically: they must vanish too."""
+    rows = [i for i in range(matrix.rows) if matrix[i, i] == 0]
+    return [matrix[i, j] for i in rows for j in range(matrix.rows) if matrix[i, j] != 0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of a bisection: a rate with a point, the smallest rate found impossible, and what was asked."""
+
+    feasible: float
+    point: np.ndarray | None
+    impossible: float
+    steps: int
+    message: str = ""
+
+
+def bisect(template: Template, low: float, high: float, solver, tolerance: float) -> Outcome:
+    """Bisect for the largest feasible rate in [low, high], which is known to be impossible beyond high.
+
+    An unsolved problem moves neither end: the search goes on below it for feasible rates, and above it
+    for impossible ones.
+    """
+    feasible, point, impossible, steps, message = low, None, high, 0, ""
+
+    def ask(c):
+        nonlocal feasible, point, impossible, steps, message
+        answer = template.ask(c, solver, point)
+        steps += 1
+        if answer.status == FEASIBLE:
+            feasible, point = c, answer.point
+        elif answer.status == INFEASIBLE:
+            impossible = min(impossible, c)
+        else:
+            message = answer.message
+        return answer.status
+
+    if ask(high - tolerance / 4) == FEASIBLE:
+        return Outcome(feasible, point, impossible, steps)
+    upper = min(impossible, high)  # lowest rate known not to be feasible, proven or unsolved
+    while upper - feasible > tolerance / 4:
+        middle = (feasible + upper) / 2
+        if ask(middle) != FEASIBLE:
+            upper = middle
+    lower = feasible
+    while impossible - lower > tolerance / 4 and impossible - feasible > tolerance / 2 and steps < 90:
+        middle = (lower + impossible) / 2
+        if ask(middle) != INFEASIBLE:
+            lower = middle
+    return Outcome(feasible, point, impossible, steps, message)
+
+
+def search(
+    template: Template, ceiling: float, unit: float, wanted: Expr | None, solver, title: str, law: str
+) -> Certificate:
+    """Bisect, round, verify.
+
+    Parameters
+    ----------
+    template : Template
+    ceiling : float
+        A rate above which none can be true.
+    unit : float
+        Natural size of the rate; the gap is asked to be 1e-6 of it.
+    wanted : sympy.Expr or None
+        The rate to be proved, the best without it.
+    solver : callable
+        As :func:`odeopt.proofs.lmi.feasibility`.
+    title, law : str
+        Of the certificate.
+
+    Returns
+    -------
+    Certificate
+        Verified.
+    """
+    name = {"title": title, "law": law}
+    if wanted is not None:
+        proved = _at_rate(template, wanted, ceiling, solver, name)
+        if proved is not None:
+            return proved
+    tolerance = _TOLERANCE * unit
+    best = _best(template, ceiling, tolerance, solver, name)
+    if wanted is None:
+        return best
+    if number_sign(wanted - _rate(template, best)) <= 0:
+        return asked_for(best, template.decay(wanted))
+    raise refusal(template.decay(wanted), best)
+
+
+def _rate(template: Template, certificate: Certificate) -> Expr:
+    """What is bisected, from what the certificate states."""
+    return template.decay(certificate.rate)
+
+
+def _best(template: Template, ceiling: float, tolerance: float, solver, name: dict) -> Certificate:
+    """Return the verified certificate at the bisected optimum, or say that there is none."""
+    outcome = bisect(template, 0.0, ceiling, solver, tolerance)
+    if outcome.point is None:
+        text = f"{template.flow} on {template.functions}"
+        if outcome.impossible > 2 * tolerance:
+            raise UnsolvedError(
+                f"{text}: no rate below {outcome.impossible:.3g} was decided; {outcome.message}"
+            )
+        raise NoCertificateError(
+            f"{text} has no certificate V = f + quadratic form at any rate above {tolerance:.1e}"
+        )
+    for back in (0.1, 0.25, 0.5, 1.0, 4.0, 16.0, 64.0):
+        rate = simplest_fraction(
+            outcome.feasible - (back + 0.3) * tolerance, outcome.feasible - back * tolerance
+        )
+        if rate <= 0:
+            break
+        answer = template.ask(float(rate), solver, outcome.point, centre=True)
+        certificate = _rounded(template, rate, answer, name) if answer.status == FEASIBLE else None
+        if certificate is not None:
+            bound = "quadratics" if outcome.impossible >= ceiling else "bisected"
+            optimum = float(template.decay(outcome.impossible))
+            found = Search(optimum, outcome.impossible - float(rate), bound, outcome.steps)
+            return replace(certificate, search=found)
+    raise UnsolvedError(f"a point at rate {outcome.feasible:.9g} was found, but no rounding of it verified")
+
+
+def _at_rate(template: Template, wanted: Expr, ceiling: float, solver, name: dict) -> Certificate | None:
+    """Prove one rate; None if there is no certificate of it."""
+    if float(wanted) > ceiling * (1 + 1e-12):
+        return None
+    answer = template.ask(float(wanted), solver, centre=True)
+    if answer.status == UNSOLVED:
+        raise UnsolvedError(
+            f"rate {wanted} was not decided: {answer.message}; ask for a slightly smaller one"
+        )
+    if answer.status != FEASIBLE:
+        return None
+    proved = _rounded(template, wanted, answer, name)
+    if proved is None:
+        raise UnsolvedError(f"a point at rate {wanted} was found, but no rounding of it verified")
+    return proved
+
+
+def _rounded(template: Template, rate: Expr, answer: Answer, name: dict) -> Certificate | None:
+    """Return the certificate with the simplest entries near a point, None if none verifies."""
+    for denominator in _DENOMINATORS:
+        fractions = [Fraction(float(p)).limit_denominator(denominator) for p in answer.point * template.scale]
+        certificate = template.certificate(rate, fractions, **name)
+        if _plausible(certificate) and certificate.verify():
+            return certificate
+    return None
+
+
+def _plausible(certificate: Certificate) -> bool:
+    """Cheap look at the diagonal of S before the whole proof."""
+    return all(number_sign(certificate.remainder[i, i]) <= 0 for i in range(certificate.remainder.rows))
+
+
+def asked_for(best: Certificate, wanted: Expr | None) -> Certificate:
+    """Return the best certificate, or the weaker one that was asked for."""
+    if wanted is None or is_zero(wanted - best.rate):
+        return best
+    gap = (wanted - best.rate) if best.law == "factor" else (best.rate - wanted)
+    if number_sign(gap) < 0:
+        raise refusal(wanted, best)
+    found = best.search or Search(float(best.rate), 0.0, "closed form", 0)
+    return replace(best.weaken(wanted), search=replace(found, gap=found.gap + float(gap)))
+
+
+def refusal(wanted: Expr, best: Certificate) -> NoCertificateError:
+    """Return the error that says why a rate has no certificate, with the best that has one."""
+    exact = f" ({best.rate})" if not best.rate.is_Rational or best.rate.q < 1000 else ""
+    name = {"power": "power", "factor": "factor"}.get(best.law, "rate")
+    reason = ""
+    if best.function_class.kind == "quadratic" or (
+        best.search is not None and best.search.bound == "quadratics"
+    ):
+        reason = "no method of proof can reach it, quadratics of the class are slower; "
+    return NoCertificateError(
+        f"{name} = {float(wanted):.9g} has no certificate V = f + quadratic form of the state on "
+        f"{best.function_class}: {reason}the best is {float(best.rate):.9g}{exact}",
+        best,
+    )

@@ -1,0 +1,19 @@
+r"""How fast: rates of the ODE, of the iteration, and of a curve; stability limits and tuned methods."""
+
+from odeopt.rates.fit import fit_rate
+from odeopt.rates.iteration import crossover_step, discrete_rate, max_learning_rate
+from odeopt.rates.rate import Rate, exact_rate
+from odeopt.rates.tuning import StepsTo, steps_to, tune, tune_for
+
+__all__ = [
+    "Rate",
+    "StepsTo",
+    "crossover_step",
+    "discrete_rate",
+    "exact_rate",
+    "fit_rate",
+    "max_learning_rate",
+    "steps_to",
+    "tune",
+    "tune_for",
+]

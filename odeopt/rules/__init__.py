@@ -1,0 +1,33 @@
+r"""Update rules: a method is the code of one step; and what a linear one is on eigenvalues."""
+
+from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
+from odeopt.rules.base import Scalar, UpdateRule, iterate, sign, sqrt
+from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
+from odeopt.rules.linear import residual_polynomials, spectral_radius, transition_matrix
+from odeopt.rules.momentum import QHM, TorchSGD, TripleMomentum
+from odeopt.rules.names import named_rules, rule_grid
+
+__all__ = [
+    "QHM",
+    "AdaGrad",
+    "Adam",
+    "GradientDescent",
+    "HeavyBall",
+    "HigherMomentum",
+    "Nesterov",
+    "NesterovConstant",
+    "RMSProp",
+    "Scalar",
+    "SignDescent",
+    "TorchSGD",
+    "TripleMomentum",
+    "UpdateRule",
+    "iterate",
+    "named_rules",
+    "residual_polynomials",
+    "rule_grid",
+    "sign",
+    "spectral_radius",
+    "sqrt",
+    "transition_matrix",
+]

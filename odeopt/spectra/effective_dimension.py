@@ -1,0 +1,84 @@
+r"""How many directions a kernel sees above a ridge."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from odeopt.checks import is_number, validate_kernel
+from odeopt.spectra.measure import spectral_measure
+from odeopt.spectra.quadrature import gauss
+
+__all__ = ["EffectiveDimension", "effective_dimension"]
+
+
+@dataclass(frozen=True)
+class EffectiveDimension:
+    r"""The effective dimension :math:`\mathrm{tr}\,H(H+\rho)^{-1}` with its uncertainty.
+
+    Attributes
+    ----------
+    value : float
+    standard_error : float
+        Of the random probes; 0 where the trace is exact.
+    """
+
+    value: float
+    standard_error: float
+
+
+def effective_dimension(
+    kernel, ridge: float, *, probes: int | None = None, num_matvecs: int = 50, seed: int = 0
+) -> EffectiveDimension:
+    r"""Count the directions that a kernel sees above a ridge, :math:`\sum_i\lambda_i/(\lambda_i+\rho)`.
+
+    With :math:`\rho=1/t` these are the directions that gradient flow has learned by the time t.
+
+    Parameters
+    ----------
+    kernel : array_like or scipy.sparse.linalg.LinearOperator, shape (n, n)
+    ridge : float
+        :math:`\rho>0`.
+    probes : int, optional
+        Random sign vectors for the trace, at least 2; without them the trace is exact, from the
+        eigenvalues of an array.
+    num_matvecs : int, optional
+        Lanczos steps for each probe.
+    seed : int, optional
+        Of the probes.
+
+    Returns
+    -------
+    EffectiveDimension
+
+    Raises
+    ------
+    ValueError
+        If the ridge is not positive, or an operator comes without probes.
+
+    Examples
+    --------
+    >>> effective_dimension(np.diag([3.0, 1.0, 0.0]), ridge=1.0)
+    EffectiveDimension(value=1.25, standard_error=0.0)
+    """
+    if not is_number(ridge) or not 0 < ridge < math.inf:
+        raise ValueError(f"ridge must be a positive number, got {ridge!r}")
+    if probes is None:
+        if isinstance(kernel, LinearOperator):
+            raise ValueError("probes are needed for a kernel that is no array, say probes=16")
+        lam = np.maximum(np.linalg.eigvalsh(validate_kernel(kernel)), 0.0)
+        return EffectiveDimension(float(np.sum(lam / (lam + ridge))), 0.0)
+    if not isinstance(probes, (int, np.integer)) or isinstance(probes, bool) or probes < 2:
+        raise ValueError(f"probes must be an integer of at least 2, got {probes!r}")
+    n = kernel.shape[0]
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, probes))
+    measure = spectral_measure(kernel, signs, num_matvecs=min(num_matvecs, n))
+    values = []
+    for chain in measure.chains:
+        lam, weights = gauss(chain)
+        lam = np.maximum(lam, 0.0)
+        values.append(float(weights @ (lam / (lam + ridge))))
+    return EffectiveDimension(float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(probes)))

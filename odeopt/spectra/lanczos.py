@@ -1,0 +1,279 @@
+r"""Lanczos tridiagonalisation with full reorthogonalisation, interruptible and resumable.
+
+From the start :math:`q_1=\Delta_0/\lVert\Delta_0\rVert`, m products with H give orthonormal
+:math:`Q=(q_1,\dots,q_m)` and
+
+.. math:: HQ=QT+\beta_mq_{m+1}e_m^\top,\qquad T=\mathrm{tridiag}(\beta,\alpha,\beta).
+
+Each product is made orthogonal to all earlier vectors, twice. In floating point T is then the exact
+Lanczos matrix of :math:`H+E` with a small symmetric E, whose size :attr:`Chain.error` states.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from odeopt.spectra.lanczos_state import load, save
+
+__all__ = ["Chain", "lanczos"]
+
+_EPS = float(np.finfo(float).eps)
+# Vectors of a basis are kept in slabs of so many: projections are BLAS-2 products with a slab, and the
+# basis grows without being copied.
+_SLAB = 32
+# Beyond it, relative to the largest entry of T, an operator is called asymmetric. Products in single
+# precision are asymmetric by some 1e-7.
+_ASYMMETRY = 1e-6
+
+
+@dataclass(frozen=True)
+class Chain:
+    r"""The tridiagonal matrix of one start vector.
+
+    Attributes
+    ----------
+    alpha : numpy.ndarray, shape (m,)
+        Diagonal of T.
+    beta : numpy.ndarray, shape (m,)
+        Off-diagonal, and at the end the norm of the last residual: 0 where the Krylov space is invariant.
+    mass : float
+        :math:`\lVert\Delta_0\rVert^2`.
+    error : float
+        Bound on :math:`\lVert E\rVert_2`: twice :math:`(10+2\sqrt n)\epsilon\lVert T\rVert` for the rounding
+        of products and projections, and the asymmetry that the products were seen to have.
+    """
+
+    alpha: np.ndarray
+    beta: np.ndarray
+    mass: float
+    error: float
+
+    @property
+    def size(self) -> int:
+        """Number of steps m."""
+        return self.alpha.size
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the Krylov space is invariant, so that the Gauss rule is the measure itself."""
+        return self.size == 0 or bool(self.beta[-1] == 0.0)
+
+
+class _Run:
+    """One start vector: its basis, and the entries of T found so far."""
+
+    def __init__(self, start: np.ndarray):
+        self.norm = float(np.linalg.norm(start))
+        self.alpha: list[float] = []
+        self.beta: list[float] = []
+        self.squared_asymmetry = 0.0
+        self.slabs: list[np.ndarray] = []
+        self.count = 0
+        self.n = start.size
+        self.done = self.norm == 0.0
+        if not self.done:
+            self._append(start / self.norm)
+
+    def _append(self, vector: np.ndarray) -> None:
+        if self.count % _SLAB == 0:
+            self.slabs.append(np.empty((min(_SLAB, self.n), self.n)))
+        self.slabs[-1][self.count % _SLAB] = vector
+        self.count += 1
+
+    def _blocks(self):
+        for index, slab in enumerate(self.slabs):
+            yield slab[: min(_SLAB, self.count - index * _SLAB)]
+
+    @property
+    def last(self) -> np.ndarray:
+        return self.slabs[(self.count - 1) // _SLAB][(self.count - 1) % _SLAB]
+
+    @property
+    def scale(self) -> float:
+        """An entry-wise bound on the norm of T."""
+        beta = np.array([0.0, *self.beta])
+        return float(np.max(np.abs(self.alpha) + beta[:-1] + beta[1:])) if self.alpha else 0.0
+
+    @property
+    def rounding(self) -> float:
+        return (10 + 2 * np.sqrt(self.n)) * _EPS * self.scale
+
+    def advance(self, product: np.ndarray, name: str) -> None:
+        """Take H q_j; append alpha_j, beta_j and q_(j+1)."""
+        w = np.array(product, dtype=float)
+        self._require_finite(w, name)
+        h = np.concatenate([block @ w for block in self._blocks()])
+        w = self._subtract(w, h)
+        # One pass leaves what rounding and cancellation spoiled, of the order of eps |H q| / beta; the
+        # second leaves eps.
+        again = np.concatenate([block @ w for block in self._blocks()])
+        w = self._subtract(w, again)
+        h += again
+        # For a symmetric H the projections before the last two vanish, and the last but one is beta.
+        expected = np.zeros(h.size - 1)
+        if self.beta:
+            expected[-1] = self.beta[-1]
+        off = float(np.linalg.norm(h[:-1] - expected))
+        beta = float(np.linalg.norm(w))
+        scale = max(self.scale, abs(h[-1]) + beta)
+        if off > max(_ASYMMETRY * scale, 100 * self.n * _EPS * scale):
+            raise ValueError(
+                f"{name} must be symmetric, but step {len(self.alpha) + 1} of Lanczos found q_i'H q_j and "
+                f"q_j'H q_i {off:.3g} apart (entries of T up to {scale:.3g}); pass (H + H.T) / 2"
+            )
+        self.alpha.append(float(h[-1]))
+        self.beta.append(beta)
+        self.squared_asymmetry += off**2
+        if beta <= self.rounding or self.count == self.n:
+            self.beta[-1], self.done = 0.0, True
+        else:
+            self._append(w / beta)
+
+    def _subtract(self, w: np.ndarray, h: np.ndarray) -> np.ndarray:
+        for index, block in enumerate(self._blocks()):
+            w = w - h[index * _SLAB : index * _SLAB + len(block)] @ block
+        return w
+
+    def _require_finite(self, w: np.ndarray, name: str) -> None:
+        if w.shape != (self.n,):
+            raise ValueError(f"{name} returned a product of shape {w.shape} for a vector of length {self.n}")
+        bad = np.flatnonzero(~np.isfinite(w))
+        if bad.size:
+            raise ValueError(
+                f"{name} returned {w[bad[0]]} at entry {bad[0]} of its product in step "
+                f"{len(self.alpha) + 1} ({bad.size} such in all); its entries must be finite and "
+                "its products within the range of float64"
+            )
+
+    def chain(self) -> Chain:
+        return Chain(
+            np.array(self.alpha),
+            np.array(self.beta),
+            self.norm**2,
+            # once for the products, once for the residual that was dropped at a breakdown
+            2 * self.rounding + float(np.sqrt(2 * self.squared_asymmetry)),
+        )
+
+    def arrays(self, i: int) -> dict[str, np.ndarray]:
+        return {
+            f"alpha{i}": np.array(self.alpha),
+            f"beta{i}": np.array(self.beta),
+            f"numbers{i}": np.array([self.squared_asymmetry, self.done]),
+            f"basis{i}": np.concatenate([*self._blocks()]) if self.count else np.zeros((0, self.n)),
+        }
+
+    def restore(self, held, i: int) -> None:
+        self.alpha, self.beta = held[f"alpha{i}"].tolist(), held[f"beta{i}"].tolist()
+        self.squared_asymmetry, done = held[f"numbers{i}"].tolist()
+        self.done = bool(done)
+        self.slabs, self.count = [], 0
+        for vector in held[f"basis{i}"]:
+            self._append(vector)
+
+
+def lanczos(
+    product: Callable[[np.ndarray], np.ndarray],
+    starts: np.ndarray,
+    num_matvecs: int,
+    *,
+    stop: Callable[[tuple[Chain, ...]], bool] | None = None,
+    every: int = 10,
+    state: str | os.PathLike | None = None,
+    save_seconds: float = 30.0,
+    progress: Callable[[int], object] | None = None,
+    name: str = "kernel",
+) -> tuple[Chain, ...]:
+    r"""Run Lanczos from each column of `starts`, one product with all of them a step.
+
+    Parameters
+    ----------
+    product : callable
+        From an array, shape (n, c), to :math:`H` times it; symmetric.
+    starts : numpy.ndarray, shape (n, c)
+        A zero column gives an empty chain.
+    num_matvecs : int
+        Largest number of steps.
+    stop : callable, optional
+        Asked every `every` steps whether the chains are long enough.
+    every : int
+    state : path-like, optional
+        An .npz file that holds everything found so far. It is replaced by renaming, so that at any
+        moment, also after a kill, it is whole; it is written every `save_seconds`, at an interrupt, at an
+        error of the product and at the end. If it exists, the run continues from it.
+    save_seconds : float
+    progress : callable, optional
+        Called with the number of steps done.
+    name : str
+        How error messages call H.
+
+    Returns
+    -------
+    tuple of Chain
+
+    Raises
+    ------
+    ValueError
+        If a product is not finite, H is seen to be asymmetric, or the state file belongs to another
+        problem or cannot be read.
+
+    Notes
+    -----
+    A resumed run repeats the operations of an uninterrupted one on the same numbers, so that with the
+    same libraries and number of threads the result is equal bit for bit, else up to rounding.
+
+    Examples
+    --------
+    >>> (chain,) = lanczos(lambda v: np.diag([1.0, 4.0]) @ v, np.ones((2, 1)), 2)
+    >>> chain.alpha.round(12), chain.beta.round(12), chain.exhausted
+    (array([2.5, 2.5]), array([1.5, 0. ]), True)
+    """
+    runs = [_Run(np.ascontiguousarray(column)) for column in starts.T]
+    path = None if state is None else Path(state)
+    done = 0
+    if path is not None and path.exists():
+        done = load(path, runs, starts, product, name)
+    saved = time.monotonic()
+    try:
+        while done < num_matvecs and not all(run.done for run in runs):
+            active = [run for run in runs if not run.done]
+            products = product(np.stack([run.last for run in active], axis=1))
+            _require_shape(products, (starts.shape[0], len(active)), name)
+            _advance_all(active, products, name)
+            done += 1
+            if progress is not None:
+                progress(done)
+            if path is not None and time.monotonic() - saved > save_seconds:
+                save(path, runs, starts)
+                saved = time.monotonic()
+            if stop is not None and done % every == 0 and stop(tuple(run.chain() for run in runs)):
+                break
+    finally:
+        # Also after an interrupt or an error of the product: no finished step is lost.
+        if path is not None and len({len(run.alpha) for run in runs if not run.done}) <= 1:
+            save(path, runs, starts)
+    return tuple(run.chain() for run in runs)
+
+
+def _advance_all(active: list[_Run], products: np.ndarray, name: str) -> None:
+    # Either all chains take the step or none: an interrupt in between would leave them at different ones.
+    before = [(len(run.alpha), run.count, run.squared_asymmetry, run.done) for run in active]
+    try:
+        for run, column in zip(active, products.T, strict=True):
+            run.advance(column, name)
+    except BaseException:
+        for run, (size, count, asymmetry, done) in zip(active, before, strict=True):
+            del run.alpha[size:], run.beta[size:]
+            run.count, run.squared_asymmetry, run.done = count, asymmetry, done
+            del run.slabs[-(-count // _SLAB) :]
+        raise
+
+
+def _require_shape(products: np.ndarray, shape: tuple[int, int], name: str) -> None:
+    if np.shape(products) != shape:
+        raise ValueError(f"{name} returned a product of shape {np.shape(products)}, expected {shape}")

@@ -1,0 +1,346 @@
+r"""The spectral measure of an initial error under a kernel: all that a loss curve depends on.
+
+For :math:`H=\sum_i\lambda_iv_iv_i^\top` and the error :math:`\Delta_0`,
+
+.. math:: \Delta_0^\top f(H)\,\Delta_0=\sum_iw_if(\lambda_i),\qquad w_i=(v_i^\top\Delta_0)^2 .
+
+By ``eigh`` the measure is exact. By m Lanczos steps, which need only products with H, it is an m-point
+Gauss rule, exact for polynomials of degree 2m - 1, and further rules of the same steps enclose what the
+Gauss rule leaves open (:mod:`odeopt.spectra.quadrature`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from scipy.sparse.linalg import LinearOperator
+
+from odeopt.checks import validate_error, validate_kernel
+from odeopt.kernels.matrix import array_bound, require_square, symmetric_array, symmetric_product
+from odeopt.spectra.lanczos import Chain, lanczos
+from odeopt.spectra.quadrature import gauss, radau
+
+__all__ = ["SpectralMeasure", "spectral_measure"]
+
+# Without `num_matvecs` an adaptive run stops here at the latest.
+_MAX_MATVECS = 2000
+
+
+@dataclass(frozen=True)
+class SpectralMeasure:
+    r"""Nodes :math:`\lambda_i`, ascending, and weights :math:`w_i=(v_i^\top\Delta_0)^2`.
+
+    Attributes
+    ----------
+    nodes, weights : numpy.ndarray, shape (m,)
+        Read-only. For several right-hand sides those of all together.
+    exact : bool
+        True when the nodes are all eigenvalues of the kernel that the error sees.
+    chains : tuple of Chain
+        The Lanczos matrices, one for each right-hand side; empty for a measure by ``eigh``.
+    interval : tuple of float, or None
+        Bounds of the spectrum of the kernel.
+    interval_proved : bool
+        Whether the upper bound is one for certain, not an estimate from the largest Ritz value. The
+        lower bound 0 rests on the kernel being positive semidefinite.
+
+    Examples
+    --------
+    >>> measure = spectral_measure(np.diag([1.0, 4.0]), [1.0, 2.0])
+    >>> measure.weights, measure.integrate(np.sqrt)
+    (array([1., 4.]), 9.0)
+    """
+
+    nodes: np.ndarray
+    weights: np.ndarray
+    exact: bool
+    chains: tuple[Chain, ...] = ()
+    interval: tuple[float, float] | None = None
+    interval_proved: bool = True
+
+    def __post_init__(self):
+        for name in ("nodes", "weights"):
+            values = np.array(getattr(self, name), dtype=float)
+            values.setflags(write=False)
+            object.__setattr__(self, name, values)
+
+    @property
+    def mass(self) -> float:
+        r""":math:`|\Delta_0|^2`."""
+        return float(self.weights.sum())
+
+    @property
+    def lam_min(self) -> float:
+        """Smallest node; of a Gauss rule at least the smallest eigenvalue that the error sees."""
+        return float(self.nodes[0])
+
+    @property
+    def lam_max(self) -> float:
+        """Largest node; of a Gauss rule at most the largest eigenvalue."""
+        return float(self.nodes[-1])
+
+    @property
+    def num_matvecs(self) -> int | None:
+        """Lanczos steps taken; None for a measure by ``eigh``."""
+        return max((chain.size for chain in self.chains), default=None)
+
+    @property
+    def error(self) -> float:
+        """Bound on the perturbation of H under which the Lanczos matrices are exact; 0 without Lanczos."""
+        return max((chain.error for chain in self.chains), default=0.0)
+
+    def integrate(self, function: Callable[[np.ndarray], np.ndarray]) -> float:
+        r"""Return :math:`\sum_iw_if(\lambda_i)`.
+
+        Parameters
+        ----------
+        function : callable
+            From nodes, shape (m,), to values of that shape.
+
+        Returns
+        -------
+        float
+
+        Examples
+        --------
+        >>> spectral_measure(np.diag([1.0, 4.0]), [1.0, 2.0]).integrate(lambda lam: lam)
+        17.0
+        """
+        return float(self.weights @ np.asarray(function(self.nodes), dtype=float))
+
+    def bounds(self, function: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+        r"""Enclose :math:`\Delta_0^\top f(H)\Delta_0` for a completely monotone f.
+
+        The derivatives of f must alternate in sign, :math:`(-1)^nf^{(n)}\ge0`, on the spectrum, as those
+        of :math:`e^{-t\lambda}` and :math:`1/(\lambda+\rho)` do. That is taken on trust.
+
+        Parameters
+        ----------
+        function : callable
+            From nodes, shape (k,), to values of that shape.
+
+        Returns
+        -------
+        lower, upper : float
+            By the Gauss rule and the Radau rule with a node at the lower end of the interval; equal for an
+            exact measure. Rounding is not included; that of loss curves is.
+
+        Examples
+        --------
+        >>> kernel = np.diag(np.linspace(0.1, 4, 40))
+        >>> measure = spectral_measure(kernel, np.ones(40), num_matvecs=5)
+        >>> low, high = measure.bounds(lambda lam: np.exp(-lam))
+        >>> bool(low < np.exp(-np.diag(kernel)).sum() < high), high - low < 1e-3
+        (True, True)
+        """
+        value = self.integrate(function)
+        if self.exact:
+            return value, value
+        upper = 0.0
+        for chain in self.chains:
+            nodes, weights = gauss(chain) if chain.exhausted else radau(chain, self.interval[0])
+            upper += float(weights @ np.asarray(function(np.maximum(nodes, self.interval[0])), dtype=float))
+        return value, max(value, upper)
+
+
+def spectral_measure(
+    kernel,
+    delta0,
+    *,
+    num_matvecs: int | None = None,
+    rtol: float | None = None,
+    curves: Sequence[Callable[[SpectralMeasure], Any]] = (),
+    interval: tuple[float, float] | None = None,
+    state: str | os.PathLike | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> SpectralMeasure:
+    r"""Compute the spectral measure of an error under a kernel: by ``eigh``, or by Lanczos.
+
+    Parameters
+    ----------
+    kernel : array_like or scipy.sparse.linalg.LinearOperator, shape (n, n)
+        Symmetric positive semidefinite.
+    delta0 : array_like, shape (n,) or (n, c)
+        Initial error :math:`u_0-y`; with c columns (vector outputs) the loss is summed over them, and one
+        product of the kernel with c vectors serves all.
+    num_matvecs : int, optional
+        Number m of Lanczos steps, at most n. Without it, and without `rtol`, an array is decomposed
+        exactly by ``eigh``. With `rtol` the largest number (by default 2000, or n).
+    rtol : float, optional
+        Stop as soon as every one of `curves` is enclosed to this relative accuracy, rounding apart.
+    curves : sequence of callable, optional
+        Each from a :class:`SpectralMeasure` to a :class:`odeopt.LossCurve`; with `rtol`.
+    interval : tuple of float, optional
+        Numbers (a, b) known to enclose the spectrum of the kernel; bounds rest on them. By default a = 0,
+        and b is computed for an array, or read from the operator if it has an `interval`, or
+        else estimated, so that only bounds without b are rigorous.
+    state : path-like, optional
+        File (.npz) of a Lanczos run that is to survive interrupts and kills: an unfinished run is
+        continued from it, and of a longer one all steps are used. With the same libraries and threads the
+        result is that of an uninterrupted run bit for bit.
+    progress : callable, optional
+        Called with the number of steps done.
+
+    Returns
+    -------
+    SpectralMeasure
+
+    Raises
+    ------
+    ValueError
+        If the kernel is not finite, square, symmetric and positive semidefinite (by Lanczos: as far as
+        the error sees it), delta0 has another length, nonfinite entries or is zero for Lanczos, or an
+        option is out of range.
+
+    Notes
+    -----
+    The upper end b of an array is that of Collatz and Wielandt, :math:`\max_i(|H|x)_i/x_i` for a positive
+    x: the norm of :math:`D^{-1}|H|D`, :math:`D=\mathrm{diag}(x)`, which bounds every eigenvalue of H.
+
+    Examples
+    --------
+    >>> measure = spectral_measure([[2.0, 1.0], [1.0, 2.0]], [1.0, 0.0])
+    >>> measure.nodes.round(12), measure.weights.round(12)
+    (array([1., 3.]), array([0.5, 0.5]))
+    >>> kernel = np.diag(np.linspace(0, 4, 400))
+    >>> measure = spectral_measure(kernel, np.ones(400), num_matvecs=30)
+    >>> measure.exact, measure.nodes.size, round(measure.mass)
+    (False, 30, 400)
+    """
+    operator = isinstance(kernel, LinearOperator)
+    if num_matvecs is None and rtol is None:
+        if operator:
+            raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
+        return _by_eigh(kernel, delta0)
+    # Converted once: a product of a float32 array with float64 vectors would convert it every time.
+    matrix = kernel if operator else symmetric_array(kernel).astype(np.float64, copy=False)
+    n = require_square(matrix)
+    starts = _columns(delta0, n)
+    limit = _steps(num_matvecs, n)
+    if rtol is not None and not (0 < rtol < 1 and len(curves)):
+        raise ValueError(f"rtol = {rtol!r} must lie in (0, 1) and be given with curves to which it applies")
+    low, high, proved = _interval(matrix, interval)
+    slack = float(getattr(matrix, "storage_error", 0.0))
+
+    def measure(chains) -> SpectralMeasure:
+        return _from_chains(chains, low, high, proved, slack)
+
+    chains = lanczos(
+        _product(matrix),
+        starts,
+        limit,
+        stop=None if rtol is None else (lambda chains: _resolved(measure(chains), curves, rtol)),
+        state=state,
+        progress=progress,
+    )
+    return measure(chains)
+
+
+def _by_eigh(kernel, delta0) -> SpectralMeasure:
+    kernel = validate_kernel(kernel)
+    delta0 = validate_error(delta0, kernel.shape[0], columns=True)
+    eigenvalues, vectors = scipy.linalg.eigh(kernel)
+    weights = (vectors.T @ delta0) ** 2
+    # Eigenvalues of a semidefinite kernel come out negative by rounding, of order eps * lam_max.
+    eigenvalues = np.maximum(eigenvalues, 0.0)
+    return SpectralMeasure(
+        eigenvalues,
+        weights if weights.ndim == 1 else weights.sum(axis=1),
+        exact=True,
+        interval=(float(eigenvalues[0]), float(eigenvalues[-1])),
+    )
+
+
+def _resolved(measure: SpectralMeasure, curves, rtol: float) -> bool:
+    """Whether the brackets of all curves, less their rounding, are narrow relative to the loss."""
+    for curve in (make(measure) for make in curves):
+        width = curve.upper - curve.lower - 2 * curve.rounding
+        if not np.all(width <= rtol * np.maximum(curve.loss, curve.rounding)):
+            return False
+    return True
+
+
+def _from_chains(chains, low: float, high: float | None, proved: bool, slack: float) -> SpectralMeasure:
+    rules = [gauss(chain) for chain in chains]
+    nodes = np.concatenate([nodes for nodes, _ in rules])
+    weights = np.concatenate([weights for _, weights in rules])
+    error = max(chain.error for chain in chains)
+    if nodes.min() < low - error - slack:
+        raise ValueError(
+            f"kernel must be positive semidefinite, with its spectrum above {low:.6g}, but it has an "
+            f"eigenvalue of at most {nodes.min():.6g} (largest Ritz value {nodes.max():.6g}, rounding "
+            f"{error:.1g}); "
+            "compute it in float64 as J @ J.T, or pass an interval that holds"
+        )
+    if high is not None and nodes.max() > high + error:
+        raise ValueError(
+            f"interval must enclose the spectrum, but its upper end {high:.6g} lies below the Ritz value "
+            f"{nodes.max():.6g}; raise it"
+        )
+    if high is None:
+        # The largest Ritz value is near the largest eigenvalue after some steps, but below it: its last
+        # residual says how far it may still be.
+        high = float(nodes.max()) + max(_top_residual(chain) for chain in chains)
+    # A kernel stored in single precision may be indefinite by its storage error: bounds then are for the
+    # nearest kernel above `low`, and the distance to it counts as error.
+    below = max(0.0, low - float(nodes.min()))
+    chains = tuple(dataclasses.replace(chain, error=chain.error + below) for chain in chains)
+    order = np.argsort(nodes, kind="stable")
+    nodes = np.maximum(nodes, low)
+    exact = all(chain.exhausted for chain in chains)
+    return SpectralMeasure(nodes[order], weights[order], exact, chains, (low, max(high, low)), proved)
+
+
+def _top_residual(chain: Chain) -> float:
+    if chain.exhausted or chain.size < 2:
+        return 0.0 if chain.exhausted else float(chain.beta[-1])
+    _, vectors = scipy.linalg.eigh_tridiagonal(chain.alpha, chain.beta[:-1])
+    return float(chain.beta[-1] * abs(vectors[-1, -1]))
+
+
+def _steps(num_matvecs: int | None, n: int) -> int:
+    if num_matvecs is None:
+        return min(n, _MAX_MATVECS)
+    if not isinstance(num_matvecs, (int, np.integer)) or isinstance(num_matvecs, bool) or num_matvecs < 1:
+        raise ValueError(f"num_matvecs must be an integer of at least 1, got {num_matvecs!r}")
+    if num_matvecs > n:
+        raise ValueError(
+            f"num_matvecs must be at most n = {n}, with which the measure is exact, got {num_matvecs}"
+        )
+    return int(num_matvecs)
+
+
+def _columns(delta0, n: int) -> np.ndarray:
+    delta0 = validate_error(delta0, n, columns=True)
+    if not delta0.any():
+        raise ValueError("delta0 is zero: the network already fits its targets, and every loss is 0")
+    return delta0.reshape(n, -1)
+
+
+def _product(matrix) -> Callable[[np.ndarray], np.ndarray]:
+    if isinstance(matrix, np.ndarray):
+        single = symmetric_product(matrix)
+        return lambda vectors: single(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix @ vectors
+    return lambda vectors: np.asarray(
+        matrix.matvec(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix.matmat(vectors)
+    )
+
+
+def _interval(matrix, interval) -> tuple[float, float | None, bool]:
+    """Return a, b (None: to be estimated), and whether b is a bound for certain."""
+    if interval is None:
+        interval = getattr(matrix, "interval", None)
+    if interval is not None:
+        low, high = (float(end) for end in interval)
+        if not (np.isfinite(low) and np.isfinite(high) and 0 <= low <= high):
+            raise ValueError(f"interval must be finite numbers 0 <= a <= b, got {interval!r}")
+        return low, high, True
+    if isinstance(matrix, np.ndarray):
+        return 0.0, array_bound(matrix), True
+    return 0.0, None, False

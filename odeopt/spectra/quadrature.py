@@ -1,0 +1,229 @@
+r"""Gauss, Gauss-Radau and Gauss-Lobatto rules of a measure, from its tridiagonal matrix.
+
+For :math:`f` with derivatives of one sign the rules enclose the integral. With k free nodes in [a, b]
+the remainders have the sign of
+
+.. math::
+    f^{(2k)}\ \text{(Gauss)},\quad f^{(2k+1)}\ \text{(Radau at a)},\quad -f^{(2k+1)}\ \text{(Radau at b)},
+    \quad -f^{(2k+2)}\ \text{(Lobatto)}
+
+(Golub and Van Loan, Matrix Computations, section 10.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from odeopt.spectra.lanczos import Chain
+
+__all__ = ["Ritz", "gauss", "lobatto", "radau", "ritz", "tridiagonal_eigen"]
+
+_EPS = float(np.finfo(float).eps)
+
+
+def gauss(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return nodes and weights of the m-point Gauss rule, exact to degree 2m - 1.
+
+    Parameters
+    ----------
+    chain : Chain
+
+    Returns
+    -------
+    nodes, weights : numpy.ndarray, shape (m,)
+        Nodes ascending; the weights sum to the mass.
+
+    Examples
+    --------
+    >>> nodes, weights = gauss(Chain(np.array([2.5, 2.5]), np.array([1.5, 0.0]), 2.0, 0.0))
+    >>> nodes.round(12), weights.round(12)
+    (array([1., 4.]), array([1., 1.]))
+    """
+    return _rule(chain.alpha, chain.beta[:-1], chain.mass)
+
+
+def tridiagonal_eigen(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, ascending, and eigenvectors of the Lanczos matrix."""
+    if chain.size == 1:
+        return chain.alpha, np.ones((1, 1))
+    return scipy.linalg.eigh_tridiagonal(chain.alpha, chain.beta[:-1])
+
+
+@dataclass(frozen=True)
+class Ritz:
+    r"""Computed eigenpairs of a Lanczos matrix T, and how far from exact ones they are.
+
+    They are, up to `skew`, the exact ones of a matrix within `shift` of T, and by Lanczos that one is the
+    section of a kernel within :attr:`perturbation` of H.
+
+    Attributes
+    ----------
+    values : numpy.ndarray, shape (m,)
+        Ascending, moved into the interval of the measure.
+    vectors : numpy.ndarray, shape (m, m)
+        In columns.
+    norm : float
+        :math:`\lVert\Delta_0\rVert`.
+    residual : float
+        :math:`\beta_m`, 0 where the chain is exhausted.
+    shift : float
+        Bound on the norm of the difference from T, from the residual of the pairs.
+    skew : float
+        Bound on the distance of the vectors from orthonormal ones, from their products.
+    perturbation : float
+        Bound on that of H.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    norm: float
+    residual: float
+    shift: float
+    skew: float
+    perturbation: float
+
+
+def ritz(chain: Chain, low: float, high: float) -> Ritz:
+    r"""Decompose a Lanczos matrix, and measure what rounding did to the eigenpairs.
+
+    With :math:`V=\bar VP` in polar form and :math:`G=V^\top V-I`,
+    :math:`\lVert V-\bar V\rVert\le\lVert G\rVert` and
+    :math:`\bar V\Lambda-T\bar V=(V\Lambda-TV)P^{-1}+V[P^{-1},\Lambda]`, where
+    :math:`P^{-1}=I-\frac12G+O(G^2)`. What rounding does to these products is added as that of independent
+    roundings.
+
+    Parameters
+    ----------
+    chain : Chain
+        Not empty.
+    low, high : float
+        Bounds of the spectrum, into which eigenvalues are moved.
+
+    Returns
+    -------
+    Ritz
+
+    Examples
+    --------
+    >>> found = ritz(Chain(np.array([2.5, 2.5]), np.array([1.5, 0.0]), 2.0, 0.0), 0.0, 3.5)
+    >>> found.values.round(12), found.shift, found.skew < 1e-14
+    (array([1. , 3.5]), 0.5..., True)
+    """
+    exact, vectors = tridiagonal_eigen(chain)
+    values = np.clip(exact, low, high)
+    gram = vectors.T @ vectors - np.eye(chain.size)
+    image = chain.alpha[:, None] * vectors
+    image[1:] += chain.beta[:-1, None] * vectors[:-1]
+    image[:-1] += chain.beta[:-1, None] * vectors[1:]
+    scale, noise = np.abs(exact).max(), _EPS * np.sqrt(chain.size)
+    skew = float(np.linalg.norm(gram) + 4 * noise)
+    shift = (
+        np.linalg.norm(image - vectors * exact)
+        + np.linalg.norm(gram * (exact - exact[:, None])) / 2
+        + (2 * skew**2 + 8 * noise) * scale
+        + np.abs(values - exact).max()
+    )
+    return Ritz(
+        values,
+        vectors,
+        chain.mass**0.5,
+        float(chain.beta[-1]),
+        float(shift),
+        skew,
+        chain.error + float(shift),
+    )
+
+
+def _rule(alpha: np.ndarray, beta: np.ndarray, mass: float) -> tuple[np.ndarray, np.ndarray]:
+    if alpha.size == 0:
+        return np.zeros(0), np.zeros(0)
+    if alpha.size == 1:
+        return alpha.copy(), np.array([mass])
+    nodes, vectors = scipy.linalg.eigh_tridiagonal(alpha, beta)
+    return nodes, mass * vectors[0] ** 2
+
+
+def _pivots(chain: Chain, shift: float) -> np.ndarray:
+    """Pivots of T - shift: all positive if shift lies below its spectrum, all negative above."""
+    pivots = np.empty(chain.size)
+    pivot = np.inf
+    for k in range(chain.size):
+        before = chain.beta[k - 1] ** 2 if k else 0.0
+        pivot = chain.alpha[k] - shift - before / pivot
+        pivots[k] = pivot
+        if pivot == 0.0:
+            pivots[k:] = np.nan
+            break
+    return pivots
+
+
+def _usable(pivots: np.ndarray, sign: int) -> int:
+    """How many leading steps have pivots of the required sign."""
+    wrong = np.flatnonzero(~(sign * pivots > 0))
+    return int(wrong[0]) if wrong.size else pivots.size
+
+
+def radau(chain: Chain, node: float, *, side: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return the rule with one prescribed node outside the spectrum, exact to degree 2m.
+
+    Parameters
+    ----------
+    chain : Chain
+    node : float
+        At or below the spectrum (`side` 1), or at or above it (`side` -1).
+    side : {1, -1}
+
+    Returns
+    -------
+    nodes, weights : numpy.ndarray, shape (m + 1,)
+        Of fewer free nodes, and still a rule of the measure, where rounding puts the prescribed one
+        inside the spectrum of T.
+
+    Examples
+    --------
+    >>> nodes, weights = radau(Chain(np.array([2.5]), np.array([1.5]), 2.0, 0.0), 0.0)
+    >>> nodes.round(12), weights.round(12)
+    (array([0. , 3.4]), array([0.52941176, 1.47058824]))
+    """
+    pivots = _pivots(chain, node)
+    m = _usable(pivots, side)
+    if m == 0:
+        return np.array([node]), np.array([chain.mass])
+    last = node + chain.beta[m - 1] ** 2 / pivots[m - 1]
+    return _rule(np.append(chain.alpha[:m], last), chain.beta[:m], chain.mass)
+
+
+def lobatto(chain: Chain, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return the rule with both ends of the spectrum as nodes and m - 1 free ones, exact to degree 2m - 1.
+
+    Parameters
+    ----------
+    chain : Chain
+    low, high : float
+        Bounds of the spectrum.
+
+    Returns
+    -------
+    nodes, weights : numpy.ndarray, shape (m + 1,)
+
+    Examples
+    --------
+    >>> nodes, weights = lobatto(Chain(np.array([2.5]), np.array([1.5]), 2.0, 0.0), 0.0, 5.0)
+    >>> np.abs(nodes.round(12)), weights.round(12)
+    (array([0., 5.]), array([1., 1.]))
+    """
+    below, above = _pivots(chain, low), _pivots(chain, high)
+    m = min(_usable(below, 1), _usable(above, -1))
+    if m == 0:
+        share = min(max((chain.alpha[0] - low) / (high - low), 0.0), 1.0) if high > low else 0.0
+        return np.array([low, high]), chain.mass * np.array([1 - share, share])
+    # The last entries of (T - low)^-1 e_m and (T - high)^-1 e_m are the reciprocal pivots.
+    x, y = 1 / below[m - 1], 1 / above[m - 1]
+    square = (high - low) / (x - y)
+    last = low + square * x
+    beta = np.append(chain.beta[: m - 1], np.sqrt(square))
+    alpha = np.append(chain.alpha[:m], last)
+    return _rule(alpha, beta, chain.mass)

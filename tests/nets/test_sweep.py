@@ -1,0 +1,275 @@
+"""Sweeps: every run once, whatever is killed; failures kept with their reason while the rest goes on."""
+
+import concurrent.futures as cf
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from odeopt import GradientDescent, HeavyBall, loss_curve, spectral_measure
+from odeopt.data import load_digits, prepare
+from odeopt.nets import TwoLayerReLU, empirical_gram, run_jobs, sweep, train
+from odeopt.nets.sweeps import jobs
+from odeopt.nets.sweeps.jobs import job_key
+from odeopt.rules import rule_grid
+
+# A module of tasks for other processes; each execution leaves a line in a ledger.
+TASKS = """
+import os, signal, time
+from pathlib import Path
+
+def square(argument):
+    value, ledger = argument
+    time.sleep(0.01)
+    with open(ledger, "a") as file:
+        file.write(f"{value} {os.getpid()}\\n")
+    return {"square": value**2}
+
+def deadly(argument):
+    value, ledger = argument
+    if value == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(argument)
+"""
+SCRIPT = """
+import concurrent.futures as cf, importlib.util, sys
+import tasks
+
+if __name__ == "__main__":
+    folder, ledger, kind, path = sys.argv[1:]
+    jobs = [({"value": v}, (v, ledger)) for v in range(200)]
+    if kind == "threads":
+        # by its file: with the package comes torch, whose loading would take most of the time
+        spec = importlib.util.spec_from_file_location("jobs", path)
+        module = sys.modules["jobs"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        with cf.ThreadPoolExecutor(2) as pool:
+            module.run_jobs(tasks.square, jobs, folder, executor=pool, workers=2)
+    else:
+        from odeopt.nets.sweeps.jobs import run_jobs
+        run_jobs(tasks.square, jobs, folder, workers=2)
+"""
+
+
+@pytest.fixture
+def tasks(tmp_path, monkeypatch):
+    """The module of tasks, importable here and in the processes started from here."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    sys.modules.pop("tasks", None)
+    import tasks
+
+    yield tasks
+    sys.modules.pop("tasks", None)
+
+
+def squares(tmp_path, count):
+    return [({"value": v}, (v, tmp_path / "ledger")) for v in range(count)]
+
+
+def finished(folder):
+    return {p: p.stat().st_mtime_ns for p in (folder / "runs").glob("*.npz")} if folder.exists() else {}
+
+
+def gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    with open(f"/proc/{pid}/stat") as file:  # a zombie whose new parent has not yet collected it
+        return file.read().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+@pytest.mark.parametrize("kind", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
+def test_two_hundred_runs_survive_five_kills(tasks, tmp_path, kind):
+    folder, ledger = tmp_path / "sweep", tmp_path / "ledger"
+    command = [sys.executable, "script.py", str(folder), str(ledger), kind, jobs.__file__]
+    draw = random.Random(7)
+    held = {}
+    for _ in range(5):
+        enough = len(held) + draw.randint(5, 35)
+        process = subprocess.Popen(command, cwd=tmp_path)
+        while len(finished(folder)) < enough and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.01))  # at any moment of a run and of a write
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        now = finished(folder)
+        assert held.items() <= now.items()  # nothing lost, nothing written again
+        held = now
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    assert held.items() <= finished(folder).items()
+    assert len(finished(folder)) == 200
+    lines = [line.split() for line in ledger.read_text().splitlines()]
+    assert {int(value) for value, _ in lines} == set(range(200))
+    # Run again is only what was under way at a kill: at most the four that are submitted at a time.
+    assert len(lines) <= 200 + 5 * 4
+    index = [json.loads(line) for line in (folder / "index.jsonl").read_text().splitlines()]
+    assert sorted(entry["spec"]["value"] for entry in index) == list(range(200))
+    results = run_jobs(tasks.square, [({"value": v}, (v, ledger)) for v in range(200)], folder)
+    assert results.reused == 200
+    assert [int(results.load(e)["square"]) for e in results.entries] == [v**2 for v in range(200)]
+    assert not list((folder / "runs").glob(".*.part"))
+    if kind == "processes":  # the workers of a killed sweep end by themselves
+        deadline = time.monotonic() + 10
+        while not all(gone(int(pid)) for _, pid in lines):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_run_that_kills_its_process_fails_alone(tasks, tmp_path):
+    results = run_jobs(tasks.deadly, squares(tmp_path, 8), tmp_path / "sweep", workers=2)
+    (failure,) = results.failures
+    assert failure["spec"] == {"value": 3}
+    assert "its process died" in failure["reason"]
+    done = [int(results.load(e)["square"]) for e in results.entries if e["status"] == "done"]
+    assert done == [0, 1, 4, 16, 25, 36, 49]
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_that_loses_a_worker_finishes_all(tasks, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    options = {
+        "n_workers": 2,
+        "threads_per_worker": 1,
+        "dashboard_address": None,
+        "local_directory": tmp_path,
+    }
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        killed = []
+
+        def kill_one(done, total, entry):
+            if done == 40 and not killed:
+                worker = next(iter(cluster.workers.values()))
+                killed.append(worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+
+        results = run_jobs(
+            tasks.square, squares(tmp_path, 200), tmp_path / "sweep",
+            executor=client.get_executor(), workers=4, progress=kill_one,
+        )  # fmt: skip
+    assert killed
+    assert not results.failures
+    assert [int(results.load(e)["square"]) for e in results.entries] == [v**2 for v in range(200)]
+
+
+def test_failures_are_kept_with_their_reason_and_retried_on_request(tmp_path):
+    broken = {2, 5}
+
+    def task(value):
+        if value in broken:
+            raise ValueError(f"no result for {value}\nat all")
+        return {"value": value}
+
+    some = [({"value": v}, v) for v in range(8)]
+    with cf.ThreadPoolExecutor(2) as pool:
+        first = run_jobs(task, some, tmp_path, executor=pool)
+        assert [e["reason"] for e in first.failures] == [
+            f"ValueError: no result for {v} at all" for v in (2, 5)
+        ]
+        broken.clear()
+        again = run_jobs(task, some, tmp_path, executor=pool)
+        assert (again.reused, len(again.failures)) == (8, 2)
+        retried = run_jobs(task, some, tmp_path, executor=pool, retry_failed=True)
+    assert (retried.reused, len(retried.failures)) == (6, 0)
+    with pytest.raises(ValueError, match="it has no arrays"):
+        first.load(first.failures[0])
+
+
+@pytest.mark.parametrize("value", [{"x": object()}, 3.0, {"x": [object()]}])
+def test_results_that_are_no_arrays_are_a_failure(tmp_path, value):
+    with cf.ThreadPoolExecutor(1) as pool:
+        results = run_jobs(lambda _: value, [({}, None)], tmp_path, executor=pool)
+    assert results.failures
+
+
+def test_progress_counts_what_is_there_already(tmp_path):
+    some = [({"value": v}, v) for v in range(5)]
+    seen = []
+    with cf.ThreadPoolExecutor(1) as pool:
+        run_jobs(lambda v: {"v": v}, some[:2], tmp_path, executor=pool)
+        run_jobs(lambda v: {"v": v}, some, tmp_path, executor=pool, progress=lambda *told: seen.append(told))
+    assert [(done, total) for done, total, _ in seen] == [(2, 5), (3, 5), (4, 5), (5, 5)]
+    assert seen[0][2] is None
+    assert all(entry["status"] == "done" for _, _, entry in seen[1:])
+
+
+def test_refusals_of_a_folder(tmp_path):
+    pytest.importorskip("fcntl")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="not writable"):
+        run_jobs(dict, [({}, {})], tmp_path / "file")
+    with pytest.raises(ValueError, match="1 of 2 are repeated"):
+        run_jobs(dict, [({"a": 1}, {}), ({"a": 1}, {})], tmp_path)
+    with pytest.raises(ValueError, match="workers"):
+        run_jobs(dict, [({}, {})], tmp_path, workers=0)
+    refused = []
+
+    def second(_):
+        try:
+            run_jobs(dict, [({"b": 1}, {})], tmp_path)
+        except ValueError as error:
+            refused.append(str(error))
+        return {}
+
+    with cf.ThreadPoolExecutor(1) as pool:
+        run_jobs(second, [({}, None)], tmp_path, executor=pool)
+    assert "in use by another sweep" in refused[0]
+
+
+def test_a_key_is_that_of_the_content():
+    assert job_key({"a": 1, "b": [1.5, None]}) == job_key({"b": [1.5, None], "a": 1})
+    assert job_key({"a": 1}) != job_key({"a": 2})
+
+
+# --- networks ----------------------------------------------------------------------------------
+
+
+def test_a_sweep_of_networks_holds_what_training_and_theory_give(tmp_path):
+    data = prepare(*load_digits(12))
+    rules = [GradientDescent(0.1), *rule_grid(HeavyBall, lr=0.1, momentum=[0.5, 0.9])]
+    with cf.ThreadPoolExecutor(1) as pool:
+        results = sweep(rules, data.x, data.y, 30, tmp_path, widths=[32, 64], seeds=[0, 1], executor=pool)
+    assert len(results.entries) == 12
+    assert not results.failures
+    entry = results.entries[7]  # the second rule, the second width, the second seed
+    assert entry["spec"]["rule"] == {"type": "odeopt.rules.classical.HeavyBall", "lr": 0.1, "momentum": 0.5}
+    assert (entry["spec"]["width"], entry["spec"]["seed"]) == (64, 1)
+    arrays = results.load(entry)
+    net = TwoLayerReLU(64, 64, seed=1)
+    measure = spectral_measure(
+        empirical_gram(net, data.x), net(torch.tensor(data.x)).detach().numpy() - data.y
+    )
+    run = train(net, HeavyBall(0.1, 0.5), data.x, data.y, 30)
+    np.testing.assert_array_equal(arrays["loss"], run.loss)
+    np.testing.assert_allclose(
+        arrays["linear_loss"], loss_curve(HeavyBall(0.1, 0.5), measure, range(31)).loss
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rules": []}, ["must not be empty"]),
+        ({"rules": ["gd"]}, ["rules", "'gd'"]),
+        ({"widths": [0]}, ["widths", "0"]),
+        ({"seeds": [1, 1]}, ["repeated"]),
+    ],
+)
+def test_sweep_refusals(tmp_path, change, words):
+    options = {"rules": [GradientDescent(0.1)], **change}
+    with pytest.raises(ValueError) as refused:
+        sweep(options.pop("rules"), np.eye(3), [1.0, 2.0, 3.0], 5, tmp_path, **options)
+    for word in words:
+        assert word in str(refused.value)
