@@ -40,3 +40,5 @@ from .spectra import loss_curve as loss_curve
 from .spectra import spectral_measure as spectral_measure
 from .studies import check as check
 from .studies import forecast as forecast
+
+__version__: str
