@@ -1,9 +1,10 @@
 r"""Kernels of networks of infinite width, as arrays and as operators."""
 
+from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.cluster import ClusterReluGram, cluster_relu_gram
 from odeopt.kernels.inputs import validate_inputs
 from odeopt.kernels.memory import MemoryPlan, memory_plan
-from odeopt.kernels.operator import ReluGramOperator, relu_gram_operator
+from odeopt.kernels.operator import relu_gram_operator
 from odeopt.kernels.relu import relu_gram
 
 __all__ = [

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from odeopt.kernels.blocks import TILE, SymmetricOperator, gram_panel, panel_product
 from odeopt.kernels.inputs import require_independent_pairs, unit_rows, validate_inputs
 from odeopt.kernels.matrix import norm_bound
 from odeopt.kernels.memory import panel_rows
-from odeopt.kernels.operator import TILE, SymmetricOperator, gram_panel, panel_product
 from odeopt.kernels.relu import validate_architecture
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ClusterReluGram(SymmetricOperator):
     interval : tuple of float
         0 and a bound on the largest eigenvalue.
     storage_error : float
-        As that of :class:`odeopt.kernels.operator.ReluGramOperator`.
+        As that of :class:`odeopt.kernels.ReluGramOperator`.
     """
 
     def __init__(self, client: Client, unit, norms, layers: str, depth: int, storage: str, refuse: bool):

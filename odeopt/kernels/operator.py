@@ -1,237 +1,27 @@
-r"""The infinite-width ReLU kernel as an operator in blocks, for data whose dense kernel is too large.
-
-Of the symmetric matrix one half is stored, in panels of rows from the diagonal on; a product reads each
-panel once and uses it twice. In single precision a panel is converted to float64 tile by tile, inside the
-cache, so that products and sums are those of float64: all that single precision costs is the rounding of
-the stored entries, :attr:`ReluGramOperator.storage_error`.
-
-The functions on panels take the arrays of numpy or torch, whose module is their argument `xp`; with those of
-torch :func:`odeopt.nets.relu_gram_operator` runs them on any device.
-"""
+r"""The infinite-width ReLU kernel as an operator: by numpy on the host, by torch on a device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Literal
 
-import numpy as np
-from scipy.sparse.linalg import LinearOperator
+import numpy.typing as npt
 
-from odeopt.kernels.inputs import require_independent_pairs, unit_rows, validate_inputs
-from odeopt.kernels.matrix import norm_bound
-from odeopt.kernels.memory import PANEL, MemoryPlan, memory_plan, panel_rows
-from odeopt.kernels.relu import gram_diagonal, unit_profile, validate_architecture
+from odeopt.kernels.blocks import ReluGramOperator
+from odeopt.kernels.inputs import unit_rows, validate_inputs
+from odeopt.kernels.memory import memory_plan
+from odeopt.kernels.relu import validate_architecture
 
-__all__ = ["ReluGramOperator", "SymmetricOperator", "gram_panel", "panel_product", "relu_gram_operator"]
-
-# A tile fits in the cache of a core, and is small enough for one thread: two that share its work wait
-# for each other longer than they compute.
-TILE = (128, 1000)
-# A cosine nearer to +-1 has lost half of the digits of its angle, which then follows from differences.
-# Before that the angle is accurate to eps / sin(theta) < 2e-13.
-_NEAR = 1e-6
-
-
-class SymmetricOperator(LinearOperator):
-    """A symmetric matrix that acts through `_product`, on columns of float64 numbers."""
-
-    def _matvec(self, vector):
-        return self._product(np.asarray(vector, dtype=float).reshape(-1, 1))[:, 0]
-
-    def _matmat(self, vectors):
-        return self._product(np.ascontiguousarray(vectors, dtype=float))
-
-    def _adjoint(self):
-        return self
-
-
-class ReluGramOperator(SymmetricOperator):
-    r"""The kernel of :func:`odeopt.relu_gram`, symmetric, with products in float64.
-
-    Attributes
-    ----------
-    plan : MemoryPlan
-    interval : tuple of float
-        0 and a bound on the largest eigenvalue, by Collatz and Wielandt.
-    storage_error : float
-        Bound on the norm of the difference from the exact kernel that single precision causes,
-        :math:`2^{-24}\lVert H\rVert_F`: each eigenvalue moves by at most as much. Where it is not far below
-        :math:`\lambda_{\min}`, late losses need float64. 0 for the other storages.
-    """
-
-    _xp = np
-    _tile = TILE
-
-    def __init__(
-        self, unit: np.ndarray, norms: np.ndarray, layers: str, depth: int, plan: MemoryPlan, progress, refuse
-    ):
-        super().__init__(np.dtype(np.float64), (plan.n, plan.n))
-        self._unit, self._norms = self._placed(unit), self._placed(norms)
-        self._layers, self._depth = layers, depth
-        self.plan = plan
-        self._rows = panel_rows(plan.n)
-        self._panels: list[Any] = []
-        squares, nonnegative = 0.0, True
-        antipodal: list[tuple[int, int]] = []
-        for start in range(0, plan.n, self._rows):
-            panel, pairs = self._compute(start, refuse=refuse)
-            antipodal += pairs
-            nonnegative = nonnegative and bool(panel.min() >= 0)
-            squares += 2 * float(self._xp.linalg.norm(panel)) ** 2
-            if plan.storage != "recompute":
-                self._panels.append(self._stored(panel))
-            if progress is not None:
-                progress(min(start + self._rows, plan.n))
-        if refuse and antipodal:
-            require_independent_pairs(unit, antipodal)
-        self._nonnegative = nonnegative
-        self.storage_error = 2.0**-24 * float(np.sqrt(squares)) if plan.storage == "float32" else 0.0
-        # Recomputed products are dear, and the first bound, the largest row sum, is a bound already.
-        products = 2 if plan.storage == "recompute" else 12
-        bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], plan.n, products)
-        self.interval = (0.0, bound + self.storage_error)
-
-    # Where arrays live, which another library changes.
-
-    def _placed(self, array: np.ndarray):
-        return array
-
-    def _returned(self, array) -> np.ndarray:
-        return array
-
-    def _stored(self, panel):
-        return panel.astype(self.plan.storage)
-
-    def _compute(self, start: int, *, refuse: bool = False):
-        return gram_panel(
-            self._unit,
-            self._norms,
-            start,
-            self._rows,
-            layers=self._layers,
-            depth=self._depth,
-            refuse=refuse,
-            xp=self._xp,
-        )
-
-    def _each_panel(self) -> Iterator[tuple[int, Any]]:
-        for index, start in enumerate(range(0, self.plan.n, self._rows)):
-            yield start, self._panels[index] if self._panels else self._compute(start)[0]
-
-    def _product(self, vectors: np.ndarray, absolute: bool = False) -> np.ndarray:
-        vectors, result = self._placed(vectors), self._placed(np.zeros(vectors.shape))
-        absolute = absolute and not self._nonnegative
-        buffer = self._placed(np.empty(self._tile))
-        for start, panel in self._each_panel():
-            panel_product(panel, start, vectors, result, buffer, absolute)
-        return self._returned(result)
-
-
-def gram_panel(
-    unit, norms, start: int, rows: int, *, layers: str, depth: int, refuse: bool = False, xp=np
-) -> tuple[Any, list[tuple[int, int]]]:
-    """Compute rows of the kernel from `start` on, columns from the diagonal on.
-
-    Parameters
-    ----------
-    unit : array, shape (n, d)
-        Inputs at unit norm.
-    norms : array, shape (n,)
-    start, rows : int
-    layers, depth
-        As in :func:`odeopt.relu_gram`.
-    refuse : bool, optional
-        Raise ValueError on parallel rows.
-    xp : module, optional
-        numpy, or torch where the arrays are tensors.
-
-    Returns
-    -------
-    panel : array, shape (rows, n - start)
-        In float64; the leading square is symmetric.
-    pairs : list of tuple of int
-        Antipodal rows.
-    """
-    block = slice(start, min(start + rows, len(unit)))
-    cosine = unit[block] @ unit[start:].T
-    xp.clip(cosine, -1, 1, out=cosine)
-    overlap = xp.arccos(-cosine)
-    pairs = _repair(unit, overlap, cosine, start, refuse, xp)
-    panel = unit_profile(cosine, overlap, layers, depth, xp)
-    panel *= (norms[block] / (2 * np.pi))[:, None]
-    panel *= norms[start:]
-    diagonal = xp.arange(block.stop - start)
-    square = panel[:, : len(diagonal)]
-    # A product of blocks need not be symmetric to the last bit; the upper half counts.
-    square[...] = xp.triu(square) + xp.triu(square, 1).T
-    square[diagonal, diagonal] = gram_diagonal(norms, layers, depth, xp)[block]
-    return panel, pairs
-
-
-def _repair(unit, overlap, cosine, start: int, refuse: bool, xp) -> list[tuple[int, int]]:
-    """Take the angles of nearly parallel pairs from differences, and refuse parallel ones."""
-    i, j = xp.where(xp.abs(cosine) > 1 - _NEAR)
-    keep = j > i
-    i, j = i[keep], j[keep]
-    found: list[tuple[int, int]] = []
-    step = max(1, PANEL // unit.shape[1])
-    tolerance = 8 * len(unit) * np.finfo(float).eps  # as in validate_inputs
-    for cut in range(0, len(i), step):
-        a, b = i[cut : cut + step], j[cut : cut + step]
-        u, v = unit[start + a], unit[start + b]
-        near, far = xp.linalg.norm(u - v, axis=1), xp.linalg.norm(u + v, axis=1)
-        overlap[a, b] = 2 * xp.arctan2(far, near)
-        if refuse and near.min() <= tolerance:
-            k = int(near.argmin())
-            raise ValueError(
-                f"x has parallel rows {start + a[k]} and {start + b[k]}, so its ReLU kernel is singular; "
-                "drop one of them"
-            )
-        opposite = far <= tolerance
-        found += zip((start + a[opposite]).tolist(), (start + b[opposite]).tolist(), strict=True)
-    return found
-
-
-def panel_product(panel, start: int, vectors, result, buffer, absolute: bool = False) -> None:
-    """Add to `result` the share of a symmetric matrix that one panel of its upper half holds.
-
-    All arrays are those of numpy, or tensors on one device.
-
-    Parameters
-    ----------
-    panel : array, shape (rows, n - start)
-        Rows from `start` on, columns from `start` on; the leading square is symmetric.
-    start : int
-    vectors, result : array, shape (n, c)
-    buffer : array, shape (tile rows, tile columns)
-        Work space for a tile in float64.
-    absolute : bool, optional
-        Use the absolute values of the entries.
-    """
-    rows, columns = panel.shape
-    height, width = buffer.shape
-    for i in range(0, rows, height):
-        high = slice(start + i, start + min(i + height, rows))
-        for j in range(0, columns, width):
-            tile = panel[i : i + height, j : j + width]
-            if tile.dtype != buffer.dtype or absolute:
-                held = buffer[: tile.shape[0], : tile.shape[1]]
-                held[...] = tile
-                tile = abs(held) if absolute else held
-            wide = slice(start + j, start + j + tile.shape[1])
-            result[high] += tile @ vectors[wide]
-            # The leading square holds both halves already; what lies right of it counts once more.
-            skip = max(0, rows - j)
-            if skip < tile.shape[1]:
-                result[start + j + skip : wide.stop] += tile[:, skip:].T @ vectors[high]
+__all__ = ["relu_gram_operator"]
 
 
 def relu_gram_operator(
-    x: Any,
+    x: npt.ArrayLike,
     *,
-    layers: str = "first",
+    device: str | None = None,
+    layers: Literal["first", "both"] = "first",
     depth: int = 1,
-    storage: str = "auto",
+    storage: Literal["auto", "float64", "float32", "recompute"] = "auto",
     num_vectors: int = 400,
     memory_limit: float | None = None,
     allow_singular: bool = False,
@@ -243,6 +33,10 @@ def relu_gram_operator(
     ----------
     x : array_like, shape (n, d)
         One input a row, of any nonzero norm.
+    device : str, optional
+        A torch device with float64 ("cpu", "cuda", "cuda:1", ...) that holds and multiplies the kernel;
+        without one numpy does. The two agree up to the rounding of float64, and up to `storage_error` where
+        entries are stored in float32; vectors come and go as numpy arrays in both.
     layers : {"first", "both"}, optional
         Which layers are trained, as in :func:`odeopt.relu_gram`.
     depth : int, optional
@@ -251,9 +45,9 @@ def relu_gram_operator(
         Keep half of the entries in this precision, or compute them anew in every product; "auto" takes the
         first of the three that fits into memory.
     num_vectors : int, optional
-        Vectors that the plan allows for beside the kernel.
+        Vectors that the plan allows for beside the kernel, on the host.
     memory_limit : float, optional
-        Bytes; by default four fifths of the memory that is free now.
+        Bytes, of the device if one is given; by default four fifths of the memory that is free there now.
     allow_singular : bool, optional
         Accept parallel rows, whose kernel is singular.
     progress : callable, optional
@@ -266,20 +60,31 @@ def relu_gram_operator(
     Raises
     ------
     ValueError
-        Before any work if the inputs are no finite matrix without zero rows, an option is unknown, or the
-        memory plan (:func:`odeopt.memory_plan`) does not fit; during it if rows are parallel.
+        Before any work if the inputs are no finite matrix without zero rows, an option is unknown, the device
+        cannot be used, or the memory plan (:func:`odeopt.memory_plan`) does not fit; during it if rows are
+        parallel.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from odeopt import relu_gram
     >>> x = np.random.default_rng(0).standard_normal((50, 3))
     >>> operator = relu_gram_operator(x, storage="float32")
     >>> bool(np.abs(operator @ np.eye(50) - relu_gram(x)).max() < 1e-6)
     True
+    >>> on_device = relu_gram_operator(x, device="cpu")
+    >>> bool(np.abs(on_device @ np.eye(50) - relu_gram(x)).max() < 1e-12)
+    True
     """
     validate_architecture(layers, depth)
     x = validate_inputs(x, allow_parallel=True)
-    plan = memory_plan(*x.shape, storage=storage, num_vectors=num_vectors, memory_limit=memory_limit)
+    options = {"storage": storage, "num_vectors": num_vectors, "memory_limit": memory_limit}
+    if device is None:
+        build, plan = ReluGramOperator, memory_plan(*x.shape, **options)
+    else:
+        from odeopt.kernels.device import device_plan, device_relu_gram  # brings torch
+
+        build, plan = device_relu_gram(device), device_plan(*x.shape, device=device, **options)
     unit, norms = unit_rows(x)
-    del x
-    return ReluGramOperator(unit, norms, layers, depth, plan, progress, refuse=not allow_singular)
+    del x  # no longer needed, and as large as `unit`
+    return build(unit, norms, layers, depth, plan, progress, not allow_singular)

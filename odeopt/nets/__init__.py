@@ -3,9 +3,9 @@ r"""Finite networks in torch: the third reading of an update rule.
 Only this wing imports torch; what leaves it are float64 numpy arrays.
 """
 
+from odeopt.kernels.device import DeviceReluGram
 from odeopt.nets.budget import ErrorBudget, error_budget
 from odeopt.nets.kernels.closed import empirical_gram, infinite_width_kernel
-from odeopt.nets.kernels.device import DeviceReluGram, relu_gram_operator
 from odeopt.nets.kernels.empirical import EmpiricalOperator, empirical_operator
 from odeopt.nets.networks import ConvReLU, DeepReLU, PaperReLU, TwoLayerReLU
 from odeopt.nets.sgd_report import SGDReport, sgd_report
@@ -52,7 +52,6 @@ __all__ = [
     "paper_figures",
     "paper_study",
     "power_slopes",
-    "relu_gram_operator",
     "rule_grid",
     "run_jobs",
     "sgd_report",

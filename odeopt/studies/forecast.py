@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from odeopt.data import prepare
 from odeopt.kernels.memory import MemoryPlan, memory_plan
-from odeopt.kernels.operator import ReluGramOperator, relu_gram_operator
+from odeopt.kernels.operator import relu_gram_operator
 from odeopt.rates.iteration import max_learning_rate
 from odeopt.rates.tuning import StepsTo, steps_to, tune, tune_for
 from odeopt.rules.base import UpdateRule
@@ -179,7 +178,7 @@ def forecast(
     layers, depth, storage
         As in :func:`odeopt.relu_gram_operator`.
     device : str, optional
-        torch device that holds the kernel, as in :func:`odeopt.nets.relu_gram_operator`; without it numpy
+        torch device that holds the kernel, as in :func:`odeopt.relu_gram_operator`; without it numpy
         computes it on the host.
     best_at : int, optional
         Tune for the loss after so many steps (:func:`odeopt.tune_for`), not for the asymptotic rate.
@@ -214,13 +213,13 @@ def forecast(
     x = np.asarray(x)
     n, d = x.shape if x.ndim == 2 else (len(x), 1)
     # Refused before anything is computed, and so before `prepare`, which looks at all pairs of rows.
-    planned, operator = _engine(device)
-    plan = planned(n, d, storage=storage, num_vectors=num_matvecs)
+    plan = _planned(n, d, device, storage=storage, num_vectors=num_matvecs)
     if on_plan is not None:
         on_plan(plan)
     data = prepare(x, y)
-    kernel = operator(
+    kernel = relu_gram_operator(
         data.x,
+        device=device,
         layers=layers,
         depth=depth,
         storage=plan.storage,
@@ -241,13 +240,12 @@ def forecast(
     return Forecast(n, d, float(target), initial, mu, L, measure, kernel.plan, found)
 
 
-def _engine(device: str | None) -> tuple[Callable[..., MemoryPlan], Callable[..., ReluGramOperator]]:
-    """Return the functions that plan and build the kernel: numpy's, or torch's for a device."""
+def _planned(n: int, d: int, device: str | None, **options) -> MemoryPlan:
     if device is None:
-        return memory_plan, relu_gram_operator
-    from odeopt.nets.kernels import device as gram
+        return memory_plan(n, d, **options)
+    from odeopt.kernels.device import device_plan  # brings torch
 
-    return partial(gram.device_plan, device=device), partial(gram.relu_gram_operator, device=device)
+    return device_plan(n, d, device=device, **options)
 
 
 def _known(methods: Sequence[str]) -> tuple[str, ...]:

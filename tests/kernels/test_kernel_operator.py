@@ -22,7 +22,7 @@ def dense(operator):
 @pytest.fixture(params=[2**22, 2**10], ids=["one panel", "many panels"])
 def _panels(request, monkeypatch):
     monkeypatch.setattr("odeopt.kernels.memory.PANEL", request.param)
-    monkeypatch.setattr("odeopt.kernels.operator.TILE", (16, 50))
+    monkeypatch.setattr("odeopt.kernels.blocks.TILE", (16, 50))
 
 
 @LAYERS

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from odeopt import HeavyBall, forecast, loss_curve, nets, relu_gram, relu_gram_operator, spectral_measure
+from odeopt import HeavyBall, forecast, loss_curve, relu_gram, relu_gram_operator, spectral_measure
 from odeopt.data import load_digits
-from odeopt.nets.kernels import device as gram
+from odeopt.kernels import device as on_device
 
 EPS = np.finfo(float).eps
 LAYERS = pytest.mark.parametrize("layers", ["first", "both"])
@@ -35,7 +35,7 @@ def test_both_routes_are_one_kernel(layers, depth, storage):
     x[7] = x[3] + 1e-9  # nearly parallel, where a cosine has lost its digits
     x[9] = -x[4] + 1e-9
     options = {"layers": layers, "depth": depth, "storage": storage}
-    ours, theirs = nets.relu_gram_operator(x, device="cpu", **options), relu_gram_operator(x, **options)
+    ours, theirs = relu_gram_operator(x, device="cpu", **options), relu_gram_operator(x, **options)
     exact = relu_gram(x, layers=layers, depth=depth)
     # cosines accurate to d eps turn into angles accurate to eps / sin(theta) < 2e-13 away from parallel; a
     # stored entry rounds by 2^-24 of itself
@@ -53,7 +53,7 @@ def test_both_routes_are_one_kernel(layers, depth, storage):
 
 @pytest.mark.usefixtures("_panels")
 def test_products_of_a_kernel_in_single_precision_are_sums_in_double():
-    operator = nets.relu_gram_operator(random_inputs(), storage="float32")
+    operator = relu_gram_operator(random_inputs(), device="cpu", storage="float32")
     stored = dense(operator)
     assert np.array_equal(stored, stored.astype(np.float32))
     vectors = np.random.default_rng(1).standard_normal((120, 3))
@@ -72,8 +72,10 @@ def test_products_of_a_kernel_in_single_precision_are_sums_in_double():
 def test_measures_of_both_routes_agree(depth):
     x, delta0 = random_inputs(200, 8), np.random.default_rng(1).standard_normal(200)
     measures = [
-        spectral_measure(build(x, depth=depth, storage="float64"), delta0, num_matvecs=30)
-        for build in (relu_gram_operator, nets.relu_gram_operator)
+        spectral_measure(
+            relu_gram_operator(x, device=device, depth=depth, storage="float64"), delta0, num_matvecs=30
+        )
+        for device in ("cpu", None)
     ]
     rule = HeavyBall(1 / measures[0].interval[1], 0.8)
     ours, theirs = (loss_curve(rule, measure, [0, 10, 200]) for measure in measures)
@@ -88,21 +90,21 @@ def test_parallel_and_dependent_antipodal_rows_are_named():
     x = random_inputs()
     x[33] = 2 * x[17]
     with pytest.raises(ValueError, match="parallel rows 17 and 33"):
-        nets.relu_gram_operator(x)
-    nets.relu_gram_operator(x, allow_singular=True)
+        relu_gram_operator(x, device="cpu")
+    relu_gram_operator(x, device="cpu", allow_singular=True)
     half = random_inputs(4, 3)
     with pytest.raises(ValueError, match=r"4 antipodal pairs .* linearly dependent"):
-        nets.relu_gram_operator(np.concatenate([half, -half]))
+        relu_gram_operator(np.concatenate([half, -half]), device="cpu")
 
 
 def test_norms_whose_squares_leave_the_range_are_named():
     with pytest.raises(ValueError, match=r"norm 1e-200 to 1, whose squares leave the range"):
-        nets.relu_gram_operator(np.diag([1.0, 1e-200]))
+        relu_gram_operator(np.diag([1.0, 1e-200]), device="cpu")
 
 
 def test_progress_counts_rows():
     seen = []
-    nets.relu_gram_operator(random_inputs(), progress=seen.append)
+    relu_gram_operator(random_inputs(), device="cpu", progress=seen.append)
     assert seen[-1] == 120
 
 
@@ -113,7 +115,7 @@ def test_progress_counts_rows():
 def test_devices_that_cannot_be_used_are_refused_before_any_work(device):
     seen = []
     with pytest.raises(ValueError, match=rf"device = '{device}' cannot be used \(.+\); try 'cpu'"):
-        nets.relu_gram_operator(random_inputs(), device=device, progress=seen.append)
+        relu_gram_operator(random_inputs(), device=device, progress=seen.append)
     assert seen == []
 
 
@@ -125,7 +127,7 @@ def test_device_without_double_precision_is_refused(monkeypatch):
     with pytest.raises(
         ValueError, match=r"device = 'mps' cannot be used \(Cannot convert .* float64 dtype\)"
     ):
-        gram.usable_device("mps")
+        on_device.usable_device("mps")
 
 
 # Memory
@@ -142,7 +144,7 @@ def test_device_without_double_precision_is_refused(monkeypatch):
 )
 def test_bad_options_are_refused(options, words):
     with pytest.raises(ValueError) as error:
-        nets.relu_gram_operator(random_inputs(5), **options)
+        relu_gram_operator(random_inputs(5), device="cpu", **options)
     for word in words:
         assert word in str(error.value)
 
@@ -150,27 +152,27 @@ def test_bad_options_are_refused(options, words):
 @pytest.fixture
 def _other_device(monkeypatch):
     """A device of 4 GiB that is none: only plans can be made for it."""
-    monkeypatch.setattr(gram, "usable_device", torch.device)
+    monkeypatch.setattr(on_device, "usable_device", torch.device)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * 2**30, 8 * 2**30))
 
 
 @pytest.mark.usefixtures("_other_device")
 def test_plan_for_a_device_counts_its_memory_and_leaves_the_basis_on_the_host():
     for n, storage in ((20_000, "float64"), (30_000, "float32"), (60_000, "recompute")):
-        plan = gram.device_plan(n, 100, device="cuda:0", num_vectors=10)
+        plan = on_device.device_plan(n, 100, device="cuda:0", num_vectors=10)
         assert (plan.storage, plan.device) == (storage, "cuda:0")
         assert plan.vectors == 2 * 8 * n
         assert str(plan).endswith("of 3.20 GiB on cuda:0")
     with pytest.raises(ValueError, match=r"storage float64: .* of 3\.20 GiB on cuda:0; take fewer inputs"):
-        gram.device_plan(60_000, 100, device="cuda:0", storage="float64", num_vectors=10)
-    assert gram.device_plan(60_000, 100, device="cuda:0", memory_limit=2**35).storage == "float64"
+        on_device.device_plan(60_000, 100, device="cuda:0", storage="float64", num_vectors=10)
+    assert on_device.device_plan(60_000, 100, device="cuda:0", memory_limit=2**35).storage == "float64"
 
 
 @pytest.mark.usefixtures("_other_device")
 def test_basis_that_does_not_fit_on_the_host_is_refused(monkeypatch):
     monkeypatch.setattr("odeopt.kernels.memory.available_memory", lambda: 2**30)
     with pytest.raises(ValueError, match=r"vectors 3\.73\) of 0\.80 GiB;"):
-        gram.device_plan(50_000, 10, device="cuda:0", storage="float32", num_vectors=10_000)
+        on_device.device_plan(50_000, 10, device="cuda:0", storage="float32", num_vectors=10_000)
 
 
 # Forecasts
@@ -179,8 +181,13 @@ def test_basis_that_does_not_fit_on_the_host_is_refused(monkeypatch):
 def test_forecast_on_a_device_is_that_of_numpy():
     x, y = load_digits(80)
     ours, theirs = (forecast(x, y, methods=["hb"], target=0.05, device=device) for device in ("cpu", None))
-    assert ours.methods[0].steps == theirs.methods[0].steps
+    ours_hb, theirs_hb = ours.methods[0], theirs.methods[0]
     # two kernels 2e-13 apart, whose smallest eigenvalue is 1e-3 of the largest
-    np.testing.assert_allclose(ours.methods[0].curve.loss, theirs.methods[0].curve.loss, rtol=1e-8)
+    np.testing.assert_allclose(ours_hb.curve.loss, theirs_hb.curve.loss, rtol=1e-8)
+    # the target is a share of the initial loss, a sum of 80 squares
+    assert ours_hb.steps.loss == pytest.approx(theirs_hb.steps.loss, rel=80 * EPS)
+    # first steps below a target: losses 1e-8 apart pass it at one step, or at neighbouring ones
+    for name in ("low", "value", "high"):
+        assert abs(getattr(ours_hb.steps, name) - getattr(theirs_hb.steps, name)) <= 1
     with pytest.raises(ValueError, match="device = 'abacus' cannot be used"):
         forecast(x, y, device="abacus")
