@@ -46,7 +46,7 @@ def curves(problem):
     grids = {"gd": np.linspace(0, 600, 200), "hb": np.linspace(0, 90, 200), "nag": np.linspace(0, 4000, 400)}
     rules = {"gd": GradientDescent(lr), "hb": HeavyBall(lr, 1 - b * np.sqrt(lr)), "nag": Nesterov(lr, 3)}
     limits = {"gd": ode_limit(rules["gd"]), "nag": ode_limit(rules["nag"])}
-    limits["hb"] = ode_limit(rules["hb"], map="naive")  # friction b itself
+    limits["hb"] = ode_limit(rules["hb"], clock="naive")  # friction b itself
     return {name: (mode_solution(error_dynamics(limits[name])), grids[name]) for name in grids}
 
 

@@ -89,7 +89,7 @@ def ours(kernel, u0, y, times, modes):
 def modes(lam, friction):
     lr = 0.5 / lam[-1]
     rules = {"gd": GradientDescent(lr), "hb": HeavyBall(lr, 1 - friction * np.sqrt(lr))}
-    limits = {"gd": ode_limit(rules["gd"]), "hb": ode_limit(rules["hb"], map="naive")}
+    limits = {"gd": ode_limit(rules["gd"]), "hb": ode_limit(rules["hb"], clock="naive")}
     return {name: mode_solution(error_dynamics(limit)) for name, limit in limits.items()}
 
 

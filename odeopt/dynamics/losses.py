@@ -1,8 +1,8 @@
 r"""Losses of the predictions: a convex :math:`\ell(u)=\sum_i\ell_i(u_i)` and its gradient, written once.
 
 The same object trains a network (:mod:`odeopt.nets`, on torch tensors) and drives the ODE of its
-predictions (:mod:`odeopt.dynamics.prediction`, on numpy arrays). This module imports no torch: a tensor brings
-its own library along.
+predictions (:mod:`odeopt.dynamics.prediction`, on numpy arrays). This module imports no torch: a tensor
+brings its own library along.
 """
 
 from __future__ import annotations

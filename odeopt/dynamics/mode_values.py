@@ -18,23 +18,6 @@ _MAX_FRICTION = 800
 def damped_oscillator(times: np.ndarray, b, q, v=0.0) -> np.ndarray:
     r"""Solve :math:`\varphi''+b\varphi'+q\varphi=0` in all regimes, :math:`\varphi(0)=1,\varphi'(0)=v`.
 
-    Parameters
-    ----------
-    times : ndarray, shape (T,)
-    b, q, v : array_like, broadcastable to shape (n,)
-
-    Returns
-    -------
-    ndarray, shape (T, n)
-
-    Notes
-    -----
-    With :math:`\omega=\sqrt{|q-b^2/4|}` the solution is
-    :math:`C(t)+(\frac b2+v)S(t)`. Underdamped, :math:`S=e^{-bt/2}\,t\,\mathrm{sinc}(\omega t)`;
-    overdamped, with the slow root :math:`s=q/(\frac b2+\omega)` free of cancellation,
-    :math:`C=e^{-st}(1+e^{-2\omega t})/2` and :math:`S=e^{-st}(1-e^{-2\omega t})/(2\omega)`. Both are
-    regular at :math:`\omega=0`.
-
     Examples
     --------
     >>> damped_oscillator(np.array([1.0]), 2.0, np.array([1.0]))  # critical: (1 + t) exp(-t)
@@ -59,17 +42,6 @@ def damped_oscillator(times: np.ndarray, b, q, v=0.0) -> np.ndarray:
 
 def bessel_mode(x: np.ndarray, r: float) -> np.ndarray:
     r"""Evaluate :math:`\Gamma(\nu+1)(2/x)^\nu J_\nu(x)={}_0F_1(;\nu+1;-x^2/4)`, :math:`\nu=\frac{r-1}2`.
-
-    Parameters
-    ----------
-    x : ndarray
-        Nonnegative arguments :math:`t\sqrt\lambda`.
-    r : float
-        Friction, 0 <= r <= 800.
-
-    Returns
-    -------
-    ndarray, shape of x
 
     Examples
     --------
@@ -101,15 +73,6 @@ def _bessel_series(x: np.ndarray, nu: float) -> np.ndarray:
 def companion(monic: np.ndarray) -> np.ndarray:
     r"""Companion matrices of :math:`z^n+c_{n-1}z^{n-1}+\dots+c_0`.
 
-    Parameters
-    ----------
-    monic : ndarray, shape (n, m)
-        :math:`(c_0,\dots,c_{n-1})` for each of m polynomials.
-
-    Returns
-    -------
-    ndarray, shape (m, n, n)
-
     Examples
     --------
     >>> np.linalg.eigvals(companion(np.array([[2.0], [3.0]])))  # z^2 + 3 z + 2
@@ -124,24 +87,6 @@ def companion(monic: np.ndarray) -> np.ndarray:
 
 def constant_coefficient_mode(times: np.ndarray, monic: np.ndarray, initial: np.ndarray) -> np.ndarray:
     r"""Solve a linear ODE with constant coefficients from its characteristic roots.
-
-    Parameters
-    ----------
-    times : ndarray, shape (T,)
-    monic : ndarray, shape (n, m)
-        :math:`(c_0,\dots,c_{n-1})` of :math:`\varphi^{(n)}+c_{n-1}\varphi^{(n-1)}+\dots+c_0\varphi=0`
-        for each of m modes.
-    initial : ndarray, shape (n - 1, m)
-        :math:`\varphi'(0),\dots,\varphi^{(n-1)}(0)`; :math:`\varphi(0)=1`.
-
-    Returns
-    -------
-    ndarray, shape (T, m)
-
-    Notes
-    -----
-    Modes with clustered roots, where separate exponentials lose accuracy, are evaluated through the
-    exponential of the companion matrix.
 
     Examples
     --------

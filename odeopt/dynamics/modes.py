@@ -115,7 +115,7 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     Examples
     --------
     >>> from odeopt import HeavyBall, ode_limit, error_dynamics
-    >>> mode = mode_solution(error_dynamics(ode_limit(HeavyBall(lr=0.01, momentum=0.8), map="naive")))
+    >>> mode = mode_solution(error_dynamics(ode_limit(HeavyBall(lr=0.01, momentum=0.8), clock="naive")))
     >>> mode.family, mode.residual
     ('oscillator', 0)
     >>> mode([0.0, 1.0], [1.0, 4.0]).round(6)  # b = 2: critical at lam = 1, (1 + t) exp(-t)

@@ -143,32 +143,6 @@ def system_limit(
 ) -> SystemLimit:
     r"""Derive the limit of a rule that reads one iterate, by running its step on symbols.
 
-    Parameters
-    ----------
-    rule : UpdateRule
-        As given by the user.
-    h : sympy.Symbol
-        Positive; the time step.
-    family : UpdateRule, optional
-        The rule with hyperparameters in `h`; without it, the rule itself, and where it does not
-        depend on `h` its learning rate is :math:`h^{1/p}` with p found by balance.
-    values : mapping, optional
-        Numbers for the symbols of the family.
-    time_step : float or sympy.Expr, optional
-    resolution : {0, 1}
-        1 adds the correction of order h, :math:`F_1-\tfrac12\dot F_0` for increments
-        :math:`hF_0+h^2F_1`; it needs averages that are slow and increments analytic in h.
-
-    Returns
-    -------
-    SystemLimit
-
-    Raises
-    ------
-    ValueError
-        If the rule reads several iterates, an average grows beyond every scale, or the increment has
-        no limit.
-
     Examples
     --------
     >>> from odeopt.rules import AdaGrad, SignDescent

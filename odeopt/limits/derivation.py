@@ -36,18 +36,7 @@ class NoLimitError(ValueError):
 
 
 class Derivation:
-    """The expansion of one residual in the time step of a family of rules.
-
-    Parameters
-    ----------
-    family : UpdateRule
-        Hyperparameters are functions of `h`.
-    h : sympy.Symbol
-    resolution : int
-        How many orders beyond the limit are wanted.
-    origin : sympy.Expr, optional
-        t = (k + origin) h.
-    """
+    """The expansion of one residual in the time step of a family of rules."""
 
     def __init__(self, family: UpdateRule, h: Symbol, resolution: int = 0, origin: Expr = sympy.S.Zero):
         self.family, self.h, self.resolution, self.origin = family, h, resolution, origin
@@ -337,16 +326,6 @@ class _Gradient:
 
 def time_origin(family: UpdateRule, h: Symbol) -> Expr:
     r"""Origin of time, in steps, at which the first correction of a friction r/t has no pole of order 2.
-
-    Parameters
-    ----------
-    family : UpdateRule
-    h : sympy.Symbol
-
-    Returns
-    -------
-    sympy.Expr
-        0 for rules that do not depend on k.
 
     Examples
     --------

@@ -33,15 +33,6 @@ class DerivationStep:
 def shifted(name: str, origin: Expr) -> str:
     """Write k, or (k + origin).
 
-    Parameters
-    ----------
-    name : str
-    origin : sympy.Expr
-
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> shifted("k", sympy.Rational(1, 2))
@@ -52,15 +43,6 @@ def shifted(name: str, origin: Expr) -> str:
 
 def on_curve(derivation: Derivation, expr: Expr) -> Expr:
     """Replace the symbols of a derivation by derivatives of X(t).
-
-    Parameters
-    ----------
-    derivation : Derivation
-    expr : sympy.Expr
-
-    Returns
-    -------
-    sympy.Expr
 
     Examples
     --------
@@ -77,19 +59,6 @@ def derivation_steps(
     derivation: Derivation, terms: Mapping, start: tuple, form: str
 ) -> tuple[DerivationStep, ...]:
     """Lines from the update rule to the initial conditions.
-
-    Parameters
-    ----------
-    derivation : Derivation
-    terms : mapping
-        Vector to coefficient, of the equation that is returned.
-    start : tuple of sympy.Expr
-        Initial position and derivatives.
-    form : {"normal", "raw"}
-
-    Returns
-    -------
-    tuple of DerivationStep
 
     Examples
     --------

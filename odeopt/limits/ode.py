@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import sympy
 from sympy import Add, Derivative, Eq, Expr, Function, Integer, Symbol
@@ -33,7 +33,7 @@ __all__ = ["DerivationStep", "NoLimitError", "ODELimit", "ode_limit", "with_term
 
 REGIMES = ("natural", "fixed", "inertial")
 FORMS = ("normal", "raw")
-MAPS = ("best", "naive")
+CLOCKS = ("centred", "naive")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ODELimit:
     accuracy : int
         The curve follows the iterates to this order of h.
     note : str
-        How numbers were mapped to time.
+        How steps were mapped to time.
     """
 
     rule: UpdateRule
@@ -177,7 +177,7 @@ def ode_limit(
     resolution: int = 0,
     regime: str = "natural",
     form: str = "normal",
-    map: str = "best",  # noqa: A002 - the field's word for the correspondence of steps and time
+    clock: Literal["centred", "naive"] = "centred",
 ) -> ODELimit | SystemLimit:
     r"""Derive the limiting ODE of an update rule, and its corrections in the time step.
 
@@ -198,9 +198,10 @@ def ode_limit(
         "normal" isolates the highest derivative of the limit and writes corrections in lower ones;
         "raw" is the residual as it was expanded, with the higher derivatives of the literature's
         modified equations.
-    map : {"best", "naive"}
-        For a rule with numbers at resolution 0: "best" takes time step, origin and coefficients from
-        :func:`odeopt.limits.clock.correspondences`, "naive" takes t = k lr^p.
+    clock : {"centred", "naive"}
+        For a rule with numbers at resolution 0: "centred" takes time step, origin and coefficients of
+        second order from :func:`odeopt.limits.correspondences`, where there are such (else the note of
+        the limit says why not); "naive" takes t = k lr^p.
 
     Returns
     -------
@@ -235,7 +236,7 @@ def ode_limit(
     >>> print(limit, "| time step", limit.time_step)
     X'' + (3/t)*X' + grad f(X) = 0 | time step 0.1
     """
-    _validate(resolution, regime, form, map)
+    _validate(resolution, regime, form, clock)
     given = h is not None
     if given:
         _require_dependence(rule, h)
@@ -247,15 +248,15 @@ def ode_limit(
         return _system(rule, h, given, regime, resolution)
     if given:
         return limit
-    if map == "best" and resolution == 0 and rule.is_numeric and form == "normal":
+    if clock == "centred" and resolution == 0 and rule.is_numeric and form == "normal":
         return _improved(limit, values)
     return limit
 
 
-def _validate(resolution: Any, regime: str, form: str, map_: str) -> None:
+def _validate(resolution: Any, regime: str, form: str, clock: str) -> None:
     if not isinstance(resolution, int) or isinstance(resolution, bool) or resolution < 0:
         raise ValueError(f"resolution must be a nonnegative integer, got {resolution!r}")
-    for name, value, known in (("regime", regime, REGIMES), ("form", form, FORMS), ("map", map_, MAPS)):
+    for name, value, known in (("regime", regime, REGIMES), ("form", form, FORMS), ("clock", clock, CLOCKS)):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
 
@@ -350,18 +351,6 @@ def _limit(rule, family, h, time_step, values, resolution, form) -> ODELimit:
 def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> ODELimit:
     """Return the limit with other coefficients, and other fields as named.
 
-    Parameters
-    ----------
-    limit : ODELimit
-    terms : mapping
-        Vector to coefficient.
-    **changes
-        Fields of :class:`ODELimit`.
-
-    Returns
-    -------
-    ODELimit
-
     Examples
     --------
     >>> from odeopt import GradientDescent
@@ -373,15 +362,15 @@ def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> O
 
 
 def _improved(limit: ODELimit, values: Mapping[Symbol, float]) -> ODELimit:
-    """Put the numbers of a rule on the best map; the limit itself where there is no better one."""
+    """Put the numbers of a rule on the centred clock; the limit itself where there is no better one."""
     if any(c.has(limit.t) for c in limit.coefficients):
-        return replace(limit, note=f"{limit.note}; no better map: its coefficients depend on time")
+        return replace(limit, note=f"{limit.note}; no better clock: its coefficients depend on time")
     try:
         best = correspondences(limit.family, limit.h)[-1]
     except ValueError as error:
-        return replace(limit, note=f"{limit.note}; no better map: {error}")
+        return replace(limit, note=f"{limit.note}; no better clock: {error}")
     if best.order == 1:
-        return replace(limit, note=f"{limit.note}; no better map: {best.reason}")
+        return replace(limit, note=f"{limit.note}; no better clock: {best.reason}")
     numbers = {**values, limit.h: limit.time_step}
     vectors = [limit.curve.diff(limit.t, j) for j in range(1, limit.order + 1)]
     terms = {v: _number(c, numbers) for v, c in zip(vectors[::-1], best.coefficients[::-1], strict=True)}
@@ -393,7 +382,7 @@ def _improved(limit: ODELimit, values: Mapping[Symbol, float]) -> ODELimit:
         time_step=float(best.time_step.subs(numbers)),
         time_origin=best.origin.subs(numbers),
         accuracy=best.order,
-        note=f"centred map: {best.reason}",
+        note=f"centred clock: {best.reason}",
     )
 
 

@@ -30,11 +30,6 @@ __all__ = [
 class GradientDifferential(sympy.Function):
     r"""The elementary differential :math:`\nabla^{p+1}f(X)[v_1,\dots,v_p]`, a vector.
 
-    Parameters
-    ----------
-    *args : sympy.Expr
-        The point X, then the directions in any order.
-
     Examples
     --------
     >>> from sympy import Function, Symbol, latex
@@ -141,23 +136,6 @@ def linear_terms(expr: Expr, curve: tuple[Symbol, ...]) -> dict[Expr, Expr]:
 def taylor(coefficient: Expr, h: Symbol, order: int) -> list[Expr]:
     r"""Taylor coefficients :math:`c_0,\dots,c_N` of a scalar function of h at h = 0.
 
-    Parameters
-    ----------
-    coefficient : sympy.Expr
-        A function of h, analytic at 0.
-    h : sympy.Symbol
-    order : int
-        N.
-
-    Returns
-    -------
-    list of sympy.Expr, length N + 1
-
-    Raises
-    ------
-    ValueError
-        If the function has no Taylor series at h = 0 (a pole, a fractional power).
-
     Examples
     --------
     >>> from sympy.abc import b, h
@@ -225,28 +203,6 @@ def expand_gradient(
 
     .. math:: \nabla f(X+\delta)=\sum_p\tfrac1{p!}\nabla^{p+1}f(X)[\delta,\dots,\delta].
 
-    Parameters
-    ----------
-    z : sympy.Expr
-        A vector that tends to ``curve[0]`` as h -> 0.
-    h : sympy.Symbol
-    order : int
-        Highest power of h kept.
-    curve : tuple of sympy.Symbol
-        The symbols that stand for :math:`X, \dot X, \ddot X, \dots`.
-    directions : tuple of sympy.Expr
-        Expand :math:`\nabla^{q+1}f(z)[v_1,\dots,v_q]` instead, for vectors without h.
-
-    Returns
-    -------
-    sympy.Expr
-        A polynomial in h.
-
-    Raises
-    ------
-    ValueError
-        If z does not tend to the curve.
-
     Examples
     --------
     >>> from sympy import symbols
@@ -273,17 +229,6 @@ def expand_gradient(
 def multilinear(point: Expr, directions: tuple[Expr, ...], curve: tuple[Symbol, ...]) -> Expr:
     r"""Write :math:`\nabla^{p+1}f(X)[v_1,\dots,v_p]` as a combination of atoms, for combinations v_i.
 
-    Parameters
-    ----------
-    point : sympy.Expr
-    directions : tuple of sympy.Expr
-        Combinations of atoms.
-    curve : tuple of sympy.Symbol
-
-    Returns
-    -------
-    sympy.Expr
-
     Examples
     --------
     >>> from sympy import symbols
@@ -300,18 +245,6 @@ def multilinear(point: Expr, directions: tuple[Expr, ...], curve: tuple[Symbol, 
 
 def substitute(expr: Expr, values: dict[Expr, Expr], curve: tuple[Symbol, ...]) -> Expr:
     """Replace curve symbols by combinations of atoms, also inside directions.
-
-    Parameters
-    ----------
-    expr : sympy.Expr
-        A combination of atoms.
-    values : dict
-        Curve symbol to vector; the point of a differential is left alone.
-    curve : tuple of sympy.Symbol
-
-    Returns
-    -------
-    sympy.Expr
 
     Examples
     --------
@@ -332,17 +265,6 @@ def substitute(expr: Expr, values: dict[Expr, Expr], curve: tuple[Symbol, ...]) 
 
 def time_derivative(expr: Expr, t: Symbol, curve: tuple[Symbol, ...]) -> Expr:
     r"""Differentiate a combination of atoms along the curve: :math:`X^{(j)}\to X^{(j+1)}`.
-
-    Parameters
-    ----------
-    expr : sympy.Expr
-    t : sympy.Symbol
-        On which scalars may depend.
-    curve : tuple of sympy.Symbol
-
-    Returns
-    -------
-    sympy.Expr
 
     Examples
     --------

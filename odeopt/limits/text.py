@@ -23,14 +23,6 @@ __all__ = [
 def readable(coefficient: Expr) -> Expr:
     """Turn rationals that stem from floats, with long denominators, back into floats.
 
-    Parameters
-    ----------
-    coefficient : sympy.Expr
-
-    Returns
-    -------
-    sympy.Expr
-
     Examples
     --------
     >>> readable(sympy.Rational(3, 10)), readable(sympy.Rational("0.123456"))
@@ -41,15 +33,6 @@ def readable(coefficient: Expr) -> Expr:
 
 def in_powers(coefficient: Expr, h: Symbol) -> Expr:
     """Write a polynomial in h as a sum of powers with factored coefficients.
-
-    Parameters
-    ----------
-    coefficient : sympy.Expr
-    h : sympy.Symbol
-
-    Returns
-    -------
-    sympy.Expr
 
     Examples
     --------
@@ -71,14 +54,6 @@ def _is_one(coefficient: Expr) -> bool:
 def factor_text(coefficient: Expr) -> str:
     """Write a coefficient to stand before a vector, with its product sign, empty for 1.
 
-    Parameters
-    ----------
-    coefficient : sympy.Expr
-
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> factor_text(sympy.Symbol("b")), factor_text(1 - sympy.Symbol("b")), factor_text(sympy.Integer(1))
@@ -94,14 +69,6 @@ def factor_text(coefficient: Expr) -> str:
 def factor_latex(coefficient: Expr) -> str:
     r"""Write a coefficient as LaTeX to stand before a vector, empty for 1.
 
-    Parameters
-    ----------
-    coefficient : sympy.Expr
-
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> print(factor_latex(1 - sympy.Symbol("b")))
@@ -116,15 +83,6 @@ def factor_latex(coefficient: Expr) -> str:
 def equation_text(terms: Mapping[Expr, Expr]) -> str:
     """Print sum coefficient * vector = 0.
 
-    Parameters
-    ----------
-    terms : mapping
-        Vector to coefficient.
-
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> from sympy import Function, Symbol
@@ -138,15 +96,6 @@ def equation_text(terms: Mapping[Expr, Expr]) -> str:
 def equation_latex(terms: Mapping[Expr, Expr]) -> str:
     r"""Print sum coefficient * vector = 0 as LaTeX.
 
-    Parameters
-    ----------
-    terms : mapping
-        Vector to coefficient.
-
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> from sympy import Function, Symbol
@@ -159,14 +108,6 @@ def equation_latex(terms: Mapping[Expr, Expr]) -> str:
 
 def signed_sum(parts: Iterable[tuple[Expr, str]]) -> str:
     r"""Join coefficient and vector pairs as LaTeX, a leading minus joining in place of a plus.
-
-    Parameters
-    ----------
-    parts : iterable of (sympy.Expr, str)
-
-    Returns
-    -------
-    str
 
     Examples
     --------

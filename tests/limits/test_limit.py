@@ -84,7 +84,7 @@ def test_changing_the_step_changes_the_limit():
     ],
 )
 def test_numeric_rules_get_their_scaling(rule, regime, time_step, coefficients):
-    limit = ode_limit(rule, regime=regime, map="naive")
+    limit = ode_limit(rule, regime=regime, clock="naive")
     expected = [3 / limit.t if c == "3/t" else c for c in coefficients]
     assert limit.time_step == pytest.approx(time_step, rel=1e-14)
     for got, want in zip(limit.coefficients, expected, strict=True):

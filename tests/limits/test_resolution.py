@@ -245,16 +245,16 @@ def test_centred_heavy_ball_map_is_found():
 def test_centred_map_has_order_one_in_lr_and_the_naive_one_half():
     lam, friction, horizon = np.linspace(0.05, 2.0, 40), 0.7, 6.0
     rates = 0.02 * 4.0 ** -np.arange(5)
-    errors = {"best": [], "naive": []}
+    errors = {"centred": [], "naive": []}
     for lr in rates:
         rule = HeavyBall(lr, 1 - friction * np.sqrt(lr))
         for name, found in errors.items():
-            mode = mode_solution(error_dynamics(ode_limit(rule, map=name)))
+            mode = mode_solution(error_dynamics(ode_limit(rule, clock=name)))
             k = np.arange(int(horizon / np.sqrt(lr)))
             t = (k + float(mode.time_origin)) * mode.time_step
             found.append(np.abs(residual_polynomials(rule, lam, k) - mode(t, lam)).max())
     slopes = {name: np.polyfit(np.log(rates), np.log(found), 1)[0] for name, found in errors.items()}
-    assert slopes["best"] == pytest.approx(1.0, abs=0.1)
+    assert slopes["centred"] == pytest.approx(1.0, abs=0.1)
     assert slopes["naive"] == pytest.approx(0.5, abs=0.1)
 
 
