@@ -2,40 +2,105 @@ r"""Pictures of value types: each function draws on given axes, returns them, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import sympy
+import numpy.typing as npt
 
-from odeopt.checks import nonnegative_grid
-from odeopt.dynamics.mode_values import companion
-from odeopt.rules.linear import spectral_radius
+from odeopt.rates.rate import Rate
+from odeopt.rates.tuning import StepsTo
+from odeopt.rules.base import UpdateRule
+from odeopt.spectra.curve import LossCurve
 
 if TYPE_CHECKING:
-    from odeopt.dynamics.error import ErrorDynamics
-    from odeopt.nets.budget import ErrorBudget
-    from odeopt.rules.base import UpdateRule
-    from odeopt.studies.check_report import CheckReport, MethodReport
-    from odeopt.studies.forecast import Forecast
+    from matplotlib.axes import Axes
 
-__all__ = ["budget", "check", "curves", "forecast", "phases", "plot_budget", "radius_map", "rate_map"]
+__all__ = ["budget", "check", "check_budget", "curves", "forecast", "phases"]
+
+
+class _Method(Protocol):  # what is drawn of a report, a budget and a forecast, whose types stand above
+    @property
+    def rule(self) -> UpdateRule: ...
+    @property
+    def error_ode_latex(self) -> str: ...
+    @property
+    def exact_ode(self) -> Rate: ...
+    @property
+    def curves(self) -> Mapping[str, np.ndarray]: ...
+
+
+class _Report(Protocol):
+    @property
+    def settings(self) -> Any: ...
+    @property
+    def problem(self) -> Mapping[str, Any]: ...
+    @property
+    def methods(self) -> Sequence[_Method]: ...
+
+
+class _Budget(Protocol):
+    @property
+    def label(self) -> str: ...
+    @property
+    def k(self) -> np.ndarray: ...
+    @property
+    def time_step(self) -> float: ...
+    @property
+    def time_origin(self) -> float: ...
+    @property
+    def losses(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def loss_parts(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def vector_parts(self) -> Mapping[str, np.ndarray]: ...
+
+
+class _MethodForecast(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def steps(self) -> StepsTo: ...
+    @property
+    def curve(self) -> LossCurve: ...
+
+
+class _Forecast(Protocol):
+    @property
+    def target(self) -> float: ...
+    @property
+    def initial_loss(self) -> float: ...
+    @property
+    def methods(self) -> Sequence[_MethodForecast]: ...
+
 
 # Colours by Okabe and Ito, told apart by colour-blind readers and in grey.
-_CURVES = {  # key: (label, style)
+_FINER: dict[str, Any] = {"color": "#56B4E9", "linestyle": (0, (1, 1))}
+_STEP: dict[str, Any] = {"color": "#0072B2", "linestyle": (0, (5, 1.5))}
+_LEVELS: dict[str, tuple[str, dict[str, Any]]] = {
     "ode_inf": (r"ODE, $H_\infty$", {"color": "#009E73", "linestyle": ":", "linewidth": 1.8}),
     "ode_h0": (r"ODE, $H(0)$", {"color": "#0072B2", "linestyle": "--", "linewidth": 1.6}),
+    "high_resolution_h0": ("high-resolution ODE, $H(0)$", _FINER),
     "discrete_h0": (r"iteration, $H(0)$", {"color": "#000000", "linewidth": 1.0}),
     "trained": ("trained network", {"color": "#D55E00", "linewidth": 3.0, "alpha": 0.55}),
 }
-_BUDGET = (
-    ("trained", "discrete_h0", "drift and flips", "#D55E00"),
-    ("discrete_h0", "ode_h0", "step size", "#0072B2"),
-    ("ode_h0", "ode_inf", "finite width", "#009E73"),
+_PARTS: dict[str, dict[str, Any]] = {
+    "drift and flips": {"color": "#D55E00"},
+    "beyond the high-resolution ODE": _FINER,
+    "step-size correction": _STEP,
+    "step size": _STEP,
+    "finite width": {"color": "#009E73", "linestyle": (0, (5, 1.5, 1, 1.5))},
+}
+_COARSE_PARTS = (
+    ("trained", "discrete_h0", "drift and flips"),
+    ("discrete_h0", "ode_h0", "step size"),
+    ("ode_h0", "ode_inf", "finite width"),
 )
+_BELOW: dict[str, Any] = {"ncols": 3, "fontsize": 8, "frameon": False}
+_METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 
 
-def _axes(ax: Any) -> Any:
+def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
     from matplotlib.figure import Figure
@@ -43,7 +108,7 @@ def _axes(ax: Any) -> Any:
     return Figure(figsize=(4.5, 3.4), layout="constrained").subplots()
 
 
-def curves(method: MethodReport, ax: Any = None) -> Any:
+def curves(method: _Method, ax: Axes | None = None) -> Axes:
     r"""Draw the loss of a method: trained, iterated and both ODEs, averaged over seeds.
 
     The abscissa is logarithmic where the exact law of the ODE is a power, so that the law is a
@@ -62,7 +127,7 @@ def curves(method: MethodReport, ax: Any = None) -> Any:
     --------
     >>> import numpy as np
     >>> from odeopt import check, plot
-    >>> from odeopt.studies.check_report import CheckSettings
+    >>> from odeopt.studies import CheckSettings
     >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
     >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
     >>> plot.curves(report["gd"]).get_ylabel()
@@ -73,7 +138,7 @@ def curves(method: MethodReport, ax: Any = None) -> Any:
     shown = slice(1, None) if method.exact_ode.law == "power" else slice(None)
     initial = method.curves["trained"][:, :1]
     for key in ("trained", "ode_inf", "ode_h0", "discrete_h0"):
-        label, style = _CURVES[key]
+        label, style = _LEVELS[key]
         with np.errstate(invalid="ignore"):
             ratio = method.curves[key] / initial
         ax.plot(k[shown], ratio.mean(axis=0)[shown], label=label, **style)
@@ -87,13 +152,12 @@ def curves(method: MethodReport, ax: Any = None) -> Any:
     finite = finite[np.isfinite(finite) & (finite > 0)]
     if finite.size:
         ax.set_ylim(bottom=max(finite.min() / 3, 1e-30), top=max(3.0, min(3 * finite.max(), 1e6)))
-    ax.set_xlabel("iteration $k$")
-    ax.set_ylabel(r"loss $L_k/L_0$")
+    ax.set(xlabel="iteration $k$", ylabel=r"loss $L_k/L_0$")
     return ax
 
 
-def budget(method: MethodReport, ax: Any = None) -> Any:
-    r"""Draw the parts of the error budget along the iterations, relative to the initial loss.
+def check_budget(method: _Method, ax: Axes | None = None) -> Axes:
+    r"""Draw the parts of the error budget of a check along the iterations, relative to the initial loss.
 
     Parameters
     ----------
@@ -108,45 +172,26 @@ def budget(method: MethodReport, ax: Any = None) -> Any:
     --------
     >>> import numpy as np
     >>> from odeopt import check, plot
-    >>> from odeopt.studies.check_report import CheckSettings
+    >>> from odeopt.studies import CheckSettings
     >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
     >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
-    >>> plot.budget(report["gd"]).get_xscale()
+    >>> plot.check_budget(report["gd"]).get_xscale()
     'log'
     """
     ax = _axes(ax)
-    k = method.curves["k"][1:]
     initial = method.curves["trained"][:, :1]
-    for upper, lower, label, color in _BUDGET:
+    smallest = 1.0
+    for upper, lower, part in _COARSE_PARTS:
         with np.errstate(invalid="ignore"):
-            gap = np.abs(method.curves[upper] - method.curves[lower]) / initial
-        ax.plot(k, gap.mean(axis=0)[1:], label=label, color=color, linewidth=1.2)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    smallest = min(
-        (line.get_ydata()[line.get_ydata() > 0].min(initial=1.0) for line in ax.lines), default=1.0
-    )
+            gap = (np.abs(method.curves[upper] - method.curves[lower]) / initial).mean(axis=0)[1:]
+        ax.plot(method.curves["k"][1:], gap, label=part, color=_PARTS[part]["color"], linewidth=1.2)
+        smallest = min(smallest, gap[gap > 0].min(initial=1.0))
+    ax.set(xscale="log", yscale="log", xlabel="iteration $k$", ylabel=r"$|\Delta L|/L_0$")
     ax.set_ylim(bottom=max(1e-9, smallest / 3))
-    ax.set_xlabel("iteration $k$")
-    ax.set_ylabel(r"$|\Delta L|/L_0$")
     return ax
 
 
-# Parts of an error budget: colours and line styles, told apart in grey as well.
-_STEP = {"color": "#0072B2", "linestyle": (0, (5, 1.5))}
-_FINER = {"color": "#56B4E9", "linestyle": (0, (1, 1))}
-_PARTS = {
-    "whole": ("trained network", {"color": "0.75", "linewidth": 3}),
-    "high_resolution_h0": ("high-resolution ODE, $H(0)$", _FINER),
-    "drift and flips": ("drift and flips", {"color": "#D55E00"}),
-    "beyond the high-resolution ODE": ("beyond the high-resolution ODE", _FINER),
-    "step-size correction": ("step-size correction", _STEP),
-    "step size": ("step size", _STEP),
-    "finite width": ("finite width", {"color": "#009E73", "linestyle": (0, (5, 1.5, 1, 1.5))}),
-}
-
-
-def plot_budget(found: ErrorBudget, axes: Any = None) -> Any:
+def budget(found: _Budget, axes: Sequence[Axes] | np.ndarray | None = None) -> Axes:
     r"""Draw an error budget along a run: the loss of all levels, then its parts in loss and in error vectors.
 
     All relative to the start. The trained network is drawn beside the parts, so that these can be read
@@ -155,7 +200,7 @@ def plot_budget(found: ErrorBudget, axes: Any = None) -> Any:
     Parameters
     ----------
     found : ErrorBudget
-    axes : array of matplotlib.axes.Axes, shape (3,), optional
+    axes : sequence of three matplotlib.axes.Axes, optional
 
     Returns
     -------
@@ -169,45 +214,53 @@ def plot_budget(found: ErrorBudget, axes: Any = None) -> Any:
     >>> from odeopt.nets import TwoLayerReLU, error_budget, train
     >>> net, x, y = TwoLayerReLU(3, 64), np.eye(3), [0.0, 1.0, 3.0]
     >>> found = error_budget(train(net, HeavyBall(0.1, 0.5), x, y, 30), net=net, x=x)
-    >>> [ax.get_ylabel() for ax in plot.plot_budget(found).figure.axes][:2]
+    >>> [ax.get_ylabel() for ax in plot.budget(found).figure.axes][:2]
     ['loss $L_k/L_0$', 'parts of the loss $|\\delta L_k|/L_0$']
     """
-    own = axes is None
-    if own:
-        from matplotlib.figure import Figure
+    from matplotlib.figure import Figure
 
-        axes = Figure(figsize=(10.5, 4.1), layout="constrained").subplots(1, 3)
-        axes[0].figure.suptitle(f"{found.label}, n = {found.errors['trained'].shape[1]}", fontsize=10)
-    loss, clock = found.losses["trained"], f"(k+{found.time_origin:g})" if found.time_origin else "k"
-    vectors = {part: np.linalg.norm(gap, axis=1) for part, gap in found.vector_parts.items()}
-    panels = (
-        ("loss $L_k/L_0$", loss, found.losses),
-        (r"parts of the loss $|\delta L_k|/L_0$", loss, {"whole": loss, **found.loss_parts}),
-        (
-            r"parts of the error $\|\delta\Delta_k\|/\|\Delta_0\|$",
-            np.sqrt(2 * loss),
-            {"whole": np.sqrt(2 * loss), **vectors},
-        ),
-    )
-    for ax, (ordinate, whole, lines) in zip(axes, panels, strict=True):
+    own = Figure(figsize=(10.5, 4.1), layout="constrained") if axes is None else None
+    panels = np.asarray(axes if own is None else own.subplots(1, 3))
+    for ax, (ordinate, whole, lines) in zip(panels, _panels(found), strict=True):
         for key, values in lines.items():
-            label, style = {**_CURVES, **_PARTS}[key]
+            label, style = _line(key)
             ax.plot(found.k[1:], np.abs(values)[1:] / whole[0], label=label, **style)
         sizes = [np.max(np.abs(v), where=np.isfinite(v), initial=0) / whole[0] for v in lines.values()]
         # The end of the run, or two decades below the largest value of the smallest part: the zeros of a
         # difference would take up the picture.
         least = whole[-1] / whole[0] if "trained" in lines else min([s for s in sizes if s > 0]) / 40
         ax.set(xscale="log", yscale="log", ylim=(least / 2, min(30, 2 * max(1, *sizes))), ylabel=ordinate)
+        clock = f"(k+{found.time_origin:g})" if found.time_origin else "k"
         ax.set_xlabel(f"iteration $k$,   time $t={found.time_step:.3g}\\,{clock}$")
-        if not own:
+        if own is None:
             ax.legend(fontsize=7)
-    for ax, side in zip(axes[:2] if own else (), ("left", "right"), strict=False):
-        handles = ax.get_legend_handles_labels()
-        ax.figure.legend(*handles, loc=f"outside lower {side}", ncols=3, fontsize=8, frameon=False)
-    return axes[0]
+    if own is not None:
+        own.suptitle(f"{found.label}, n = {next(iter(found.vector_parts.values())).shape[1]}", fontsize=10)
+        own.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", **_BELOW)
+        own.legend(*panels[1].get_legend_handles_labels(), loc="outside lower right", **_BELOW)
+    return panels[0]
 
 
-def check(report: CheckReport, axes: Any = None) -> Any:
+def _panels(found: _Budget) -> list[tuple[str, np.ndarray, Mapping[str, np.ndarray]]]:
+    """Ordinate, the trained curve and all lines of each of the three panels of a budget."""
+    loss = found.losses["trained"]
+    norm = np.sqrt(2 * loss)
+    vectors = {part: np.linalg.norm(gap, axis=1) for part, gap in found.vector_parts.items()}
+    return [
+        ("loss $L_k/L_0$", loss, found.losses),
+        (r"parts of the loss $|\delta L_k|/L_0$", loss, {"whole": loss, **found.loss_parts}),
+        (r"parts of the error $\|\delta\Delta_k\|/\|\Delta_0\|$", norm, {"whole": norm, **vectors}),
+    ]
+
+
+def _line(key: str) -> tuple[str, dict[str, Any]]:
+    """Label and style of a level or part of a budget."""
+    if key == "whole":
+        return "trained network", {"color": "0.75", "linewidth": 3}
+    return _LEVELS[key] if key in _LEVELS else (key, _PARTS[key])
+
+
+def check(report: _Report, axes: np.ndarray | None = None) -> Axes:
     r"""Draw curves (upper row) and error budgets (lower row) of all methods of a check.
 
     Parameters
@@ -224,7 +277,7 @@ def check(report: CheckReport, axes: Any = None) -> Any:
     --------
     >>> import numpy as np
     >>> from odeopt import check, plot
-    >>> from odeopt.studies.check_report import CheckSettings
+    >>> from odeopt.studies import CheckSettings
     >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
     >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
     >>> len(plot.check(report).figure.axes)
@@ -247,91 +300,21 @@ def check(report: CheckReport, axes: Any = None) -> Any:
         curves(method, upper)
         name, numbers = method.rule.label[:-1].split("(", 1)
         upper.set_title(f"{name}\n{numbers}\n${method.error_ode_latex}$", fontsize=8)
-        budget(method, lower)
+        check_budget(method, lower)
     axes[0, 0].legend(fontsize=8, loc="upper right")
     axes[1, 0].legend(fontsize=8, title="error budget", title_fontsize=8, loc="lower right")
     return axes[0, 0]
 
 
-def rate_map(dynamics: ErrorDynamics, symbol: sympy.Symbol, values, lam) -> np.ndarray:
-    r"""Compute the exact rate of one mode of the ODE over a parameter and the eigenvalue.
-
-    Twice the distance of the rightmost characteristic root from the imaginary axis, as in
-    :func:`odeopt.exact_rate`, but for all pairs at once.
-
-    Parameters
-    ----------
-    dynamics : ErrorDynamics
-        With constant coefficients in `symbol` and the eigenvalue.
-    symbol : sympy.Symbol
-        The parameter.
-    values : array_like, shape (p,)
-        Its values.
-    lam : array_like, shape (n,)
-        Eigenvalues.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, p)
-        c in L ~ exp(-c t); negative where the mode grows. Near a double root good to about 1e-8 of the root.
-
-    Raises
-    ------
-    ValueError
-        If the coefficients depend on time or on other symbols.
-
-    Examples
-    --------
-    >>> import sympy
-    >>> from odeopt import HeavyBall, error_dynamics, ode_limit
-    >>> h, b = sympy.symbols("h b", positive=True)
-    >>> dynamics = error_dynamics(ode_limit(HeavyBall(lr=h**2, momentum=1 - b * h), h))
-    >>> rate_map(dynamics, b, [1.0, 2.5], [1.0, 4.0])  # b - Re sqrt(b^2 - 4 lam)
-    array([[1. , 1. ],
-           [1. , 2.5]])
-    """
-    a = dynamics.coefficients
-    other = set().union(*(c.free_symbols for c in a)) - {symbol, dynamics.lam}
-    if other:
-        raise ValueError(
-            f"the coefficients of {dynamics} hold {', '.join(sorted(map(str, other)))} beside {symbol}; "
-            "give symbols numbers with dynamics.subs(...), and for friction that depends on time use fit_rate"
-        )
-    lam = nonnegative_grid(lam, "lam")
-    x, y = np.meshgrid(np.asarray(values, dtype=float), lam)
-    ratios = [sympy.lambdify((symbol, dynamics.lam), sympy.cancel(c / a[-1]), "numpy") for c in a[:-1]]
-    monic = np.array([np.broadcast_to(np.asarray(c(x, y), dtype=float), x.shape).ravel() for c in ratios])
-    return -2 * np.linalg.eigvals(companion(monic)).real.max(axis=1).reshape(x.shape)
-
-
-def radius_map(rules: Sequence[UpdateRule | None], lam) -> np.ndarray:
-    r"""Compute the spectral radius of the iteration over rules and eigenvalues.
-
-    Parameters
-    ----------
-    rules : sequence of UpdateRule or None, length p
-        None for hyperparameters that the rule refuses.
-    lam : array_like, shape (n,)
-        Eigenvalues; with lr = 1 the products lr * lam.
-
-    Returns
-    -------
-    numpy.ndarray, shape (p, n)
-        nan where there is no rule.
-
-    Examples
-    --------
-    >>> from odeopt import HeavyBall
-    >>> radius_map([HeavyBall(1, 0.25), None], [1.0, 2.5])  # sqrt(0.25), and the limit 2 (1 + 0.25)
-    array([[0.5, 1. ],
-           [nan, nan]])
-    """
-    lam = nonnegative_grid(lam, "lam")
-    refused = np.full(lam.size, np.nan)
-    return np.array([refused if rule is None else spectral_radius(rule, lam) for rule in rules])
-
-
-def phases(x, y, values, ax: Any = None, *, levels, label: str) -> Any:
+def phases(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    values: npt.ArrayLike,
+    ax: Axes | None = None,
+    *,
+    levels: npt.ArrayLike,
+    label: str,
+) -> Axes:
     """Draw a phase diagram: filled and labelled contours of a quantity over two parameters.
 
     Parameters
@@ -339,7 +322,7 @@ def phases(x, y, values, ax: Any = None, *, levels, label: str) -> Any:
     x : array_like, shape (p,)
     y : array_like, shape (n,)
     values : array_like, shape (n, p)
-        As of :func:`rate_map`; nan stays white.
+        As of :func:`odeopt.rates.rate_map`; nan stays white.
     ax : matplotlib.axes.Axes, optional
     levels : array_like
         Ascending. What lies outside of them is grey.
@@ -363,15 +346,15 @@ def phases(x, y, values, ax: Any = None, *, levels, label: str) -> Any:
     from matplotlib.patheffects import withStroke
 
     ax = _axes(ax)
-    values = np.ma.masked_invalid(np.asarray(values, dtype=float))
+    shown = np.ma.masked_invalid(np.asarray(values, dtype=float))
     # viridis grows in lightness, also for colour-blind readers, and holds no grey
     colours = colormaps["viridis"].with_extremes(over="0.85", under="0.85")
     # Open ends paint what lies outside; the colour bar has no place for them.
-    filled = ax.contourf(x, y, values, levels=levels, cmap=colours, extend="both")
+    filled = ax.contourf(x, y, shown, levels=levels, cmap=colours, extend="both")
     lines = ax.contour(
-        x, y, values, levels=levels, colors="black", linewidths=0.5, linestyles="solid", alpha=0.6
+        x, y, shown, levels=levels, colors="black", linewidths=0.5, linestyles="solid", alpha=0.6
     )
-    for text in ax.clabel(lines, lines.levels[2:-1:2], fontsize=7, fmt="%g", inline=False):
+    for text in ax.clabel(lines, np.asarray(levels)[2:-1:2], fontsize=7, fmt="%g", inline=False):
         text.set(rotation=0, path_effects=[withStroke(linewidth=2, foreground="white")])
         place = (ax.transData - ax.transAxes).transform(text.get_position())
         text.set_visible(bool(np.abs(place - 0.5).max() < 0.45))  # the frame would cut it
@@ -380,10 +363,7 @@ def phases(x, y, values, ax: Any = None, *, levels, label: str) -> Any:
     return ax
 
 
-_FORECAST_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
-
-
-def forecast(found: Forecast, ax: Any = None) -> Any:
+def forecast(found: _Forecast, ax: Axes | None = None) -> Axes:
     r"""Draw the predicted loss of each method with the band of its bounds, and the target.
 
     Parameters
@@ -404,18 +384,16 @@ def forecast(found: Forecast, ax: Any = None) -> Any:
     'log'
     """
     ax = _axes(ax)
-    for method, colour in zip(found.methods, _FORECAST_COLOURS, strict=False):
-        curve, initial = method.curve, found.initial_loss
-        ax.plot(curve.k, curve.loss / initial, color=colour, label=f"{method.name}: {method.steps} steps")
+    for method, colour in zip(found.methods, _METHOD_COLOURS, strict=False):
+        curve, k, initial = method.curve, np.asarray(method.curve.k), found.initial_loss
+        ax.plot(k, curve.loss / initial, color=colour, label=f"{method.name}: {method.steps} steps")
         # On a logarithmic axis a lower bound of 0 has no place; the band then reaches the lower edge.
         low = np.maximum(curve.lower / initial, found.target * 1e-4)
-        ax.fill_between(curve.k, low, curve.upper / initial, color=colour, alpha=0.2, linewidth=0)
+        ax.fill_between(k, low, curve.upper / initial, color=colour, alpha=0.2, linewidth=0)
     ax.axhline(found.target, color="0.5", linestyle=":", linewidth=1)
-    ax.set_yscale("log")
+    ax.set(yscale="log", xlabel="iteration $k$", ylabel=r"loss $L_k/L_0$")
     ax.set_ylim(bottom=found.target / 10, top=2)
     ax.set_xscale("symlog", linthresh=10)
     ax.set_xlim(left=0)
-    ax.set_xlabel("iteration $k$")
-    ax.set_ylabel(r"loss $L_k/L_0$")
     ax.legend(fontsize=7, title=f"to {found.target:g} of the initial loss", title_fontsize=7)
     return ax

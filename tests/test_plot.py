@@ -2,23 +2,9 @@
 
 import numpy as np
 import pytest
-import sympy
 
-from odeopt import (
-    HeavyBall,
-    HigherMomentum,
-    Nesterov,
-    NesterovConstant,
-    check,
-    error_dynamics,
-    exact_rate,
-    max_learning_rate,
-    ode_limit,
-    plot,
-)
-from odeopt.studies.check_report import CheckSettings
-
-h, b = sympy.symbols("h b", positive=True)
+from odeopt import HeavyBall, check, plot
+from odeopt.studies import CheckSettings
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +51,7 @@ def test_budget_of_a_run_is_drawn_in_loss_and_in_vectors():
 
     net, x = TwoLayerReLU(3, 64), np.eye(3)
     found = error_budget(train(net, HeavyBall(0.1, 0.5), x, [0.0, 1.0, 3.0], 30), net=net, x=x)
-    first = plot.plot_budget(found)
+    first = plot.budget(found)
     figure = first.figure
     whole, in_loss, in_vectors = figure.axes
     assert first is whole
@@ -86,54 +72,8 @@ def test_budget_of_a_run_is_drawn_in_loss_and_in_vectors():
     assert parts == ["trained network", *found.pairs]
     assert "HeavyBall(lr=0.1, momentum=0.5), m=64" in figure.get_suptitle()
     given = Figure().subplots(1, 3)
-    assert plot.plot_budget(found.until(2), given) is given[0]
+    assert plot.budget(found.until(2), given) is given[0]
     assert [text.get_text() for text in given[1].get_legend().get_texts()] == parts
-
-
-def heavy_ball_dynamics():
-    return error_dynamics(ode_limit(HeavyBall(lr=h**2, momentum=1 - b * h), h))
-
-
-def test_rate_map_is_the_exact_rate_of_every_pair():
-    third = error_dynamics(
-        ode_limit(HigherMomentum(lr=h**3, momenta=(2 - (b + 1) * h, -(1 - b * h) * (1 - h))), h)
-    )
-    values, lam = [0.3, 1.0, 2.5], [0.04, 0.7, 3.0]
-    for dynamics in (heavy_ball_dynamics(), third):
-        found = plot.rate_map(dynamics, b, values, lam)
-        want = [[exact_rate(dynamics.subs({b: v, h: 1}), mu).value for v in values] for mu in lam]
-        np.testing.assert_allclose(found, want, rtol=1e-12, atol=1e-14)  # roundings of the eigenvalues
-
-
-def test_third_order_modes_are_unstable_beyond_the_routh_hurwitz_threshold():
-    """THEORY 2.6: c1 c2 (c1 + c2)."""
-    third = error_dynamics(
-        ode_limit(HigherMomentum(lr=h**3, momenta=(2 - (b + 1) * h, -(1 - b * h) * (1 - h))), h)
-    )
-    for c2 in (0.4, 1.0, 2.5):
-        threshold = c2 * (1 + c2)
-        (below,), (above,) = plot.rate_map(third, b, [c2], [0.99 * threshold, 1.01 * threshold])
-        assert above < 0 < below
-
-
-def test_rate_map_refuses_time_and_other_symbols():
-    nesterov = error_dynamics(ode_limit(Nesterov(lr=h**2, r=3), h))
-    for dynamics, name in (
-        (nesterov, "t"),
-        (heavy_ball_dynamics().subs({b: 2 * b * sympy.Symbol("q")}), "q"),
-    ):
-        with pytest.raises(ValueError, match=rf"hold {name} beside b; .*subs"):
-            plot.rate_map(dynamics, b, [1.0], [1.0])
-
-
-def test_radius_map_crosses_one_at_the_stability_limit():
-    rules = [NesterovConstant(1.0, beta) for beta in (0.0, 0.5, 0.9)]
-    for rule in rules:
-        limit = max_learning_rate(rule, 1.0)
-        ((below, above),) = plot.radius_map([rule], [0.999 * limit, 1.001 * limit])
-        assert below < 1 < above
-    found = plot.radius_map([rules[0], None], [0.5, 1.5])
-    np.testing.assert_allclose(found, [[0.5, 0.5], [np.nan, np.nan]])
 
 
 def test_phases_paint_what_lies_outside_grey_and_leave_out_what_is_not_there():

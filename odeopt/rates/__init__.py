@@ -2,6 +2,7 @@ r"""How fast: rates of the ODE, of the iteration, and of a curve; stability limi
 
 from odeopt.rates.fit import fit_rate
 from odeopt.rates.iteration import crossover_step, discrete_rate, max_learning_rate
+from odeopt.rates.maps import radius_map, rate_map
 from odeopt.rates.rate import Rate, exact_rate
 from odeopt.rates.tuning import StepsTo, steps_to, tune, tune_for
 
@@ -13,6 +14,8 @@ __all__ = [
     "exact_rate",
     "fit_rate",
     "max_learning_rate",
+    "radius_map",
+    "rate_map",
     "steps_to",
     "tune",
     "tune_for",
