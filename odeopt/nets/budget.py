@@ -26,17 +26,9 @@ from odeopt.nets.kernels.closed import infinite_width_kernel
 from odeopt.nets.kernels.empirical import EmpiricalOperator
 from odeopt.nets.training.train import TrainingRun
 from odeopt.rules.base import UpdateRule
-from odeopt.spectra.errors import LEVELS, Prediction, losses, predicted_errors
+from odeopt.spectra.errors import LEVELS, PARTS, Prediction, losses, predicted_errors
 
 __all__ = ["ErrorBudget", "budget_of", "error_budget", "initial_kernel"]
-
-_PARTS = {
-    ("trained", "discrete_h0"): "drift and flips",
-    ("discrete_h0", "high_resolution_h0"): "beyond the high-resolution ODE",
-    ("high_resolution_h0", "ode_h0"): "step-size correction",
-    ("discrete_h0", "ode_h0"): "step size",
-    ("ode_h0", "ode_inf"): "finite width",
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +80,7 @@ class ErrorBudget:
     @property
     def pairs(self) -> dict[str, tuple[str, str]]:
         """Part of the budget to the two levels that it separates, along the chain."""
-        return {_PARTS[pair]: pair for pair in itertools.pairwise(self.errors)}
+        return {PARTS[pair].title: pair for pair in itertools.pairwise(self.errors)}
 
     @property
     def loss_parts(self) -> dict[str, np.ndarray]:

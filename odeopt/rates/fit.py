@@ -23,16 +23,6 @@ _BLOCKS = 8
 def upper_envelope(x, loss) -> tuple[np.ndarray, np.ndarray]:
     """Points at which a curve touches its smallest nonincreasing majorant.
 
-    Parameters
-    ----------
-    x, loss : array_like, shape (T,)
-
-    Returns
-    -------
-    x, loss : numpy.ndarray
-        Of an oscillating curve its dominant peaks, placed between grid points by the parabola
-        through three values of log loss; of a monotone one all its points.
-
     Examples
     --------
     >>> upper_envelope([0, 1, 2, 3], [8.0, 4.0, 2.0, 1.0])

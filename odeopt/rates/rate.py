@@ -1,6 +1,7 @@
 r"""Rates of decay of the loss, and the exact one of a linear ODE.
 
-That of a discrete iteration stands in :mod:`odeopt.rates.iteration`, the measured one in :mod:`odeopt.rates.fit`.
+That of a discrete iteration stands in :mod:`odeopt.rates.iteration`, the measured one in
+:mod:`odeopt.rates.fit`.
 
 "Linear, rate c" means :math:`L(t)\sim e^{-ct}`; "power p" means :math:`L(t)\sim t^{-p}`. A rate keeps its
 layer (linear ODE, discrete iteration, finite net) and its kind (exact, certified, measured).

@@ -51,36 +51,7 @@ _MAX_POINTS = 2**15
 
 @dataclass(frozen=True)
 class Integrand:
-    r"""What is known of the functions :math:`f_i(\lambda)\ge0`, one for each of T points of a curve.
-
-    Attributes
-    ----------
-    values : callable
-        ``values(lam, rows)``: from (N,) eigenvalues and an index of the T points to an array (rows, N).
-    size : int
-        T.
-    alternating : callable
-        ``alternating(n, high)``: for which points :math:`(-1)^nf^{(n)}\ge0` on [0, high], shape (T,).
-    needs_high : bool
-        Whether that depends on `high`.
-    convex : bool
-        Whether all derivatives of even order are nonnegative everywhere.
-    degree : numpy.ndarray of int, shape (T,), or None
-        Degrees of polynomials; None for other functions.
-    lipschitz : callable or None
-        ``lipschitz(low, high)``: operator Lipschitz constants on [low, high], shape (T,); None takes them
-        from the Chebyshev series.
-    points : callable or None
-        ``points(low, high, rows)``: number of Chebyshev points that resolve these f to rounding, by a
-        theorem. None: by the degree, or else until the series is seen to fall off, which is no proof.
-    worth : callable or None
-        ``worth(degree, high)``: for which points a series from `degree` on may be small, shape (T,); for the
-        others it is not computed, and `ceiling` is the bound.
-    ceiling : numpy.ndarray, shape (T,), or float
-        Upper bound on f.
-    evaluation : numpy.ndarray, shape (T,), or float
-        Absolute error of an evaluation of f, beside 64 roundings of the value.
-    """
+    r"""What is known of the functions :math:`f_i(\lambda)\ge0`, one for each of T points of a curve."""
 
     values: Callable[[np.ndarray, Any], np.ndarray]
     size: int
@@ -102,16 +73,7 @@ class Integrand:
 
 @dataclass(frozen=True)
 class Bracket:
-    r"""Values :math:`\frac12\int f_i\,d\mu` with bounds.
-
-    Attributes
-    ----------
-    value, lower, upper : numpy.ndarray, shape (T,)
-    proved : numpy.ndarray of bool, shape (T,)
-        Where the bounds are theorems.
-    rounding : numpy.ndarray, shape (T,)
-        The part of each bound's distance that allows for rounding.
-    """
+    r"""Values :math:`\frac12\int f_i\,d\mu` with bounds."""
 
     value: np.ndarray
     lower: np.ndarray
@@ -120,21 +82,7 @@ class Bracket:
     rounding: np.ndarray
 
     def narrowed(self, half: np.ndarray, rounding: np.ndarray, *, proved: bool) -> Bracket:
-        """Return the part of the bracket within `half` of the value.
-
-        Parameters
-        ----------
-        half : numpy.ndarray, shape (T,)
-            A further bound, rounding included, inf where there is none.
-        rounding : numpy.ndarray, shape (T,)
-            The part of it that allows for rounding.
-        proved : bool
-            Whether it is a theorem. Then it stands alone where the bracket was none.
-
-        Returns
-        -------
-        Bracket
-        """
+        """Return the part of the bracket within `half` of the value."""
         with np.errstate(invalid="ignore"):
             low, high = self.value - half, self.value + half
             tighter = 2 * half < self.upper - self.lower
@@ -149,16 +97,6 @@ class Bracket:
 
 def bracket(integrand: Integrand, measure: SpectralMeasure) -> Bracket:
     r"""Enclose half the integral of each function over a measure found by Lanczos.
-
-    Parameters
-    ----------
-    integrand : Integrand
-    measure : SpectralMeasure
-        With chains and an interval.
-
-    Returns
-    -------
-    Bracket
 
     Examples
     --------
@@ -314,16 +252,6 @@ def bessel_zero_bound(nu: float) -> float:
     convex and increasing up to :math:`x_0`; from there to its first zero z the coefficient is at most
     :math:`c^2=1-x_0^2/z^2`, and a solution of :math:`y''+c^2y=0` that begins increasing needs at least
     :math:`\pi/(2c)` to vanish. So :math:`(z-x_0)\sqrt{1-x_0^2/z^2}\ge\pi/2`, whose left side increases.
-
-    Parameters
-    ----------
-    nu : float
-        At least 1/2.
-
-    Returns
-    -------
-    float
-        Below the zero by 2 % at most for nu >= 50.
 
     Examples
     --------

@@ -45,15 +45,6 @@ _BESSEL_ERROR, _ELEMENTARY_ERROR = 1e-13, 64 * _EPS
 def mode_integrand(mode: ModeSolution, t: np.ndarray) -> Integrand:
     """Return the squares of a mode at the times t, with what is known of them.
 
-    Parameters
-    ----------
-    mode : ModeSolution
-    t : numpy.ndarray, shape (T,)
-
-    Returns
-    -------
-    Integrand
-
     Examples
     --------
     >>> from odeopt import Nesterov, error_dynamics, mode_solution, ode_limit
@@ -204,19 +195,6 @@ def mode_half_widths(
     with :math:`\delta` for rounding in the modes and in the vectors of T. Unlike a priori bounds it needs no
     upper end of the spectrum, and its allowance for rounding falls with :math:`\lVert\tilde\Delta(t)\rVert`.
 
-    Parameters
-    ----------
-    mode : ModeSolution
-    t : numpy.ndarray, shape (T,)
-    measure : SpectralMeasure
-        With chains.
-
-    Returns
-    -------
-    half, rounding : numpy.ndarray, shape (T,)
-        The bound, and the part of it that is left without the residual; inf where it does not apply or would
-        cost too much.
-
     Examples
     --------
     >>> from odeopt import Nesterov, error_dynamics, mode_solution, ode_limit, spectral_measure
@@ -259,18 +237,7 @@ def _chain_half_widths(ode: _Ode, t: np.ndarray, found: Ritz, largest: float) ->
 
 
 class _Ode:
-    """Numbers of a mode, and what they say of its size and of its response to an impulse.
-
-    Attributes
-    ----------
-    mode : ModeSolution
-    s, b, r : float
-        Stiffness s lam, friction b or r/t.
-    slope : float
-        Of the sine in an underdamped mode.
-    accuracy : float
-        Of an evaluation.
-    """
+    """Numbers of a mode, and what they say of its size and of its response to an impulse."""
 
     def __init__(self, mode: ModeSolution):
         a, time = mode.dynamics.coefficients, mode.dynamics.t

@@ -12,9 +12,9 @@ missing. The rule is linear, so that
 
 with the response :math:`G_{K,j}(\lambda)` of iterate K to a unit gradient added in step j, which the rule's
 own step yields. As :math:`\tfrac12\lVert\tilde x_K\rVert^2` is the Gauss value,
-:math:`|L_K-L_K^{\rm Gauss}|\le\lVert\tilde x_K\rVert\epsilon_K+\tfrac12\epsilon_K^2`. The a priori bound of
-:mod:`odeopt.spectra.bracket` knows the degree of a polynomial alone; this one sees how small the last component is,
-and its allowance for rounding falls with :math:`\lVert\tilde x_K\rVert`.
+:math:`|L_K-L_K^{\rm Gauss}|\le\lVert\tilde x_K\rVert\epsilon_K+\tfrac12\epsilon_K^2`. The a priori bound
+of :mod:`odeopt.spectra.bracket` knows the degree of a polynomial alone; this one sees how small the last
+component is, and its allowance for rounding falls with :math:`\lVert\tilde x_K\rVert`.
 """
 
 from __future__ import annotations
@@ -53,20 +53,6 @@ def residual_half_widths(
     rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Bound the distance of the Gauss loss from the true one at each iteration.
-
-    Parameters
-    ----------
-    rule : UpdateRule
-        Linear.
-    k : numpy.ndarray of int, shape (K,)
-    measure : SpectralMeasure
-        With chains and an interval.
-
-    Returns
-    -------
-    half, rounding : numpy.ndarray, shape (K,)
-        The bound, and the part of it that is left without the residual; inf where it does not apply or would
-        cost too much.
 
     Examples
     --------
@@ -129,13 +115,6 @@ class _Descent:
 
     The response to a gradient never grows, and the iterates decay as :math:`e^{-\mu j}`, so that sums over
     steps are bounded on panels of j, as integrals over time are for an ODE.
-
-    Attributes
-    ----------
-    factor : callable
-        p.
-    first, point : float
-        Response to a unit gradient, and where the gradient is taken, relative to x_k.
     """
 
     def __init__(self, factor: Callable[[np.ndarray], np.ndarray], first: float, point: float):
@@ -207,19 +186,6 @@ def panel_bounds(
 
     The sum of the absolute Chebyshev coefficients of a function is at least its largest value.
 
-    Parameters
-    ----------
-    function : callable
-        From times, shape (T,), to values, shape (T, N), each a polynomial of degree below
-        :data:`PANEL_POINTS` on each panel, up to rounding.
-    edges : numpy.ndarray, shape (P + 1,)
-    ends, start : numpy.ndarray, shape (N,)
-        Weights e of either sign, and w.
-
-    Returns
-    -------
-    largest, size : numpy.ndarray, shape (P,)
-
     Examples
     --------
     >>> wave = lambda t: np.stack([np.cos(t), np.sin(t)], axis=1)
@@ -261,13 +227,7 @@ def _gradient_points(rule: UpdateRule, lam: np.ndarray, last: int) -> tuple[np.n
 
 
 class _Responses:
-    """Bounds on |G_(K,j)| over the interval, j = 0 ... K - 1, for iterates K = k.
-
-    Attributes
-    ----------
-    first : numpy.ndarray, shape (last,)
-        |G_(j+1,j)|, a number.
-    """
+    """Bounds on |G_(K,j)| over the interval, j = 0 ... K - 1, for iterates K = k."""
 
     def __init__(self, rule: UpdateRule, k: np.ndarray, steady: bool, interval: tuple[float, float]):
         self.k, self.last = k, int(k[-1])

@@ -16,7 +16,7 @@ import numpy as np
 from odeopt.checks import frozen, validate_kernel
 from odeopt.rules.base import UpdateRule
 
-__all__ = ["LEVELS", "Prediction", "losses", "predicted_errors"]
+__all__ = ["LEVELS", "PARTS", "STEP_PARTS", "WHOLE_PARTS", "Part", "Prediction", "losses", "predicted_errors"]
 
 # The levels of description, from the network to the theory, as they are printed.
 LEVELS = {
@@ -26,6 +26,40 @@ LEVELS = {
     "ode_h0": "ODE H(0)",
     "ode_inf": "ODE H_inf",
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """One cause in the error budget: what separates a level from a lower one."""
+
+    upper: str
+    lower: str
+    title: str
+    meaning: str
+
+    @property
+    def name(self) -> str:
+        """Its two levels as they are printed, ``upper - lower``."""
+        return f"{LEVELS[self.upper]} - {LEVELS[self.lower]}"
+
+
+# The parts along the chain of levels: the step size as one part, and as the two that it splits into where the
+# rule has a high-resolution ODE.
+WHOLE_PARTS = (
+    Part("trained", "discrete_h0", "drift and flips", "kernel drift and activation flips"),
+    Part("discrete_h0", "ode_h0", "step size", "step size"),
+    Part("ode_h0", "ode_inf", "finite width", "finite width at initialisation"),
+)
+STEP_PARTS = (
+    Part(
+        "discrete_h0",
+        "high_resolution_h0",
+        "beyond the high-resolution ODE",
+        "step size beyond the high-resolution ODE",
+    ),
+    Part("high_resolution_h0", "ode_h0", "step-size correction", "step-size correction"),
+)
+PARTS = {(part.upper, part.lower): part for part in (*WHOLE_PARTS, *STEP_PARTS)}
 _OTHER_CLOCK = (
     "in the time k * {:.4g}; that of ODE H(0), k * {:.4g}, is centred and second-order by itself, so that it "
     "may be the nearer one, and the two parts beside the high-resolution ODE may cancel"
@@ -152,14 +186,6 @@ def _times(dynamics: Any, k: Any) -> np.ndarray:
 
 def losses(errors: np.ndarray) -> np.ndarray:
     """Half the squared norms; inf where a prediction has left the finite numbers.
-
-    Parameters
-    ----------
-    errors : numpy.ndarray, shape (K, n)
-
-    Returns
-    -------
-    numpy.ndarray, shape (K,)
 
     Examples
     --------

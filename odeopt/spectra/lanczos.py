@@ -191,42 +191,6 @@ def lanczos(
 ) -> tuple[Chain, ...]:
     r"""Run Lanczos from each column of `starts`, one product with all of them a step.
 
-    Parameters
-    ----------
-    product : callable
-        From an array, shape (n, c), to :math:`H` times it; symmetric.
-    starts : numpy.ndarray, shape (n, c)
-        A zero column gives an empty chain.
-    num_matvecs : int
-        Largest number of steps.
-    stop : callable, optional
-        Asked every `every` steps whether the chains are long enough.
-    every : int
-    state : path-like, optional
-        An .npz file that holds everything found so far. It is replaced by renaming, so that at any
-        moment, also after a kill, it is whole; it is written every `save_seconds`, at an interrupt, at an
-        error of the product and at the end. If it exists, the run continues from it.
-    save_seconds : float
-    progress : callable, optional
-        Called with the number of steps done.
-    name : str
-        How error messages call H.
-
-    Returns
-    -------
-    tuple of Chain
-
-    Raises
-    ------
-    ValueError
-        If a product is not finite, H is seen to be asymmetric, or the state file belongs to another
-        problem or cannot be read.
-
-    Notes
-    -----
-    A resumed run repeats the operations of an uninterrupted one on the same numbers, so that with the
-    same libraries and number of threads the result is equal bit for bit, else up to rounding.
-
     Examples
     --------
     >>> (chain,) = lanczos(lambda v: np.diag([1.0, 4.0]) @ v, np.ones((2, 1)), 2)

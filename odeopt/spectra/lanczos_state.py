@@ -1,4 +1,4 @@
-r"""The state of a Lanczos run on disk: written beside and moved into place, resumed for the same problem only."""
+r"""The state of a Lanczos run on disk: written beside, moved into place, resumed for its problem only."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def _fingerprint(starts: np.ndarray) -> np.ndarray:
 
 
 def save(path: Path, runs: list[Any], starts: np.ndarray) -> None:
+    """Write the state beside its file and move it into place."""
     arrays = {"format": np.array(_FORMAT), "starts": _fingerprint(starts)}
     for i, run in enumerate(runs):
         arrays |= run.arrays(i)

@@ -27,15 +27,6 @@ _EPS = float(np.finfo(float).eps)
 def gauss(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     r"""Return nodes and weights of the m-point Gauss rule, exact to degree 2m - 1.
 
-    Parameters
-    ----------
-    chain : Chain
-
-    Returns
-    -------
-    nodes, weights : numpy.ndarray, shape (m,)
-        Nodes ascending; the weights sum to the mass.
-
     Examples
     --------
     >>> nodes, weights = gauss(Chain(np.array([2.5, 2.5]), np.array([1.5, 0.0]), 2.0, 0.0))
@@ -58,23 +49,6 @@ class Ritz:
 
     They are, up to `skew`, the exact ones of a matrix within `shift` of T, and by Lanczos that one is the
     section of a kernel within :attr:`perturbation` of H.
-
-    Attributes
-    ----------
-    values : numpy.ndarray, shape (m,)
-        Ascending, moved into the interval of the measure.
-    vectors : numpy.ndarray, shape (m, m)
-        In columns.
-    norm : float
-        :math:`\lVert\Delta_0\rVert`.
-    residual : float
-        :math:`\beta_m`, 0 where the chain is exhausted.
-    shift : float
-        Bound on the norm of the difference from T, from the residual of the pairs.
-    skew : float
-        Bound on the distance of the vectors from orthonormal ones, from their products.
-    perturbation : float
-        Bound on that of H.
     """
 
     values: np.ndarray
@@ -94,17 +68,6 @@ def ritz(chain: Chain, low: float, high: float) -> Ritz:
     :math:`\bar V\Lambda-T\bar V=(V\Lambda-TV)P^{-1}+V[P^{-1},\Lambda]`, where
     :math:`P^{-1}=I-\frac12G+O(G^2)`. What rounding does to these products is added as that of independent
     roundings.
-
-    Parameters
-    ----------
-    chain : Chain
-        Not empty.
-    low, high : float
-        Bounds of the spectrum, into which eigenvalues are moved.
-
-    Returns
-    -------
-    Ritz
 
     Examples
     --------
@@ -169,19 +132,6 @@ def _usable(pivots: np.ndarray, sign: int) -> int:
 def radau(chain: Chain, node: float, *, side: int = 1) -> tuple[np.ndarray, np.ndarray]:
     r"""Return the rule with one prescribed node outside the spectrum, exact to degree 2m.
 
-    Parameters
-    ----------
-    chain : Chain
-    node : float
-        At or below the spectrum (`side` 1), or at or above it (`side` -1).
-    side : {1, -1}
-
-    Returns
-    -------
-    nodes, weights : numpy.ndarray, shape (m + 1,)
-        Of fewer free nodes, and still a rule of the measure, where rounding puts the prescribed one
-        inside the spectrum of T.
-
     Examples
     --------
     >>> nodes, weights = radau(Chain(np.array([2.5]), np.array([1.5]), 2.0, 0.0), 0.0)
@@ -198,16 +148,6 @@ def radau(chain: Chain, node: float, *, side: int = 1) -> tuple[np.ndarray, np.n
 
 def lobatto(chain: Chain, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     r"""Return the rule with both ends of the spectrum as nodes and m - 1 free ones, exact to degree 2m - 1.
-
-    Parameters
-    ----------
-    chain : Chain
-    low, high : float
-        Bounds of the spectrum.
-
-    Returns
-    -------
-    nodes, weights : numpy.ndarray, shape (m + 1,)
 
     Examples
     --------

@@ -13,20 +13,15 @@ import numpy as np
 
 from odeopt.rates.rate import Rate
 from odeopt.rules.base import UpdateRule
+from odeopt.spectra import errors
+from odeopt.spectra.errors import WHOLE_PARTS
 
 __all__ = ["BUDGET_PARTS", "STEP_PARTS", "CheckReport", "CheckSettings", "MethodReport", "writable_folder"]
 
-# The curves whose successive differences are the parts of the error budget, and what each part means.
-BUDGET_PARTS = {
-    "trained - discrete H(0)": "kernel drift and activation flips",
-    "discrete H(0) - ODE H(0)": "step size",
-    "ODE H(0) - ODE H_inf": "finite width at initialisation",
-}
-# The step-size part once more, split where the rule has a high-resolution ODE that closes in (Delta, H).
-STEP_PARTS = {
-    "discrete H(0) - high-resolution ODE H(0)": "step size beyond the high-resolution ODE",
-    "high-resolution ODE H(0) - ODE H(0)": "step-size correction",
-}
+# The parts of the error budget, as they are printed, and what each part means; then the step-size part once
+# more, split where the rule has a high-resolution ODE that closes in (Delta, H).
+BUDGET_PARTS = {part.name: part.meaning for part in WHOLE_PARTS}
+STEP_PARTS = {part.name: part.meaning for part in errors.STEP_PARTS}
 
 
 @dataclass(frozen=True)
