@@ -60,8 +60,8 @@ def _bar() -> Iterator:
 
     with tqdm(unit="run", file=sys.stderr, leave=False) as bar:
 
-        def advance(done: int, total: int, entry: dict | None) -> None:
-            if entry is None:  # what was there already took no time, and must not enter the time left
+        def advance(stage: str, done: int, total: int) -> None:
+            if bar.total is None:  # what was there already took no time, and must not enter the time left
                 bar.reset(total)
                 bar.initial = bar.n = bar.last_print_n = done
                 bar.refresh()

@@ -12,6 +12,7 @@ not a bound, and once the prediction has been left far behind it is good to the 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +112,7 @@ def trust_estimate(
     tolerance: float = 0.1,
     checkpoints: int = 8,
     reduction: str = "sum",
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> TrustEstimate:
     r"""Estimate, before training, how long the linear prediction of the squared loss will hold.
 
@@ -130,6 +132,8 @@ def trust_estimate(
         spaced on the linear path; more are put in where a gap would be longer than the run before it. Each
         takes two kernels.
     reduction : {"sum", "mean"}, optional
+    progress : callable, optional
+        Called as ``progress("checkpoints", done, total)``.
 
     Returns
     -------
@@ -157,7 +161,7 @@ def trust_estimate(
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance must lie in (0, 1), got {tolerance!r}")
     problem = problem_of(net, x, y, SquaredLoss(), reduction)
-    require_linear(rule, problem.loss, "rule")
+    require_linear(rule, problem.objective, "rule")
     kernel = problem.scale * problem.kernel_at(problem.initial)
     error = problem.predictions(problem.initial) - problem.targets
     linear = _linear_losses(rule, kernel, error, num_steps)
@@ -167,7 +171,7 @@ def trust_estimate(
     try:
         # a network that diverges leaves the range of float64 before it is noticed
         with np.errstate(over="ignore", invalid="ignore"):
-            found = _estimated(problem, rule, kernel, steps, num_steps)
+            found = _estimated(problem, rule, kernel, steps, num_steps, progress)
     finally:
         problem.write(problem.initial)
     kernels, corrected = found.kernels, found.losses
@@ -284,7 +288,12 @@ class _Linearisation:
 
 
 def _estimated(
-    problem: FlatProblem, rule: UpdateRule, kernel: np.ndarray, steps: np.ndarray, num_steps: int
+    problem: FlatProblem,
+    rule: UpdateRule,
+    kernel: np.ndarray,
+    steps: np.ndarray,
+    num_steps: int,
+    progress: Callable[[str, int, int], object] | None,
 ) -> _Estimate:
     """Run the rule by linearisations, one from each checkpoint to the next with the Jacobian midway."""
     start = problem.initial
@@ -308,6 +317,8 @@ def _estimated(
         found.losses[end] = 0.5 * error @ error
         found.kernels.append(problem.scale * problem.kernel_at(state.weights))
         found.travel.append(float((state.weights - start).norm()))
+        if progress is not None:
+            progress("checkpoints", len(found.kernels) - 1, len(steps) - 1)
     return found
 
 

@@ -378,7 +378,7 @@ def deviations(rule, n, width, num_steps, seed=0):
     """Largest relative deviation of the trained loss from the ODE under H(0) and H_inf, and what is left."""
     data = prepare(*load_digits(n, classes=(3, 8)), targets="labels")
     net = TwoLayerReLU(64, width, seed=seed, dtype="float32")
-    run = train(net, rule, data.x, data.y, num_steps, loss=LogisticLoss())
+    run = train(net, rule, data.x, data.y, num_steps, objective=LogisticLoss())
     dynamics = dynamics_of(rule, LogisticLoss())
     t = dynamics.times(run.k)
     options = {"rtol": 1e-8, "atol": 1e-10}

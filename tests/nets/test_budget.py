@@ -256,7 +256,7 @@ def test_what_has_no_budget_is_refused(data):
     with pytest.raises(ValueError, match=r"batches of 2 examples.*sgd_report"):
         error_budget(batches)
     labels = np.sign(y)
-    logistic = train(TwoLayerReLU(5, 16), rule, x, labels, 5, loss=LogisticLoss())
+    logistic = train(TwoLayerReLU(5, 16), rule, x, labels, 5, objective=LogisticLoss())
     with pytest.raises(ValueError, match="squared loss"):
         error_budget(logistic)
     from odeopt.rules.adaptive import Adam

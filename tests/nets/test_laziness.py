@@ -173,7 +173,7 @@ def test_an_unstable_continuation_says_inf(digits):
     ("rule", "options", "words"),
     [
         (Adam(0.01), {}, ["snapshot_at", "linear"]),
-        (GradientDescent(0.01), {"loss": LogisticLoss()}, ["snapshot_at", "squared loss"]),
+        (GradientDescent(0.01), {"objective": LogisticLoss()}, ["snapshot_at", "squared loss"]),
     ],
 )
 def test_snapshots_refuse_what_has_no_linear_recursion(digits, rule, options, words):

@@ -610,7 +610,7 @@ def soft_margin(u, y):
 @BOTH
 def test_logistic_loss_equals_torch_sgd_on_the_soft_margin_loss(dtype, layers):
     data = labelled_problem()
-    net, run = trained(HeavyBall(0.1, 0.9), data, 20, dtype=dtype, layers=layers, loss=LogisticLoss())
+    net, run = trained(HeavyBall(0.1, 0.9), data, 20, dtype=dtype, layers=layers, objective=LogisticLoss())
     reference = TwoLayerReLU(4, 40, layers=layers, dtype=dtype)
     x, y = tensors(data, dtype)
     points, _ = sgd_path(reference, x, y, 20, loss=soft_margin, lr=0.1, momentum=0.9)
@@ -622,7 +622,7 @@ def test_logistic_loss_equals_torch_sgd_on_the_soft_margin_loss(dtype, layers):
 
 def test_mean_reduction_of_the_logistic_loss_is_that_of_torch():
     data = labelled_problem()
-    net, run = trained(GradientDescent(0.6), data, 20, reduction="mean", loss=LogisticLoss())
+    net, run = trained(GradientDescent(0.6), data, 20, reduction="mean", objective=LogisticLoss())
     points, _ = sgd_path(TwoLayerReLU(4, 40), *tensors(data), 20, loss=nn.SoftMarginLoss(), lr=0.6)
     assert_equal_to_rounding(flat(net), points[20], torch.float64)
     assert run.kernel_scale == 1 / 6
@@ -653,10 +653,10 @@ class QuarticLoss(PredictionLoss):
 def test_user_defined_loss_trains_once_its_missing_smoothness_is_accepted():
     data = small_problem()
     with pytest.raises(
-        ValueError, match=r"loss QuarticLoss\(\), whose smoothness is not given.*allow_unstable"
+        ValueError, match=r"objective QuarticLoss\(\), whose smoothness is not given.*allow_unstable"
     ):
-        trained(GradientDescent(0.01), data, 5, loss=QuarticLoss())
-    net, run = trained(GradientDescent(0.01), data, 5, loss=QuarticLoss(), allow_unstable=True)
+        trained(GradientDescent(0.01), data, 5, objective=QuarticLoss())
+    net, run = trained(GradientDescent(0.01), data, 5, objective=QuarticLoss(), allow_unstable=True)
 
     def quartic(u, y):
         return ((u.reshape(-1) - y) ** 4).sum() / 4
@@ -671,9 +671,9 @@ def test_stability_limit_takes_the_smoothness_of_the_loss(loss):
     data = labelled_problem()
     lam_max = np.linalg.eigvalsh(empirical_gram(TwoLayerReLU(4, 40), data.x))[-1]
     limit = 2 / ((0.25 + loss.ridge) * lam_max)
-    trained(GradientDescent(0.999 * limit), data, 2, loss=loss)
+    trained(GradientDescent(0.999 * limit), data, 2, objective=loss)
     with pytest.raises(ValueError, match=f"stability limit {limit:.6g} "):
-        trained(GradientDescent(1.001 * limit), data, 2, loss=loss)
+        trained(GradientDescent(1.001 * limit), data, 2, objective=loss)
 
 
 @pytest.mark.parametrize("loss", [SquaredLoss(), LogisticLoss()], ids=repr)
@@ -681,7 +681,7 @@ def test_module_of_another_kind_is_trained_on_any_loss(loss):
     data = labelled_problem()
     net, reference = (nn.Linear(4, 1, dtype=torch.float64) for _ in range(2))
     reference.load_state_dict(net.state_dict())
-    train(net, GradientDescent(0.05), data.x, data.y, 10, loss=loss)
+    train(net, GradientDescent(0.05), data.x, data.y, 10, objective=loss)
     points, _ = sgd_path(
         reference, *tensors(data), 10, loss=lambda u, y: loss.value(u.reshape(-1), y), lr=0.05
     )
@@ -691,9 +691,9 @@ def test_module_of_another_kind_is_trained_on_any_loss(loss):
 def test_labels_are_asked_for_where_the_loss_needs_them():
     data = small_problem()
     with pytest.raises(ValueError, match="y must hold labels -1 and 1"):
-        trained(GradientDescent(0.01), data, 5, loss=LogisticLoss())
-    with pytest.raises(ValueError, match="loss must be a PredictionLoss, got 'mse'"):
-        trained(GradientDescent(0.01), data, 5, loss="mse")
+        trained(GradientDescent(0.01), data, 5, objective=LogisticLoss())
+    with pytest.raises(ValueError, match="objective must be a PredictionLoss, got 'mse'"):
+        trained(GradientDescent(0.01), data, 5, objective="mse")
 
 
 class CountingNet(nn.Linear):
@@ -742,11 +742,11 @@ def test_inputs_may_be_tensors_or_lists():
 
 def test_progress_is_told_every_step_and_an_interrupt_keeps_the_weights_reached():
     data, seen = small_problem(), []
-    _, run = trained(GradientDescent(0.1), data, 5, progress=lambda k, loss: seen.append((k, loss)))
-    assert seen == list(zip(range(1, 6), run.loss[1:].tolist(), strict=True))
+    trained(GradientDescent(0.1), data, 5, progress=lambda *told: seen.append(told))
+    assert seen == [("train", k, 5) for k in range(1, 6)]
 
-    def interrupt(k, loss):
-        if k == 3:
+    def interrupt(stage, done, total):
+        if done == 3:
             raise KeyboardInterrupt
 
     net = TwoLayerReLU(4, 40)

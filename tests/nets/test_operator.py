@@ -299,11 +299,11 @@ def test_learning_rate_of_any_module_is_refused_above_the_stability_limit(make, 
     for rule, options in (
         (HeavyBall(1.0, 0.5), {}),
         (GradientDescent(1.0), {"reduction": "mean"}),
-        (GradientDescent(1.0), {"loss": LogisticLoss()}),
+        (GradientDescent(1.0), {"objective": LogisticLoss()}),
     ):
-        y = np.sign(data.y) if options.get("loss") else data.y
+        y = np.sign(data.y) if options.get("objective") else data.y
         curvature = lam_max * (2 / examples if "reduction" in options else 1.0)
-        curvature *= options["loss"].smoothness if "loss" in options else 1.0
+        curvature *= options["objective"].smoothness if "objective" in options else 1.0
         limit = max_learning_rate(rule, curvature)
         # the Ritz value is accurate to 1e-6
         train(make(), rule.replace(lr=0.9999 * limit), data.x, y, 1, **options)

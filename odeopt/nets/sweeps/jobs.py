@@ -106,7 +106,7 @@ def run_jobs(
     executor: cf.Executor | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
-    progress: Callable[[int, int, dict | None], object] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> JobResults:
     r"""Run a task on many arguments, each once, and keep every result on disk.
 
@@ -126,7 +126,7 @@ def run_jobs(
     retry_failed : bool, optional
         Run again what failed before.
     progress : callable, optional
-        Called as ``progress(done, total, entry)``: once at the start with None, then for each run.
+        Called as ``progress("runs", done, total)``, first with what is there already, then after each run.
 
     Returns
     -------
@@ -163,13 +163,13 @@ def run_jobs(
         todo = {key: argument for key, (_, argument) in keyed.items() if key not in store.entries}
         reused, total = len(keyed) - len(todo), len(keyed)
         if progress is not None:
-            progress(reused, total, None)
+            progress("runs", reused, total)
         done = reused
         for key, outcome, seconds in _outcomes(task, todo, executor, workers):
-            entry = store.keep(key, keyed[key][0], outcome, seconds)
+            store.keep(key, keyed[key][0], outcome, seconds)
             done += 1
             if progress is not None:
-                progress(done, total, entry)
+                progress("runs", done, total)
         store.write_index()
     return JobResults(folder, tuple(store.entries[key] for key in keyed), reused)
 
@@ -212,7 +212,7 @@ class _Store:
             return json.loads((self.folder / "runs" / f"{key}.json").read_text())
         return None
 
-    def keep(self, key: str, spec: dict, outcome: Any, seconds: float) -> dict:
+    def keep(self, key: str, spec: dict, outcome: Any, seconds: float) -> None:
         """Write the file of a run, then its line of the index."""
         entry = {"key": key, "status": "done", "seconds": round(seconds, 4), "spec": spec}
         if not isinstance(outcome, BaseException):
@@ -234,7 +234,6 @@ class _Store:
         self.entries[key] = entry
         with (self.folder / "index.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
-        return entry
 
     def _write(self, name: str, write: Callable) -> None:
         part = self.folder / "runs" / f".{name}.part"

@@ -148,7 +148,7 @@ def paper_study(
     squared_norm: float | None = None,
     executor: cf.Executor | None = None,
     workers: int | None = None,
-    progress: Callable[[int, int, dict | None], object] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> JobResults:
     r"""Run all that the six figures show; a run that is there already is not run again.
 

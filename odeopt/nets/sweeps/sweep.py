@@ -54,7 +54,7 @@ def sweep(
     executor: cf.Executor | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
-    progress: Callable[[int, int, dict | None], object] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> JobResults:
     r"""Train a :class:`odeopt.nets.TwoLayerReLU` for every rule, width and seed, and keep all on disk.
 
@@ -84,7 +84,7 @@ def sweep(
     retry_failed : bool, optional
         Run again what failed before.
     progress : callable, optional
-        Called as ``progress(done, total, entry)``.
+        Called as ``progress("runs", done, total)``, first with what is there already.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ def train_batch(
     reduction: str = "sum",
     row_space: bool | None = None,
     allow_unstable: bool = False,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> tuple[TrainingRun, ...]:
     r"""Train many networks of one size on the same full batch, each by its own rule, as :func:`train` would.
 
@@ -67,6 +68,8 @@ def train_batch(
         Train in the row space of the inputs. By default where d > n and the rule is linear.
     allow_unstable : bool, optional
         Run learning rates above the stability limit.
+    progress : callable, optional
+        Called as ``progress("train", k, num_steps)`` after each step.
 
     Returns
     -------
@@ -99,9 +102,9 @@ def train_batch(
     kernels = [problem.kernel_at(problem.initial) for problem in problems]
     if not allow_unstable:
         for rule, problem, kernel in zip(rules, problems, kernels, strict=True):
-            require_stable(rule, problem.loss, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
+            require_stable(rule, problem.objective, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
     stack = _Stack(nets, _reduced(problems, rules, row_space))
-    history, diverged = _run(stack, _stacked(rules, stack.initial), num_steps, record)
+    history, diverged = _run(stack, _stacked(rules, stack.initial), num_steps, record, progress)
     stack.write()
     return tuple(
         _result(*parts, k=k, errors=e, diverged_at=at, num_steps=num_steps)
@@ -162,7 +165,7 @@ def _reduced(problems: list, rules: list[UpdateRule], asked: bool | None) -> lis
         return problems
     if asked:
         for rule in set(rules):
-            require_linear(rule, problems[0].loss, "row_space")
+            require_linear(rule, problems[0].objective, "row_space")
         return [RowSpaceProblem(problem) for problem in problems]
     reduced = [in_row_space(problem, rule) for problem, rule in zip(problems, rules, strict=True)]
     return reduced if all(isinstance(problem, RowSpaceProblem) for problem in reduced) else problems
@@ -217,7 +220,9 @@ class _Stack:
         return self._gradient
 
 
-def _run(stack: _Stack, rule: UpdateRule, num_steps: int, record: set[int]) -> tuple[dict, np.ndarray]:
+def _run(
+    stack: _Stack, rule: UpdateRule, num_steps: int, record: set[int], progress: Callable | None
+) -> tuple[dict, np.ndarray]:
     """Errors at the recorded steps, and for each network the first step of infinite loss, or -1."""
     history: dict[int, np.ndarray] = {}
     diverged = np.full(len(stack.nets), -1)
@@ -237,6 +242,8 @@ def _run(stack: _Stack, rule: UpdateRule, num_steps: int, record: set[int]) -> t
                     stack.last = torch.where(going[:, None], iterates[0], stack.last)
                 if k in record:
                     history[k] = errors.cpu().double().numpy()
+                if progress is not None and k > 0:
+                    progress("train", k, num_steps)
                 if (diverged >= 0).all():
                     break
     finally:
@@ -257,7 +264,7 @@ def _result(net, rule, problem, kernel, *, k, errors, diverged_at, num_steps) ->
         rule=rule,
         num_steps=num_steps,
         width=net.m,
-        objective=problem.loss,
+        objective=problem.objective,
         kernel_scale=problem.scale,
         diverged_at=diverged_at,
         k=frozen(k, np.int64),

@@ -40,13 +40,13 @@ def iterate_states(rule: UpdateRule, x0: torch.Tensor, grad: Callable) -> Iterat
         yield iterates, memory
 
 
-def problem_of(net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> FlatProblem:
+def problem_of(net: nn.Module, x: Any, y: Any, objective: PredictionLoss, reduction: str) -> FlatProblem:
     """Choose the closed-form gradient where the trained weights are those it is written for."""
     if has_closed_form(net):
         trained = {name for name, p in net.named_parameters() if p.requires_grad}
         if trained == ({"weights"} if net.layers == "first" else {"weights", "a"}):
-            return ReLUProblem(net, x, y, loss, reduction)
-    return FlatProblem(net, x, y, loss, reduction)
+            return ReLUProblem(net, x, y, objective, reduction)
+    return FlatProblem(net, x, y, objective, reduction)
 
 
 class FlatProblem:
@@ -55,13 +55,15 @@ class FlatProblem:
     _hidden: torch.Tensor | None = None  # a buffer of the closed form
     _part: FlatProblem | None = None  # this problem on a batch
 
-    def __init__(self, net: nn.Module, x: Any, y: Any, loss: PredictionLoss, reduction: str) -> None:
+    def __init__(self, net: nn.Module, x: Any, y: Any, objective: PredictionLoss, reduction: str) -> None:
         require_deterministic(net)
         if reduction not in ("sum", "mean"):
             raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
-        if not isinstance(loss, PredictionLoss):
-            raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or leave it out")
-        self.net, self.loss = net, loss
+        if not isinstance(objective, PredictionLoss):
+            raise ValueError(
+                f"objective must be a PredictionLoss, got {objective!r}; subclass it, or leave it out"
+            )
+        self.net, self.objective = net, objective
         self.parameters = trained_parameters(net)
         kinds = {(p.dtype, p.device) for p in self.parameters.values()}
         if len(kinds) != 1:
@@ -77,7 +79,7 @@ class FlatProblem:
         n = len(self.y)
         if len(self.x) != n:
             raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
-        self.scale = 1.0 if reduction == "sum" else loss.mean_factor / n
+        self.scale = 1.0 if reduction == "sum" else objective.mean_factor / n
         self.targets = self.y.cpu().double().numpy()
         with torch.no_grad():
             self.initial = torch.cat([p.reshape(-1) for p in self.parameters.values()])
@@ -127,12 +129,12 @@ class FlatProblem:
 
     def value(self, u: np.ndarray) -> float:
         with np.errstate(over="ignore", invalid="ignore"):
-            return float(self.loss.value(u, self.targets))
+            return float(self.objective.value(u, self.targets))
 
     def gradient(self, w: torch.Tensor) -> torch.Tensor:
         self._evaluate(w)
         if self._gradient is None:
-            cotangent = self.loss.gradient(self._output.detach(), self.y)
+            cotangent = self.objective.gradient(self._output.detach(), self.y)
             self._gradient = self._pull_back(self.scale * cotangent)
         return self._gradient
 

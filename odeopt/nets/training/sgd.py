@@ -34,11 +34,11 @@ def train_sgd(
     *,
     batch_size: int,
     seed: int = 0,
-    loss: PredictionLoss | None = None,
+    objective: PredictionLoss | None = None,
     record_at: Iterable[int] | None = None,
     reduction: str = "sum",
     allow_unstable: bool = False,
-    progress: Callable[[int, float], object] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> TrainingRun:
     r"""Train a network by the rule's own step with gradients on independent random batches.
 
@@ -57,7 +57,7 @@ def train_sgd(
         Examples in a batch, from 1 to n; n is the full batch.
     seed : int, optional
         Of the batches; the same one gives the same run.
-    loss : PredictionLoss, optional
+    objective : PredictionLoss, optional
     record_at : iterable of int, optional
         As for :func:`odeopt.nets.train`. Only at these steps are all examples evaluated, and divergence
         noticed.
@@ -66,7 +66,7 @@ def train_sgd(
         Run a learning rate above the stability limit of the mean. The second moment has a lower limit:
         :func:`odeopt.nets.sgd_prediction` shows it.
     progress : callable, optional
-        Called as ``progress(k, loss)`` at the recorded steps.
+        Called as ``progress("train", k, num_steps)`` at the recorded steps.
 
     Returns
     -------
@@ -89,13 +89,13 @@ def train_sgd(
     """
     require_numeric(rule)
     record, num_steps = recorded_steps(record_at, num_steps)
-    problem = problem_of(net, x, y, SquaredLoss() if loss is None else loss, reduction)
+    problem = problem_of(net, x, y, SquaredLoss() if objective is None else objective, reduction)
     n = len(problem.y)
     batch_size, seed = require_batch_size(batch_size, n), require_integer("seed", seed, 0)
     kernel = problem.kernel_at(problem.initial) if isinstance(problem, ReLUProblem) else None
     if not allow_unstable:
         lam_max = problem.lam_max() if kernel is None else float(np.linalg.eigvalsh(kernel)[-1])
-        require_stable(rule, problem.loss, problem.scale * lam_max)
+        require_stable(rule, problem.objective, problem.scale * lam_max)
     kept, diverged_at = _run(
         in_row_space(problem, rule),
         rule,
@@ -109,7 +109,7 @@ def train_sgd(
         rule=rule,
         num_steps=num_steps,
         width=None if kernel is None else net.m,
-        objective=problem.loss,
+        objective=problem.objective,
         kernel_scale=problem.scale,
         diverged_at=diverged_at,
         k=frozen(list(kept), np.int64),
@@ -137,12 +137,11 @@ def _run(problem, rule, num_steps, batch_size, rng, record, progress) -> tuple[d
             for k, (iterates, _) in zip(range(num_steps + 1), states, strict=False):
                 if k in record:
                     u = problem.predictions(iterates[0])
-                    value = problem.value(u)
-                    if not (np.isfinite(value) and np.isfinite(u).all()):
+                    if not (np.isfinite(problem.value(u)) and np.isfinite(u).all()):
                         return kept, k
                     kept[k] = u
                     if progress is not None and k > 0:
-                        progress(k, value)
+                        progress("train", k, num_steps)
                 last = iterates[0]
                 # the step from k to k + 1, which the next turn of the loop takes
                 batch = torch.from_numpy(np.sort(rng.choice(n, batch_size, replace=False))).to(problem.device)

@@ -19,27 +19,27 @@ def require_numeric(rule: Any) -> None:
         )
 
 
-def require_linear(rule: UpdateRule, loss: PredictionLoss, name: str) -> None:
+def require_linear(rule: UpdateRule, objective: PredictionLoss, name: str) -> None:
     """Refuse what has no linear recursion in the errors; `name` is the argument that asks for one."""
     from odeopt.rules.linear import transition_matrix  # brings sympy
 
-    if not isinstance(loss, SquaredLoss):
-        raise ValueError(f"{name} needs the squared loss, got {loss.label}: only its gradient is linear")
+    if not isinstance(objective, SquaredLoss):
+        raise ValueError(f"{name} needs the squared loss, got {objective.label}: only its gradient is linear")
     try:
         transition_matrix(rule, [1.0], k=3)
     except ValueError as error:
         raise ValueError(f"{name} needs a linear rule: {error}") from error
 
 
-def require_stable(rule: UpdateRule, loss: PredictionLoss, lam_max: float) -> None:
+def require_stable(rule: UpdateRule, objective: PredictionLoss, lam_max: float) -> None:
     from odeopt.rates.iteration import max_learning_rate  # brings sympy, which a run itself does not need
 
-    if loss.smoothness is None:
+    if objective.smoothness is None:
         raise ValueError(
-            f"no stability limit is known for loss {loss.label}, whose smoothness is not given; "
+            f"no stability limit is known for objective {objective.label}, whose smoothness is not given; "
             "set the class attribute, or pass allow_unstable=True to run it all the same"
         )
-    lam_max *= loss.smoothness
+    lam_max *= objective.smoothness
     if lam_max <= 0:
         return
     try:

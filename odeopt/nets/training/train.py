@@ -122,14 +122,14 @@ def train(
     y: Any,
     num_steps: int,
     *,
-    loss: PredictionLoss | None = None,
+    objective: PredictionLoss | None = None,
     record_at: Iterable[int] | None = None,
     kernel_at: Iterable[int] | None = None,
     laziness_at: Iterable[int] | None = None,
     snapshot_at: Iterable[int] | None = None,
     reduction: str = "sum",
     allow_unstable: bool = False,
-    progress: Callable[[int, float], object] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> TrainingRun:
     r"""Train a network on the full batch by the rule's own step, and record its predictions.
 
@@ -153,7 +153,7 @@ def train(
         Targets.
     num_steps : int
         Number of steps, at least 1.
-    loss : PredictionLoss, optional
+    objective : PredictionLoss, optional
         What is minimised; by default :math:`\tfrac12\lVert u-y\rVert^2`.
     record_at : iterable of int, optional
         Steps at which loss and predictions are kept; step 0 always is. By default every step, or
@@ -176,7 +176,7 @@ def train(
         :class:`odeopt.nets.TwoLayerReLU` that takes the largest eigenvalue of the kernel, by Lanczos: some
         nine of its products in float64, about as long as twenty steps.
     progress : callable, optional
-        Called as ``progress(k, loss)`` after each step.
+        Called as ``progress("train", k, num_steps)`` after each step.
 
     Returns
     -------
@@ -203,7 +203,7 @@ def train(
     """
     require_numeric(rule)
     record, num_steps = recorded_steps(record_at, num_steps)
-    problem = problem_of(net, x, y, SquaredLoss() if loss is None else loss, reduction)
+    problem = problem_of(net, x, y, SquaredLoss() if objective is None else objective, reduction)
     steps = {"record_at": record}
     for name, chosen in (
         ("kernel_at", kernel_at),
@@ -215,19 +215,19 @@ def train(
     if kernel is None and steps["kernel_at"]:
         raise ValueError(f"kernel_at needs a TwoLayerReLU, got {type(net).__name__}; take laziness_at")
     if steps["snapshot_at"]:
-        require_linear(rule, problem.loss, "snapshot_at")
+        require_linear(rule, problem.objective, "snapshot_at")
     if not allow_unstable:
         lam_max = problem.lam_max() if kernel is None else float(np.linalg.eigvalsh(kernel)[-1])
-        require_stable(rule, problem.loss, problem.scale * lam_max)
+        require_stable(rule, problem.objective, problem.scale * lam_max)
     problem = in_row_space(problem, rule)
-    kept = _Record(problem, rule, kernel, steps, progress)
+    kept = _Record(problem, rule, kernel, steps, num_steps, progress)
     with threads_for(problem):
         diverged_at = _run(problem, rule, num_steps, kept.observe)
     return TrainingRun(
         rule=rule,
         num_steps=num_steps,
         width=None if kernel is None else net.m,
-        objective=problem.loss,
+        objective=problem.objective,
         kernel_scale=problem.scale,
         diverged_at=diverged_at,
         k=frozen(list(kept.losses), np.int64),
@@ -245,9 +245,11 @@ def train(
 class _Record:
     """What is kept of a run, step by step."""
 
-    def __init__(self, problem: FlatProblem, rule: UpdateRule, kernel, steps: dict, progress) -> None:
+    def __init__(
+        self, problem: FlatProblem, rule: UpdateRule, kernel, steps: dict, num_steps: int, progress
+    ) -> None:
         self.problem, self.rule, self.kernel = problem, rule, kernel
-        self.steps, self.progress = steps, progress
+        self.steps, self.num_steps, self.progress = steps, num_steps, progress
         self.losses: dict[int, tuple[float, np.ndarray]] = {}
         self.drifts: dict[int, float] = {}
         self.snapshots: list[Snapshot] = []
@@ -265,7 +267,7 @@ class _Record:
         if k in self.steps["snapshot_at"]:
             self.snapshots.append(self._snapshot(k, iterates, memory, u))
         if self.progress is not None and k > 0:
-            self.progress(k, value)
+            self.progress("train", k, self.num_steps)
 
     def _snapshot(self, k: int, iterates: tuple, memory: Any, u: np.ndarray) -> Snapshot:
         problem, w = self.problem, iterates[0]
