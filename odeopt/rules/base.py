@@ -136,6 +136,8 @@ class UpdateRule(abc.ABC):
     history: ClassVar[int] = 1
     # Different points at which one step takes a gradient: an iteration is one gradient unless it says so.
     gradients: ClassVar[int] = 1
+    # The step repeats with this period in k (an int, or a property that computes one from the hyperparameters).
+    period: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         for field in filter(_is_switch, dataclasses.fields(self)):
