@@ -1,7 +1,9 @@
 # make demo   the main job on real digits: predict, integrate, iterate, train, compare
-# make test   the tests; `make test-all` adds the slow ones
+# make test   the tests, on all cores; `make test-all` adds the slow ones
+# make lint   ruff, its formatter, the import contracts, and the types
 # Each sets up .venv by itself and needs only Python >= 3.10, pip, make and git.
 # Options: PYTHON=python3.12   PYTEST_ARGS="-k limit"   CHECK_ARGS="--width 4096"
+#          PYTEST_ARGS="-n 0" (one process)
 #          PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" (on Linux: torch without CUDA)
 
 PYTHON ?= python3
@@ -32,15 +34,17 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/basedpyright --verifytypes odeopt --ignoreexternal --pythonpath $(BIN)/python
 
 bench: $(VENV)/installed-test
-	$(BIN)/python -m pytest benchmarks -m "" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest benchmarks -m "" --numprocesses 0 $(PYTEST_ARGS)
 	$(BIN)/python benchmarks/readme_tables.py
 
 # Leaves the environment, which is slow to make; `rm -rf .venv` removes it.
 clean:
 	rm -rf build dist odeopt-check .pytest_cache .ruff_cache .hypothesis \
-	    .benchmarks .import_linter_cache
+	    .benchmarks .import_linter_cache .grimp_cache .mypy_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -exec rm -rf {} +
 
 # Two stamps for one environment. That of the tests contains that of the demo, and so sets both.

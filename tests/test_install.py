@@ -1,0 +1,114 @@
+"""What an installation gives: source archive, wheel, and clone; its types, and README's lines in each."""
+
+import os
+import re
+import shutil
+import sys
+import tarfile
+import venv
+
+import pytest
+from processes import ROOT, output, run
+
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", *(ROOT / ".gitignore").read_text().replace("/", "").split()
+)
+README_LINES = "\n".join(re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """Return a copy of the sources, named as a clone is, without what git ignores."""
+    return shutil.copytree(ROOT, tmp_path_factory.mktemp("parent") / "odeopt", ignore=LEFT_OUT)
+
+
+@pytest.fixture(scope="module")
+def archive(clone, tmp_path_factory):
+    """Return the unpacked source archive."""
+    folder = tmp_path_factory.mktemp("sdist")
+    output("-c", f"from setuptools import build_meta as b; b.build_sdist({str(folder)!r})", cwd=clone)
+    (path,) = folder.glob("odeopt-*.tar.gz")
+    with tarfile.open(path) as file:
+        file.extractall(folder, filter="data")
+    return path.with_suffix("").with_suffix("")
+
+
+@pytest.fixture(scope="module")
+def wheel(archive, tmp_path_factory):
+    """Return the wheel that the source archive builds."""
+    folder = tmp_path_factory.mktemp("wheel")
+    output("-c", f"from setuptools import build_meta as b; b.build_wheel({str(folder)!r})", cwd=archive)
+    (path,) = folder.glob("odeopt-*.whl")
+    return path
+
+
+def outside():
+    """Return the variables of a shell that knows nothing of the sources."""
+    return {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "COVERAGE_RUN"}}
+
+
+def environment(folder, *what):
+    """Return the Python of a new environment: the packages of this one, and `what` is installed by pip.
+
+    A path in a .pth file is read, but no further .pth file below it: an editable odeopt stays unseen.
+    """
+    venv.create(folder, symlinks=True)
+    (python,) = (path for path in folder.glob("bin/python"))
+    (packages,) = folder.glob("lib/python*/site-packages")
+    shared = [path for path in sys.path if os.path.basename(path) in {"site-packages", "dist-packages"}]
+    (packages / "shared.pth").write_text("\n".join(shared))
+    options = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--force-reinstall")
+    output("-m", "pip", "install", *options, *what, python=python, env=outside(), cwd=folder)
+    return python
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Return the Python of an environment with the wheel."""
+    return environment(tmp_path_factory.mktemp("installed"), wheel)
+
+
+def test_source_archive_holds_every_file_of_the_clone(clone, archive):
+    files = {path.relative_to(clone) for path in clone.rglob("*") if path.is_file()}
+    held = {path.relative_to(archive) for path in archive.rglob("*") if path.is_file()}
+    missing = {str(path) for path in files - held if "egg-info" not in str(path)}
+    assert missing <= {".gitignore"}, missing
+
+
+def test_lines_of_the_readme_run_from_the_wheel_in_an_empty_folder(installed, tmp_path):
+    script = f"{README_LINES}\nimport odeopt; print(odeopt.__file__)"
+    assert "/site-packages/odeopt/" in output("-c", script, python=installed, env=outside(), cwd=tmp_path)
+
+
+def test_lines_of_the_readme_run_from_the_folder_that_holds_a_clone(clone, tmp_path):
+    """There the folder odeopt is found first, as a namespace package; the installation must win."""
+    python = environment(tmp_path / "environment", "-e", clone)
+    script = f"{README_LINES}\nimport odeopt; print(odeopt.__file__)"
+    printed = output("-c", script, python=python, env=outside(), cwd=clone.parent)
+    assert str(clone / "odeopt/__init__.py") in printed
+
+
+def test_typed_client_passes_mypy_and_pyright_against_the_wheel(installed, tmp_path):
+    client = shutil.copy(ROOT / "tests/typing/client.py", tmp_path)
+    mypy = ("-m", "mypy", "--strict", "--python-executable", installed, "--cache-dir", tmp_path / "cache")
+    pyright = ("-m", "basedpyright", "--pythonpath", installed)
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "include": ["client.py"]}')
+    output(*mypy, client, env=outside(), cwd=tmp_path)
+    output(*pyright, env=outside(), cwd=tmp_path)
+    # Both would also pass on a package without types: a wrong use must be noticed.
+    with open(client, "a") as file:
+        file.write(
+            "\nwrong: str = ode_limit(HeavyBall(lr=0.01, momentum=0.8))\nchecked = check(1, 2, methods=3)\n"
+        )
+    for command in ((*mypy, client), pyright):
+        found = run(*command, env=outside(), cwd=tmp_path)
+        assert found.returncode == 1
+        assert all(word in found.stdout for word in ("ODELimit", "methods")), found.stdout
+
+
+def test_public_surface_is_typed_throughout():
+    output("-m", "basedpyright", "--pythonpath", sys.executable, "--verifytypes", "odeopt", "--ignoreexternal")
+
+
+def test_types_inside_check():
+    output("-m", "basedpyright", "--pythonpath", sys.executable, "--level", "error")
