@@ -134,8 +134,8 @@ def test_picture_in_contributing_is_the_contract():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     contract = config["importlinter:contract:wings"]["layers"].strip().splitlines()
-    picture = (ROOT / "CONTRIBUTING.md").read_text().partition("\n    __main__")[2].partition("\n\n")[0]
-    assert ["__main__", *re.findall(r"^    (.+?)(?:  .*)?$", picture, re.MULTILINE)] == contract
+    (picture,) = re.findall(r"\n\n(    __main__.*?)\n\n", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    assert re.findall(r"^    (\S.*?)(?:  .*)?$", picture, re.MULTILINE) == contract
 
 
 # Reading
