@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 
 import numpy as np
 import pytest
@@ -527,20 +526,8 @@ def test_law_for_a_while_is_no_rate():
 )
 def test_expressions_made_to_be_slow_are_refused(entry, text):
     content = json.loads(families.heavy_ball(b=2, mu=1).to_json()) | {entry: text}
-    began = time.process_time()
+    # Under 2 s each; without the refusal minutes to hours, which ends at the time limit of all tests.
     assert not Certificate.from_json(json.dumps(content)).verify()
-    assert time.process_time() - began < 10  # under 2 s each; minutes to hours without the refusal
-
-
-# d. Speed
-
-
-@pytest.mark.parametrize(("b", "L"), [(1, 2), (1, 100), (2, 10), (2, None), (2.1, 50), (3, 10)])
-def test_second_order_takes_at_most_a_second(b, L):
-    flow = Flow((Rational(str(b)),))
-    start = time.perf_counter()
-    certify(flow, mu=1, L=L)
-    assert time.perf_counter() - start <= 1
 
 
 # e. Bad input, and trouble of the solver
