@@ -3,14 +3,10 @@ r"""Numerical evaluation of the modes, each in a form that stays accurate where 
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 import scipy.special
 
-__all__ = ["bessel_mode", "companion", "constant_coefficient_mode", "damped_oscillator"]
+__all__ = ["bessel_mode", "damped_oscillator"]
 
-# Characteristic roots closer than this, relative to the largest, are treated as one cluster: the
-# weights of separate exponentials grow like 1/gap and would cost that factor in accuracy.
-_CLUSTER_GAP = 1e-2
 # Beyond it Gamma(nu + 1) (2/x)^nu leaves the range of float64 where the series no longer converges fast.
 _MAX_FRICTION = 800
 
@@ -68,46 +64,3 @@ def _bessel_series(x: np.ndarray, nu: float) -> np.ndarray:
         term = -term * x**2 / (4 * k * (nu + k))
         total = total + term
     return total
-
-
-def companion(monic: np.ndarray) -> np.ndarray:
-    r"""Companion matrices of :math:`z^n+c_{n-1}z^{n-1}+\dots+c_0`.
-
-    Examples
-    --------
-    >>> np.linalg.eigvals(companion(np.array([[2.0], [3.0]])))  # z^2 + 3 z + 2
-    array([[-1., -2.]])
-    """
-    n, m = monic.shape
-    matrices = np.zeros((m, n, n))
-    matrices[:, np.arange(n - 1), np.arange(1, n)] = 1.0
-    matrices[:, -1, :] = -monic.T
-    return matrices
-
-
-def constant_coefficient_mode(times: np.ndarray, monic: np.ndarray, initial: np.ndarray) -> np.ndarray:
-    r"""Solve a linear ODE with constant coefficients from its characteristic roots.
-
-    Examples
-    --------
-    >>> constant_coefficient_mode(np.array([1.0]), np.array([[1.0], [2.0]]), np.array([[0.0]]))
-    array([[0.73575888]])
-    """
-    n, m = monic.shape
-    matrices = companion(monic)
-    roots = np.linalg.eigvals(matrices)
-    start = np.vstack([np.ones((1, m)), initial])
-    gaps = np.abs(roots[:, :, None] - roots[:, None, :]) + np.where(np.eye(n, dtype=bool), np.inf, 0.0)
-    scale = np.maximum(np.abs(roots).max(axis=1), np.finfo(float).tiny)
-    clustered = gaps.min(axis=(1, 2)) < _CLUSTER_GAP * scale
-    result = np.empty((times.size, m))
-    if np.any(~clustered):
-        z = roots[~clustered]
-        vandermonde = np.power(z[:, None, :], np.arange(n)[None, :, None])
-        weights = np.linalg.solve(vandermonde, start.T[~clustered][..., None].astype(complex))[..., 0]
-        exponentials = np.exp(times[:, None, None] * z[None])
-        result[:, ~clustered] = np.einsum("mi,tmi->tm", weights, exponentials).real
-    for i in np.flatnonzero(clustered):
-        propagators = scipy.linalg.expm(times[:, None, None] * matrices[i])
-        result[:, i] = propagators[:, 0, :] @ start[:, i]
-    return result

@@ -16,8 +16,9 @@ import sympy
 from sympy import Expr, Integer, Symbol
 
 from odeopt.checks import nonnegative_grid
+from odeopt.dynamics.characteristic import constant_coefficient_mode
 from odeopt.dynamics.error import ErrorDynamics
-from odeopt.dynamics.mode_values import bessel_mode, constant_coefficient_mode, damped_oscillator
+from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
 
 __all__ = ["ModeSolution", "mode_solution"]
 

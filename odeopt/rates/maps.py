@@ -10,7 +10,7 @@ import sympy
 
 from odeopt.checks import nonnegative_grid, real_array
 from odeopt.dynamics.error import ErrorDynamics
-from odeopt.dynamics.mode_values import companion
+from odeopt.rates.rate import rightmost
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import spectral_radius
 
@@ -39,7 +39,7 @@ def rate_map(
     Returns
     -------
     numpy.ndarray, shape (n, p)
-        c in L ~ exp(-c t); negative where the mode grows. Near a double root good to about 1e-8 of the root.
+        c in L ~ exp(-c t); negative where the mode grows.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def rate_map(
     x, y = np.meshgrid(real_array(values, "values", ndim=1), lam)
     ratios = [sympy.lambdify((symbol, dynamics.lam), sympy.cancel(c / a[-1]), "numpy") for c in a[:-1]]
     monic = np.array([np.broadcast_to(np.asarray(c(x, y), dtype=float), x.shape).ravel() for c in ratios])
-    return -2 * np.linalg.eigvals(companion(monic)).real.max(axis=1).reshape(x.shape)
+    return -2 * rightmost(monic).reshape(x.shape)
 
 
 def radius_map(rules: Sequence[UpdateRule | None], lam: npt.ArrayLike) -> np.ndarray:

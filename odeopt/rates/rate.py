@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import scipy.optimize
 import sympy
 
 from odeopt.checks import spectral_interval
+from odeopt.dynamics.characteristic import characteristic_roots, exact_roots
 from odeopt.dynamics.error import ErrorDynamics
-from odeopt.dynamics.mode_values import companion
 
 __all__ = ["Rate", "exact_rate"]
 
@@ -51,10 +53,10 @@ class Rate:
     """
 
     value: float
-    law: str
-    kind: str
+    law: Literal["linear", "power"]
+    kind: Literal["exact", "certified", "measured"]
     layer: str
-    unit: str = "time"
+    unit: Literal["time", "iteration"] = "time"
     low: float | None = None
     high: float | None = None
     note: str = ""
@@ -75,18 +77,23 @@ class Rate:
         return f"{self.formula}{spread}, {self.kind} ({self.layer})"
 
 
-def largest_over(function: Callable[[np.ndarray], np.ndarray], low: float, high: float) -> float:
-    """Maximum of a continuous function over [low, high]: a logarithmic scan, then refinement."""
+def place_of_largest(function: Callable[[np.ndarray], np.ndarray], low: float, high: float) -> float:
+    """Where a continuous function is largest on [low, high]: a logarithmic scan, then refinement."""
     grid = np.geomspace(low, high, _SCAN if high > low else 1)
     values = function(grid)
     best = int(np.argmax(values))
     left, right = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
     if right <= left:
-        return float(values[best])
+        return float(grid[best])
     refined = scipy.optimize.minimize_scalar(
         lambda x: -float(function(np.array([x]))[0]), bounds=(left, right), method="bounded"
     )
-    return float(max(values[best], -refined.fun))
+    return float(refined.x if -refined.fun > values[best] else grid[best])
+
+
+def largest_over(function: Callable[[np.ndarray], np.ndarray], low: float, high: float) -> float:
+    """Maximum of a continuous function over [low, high]."""
+    return float(function(np.array([place_of_largest(function, low, high)]))[0])
 
 
 def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Rate:
@@ -134,25 +141,30 @@ def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Ra
         if r.has(t) or sympy.cancel(a[0] / a[2]).has(t):
             raise ValueError(f"no exact rate is known for {dynamics}; measure one with fit_rate")
         return Rate(float(r), "power", "exact", "linear ODE", note="Bessel envelope")
-    monic = [sympy.lambdify(dynamics.lam, sympy.cancel(c / a[-1]), "numpy") for c in a[:-1]]
+    ratios = [_decimal(sympy.cancel(c / a[-1])) for c in a[:-1]]
+    monic = [sympy.lambdify(dynamics.lam, c, "numpy") for c in ratios]
 
-    def abscissa(lam):
-        polynomial = np.array([np.broadcast_to(np.asarray(c(lam), float), lam.shape) for c in monic])
-        return _rightmost(polynomial)
+    def abscissa(lam: np.ndarray) -> np.ndarray:
+        return rightmost(np.array([np.broadcast_to(np.asarray(c(lam), float), lam.shape) for c in monic]))
 
-    return Rate(
-        -2 * largest_over(abscissa, mu, L), "linear", "exact", "linear ODE", note="characteristic roots"
-    )
+    # Roots that meet and roots that nearly do are told apart by exact arithmetic.
+    worst = {mu, L, place_of_largest(abscissa, mu, L)}
+    found = max(_exact_rightmost(ratios, dynamics.lam, lam) for lam in worst)
+    return Rate(-2 * found, "linear", "exact", "linear ODE", note="characteristic roots")
 
 
-def _rightmost(monic: np.ndarray) -> np.ndarray:
-    """Largest real part among the roots; in closed form to order 2, where it may be a double root."""
-    if monic.shape[0] == 1:
-        return -monic[0]
-    if monic.shape[0] == 2:
-        q, b = monic
-        root = np.sqrt(np.maximum(b**2 / 4 - q, 0.0))
-        # where all roots are real, -b/2 + root is computed as -q / (b/2 + root), free of cancellation
-        real = (b > 0) & (b**2 / 4 >= q)
-        return np.where(real, -q / np.where(real, b / 2 + root, 1.0), -b / 2 + root)
-    return np.linalg.eigvals(companion(monic)).real.max(axis=1)
+def rightmost(monic: np.ndarray) -> np.ndarray:
+    """Largest real part among the roots of m polynomials, coefficients (n, m)."""
+    return characteristic_roots(monic).real.max(axis=1)
+
+
+def _decimal(expr: sympy.Expr) -> sympy.Expr:
+    """Read every float as the decimal that it prints as."""
+    return expr.xreplace({v: sympy.Rational(repr(float(v))) for v in expr.atoms(sympy.Float)})
+
+
+def _exact_rightmost(ratios: list[sympy.Expr], symbol: sympy.Symbol, lam: float) -> float:
+    """The same for one eigenvalue, read as the decimal it prints as; what is irrational to 60 digits."""
+    values = [c.subs(symbol, sympy.Rational(repr(lam))) for c in ratios]
+    exact = [v if v.is_Rational else sympy.Rational(str(v.evalf(60))) for v in values]
+    return float(exact_roots([*(Fraction(int(v.p), int(v.q)) for v in exact), Fraction(1)]).real.max())

@@ -15,7 +15,8 @@ from odeopt import (
     mode_solution,
     ode_limit,
 )
-from odeopt.dynamics.mode_values import bessel_mode, constant_coefficient_mode, damped_oscillator
+from odeopt.dynamics.characteristic import constant_coefficient_mode
+from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
 
 h, b, r, c1, c2 = sympy.symbols("h b r c1 c2", positive=True)
 THIRD = HigherMomentum(h**3, (2 - (c1 + c2) * h, -(1 - c1 * h) * (1 - c2 * h)))
