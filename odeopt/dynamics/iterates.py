@@ -6,10 +6,13 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from odeopt.checks import nonnegative_grid, predictions_and_targets, validate_kernel
+from odeopt.checks import iteration_grid, predictions_and_targets, validate_kernel
 from odeopt.dynamics.losses import PredictionLoss
 from odeopt.rules.base import UpdateRule, iterate
+from odeopt.rules.linear import require_numeric
+from odeopt.rules.reading import require_linear
 
 __all__ = ["PredictionIterates", "predict_iterates"]
 
@@ -28,16 +31,23 @@ class PredictionIterates:
         :math:`\ell(u_k)`, summed over the examples.
     """
 
-    k: np.ndarray
-    u: np.ndarray
-    loss: np.ndarray
+    k: npt.NDArray[np.int64]
+    u: npt.NDArray[np.float64]
+    loss: npt.NDArray[np.float64]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("k", "u", "loss"):
             getattr(self, name).setflags(write=False)
 
 
-def predict_iterates(rule: UpdateRule, kernel, loss: PredictionLoss, u0, y, k) -> PredictionIterates:
+def predict_iterates(
+    rule: UpdateRule,
+    kernel: npt.ArrayLike,
+    loss: PredictionLoss,
+    u0: npt.ArrayLike,
+    y: npt.ArrayLike,
+    k: npt.ArrayLike,
+) -> PredictionIterates:
     r"""Run the rule's own step on the predictions, with the gradient :math:`H\nabla\ell(u)`.
 
     For a model that is linear in its weights these are its predictions, exactly: with
@@ -64,7 +74,8 @@ def predict_iterates(rule: UpdateRule, kernel, loss: PredictionLoss, u0, y, k) -
     Raises
     ------
     ValueError
-        If an argument is invalid, or the rule is not linear, so that it does not close in (u, H).
+        If an argument is invalid, or the rule is not linear or no step in the error alone, so that it does
+        not close in (u, H).
 
     Examples
     --------
@@ -72,37 +83,17 @@ def predict_iterates(rule: UpdateRule, kernel, loss: PredictionLoss, u0, y, k) -
     >>> predict_iterates(GradientDescent(lr=0.5), [[1.0]], SquaredLoss(), [0.0], [1.0], [0, 1, 2]).u[:, 0]
     array([0.  , 0.5 , 0.75])
     """
-    if not rule.is_numeric:
-        raise ValueError(f"rule {rule.label} holds symbols; give them numbers with rule.at(...)")
+    require_numeric(rule)
     matrix = validate_kernel(kernel)
     u0, y = predictions_and_targets(u0, y, matrix.shape[0])
-    k = nonnegative_grid(k, "k")
-    if np.any(k != np.round(k)) or np.any(np.diff(k) <= 0):
+    k = iteration_grid(k, "k")
+    if np.any(np.diff(k) <= 0):
         raise ValueError(f"k must hold increasing iteration numbers, got {k.tolist()[:6]}...")
-    k = k.astype(int)
-    _require_linear(rule)
+    # else the predictions depend on more than (u, H)
+    require_linear(rule, "iterates in prediction space", equivariant=True, k=k)
     run = iterate(rule, u0, lambda u: matrix @ loss.gradient(u, y))
     with np.errstate(over="ignore", invalid="ignore"):
         wanted = set(k.tolist())
         u = np.array([v for i, v in enumerate(itertools.islice(run, int(k[-1]) + 1)) if i in wanted])
         values = np.array([float(loss.value(v, y)) for v in u])
     return PredictionIterates(k, u, values)
-
-
-def _require_linear(rule: UpdateRule) -> None:
-    """Refuse a rule whose step does not commute with a linear map, found by trying one."""
-    jacobian = np.array([[1.0, -2.0, 0.5], [0.5, 1.0, 3.0]])
-    w0, steps = np.array([0.3, -0.7, 0.2]), 5
-
-    def force(u):  # any smooth function will do
-        return np.tanh(u) + 0.1
-
-    weights = itertools.islice(iterate(rule, w0, lambda w: jacobian.T @ force(jacobian @ w)), steps)
-    images = np.array([jacobian @ w for w in weights])
-    direct = itertools.islice(iterate(rule, jacobian @ w0, lambda u: jacobian @ jacobian.T @ force(u)), steps)
-    # Rounding is 1e-16 of the largest number; a componentwise division is wrong in the first digit.
-    if not np.allclose(images, np.array(list(direct)), rtol=0, atol=1e-10 * np.abs(images).max()):
-        raise ValueError(
-            f"rule {rule.label} is not linear in iterates and gradients, so its predictions depend on more "
-            "than (u, H); train a network with nets.train instead"
-        )

@@ -366,9 +366,40 @@ class UpdateRule(abc.ABC):
         """
         return None
 
+    def states(self, x0: Any, grad: Callable[[Any], Any]) -> Iterator[tuple[tuple, Any]]:
+        r"""Yield the states :math:`((x_k,x_{k-1},\dots),\text{memory})` for k = 0, 1, ... for ever.
+
+        Parameters
+        ----------
+        x0 : number, array, tensor or sympy expression
+            First iterate; earlier ones equal it.
+        grad : callable
+            Gradient of the loss, from an iterate to an object of the same kind.
+
+        Examples
+        --------
+        >>> from odeopt import HeavyBall
+        >>> for iterates, memory in itertools.islice(HeavyBall(0.5, 0.5).states(1.0, lambda x: x), 3):
+        ...     print(iterates, memory)
+        (1.0, 1.0) None
+        (0.5, 1.0) None
+        (0.0, 0.5) None
+        """
+        return self.states_from(0, (x0,) * self.history, self.initial_memory(x0), grad)
+
+    def states_from(
+        self, k: int, iterates: tuple, memory: Any, grad: Callable[[Any], Any]
+    ) -> Iterator[tuple[tuple, Any]]:
+        """Go on from the state of iteration k: the one loop that runs every rule."""
+        yield iterates, memory
+        for j in itertools.count(k):
+            x_next, memory = self.step(j, iterates, memory, grad)
+            iterates = (x_next, *iterates[:-1])
+            yield iterates, memory
+
 
 def iterate(rule: UpdateRule, x0: Any, grad: Callable) -> Iterator[Any]:
-    r"""Yield :math:`x_0, x_1, x_2, \dots` for ever: the one loop that runs every rule.
+    r"""Yield :math:`x_0, x_1, x_2, \dots` for ever, the iterates of :meth:`UpdateRule.states`.
 
     Parameters
     ----------
@@ -385,9 +416,4 @@ def iterate(rule: UpdateRule, x0: Any, grad: Callable) -> Iterator[Any]:
     >>> list(itertools.islice(iterate(GradientDescent(lr=0.5), 1.0, lambda x: x), 4))
     [1.0, 0.5, 0.25, 0.125]
     """
-    iterates, memory = (x0,) * rule.history, rule.initial_memory(x0)
-    yield x0
-    for k in itertools.count():
-        x_next, memory = rule.step(k, iterates, memory, grad)
-        iterates = (x_next, *iterates[:-1])
-        yield x_next
+    return (iterates[0] for iterates, _ in rule.states(x0, grad))

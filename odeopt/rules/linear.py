@@ -1,59 +1,31 @@
 r"""What a linear rule is on eigenvalues: its step as a matrix, its residual polynomials, its spectral radius.
 
-A rule that is linear in its iterates and in its memory maps, for each eigenvalue :math:`\lambda`, the
-state :math:`(x_k,\dots,x_{k-p+1},m_1,\dots,m_q)` to the next one by a matrix. The matrix is read off by
-running the rule's own step on unit states with the gradient :math:`\lambda z`.
+The forms of a step (:mod:`odeopt.rules.reading`) give, on the quadratic :math:`\tfrac12\lambda z^2`,
+
+.. math:: T(\lambda)=M+\lambda N(I-\lambda B)^{-1}A
+
+for the state :math:`(x_k,\dots,x_{k-q+1},m_1,\dots,m_p)`, exactly; B is strictly lower triangular.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import sympy
 
-from odeopt.checks import iteration_grid
+from odeopt.checks import is_symbolic, iteration_grid, real_array, require_integer
 from odeopt.rules.base import UpdateRule, iterate
+from odeopt.rules.reading import Reading, StepMatrices, require_linear
 
 __all__ = ["recursion_coefficients", "residual_polynomials", "spectral_radius", "transition_matrix"]
 
 
-def _degrees(rule: UpdateRule, k: np.ndarray) -> np.ndarray:
-    """Degrees of the residual polynomials: the gradients taken so far, as each multiplies by lam."""
-    calls = 0
-
-    def grad(z):
-        nonlocal calls
-        calls += 1
-        return 0 * z
-
-    # Linear rules stay finite at a zero gradient; the others are refused with the polynomials.
-    with np.errstate(all="ignore"):
-        run = itertools.islice(iterate(rule, np.ones(1), grad), int(k.max()) + 1)
-        counts = [calls for _ in run]
-    return np.array(counts)[k]
-
-
-def _descent_speed(rule: UpdateRule, scale: float) -> float | None:
-    """Return c if the residual polynomials are those of gradient descent, (1 - c lam)^k."""
-    if (
-        rule.history != 1
-        or rule.initial_memory(np.ones(1))
-        or scale <= 0
-        or _degrees(rule, np.array([1])) != 1
-    ):
-        return None
-    first, second, later = residual_polynomials(rule, np.array([0.5, 1.0]) * scale, [1, 2, 3])
-    c = float(1 - first[1]) / scale
-    # equal up to the rounding of three steps
-    same = np.allclose([second, later], [first**2, first**3], rtol=1e-12, atol=1e-12)
-    straight = abs(first[0] - (1 - 0.5 * c * scale)) <= 1e-12 * (1 + abs(c * scale))
-    return c if c > 0 and same and straight else None
-
-
-def residual_polynomials(rule: UpdateRule, lam, k) -> np.ndarray:
+def residual_polynomials(rule: UpdateRule, lam: npt.ArrayLike, k: npt.ArrayLike) -> npt.NDArray[np.float64]:
     r"""Evaluate :math:`P_k(\lambda)` by running the rule's own step on the eigenvalues.
 
     Parameters
@@ -73,7 +45,8 @@ def residual_polynomials(rule: UpdateRule, lam, k) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the rule holds symbols, or its iterates are not proportional to :math:`x_0`.
+        If the rule holds symbols, its step is not linear, or it is no step in the error alone: weights of the
+        iterates that do not sum to 1, as with weight decay.
 
     Examples
     --------
@@ -83,15 +56,12 @@ def residual_polynomials(rule: UpdateRule, lam, k) -> np.ndarray:
            [ 0.5 , -1.  ],
            [ 0.25,  1.  ]])
     """
-    if not rule.is_numeric:
-        raise ValueError(f"{rule.label} holds symbols; give them numbers with rule.at(...)")
-    lam = np.atleast_1d(np.asarray(lam, dtype=float))
-    k = iteration_grid(k, "k")
+    lam, k = _eigenvalues(rule, lam), iteration_grid(k, "k")
+    require_linear(rule, "residual polynomials", equivariant=True, k=k)
     wanted = np.unique(k)
     kept = np.empty((wanted.size, lam.size))
     position = 0
     run = itertools.islice(iterate(rule, np.ones_like(lam), lambda z: lam * z), int(wanted[-1]) + 1)
-    _require_linear(rule, lam)
     with np.errstate(over="ignore", invalid="ignore"):
         for step, z in enumerate(run):
             if step == wanted[position]:
@@ -100,32 +70,7 @@ def residual_polynomials(rule: UpdateRule, lam, k) -> np.ndarray:
     return kept[np.searchsorted(wanted, k)]
 
 
-def _require_linear(rule: UpdateRule, lam: np.ndarray) -> None:
-    """Raise ValueError unless the first iterates are proportional to the first of all."""
-
-    def run(size):
-        steps = iterate(rule, np.full_like(lam, size), lambda z: lam * z)
-        return np.array(list(itertools.islice(steps, 4))) / size
-
-    # Negative, tiny and huge starts tell a sign, an eps and a threshold from a linear step. Where the
-    # iteration overflows at once there is nothing to compare.
-    with np.errstate(all="ignore"):
-        unit = run(1.0)
-        for size in (-1.0, 1e-6, 1e6):
-            # a few roundings of the largest of four iterates
-            if (np.abs(run(size) - unit) > 1e-9 * np.abs(unit).max(axis=0)).any():
-                raise ValueError(
-                    f"{rule.label} is not linear: on a quadratic its iterates are not proportional to the "
-                    "first one, so there are no residual polynomials; run it with iterate or nets.train"
-                )
-
-
-# Sizes at which a step is compared with its own superposition: a step that is linear at one size only
-# (a sign, a threshold, a small eps) is told by the others.
-_SIZES = (1e-6, 1.0, 1e6)
-
-
-def transition_matrix(rule: UpdateRule, lam, k: int | None = None) -> np.ndarray:
+def transition_matrix(rule: UpdateRule, lam: npt.ArrayLike, k: int | None = None) -> npt.NDArray[np.float64]:
     r"""Matrix of one step on the quadratic :math:`\frac12\lambda z^2`.
 
     Parameters
@@ -134,18 +79,19 @@ def transition_matrix(rule: UpdateRule, lam, k: int | None = None) -> np.ndarray
         With numeric hyperparameters; linear in its iterates and in its memory.
     lam : array_like, shape (n,)
     k : int, optional
-        Iteration; without it the limit of large k.
+        Iteration; without it the limit of large k, and for a rule with a period p the product of the p steps
+        of one period, from a multiple of p on.
 
     Returns
     -------
     numpy.ndarray, shape (n, d, d)
-        Acts on the state :math:`(x_k,\dots,x_{k-p+1},m_1,\dots,m_q)`, d = p + q, with the p iterates
-        of the history and the q entries of the memory. Without memory it is the companion matrix.
+        Acts on the state :math:`(x_k,\dots,x_{k-q+1},m_1,\dots,m_p)`, d = q + p, with the q iterates
+        of the history and the p entries of the memory. Without memory it is the companion matrix.
 
     Raises
     ------
     ValueError
-        If the rule holds symbols, or its step is not linear.
+        If the rule holds symbols, its step is not linear, or without k its matrix has no limit.
 
     Examples
     --------
@@ -157,114 +103,115 @@ def transition_matrix(rule: UpdateRule, lam, k: int | None = None) -> np.ndarray
     array([[[ 0.5  , -0.125],
             [ 1.   ,  0.25 ]]])
     """
-    lam = np.atleast_1d(np.asarray(lam, dtype=float))
+    lam = _eigenvalues(rule, lam)
+    if k is not None:
+        return _on_eigenvalues(step_matrices(rule, require_integer("k", k, 0)), lam)
+    product = None
+    for law in limit_matrices(rule):
+        step = _on_eigenvalues(law, lam)
+        product = step if product is None else step @ product
+    return product
+
+
+def _eigenvalues(rule: UpdateRule, lam: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The eigenvalues as a vector, once the rule is known to be numeric."""
+    require_numeric(rule)
+    return real_array(np.atleast_1d(np.asarray(lam)), "lam", ndim=1)
+
+
+def require_numeric(rule: Any) -> None:
+    """Refuse what is no rule, and a rule that holds symbols."""
+    if not isinstance(rule, UpdateRule):
+        raise ValueError(f"rule must be an UpdateRule, got {rule!r} of type {type(rule).__name__}")
     if not rule.is_numeric:
         raise ValueError(f"{rule.label} holds symbols; give them numbers with rule.at(...)")
-    if k is not None:
-        return _unit_response(rule, lam, k)
-    early, late = _unit_response(rule, lam, 7), _unit_response(rule, lam, 1000)
-    if np.allclose(early, late, rtol=1e-14, atol=0):
-        return late
-    matrix = np.empty_like(late)
-    for (row, column), entry in _limit_response(rule).items():
-        matrix[:, row, column] = entry(lam)
-    return matrix
 
 
-def _unit_response(rule: UpdateRule, lam: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the transition matrix at iteration k, once its step is known to be linear."""
-    p = rule.history
-    empty = rule.initial_memory(lam)
-    d = p + _memory_size(rule, empty)
-
-    def step(state):
-        iterates, memory = tuple(state[:p]), tuple(state[p:]) if d > p else empty
-        x_next, memory = rule.step(k, iterates, memory, lambda z: lam * z)
-        following = (x_next, *iterates[:-1], *(memory if d > p else ()))
-        return np.array([np.broadcast_to(np.asarray(entry, float), lam.shape) for entry in following])
-
-    weights = (-1.0) ** np.arange(d) * (1.5 + np.arange(d))
-    # What overflows or divides by zero here is no linear step, and is refused as such.
-    with np.errstate(all="ignore"):
-        columns = np.array([step(unit) for unit in np.eye(d)[:, :, None] * np.ones_like(lam)])
-        expected = np.tensordot(weights, columns, axes=1)
-        largest = np.maximum(np.abs(columns).max(axis=(0, 1)), 1.0)  # 1, the size of the states
-        for size in _SIZES:
-            mixed = step(size * weights[:, None] * np.ones_like(lam)) / size
-            # A few roundings of the largest entry separate a linear step from its own superposition.
-            if not (np.isfinite(largest) & (np.abs(mixed - expected) <= 1e-9 * largest)).all():
-                raise ValueError(
-                    f"the step of {rule.label} is not linear in its iterates and memory, "
-                    "so it is no recursion on a quadratic"
-                )
-    return columns.transpose(2, 1, 0)
+def step_matrices(rule: UpdateRule, k: int) -> StepMatrices:
+    """Exact matrices of the step at iteration k; ValueError if it is not linear."""
+    return require_linear(rule, "transition matrix").matrices(k)
 
 
-def _memory_size(rule: UpdateRule, memory) -> int:
-    if memory is None:
-        return 0
-    if not isinstance(memory, tuple):
+@functools.lru_cache(maxsize=256)
+def limit_matrices(rule: UpdateRule) -> tuple[StepMatrices, ...]:
+    """Exact matrices for k to infinity, one for each step of a period; ValueError where there is no limit."""
+    reading = require_linear(rule, "transition matrix", forever=True)
+    if not reading.varies:
+        return reading.laws
+    return tuple(law.map(lambda entry: _limit(rule, reading, entry)) for law in reading.laws)
+
+
+def _limit(rule: UpdateRule, reading: Reading, entry: Any) -> Any:
+    """Limit of one coefficient of the step."""
+    if not (is_symbolic(entry) and entry.has(reading.k)):
+        return entry
+    try:
+        limit = sympy.limit(entry, reading.k, sympy.oo)
+    except NotImplementedError:
+        limit = sympy.nan
+    if not limit.is_finite or limit.has(sympy.Limit, sympy.AccumBounds, sympy.I):
         raise ValueError(
-            f"initial_memory of {rule.label} must return a tuple with one entry for each running average, "
-            f"or None, got {type(memory).__name__}"
+            f"the step of {rule.label} has no limit for large k: its coefficient {entry} tends to {limit}; "
+            "pass an iteration k"
         )
-    return len(memory)
+    return Fraction(int(limit.p), int(limit.q)) if limit.is_Rational else limit
 
 
-@functools.lru_cache(maxsize=64)
-def _limit_response(rule: UpdateRule) -> dict[tuple[int, int], Callable]:
-    """Limits for k -> oo of the entries of the matrix, compiled as functions of lam."""
-    k, lam = sympy.symbols("k lam", positive=True)
-    p, empty = rule.history, rule.initial_memory(sympy.Integer(0))
-    d = p + _memory_size(rule, empty)
-    response = {}
-    for column in range(d):
-        unit = tuple(sympy.Integer(row == column) for row in range(d))
-        memory = unit[p:] if d > p else empty
-        x_next, memory = rule.exact().step(k, unit[:p], memory, lambda z: lam * z)
-        for row, value in enumerate((x_next, *unit[: p - 1], *(memory if d > p else ()))):
-            response[row, column] = sympy.lambdify(lam, sympy.limit(value, k, sympy.oo), "numpy")
-    return response
+def _on_eigenvalues(step: StepMatrices, lam: np.ndarray) -> np.ndarray:
+    """T(lam), the gradients taken one after the other as lam times their points."""
+    M, N, A, B = step.floats()
+    if len(A) == 1:
+        return M + lam[:, None, None] * (N @ A)
+    gradients = np.zeros((lam.size, len(A), M.shape[0]))
+    for point in range(len(A)):
+        earlier = np.einsum("l,nld->nd", B[point, :point], gradients[:, :point])
+        gradients[:, point] = lam[:, None] * (A[point] + earlier)
+    return M + N @ gradients
 
 
-def recursion_coefficients(rule: UpdateRule, lam, k: int | None = None) -> np.ndarray:
-    r"""Coefficients of the linear recursion that a rule without memory performs on a quadratic.
+def degrees(rule: UpdateRule, k: np.ndarray) -> np.ndarray:
+    """Degrees of the residual polynomials at most: each step adds its longest chain of nested gradients."""
+    reading, last = require_linear(rule, "residual polynomials", k=k), int(np.max(k))
+    law_from = last if reading.law_refusal is not None else min(last, reading.law_from)
+    early = [reading.matrices(j).degree for j in range(law_from)]
+    late = [reading.law(j).degree for j in range(law_from, min(last, law_from + reading.period))]
+    periods = -(-(last - law_from) // len(late)) if late else 0
+    return np.concatenate([[0], np.cumsum((early + late * periods)[:last])]).astype(int)[k]
 
-    .. math:: z_{k+1}=\sum_jc_j(\lambda)\,z_{k-j}
 
-    They are the first row of :func:`transition_matrix`.
+def descent_speed(rule: UpdateRule) -> float | None:
+    """Return c if the residual polynomials are those of gradient descent, (1 - c lam)^k."""
+    reading = require_linear(rule, "residual polynomials", equivariant=True)
+    if reading.steady_from != 0 or reading.period != 1:
+        return None
+    step = reading.law()
+    if step.M != ((1,),) or step.A != ((1,),) or not step.N[0][0] < 0:
+        return None
+    return float(-step.N[0][0])
 
-    Parameters
-    ----------
-    rule : UpdateRule
-        With numeric hyperparameters.
-    lam : array_like, shape (n,)
-    k : int, optional
-        Iteration; without it the limit of large k.
 
-    Returns
-    -------
-    numpy.ndarray, shape (history, n)
+def recursion_coefficients(
+    rule: UpdateRule, lam: npt.ArrayLike, k: int | None = None
+) -> npt.NDArray[np.float64]:
+    r"""Coefficients of :math:`z_{k+1}=\sum_jc_j(\lambda)z_{k-j}`: the first row of :func:`transition_matrix`.
 
-    Raises
-    ------
-    ValueError
-        If the step is not linear in the iterates, or carries memory.
+    Refuses a rule with memory or with a period. Shape (history, n).
 
-    Examples
-    --------
     >>> from odeopt import HeavyBall
     >>> recursion_coefficients(HeavyBall(lr=0.5, momentum=0.25), [1.0])
     array([[ 0.75],
            [-0.25]])
     """
-    if rule.initial_memory(np.zeros(1)):
+    reading = require_linear(rule, "recursion")
+    if reading.start:
         raise ValueError(f"{rule.label} carries memory beside its iterates; use transition_matrix")
+    if reading.period > 1 and k is None:
+        raise ValueError(f"{rule.label} has one recursion for each step of its period; pass an iteration k")
     return transition_matrix(rule, lam, k)[:, 0, :].T
 
 
-def spectral_radius(rule: UpdateRule, lam) -> np.ndarray:
-    r"""Largest modulus of the eigenvalues of :func:`transition_matrix`, for large k.
+def spectral_radius(rule: UpdateRule, lam: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    r"""Largest modulus of the eigenvalues of :func:`transition_matrix`, for large k, per step.
 
     Parameters
     ----------
@@ -274,6 +221,7 @@ def spectral_radius(rule: UpdateRule, lam) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, shape (n,)
+        For a rule with a period p the p-th root of that of one period.
 
     Notes
     -----
@@ -289,4 +237,6 @@ def spectral_radius(rule: UpdateRule, lam) -> np.ndarray:
     >>> spectral_radius(QHM(lr=0.5 / 0.75, momentum=0.25, nu=1.0), [1.0])  # the same heavy ball
     array([0.5])
     """
-    return np.abs(np.linalg.eigvals(transition_matrix(rule, lam))).max(axis=1)
+    radius = np.abs(np.linalg.eigvals(transition_matrix(rule, lam))).max(axis=1)
+    period = rule.period
+    return radius if period == 1 else radius ** (1 / int(period))

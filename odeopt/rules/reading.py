@@ -57,6 +57,7 @@ class StepMatrices:
     B: Matrix
     c: tuple[Any, ...] = ()
     a: tuple[Any, ...] = ()
+    calls: int = 0
 
     @property
     def affine(self) -> bool:
@@ -74,7 +75,7 @@ class StepMatrices:
     def map(self, function) -> StepMatrices:
         """Apply a function to every entry."""
         matrices = (tuple(tuple(map(function, row)) for row in m) for m in (self.M, self.N, self.A, self.B))
-        return StepMatrices(*matrices, tuple(map(function, self.c)), tuple(map(function, self.a)))
+        return StepMatrices(*matrices, tuple(map(function, self.c)), tuple(map(function, self.a)), self.calls)
 
     def floats(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """M, N, A, B as float arrays."""
@@ -102,6 +103,7 @@ def _matrices(run: Trace, history: int) -> StepMatrices:
         rows(run.points, gradients),
         tuple(form.coefficient(CONSTANT) for form in following),
         tuple(form.coefficient(CONSTANT) for form in run.points),
+        run.calls,
     )
 
 
@@ -166,6 +168,11 @@ class Reading:
     def points(self) -> int:
         """Largest number of gradients that a step takes."""
         return max((len(m.A) for m in (*self.first.values(), *self.laws)), default=0)
+
+    @property
+    def calls(self) -> set[int]:
+        """How often a step asks for a gradient, over all steps."""
+        return {m.calls for m in (*self.first.values(), *self.laws)}
 
     @property
     def degree(self) -> int:
@@ -376,24 +383,25 @@ def require_linear(
     in k, and k for iterations at which a step whose law was not read must be linear.
     """
     reading = read(rule)
-    found = reading.refusal
+    found, step = reading.refusal, f"the step of {rule.label}"
     if found is not None:
-        raise ValueError(f"{rule.label} has no {purpose}: {_verdict(found)} {found}")
-    if forever and reading.law_refusal is not None:
-        raise ValueError(f"{rule.label} has no {purpose} that could be read: its step {reading.law_refusal}")
-    if reading.law_refusal is not None and k is not None:
-        for index in range(int(np.max(k))):
+        raise ValueError(f"{step} {_verdict(found)}, so it has no {purpose}: it {found}")
+    if reading.law_refusal is not None:
+        if forever:
+            raise ValueError(f"{step} {reading.law_refusal}, so it has no {purpose} that could be read")
+        for index in range(0 if k is None else int(np.max(k))):
             found = reading.at(index)
             if isinstance(found, Refusal):
-                raise ValueError(f"{rule.label} has no {purpose}: at k = {index} {_verdict(found)} {found}")
+                raise ValueError(
+                    f"{step} {_verdict(found)} at k = {index}, so it has no {purpose}: it {found}"
+                )
     if equivariant and reading.row:
         raise ValueError(
-            f"{rule.label} has no {purpose}: its step is linear, but not one in the error alone, because {reading.row}"
+            f"{step} is linear, but no step in the error alone, so it has no {purpose}: {reading.row}"
         )
     return reading
 
 
 def _verdict(refusal: Refusal) -> str:
-    if refusal.kind in ("nonlinear", "affine"):
-        return "its step is not linear in its iterates and memory: it"
-    return "its step cannot be read: it"
+    nonlinear = refusal.kind in ("nonlinear", "affine")
+    return "is not linear in its iterates and memory" if nonlinear else "cannot be read"

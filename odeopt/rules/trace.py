@@ -38,6 +38,7 @@ class Trace:
     memory: tuple[Form, ...] = ()
     points: list[Form] = field(default_factory=list)
     start: tuple[Form, ...] = ()
+    calls: int = 0
 
     def gradient(self, point: Any) -> Form:
         """Record the point; a gradient asked for twice at one point is the same gradient."""
@@ -46,6 +47,7 @@ class Trace:
                 "broken",
                 f"takes the gradient at an object of type {type(point).__name__} instead of a vector",
             )
+        self.calls += 1
         point = point.shortened()
         for index, earlier in enumerate(self.points):
             if earlier.terms == point.terms:

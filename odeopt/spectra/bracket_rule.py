@@ -26,7 +26,8 @@ import numpy as np
 import scipy.fft
 
 from odeopt.rules.base import UpdateRule, iterate
-from odeopt.rules.linear import _degrees, _descent_speed, residual_polynomials
+from odeopt.rules.linear import degrees, descent_speed, residual_polynomials
+from odeopt.rules.reading import require_linear
 from odeopt.spectra.bracket import Integrand
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.quadrature import Ritz, ritz
@@ -64,7 +65,7 @@ def residual_half_widths(
     (True, True)
     """
     half, rounding = np.full(k.size, np.inf), np.full(k.size, np.inf)
-    steady = _is_steady(rule, np.linspace(*measure.interval, 6))
+    steady = _is_steady(rule)
     if steady is None:
         return half, rounding
     pairs = [ritz(chain, *measure.interval) for chain in measure.chains if chain.size]
@@ -291,33 +292,19 @@ def _share_seen(degree: np.ndarray, points: int) -> np.ndarray:
 def _impulse(rule: UpdateRule, lam: np.ndarray, j: int) -> Iterator[np.ndarray]:
     """Yield what a unit gradient added in step j makes of x_(j+1), x_(j+2), ..."""
     zero = np.zeros_like(lam)
-    iterates, memory = (zero,) * rule.history, rule.initial_memory(zero)
     kicks = iter(itertools.chain([1.0], itertools.repeat(0.0)))
-    for step in itertools.count(j):
-        x, memory = rule.step(step, iterates, memory, lambda z: lam * z + next(kicks))
-        iterates = (x, *iterates[:-1])
-        yield x
+    states = rule.states_from(
+        j, (zero,) * rule.history, rule.initial_memory(zero), lambda z: lam * z + next(kicks)
+    )
+    return (iterates[0] for iterates, _ in itertools.islice(states, 1, None))
 
 
-def _is_steady(rule: UpdateRule, lam: np.ndarray) -> bool | None:
+def _is_steady(rule: UpdateRule) -> bool | None:
     """Whether the step is the same for all late k; None if it takes another number of gradients than one."""
-    calls = 0
-
-    def grad(z):
-        nonlocal calls
-        calls += 1
-        return lam * z
-
-    with np.errstate(over="ignore", invalid="ignore"):
-        list(itertools.islice(iterate(rule, np.ones_like(lam), grad), 5))
-        if calls != 4:
-            return None
-        starts = (_SETTLED, _SETTLED + 7, _SETTLED + 1000)
-        here, *later = (np.array(list(itertools.islice(_impulse(rule, lam, j), 6))) for j in starts)
-        # Equal up to the rounding of six steps; friction r/t differs by 1e-3. Responses have the size of the
-        # learning rate, which can be any.
-        allowed = 1e-13 * (np.abs(here) + np.abs(here).max())
-        return bool(all((np.abs(other - here) <= allowed).all() for other in later))
+    reading = require_linear(rule, "residual polynomials")
+    if reading.calls != {1}:
+        return None
+    return reading.steady_from is not None and reading.steady_from <= _SETTLED and reading.period == 1
 
 
 def _rule_integrand(rule: UpdateRule, k: np.ndarray, scale: float) -> Integrand:
@@ -328,8 +315,8 @@ def _rule_integrand(rule: UpdateRule, k: np.ndarray, scale: float) -> Integrand:
             return residual_polynomials(rule, lam, k[rows]) ** 2
 
     nowhere = np.zeros(k.size, bool)
-    known = {"degree": 2 * _degrees(rule, k), "alternating": lambda n, high: nowhere}
-    speed = _descent_speed(rule, scale)
+    known = {"degree": 2 * degrees(rule, k), "alternating": lambda n, high: nowhere}
+    speed = descent_speed(rule)
     if speed is not None:
         # (1 - c lam)^(2k) is completely monotone up to 1/c, and its even derivatives never change sign
         known["alternating"] = lambda n, high: np.full(k.size, speed * high <= 1)

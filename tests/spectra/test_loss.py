@@ -101,7 +101,7 @@ def test_bad_grids_are_refused(problem, grid, word):
     "rule", [SignDescent(0.1), RMSProp(0.1), RMSProp(0.1, eps=0.0), Adam(1e-6), AdaGrad(0.1)], ids=rule_id
 )
 def test_rules_without_residual_polynomials_are_refused(problem, rule):
-    with pytest.raises(ValueError, match=r"is not linear: .* no residual polynomials"):
+    with pytest.raises(ValueError, match=r"is not linear in .* no residual polynomials"):
         loss_curve(rule, spectral_measure(*problem), [0, 1])
 
 
