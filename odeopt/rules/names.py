@@ -3,14 +3,17 @@ r"""Methods by name: rules from names and text, grids of rules, and what identif
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import inspect
 import itertools
+import types
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov
 
-__all__ = ["named_rules", "rule_grid", "rule_spec"]
+__all__ = ["named_rules", "old_rule_spec", "rule_grid", "rule_spec"]
 
 
 def rule_grid(rule_type: type[UpdateRule], **values: Any) -> tuple[UpdateRule, ...]:
@@ -84,29 +87,64 @@ def named_rules(
     return tuple(rule for name in names for rule in grids[name]())
 
 
-def rule_spec(rule: UpdateRule) -> dict:
-    """What identifies a rule, for a JSON file.
+# Where the classes stood when a key still held their module.
+_OLD_MODULES = {
+    "odeopt.rules.classical": "odeopt.methods",
+    "odeopt.rules.momentum": "odeopt.momentum",
+    "odeopt.rules.adaptive": "odeopt.adaptive",
+}
 
-    Parameters
-    ----------
-    rule : UpdateRule
-        With numeric hyperparameters.
 
-    Returns
-    -------
-    dict
+def rule_spec(rule: UpdateRule) -> dict[str, Any]:
+    """What identifies a rule, for a JSON file: its class, for a class of one's own a digest of its code too.
 
-    Examples
-    --------
     >>> from odeopt import HeavyBall
     >>> rule_spec(HeavyBall(0.1, 0.5))
-    {'type': 'odeopt.rules.classical.HeavyBall', 'lr': 0.1, 'momentum': 0.5}
+    {'type': 'HeavyBall', 'lr': 0.1, 'momentum': 0.5}
     """
+    cls = type(rule)
+    if cls.__module__ in _OLD_MODULES:
+        return {"type": cls.__qualname__, **_fields(rule)}
+    return {"type": f"{cls.__module__}.{cls.__qualname__}", "source": _source_digest(cls), **_fields(rule)}
 
+
+def old_rule_spec(rule: UpdateRule) -> dict[str, Any] | None:
+    """What :func:`rule_spec` was before classes moved; None for a class of one's own."""
+    module = _OLD_MODULES.get(type(rule).__module__)
+    return None if module is None else {"type": f"{module}.{type(rule).__qualname__}", **_fields(rule)}
+
+
+def _fields(rule: UpdateRule) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):
             return [plain(entry) for entry in value]
         return value if value is None or isinstance(value, bool) else float(value)
 
-    fields = {field.name: plain(getattr(rule, field.name)) for field in dataclasses.fields(rule)}
-    return {"type": f"{type(rule).__module__}.{type(rule).__qualname__}", **fields}
+    return {field.name: plain(getattr(rule, field.name)) for field in dataclasses.fields(rule)}
+
+
+def _source_digest(cls: type) -> str:
+    """Hash of the source of a class and of those of its bases that are not the package's own."""
+    digest = hashlib.sha256()
+    for base in cls.__mro__:
+        if issubclass(base, UpdateRule) and not base.__module__.startswith("odeopt.rules."):
+            digest.update(_source(base).encode())
+    return digest.hexdigest()[:16]
+
+
+def _source(cls: type) -> str:
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):  # a class typed at a prompt has no file: its bytecode stands for it
+        return repr([(name, _bytecode(value)) for name, value in sorted(vars(cls).items())])
+
+
+def _bytecode(value: Any) -> Any:
+    """What a function or a constant of a class does, without addresses and line numbers."""
+    value = getattr(value, "fget", None) or getattr(value, "__func__", value)
+    code = value if isinstance(value, types.CodeType) else getattr(value, "__code__", None)
+    if code is not None:
+        return code.co_code.hex(), code.co_names, tuple(map(_bytecode, code.co_consts))
+    return (
+        repr(value) if isinstance(value, (bool, int, float, str, tuple, type(None))) else type(value).__name__
+    )

@@ -240,7 +240,7 @@ def test_a_sweep_of_networks_holds_what_training_and_theory_give(tmp_path):
     assert len(results.entries) == 12
     assert not results.failures
     entry = results.entries[7]  # the second rule, the second width, the second seed
-    assert entry["spec"]["rule"] == {"type": "odeopt.rules.classical.HeavyBall", "lr": 0.1, "momentum": 0.5}
+    assert entry["spec"]["rule"] == {"type": "HeavyBall", "lr": 0.1, "momentum": 0.5}
     assert (entry["spec"]["width"], entry["spec"]["seed"]) == (64, 1)
     arrays = results.load(entry)
     net = TwoLayerReLU(64, 64, seed=1)
