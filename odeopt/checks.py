@@ -75,10 +75,7 @@ def real_array(value: Any, name: str, *, ndim: int | None, finite: bool = True) 
         ...
     ValueError: y must be finite, but y[1] is nan (1 such entry in all); remove or repair it
     """
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} is not an array of numbers ({error}); pass a numeric array") from error
+    array = _as_array(value, name)
     if np.ma.is_masked(value):
         raise ValueError(f"{name} has masked entries, which hold no numbers; fill or remove them")
     if array.dtype.kind not in "biuf":
@@ -99,11 +96,28 @@ def real_array(value: Any, name: str, *, ndim: int | None, finite: bool = True) 
     return array
 
 
+def _as_array(value: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # a ragged list; a tensor on a device or with a gradient
+        reason = (
+            "it is a tensor off the host or with a gradient"
+            if hasattr(value, "detach")
+            else "its rows differ"
+        )
+        raise ValueError(f"{name} is not an array of numbers ({reason}); pass a numeric array") from error
+
+
 def nonnegative_grid(values: Any, name: str) -> npt.NDArray[np.float64]:
     """Return `values` as a nonempty float64 vector without negative or nonfinite entries."""
-    if np.ndim(values) > 1 or np.size(values) == 0:
-        raise ValueError(f"{name} must be a nonempty one-dimensional grid, got shape {np.shape(values)}")
-    grid = real_array(np.atleast_1d(values), name, ndim=1)
+    array = np.atleast_1d(_as_array(values, name))
+    if array.ndim > 1 or array.size == 0:
+        raise ValueError(f"{name} must be a nonempty one-dimensional grid, got shape {array.shape}")
+    grid = real_array(values if np.ndim(values) else array, name, ndim=1)
     if np.any(grid < 0):
         raise ValueError(f"{name} must be nonnegative, got {grid.min():.6g}; start the grid at 0")
     return grid

@@ -136,7 +136,7 @@ class UpdateRule(abc.ABC):
     history: ClassVar[int] = 1
     # Different points at which one step takes a gradient: an iteration is one gradient unless it says so.
     gradients: ClassVar[int] = 1
-    # The step repeats with this period in k (an int, or a property that computes one from the hyperparameters).
+    # The step repeats with this period in k: an int, or a property computed from the hyperparameters.
     period: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

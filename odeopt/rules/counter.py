@@ -1,4 +1,4 @@
-r"""The iteration number as an indeterminate: k in the reading of a step, guarded against what would be false for ever.
+r"""The iteration number as an indeterminate: k in the reading of a step, guarded where it would be misread.
 
 A plain symbol answers ``k == 100`` and ``k % 3 == 1`` with False and never tells. A :class:`Counter` does
 arithmetic, notes every comparison with a small integer at the start of a run (``k == 0``, ``k in (0, 1)``,
@@ -8,6 +8,8 @@ arithmetic, notes every comparison with a small integer at the start of a run (`
 from __future__ import annotations
 
 import numbers
+import operator
+from collections.abc import Callable
 from typing import Any
 
 from odeopt.checks import is_symbolic
@@ -18,14 +20,12 @@ __all__ = ["Counter", "StepRefusal", "counter"]
 START = 10
 
 _FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh")
-_ARITHMETIC = {
-    "add": "__add__", "subtract": "__sub__", "multiply": "__mul__", "divide": "__truediv__", "power": "__pow__"
-}  # fmt: skip
+_ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "truediv", "power": "pow"}
 _REMEDY = "declare `period = p` if the step repeats, or write the schedule as a smooth function of k"
 
 
 class StepRefusal(ValueError):
-    """A step did something that its reading cannot take; kind is "nonlinear", "counter" or "broken"."""
+    """A step did what its reading cannot take; kind is "nonlinear", "counter" or "broken"."""
 
     def __init__(self, kind: str, reason: str):
         super().__init__(reason)
@@ -33,107 +33,57 @@ class StepRefusal(ValueError):
 
 
 class Counter:
-    """A function of the iteration k: ``expr`` in sympy, ``residue`` where k = residue mod period, ``seen`` what k was compared with."""
+    """A function of k, ``expr`` in sympy, for k = residue mod period; ``seen``: what k was compared with."""
 
     __slots__ = ("expr", "k", "period", "residue", "seen")
     _op_priority = 200.0  # above sympy's own expressions, which then leave mixed arithmetic to this class
-    __hash__ = None  # type: ignore[assignment]  # a set or a dict would look k up by identity
 
     def __init__(self, expr: Any, k: Any, period: int, residue: int, seen: set[int]):
         self.expr, self.k, self.period, self.residue, self.seen = expr, k, period, residue, seen
 
     # --- arithmetic ---------------------------------------------------------------------------------
 
-    def _with(self, expr: Any) -> Any:
+    def _guarded(self, expr: Any) -> Any:
         """Guard a function of k; what no longer depends on k is a number."""
         if not expr.has(*self.k.free_symbols):
             return expr
         return Counter(expr, self.k, self.period, self.residue, self.seen)
 
-    def _other(self, value: Any) -> Any:
-        """The other operand as (sympy expression, whether the result stays guarded); None if it is not ours."""
-        if isinstance(value, Counter):
-            return value.expr, True
-        if is_symbolic(value):
-            return value, bool(value.is_number)
-        if isinstance(value, numbers.Real):
-            return _exact(value), True
-        return None
-
-    def _binary(self, value: Any, combine) -> Any:
-        other = self._other(value)
-        if other is None:
-            return NotImplemented
-        result = combine(self.expr, other[0])
-        return self._with(result) if other[1] else result
-
-    def __add__(self, value):
-        return self._binary(value, lambda a, b: a + b)
-
-    def __sub__(self, value):
-        return self._binary(value, lambda a, b: a - b)
-
-    def __rsub__(self, value):
-        return self._binary(value, lambda a, b: b - a)
-
-    def __mul__(self, value):
-        return self._binary(value, lambda a, b: a * b)
-
-    def __truediv__(self, value):
-        return self._binary(value, lambda a, b: a / b)
-
-    def __rtruediv__(self, value):
-        return self._binary(value, lambda a, b: b / a)
-
-    def __pow__(self, value):
-        return self._binary(value, lambda a, b: a**b)
-
-    def __rpow__(self, value):
-        return self._binary(value, lambda a, b: b**a)
-
-    __radd__, __rmul__ = __add__, __mul__
-
-    def __neg__(self):
-        return self._with(-self.expr)
-
-    def __pos__(self):
-        return self
-
-    def _sympy_(self):
+    def _sympy_(self) -> Any:
         return self.expr
 
-    def __getattr__(self, name: str):
-        if name in _FUNCTIONS:
-            import sympy
+    def __pos__(self) -> Counter:
+        return self
 
-            return lambda: self._with(getattr(sympy, name)(self.expr))
-        raise AttributeError(name)
+    def __neg__(self) -> Any:
+        return self._guarded(-self.expr)
 
-    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+    def __getattr__(self, name: str) -> Callable[[], Any]:
+        if name not in _FUNCTIONS:
+            raise AttributeError(name)
+        import sympy
+
+        return lambda: self._guarded(getattr(sympy, name)(self.expr))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if method == "__call__" and not options:
             if ufunc.__name__ in _FUNCTIONS:
                 return getattr(self, ufunc.__name__)()
             if ufunc.__name__ in _ARITHMETIC:
-                import operator
+                plain = [value.item() if hasattr(value, "item") else value for value in inputs]
+                return getattr(operator, _ARITHMETIC[ufunc.__name__])(*plain)
+        raise StepRefusal("counter", f"uses np.{ufunc.__name__} on k; {_REMEDY}")
 
-                numbers_ = [v.item() if hasattr(v, "item") else v for v in inputs]
-                return getattr(operator, _ARITHMETIC[ufunc.__name__])(*numbers_)
-        raise StepRefusal("counter", f"np.{ufunc.__name__} of k is not read; {_REMEDY}")
+    # --- comparisons with the first iterations --------------------------------------------------------
 
-    # --- comparisons --------------------------------------------------------------------------------
-
-    def _shift(self) -> Any:
+    def _shift(self) -> int | None:
         """The integer c of k + c, else None."""
         shift = self.expr - self.k
         return int(shift) if getattr(shift, "is_Integer", False) else None
 
-    def _equals(self, value: Any) -> bool:
-        if isinstance(value, Counter):
-            if (self.expr - value.expr).expand() == 0:
-                return True
-            raise StepRefusal(
-                "counter", f"compares two functions of k, {self.expr} and {value.expr}; {_REMEDY}"
-            )
+    def __eq__(self, value: object) -> bool:
+        if isinstance(value, Counter) and (self.expr - value.expr).expand() == 0:
+            return True
         shift = self._shift()
         if shift is not None and isinstance(value, numbers.Real):
             start = value - shift
@@ -142,95 +92,84 @@ class Counter:
             if start < START:
                 self.seen.add(int(start))
                 return False
-        raise StepRefusal("counter", f"compares {self.expr} with {value!r}; {_REMEDY}")
+        raise StepRefusal("counter", f"compares {self!r} with {value!r}; {_REMEDY}")
 
-    def __eq__(self, value):
-        return self._equals(value)
+    def __ne__(self, value: object) -> bool:
+        return not self == value
 
-    def __ne__(self, value):
-        return not self._equals(value)
+    def __bool__(self) -> bool:
+        return self != 0
 
-    def __bool__(self):
-        return not self._equals(0)
-
-    def _refused(self, operation: str):
-        raise StepRefusal("counter", f"uses {operation} on k; {_REMEDY}")
-
-    def __lt__(self, value):
-        return self._refused("<")
-
-    def __le__(self, value):
-        return self._refused("<=")
-
-    def __gt__(self, value):
-        return self._refused(">")
-
-    def __ge__(self, value):
-        return self._refused(">=")
+    def __hash__(self) -> int:  # a set or a dict would look k up by identity
+        raise StepRefusal("counter", f"looks k up in a set or a table; {_REMEDY}")
 
     # --- residues -----------------------------------------------------------------------------------
 
-    def __mod__(self, value):
-        p, shift = _modulus(value), self._shift()
-        if p is None or shift is None or self.period % p:
-            return self._refused(f"% {value!r}")
-        return (self.residue + shift) % p
+    def _residue(self, modulus: Any, operation: str) -> tuple[int, int]:
+        """The expression modulo an integer that divides the period, and that integer."""
+        shift = self._shift()
+        whole = getattr(modulus, "is_Integer", False) or (
+            isinstance(modulus, numbers.Real) and modulus == int(modulus)
+        )
+        if not whole or modulus < 1 or shift is None or self.period % int(modulus):
+            raise StepRefusal("counter", f"uses {operation} {modulus!r} on k; {_REMEDY}")
+        return (self.residue + shift) % int(modulus), int(modulus)
 
-    def __floordiv__(self, value):
-        p, shift = _modulus(value), self._shift()
-        if p is None or shift is None or self.period % p:
-            return self._refused(f"// {value!r}")
-        return self._with((self.expr - (self.residue + shift) % p) / _exact(p))
+    def __mod__(self, value: Any) -> int:
+        return self._residue(value, "%")[0]
 
-    def __divmod__(self, value):
+    def __floordiv__(self, value: Any) -> Any:
+        residue, modulus = self._residue(value, "//")
+        return self._guarded((self.expr - residue) / modulus)
+
+    def __divmod__(self, value: Any) -> tuple[Any, int]:
         return self // value, self % value
 
-    def __rmod__(self, value):
-        return self._refused("%")
-
-    def __rfloordiv__(self, value):
-        return self._refused("//")
-
-    def __index__(self):
-        return self._refused("an index or a range")
-
-    def __int__(self):
-        return self._refused("int()")
-
-    def __float__(self):
-        return self._refused(
-            "float() or a function of the module math (those of numpy and odeopt.rules.sqrt are read)"
-        )
-
-    def __abs__(self):
-        return self._refused("abs()")
-
-    def __round__(self, digits=None):
-        return self._refused("round()")
-
-    def __floor__(self):
-        return self._refused("math.floor")
-
-    def __ceil__(self):
-        return self._refused("math.ceil")
-
-    def __repr__(self):
+    def __repr__(self) -> str:
         return str(self.expr)
 
 
-def _modulus(value: Any) -> int | None:
-    if isinstance(value, numbers.Real) and value == int(value) and value > 0:
-        return int(value)
-    return int(value) if getattr(value, "is_Integer", False) and value > 0 else None
+def _binary(function: Callable[[Any, Any], Any], swapped: bool = False) -> Callable:
+    def method(self: Counter, value: Any) -> Any:
+        if isinstance(value, Counter):
+            other, guarded = value.expr, True
+        elif is_symbolic(value):
+            other, guarded = value, bool(value.is_number)
+        elif isinstance(value, numbers.Real):
+            other, guarded = _exact(value), True
+        else:
+            return NotImplemented
+        result = function(other, self.expr) if swapped else function(self.expr, other)
+        return self._guarded(result) if guarded else result
+
+    return method
 
 
 def _exact(value: Any) -> Any:
-    """The number as sympy sees it exactly; a float is the decimal it prints as."""
+    """A number as sympy sees it exactly, a float as the decimal it prints as."""
     import sympy
 
     if isinstance(value, numbers.Rational):
-        return sympy.Rational(value.numerator, value.denominator)
+        return sympy.Rational(int(value.numerator), int(value.denominator))
     return sympy.Rational(repr(float(value)))
+
+
+def _refused(operation: str) -> Callable:
+    def method(self: Counter, *args: Any) -> Any:
+        raise StepRefusal("counter", f"uses {operation} on k; {_REMEDY}")
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    setattr(Counter, f"__{_name}__", _binary(getattr(operator, _name)))
+    setattr(Counter, f"__r{_name}__", _binary(getattr(operator, _name), swapped=True))
+for _name, _operation in {
+    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "rmod": "%", "rfloordiv": "//", "abs": "abs()",
+    "index": "an index or a range", "int": "int()", "float": "float() or the module math", "round": "round()",
+    "floor": "math.floor", "ceil": "math.ceil", "trunc": "math.trunc",
+}.items():  # fmt: skip
+    setattr(Counter, f"__{_name}__", _refused(_operation))
 
 
 def counter(expr: Any, *, period: int = 1, residue: int = 0) -> Counter:
