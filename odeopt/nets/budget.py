@@ -45,8 +45,8 @@ class ErrorBudget:
     time_step, time_origin : float
         t = (k + time_origin) * time_step.
     errors : mapping
-        Level, a key of :data:`odeopt.spectra.errors.LEVELS` and in their order, to error vectors, shape (K, n),
-        read-only. A level that is not available is left out.
+        Level, a key of :data:`odeopt.spectra.errors.LEVELS` and in their order, to error vectors, shape
+        (K, n), read-only. A level that is not available is left out.
     equations : mapping
         Level of an ODE to its equation in the error.
     notes : mapping

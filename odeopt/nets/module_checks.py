@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -14,24 +14,22 @@ from odeopt.checks import real_array
 
 __all__ = [
     "fitting",
-    "float_inputs",
-    "require_deterministic",
+    "inputs_of",
+    "integers_refused",
+    "require_module",
     "require_outputs",
-    "require_repeated",
+    "targets_of",
     "trained_parameters",
 ]
 
+# What a forward pass raises where module and inputs do not go together.
+_MISFITS = (RuntimeError, IndexError, TypeError, AttributeError, KeyError, AssertionError, ArithmeticError)
 
-def require_deterministic(module: Any) -> None:
-    """Refuse what is no module, and modules whose outputs are random or change with each pass.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
+def require_module(module: object) -> nn.Module:
+    """Refuse what is no module of ready weights, and layers whose mode makes them random or change.
 
-    Examples
-    --------
-    >>> require_deterministic(nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.5)))
+    >>> require_module(nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.5)))
     Traceback (most recent call last):
         ...
     ValueError: module has Dropout (1) in training mode, so its outputs are random; call module.eval()
@@ -39,9 +37,14 @@ def require_deterministic(module: Any) -> None:
     if not isinstance(module, nn.Module):
         raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     for name, part in module.named_modules():
+        where = f"{type(part).__name__} ({name or 'the module itself'})"
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ValueError(
+                f"module has {where}, a compiled script, whose weights cannot be exchanged; pass what it was "
+                "made of"
+            )
         if not part.training:
             continue
-        where = f"{type(part).__name__} ({name or 'the module itself'})"
         if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
             raise ValueError(
                 f"module has {where} in training mode, so its outputs are random; call module.eval()"
@@ -52,55 +55,47 @@ def require_deterministic(module: Any) -> None:
             raise ValueError(
                 f"module has {where} in training mode: each pass changes its statistics; call module.eval()"
             )
+    for name, p in module.named_parameters():
+        if isinstance(p, nn.UninitializedParameter) or p.device.type == "meta":
+            raise ValueError(
+                f"module has a parameter {name} without values; run it once on inputs, or load its weights"
+            )
+    return module
 
 
-def float_inputs(x: Any) -> np.ndarray:
-    """Return inputs as a finite float64 array; integers are refused.
+def inputs_of(x: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+    """Return inputs on the host: finite float64, or int64 (tokens) and booleans as they are.
 
-    Parameters
-    ----------
-    x : array_like or torch.Tensor, shape (n, ...)
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, ...)
-
-    Examples
-    --------
-    >>> float_inputs([[1, 2]])
-    Traceback (most recent call last):
-        ...
-    ValueError: x holds integers (dtype int64), through which no derivative passes; convert it to float
+    >>> inputs_of([[1, 2]]).dtype, inputs_of(torch.ones(2, 1, dtype=torch.bfloat16)).dtype
+    (torch.int64, torch.float64)
     """
     if isinstance(x, torch.Tensor):
+        if x.layout != torch.strided or x.is_quantized:
+            raise ValueError(f"x must be a dense tensor, got layout {x.layout}; pass x.to_dense()")
         x = x.detach().cpu()
-    try:
-        kind = np.asarray(x).dtype
-    except ValueError:  # a ragged list, which real_array refuses in its words
-        kind = np.dtype(float)
-    if kind.kind in "biu":
-        raise ValueError(
-            f"x holds integers (dtype {kind}), through which no derivative passes; convert it to float"
-        )
-    return real_array(x, "x", ndim=None)
+        x = (x.double() if x.is_floating_point() else x).resolve_conj().resolve_neg().numpy()
+    values = real_array(x, "x", ndim=None)  # finite, of numbers, not empty
+    kind = np.asarray(x).dtype.kind
+    if kind in "iu":
+        return torch.from_numpy(np.asarray(x).astype(np.int64))
+    return torch.from_numpy(np.array(x) if kind == "b" else values)
+
+
+def targets_of(y: npt.ArrayLike | torch.Tensor) -> np.ndarray:
+    """Return targets as a finite float64 vector."""
+    if isinstance(y, torch.Tensor):
+        y = y.detach().cpu()
+        y = (y.double() if y.is_floating_point() else y).numpy()
+    return real_array(y, "y", ndim=1)
+
+
+def integers_refused(dtype: object, reason: str) -> ValueError:
+    """The refusal of integers by what takes none."""
+    return ValueError(f"x holds integers (dtype {dtype}), {reason}; convert it to float")
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters that require a gradient, by name; at least one.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-
-    Returns
-    -------
-    dict
-
-    Examples
-    --------
-    >>> list(trained_parameters(nn.Linear(2, 1)))
-    ['weight', 'bias']
-    """
+    """The parameters that require a gradient, by the first name of each; at least one."""
     found = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if not found:
         raise ValueError(
@@ -110,18 +105,9 @@ def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-def require_outputs(output: Any, n: int, *, columns: str) -> None:
-    """Refuse outputs of n examples whose shape is neither (n,) nor (n, columns).
+def require_outputs(output: object, n: int, *, columns: str) -> torch.Tensor:
+    """Refuse outputs of n examples that are not real of shape (n,) or (n, columns), columns "1" or "c".
 
-    Parameters
-    ----------
-    output : torch.Tensor
-    n : int
-    columns : {"1", "c"}
-        One output an example, or any number of them.
-
-    Examples
-    --------
     >>> require_outputs(torch.zeros(5, 2), 5, columns="1")
     Traceback (most recent call last):
         ...
@@ -134,19 +120,20 @@ def require_outputs(output: Any, n: int, *, columns: str) -> None:
             f"module must map {n} inputs to outputs of shape ({n},) or ({n}, {columns}), got {shape}; "
             "select or flatten its outputs"
         )
+    if not output.is_floating_point():
+        raise ValueError(f"module must have real outputs, got dtype {output.dtype}; take their real part")
+    if not output.requires_grad:
+        raise ValueError(
+            "module has outputs without a derivative by its trainable weights (its forward pass detaches "
+            "them, or runs without gradients); remove that"
+        )
+    return output
 
 
 @contextlib.contextmanager
 def fitting(x: torch.Tensor) -> Iterator[None]:
-    """Say which argument is at fault where torch finds, in a first pass, that shapes do not fit.
+    """Say which argument is at fault where a first pass fails.
 
-    Parameters
-    ----------
-    x : torch.Tensor
-        The inputs of that pass.
-
-    Examples
-    --------
     >>> x = torch.zeros(5, 2)
     >>> with fitting(x):
     ...     nn.Linear(3, 1)(x)
@@ -156,28 +143,10 @@ def fitting(x: torch.Tensor) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+    except _MISFITS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if not x.is_floating_point():
+            raise integers_refused(x.dtype, f"which the module does not take ({reason})") from error
         raise ValueError(
             f"x of shape {tuple(x.shape)} does not fit the module ({reason}); reshape it"
         ) from error
-
-
-def require_repeated(first: torch.Tensor, second: torch.Tensor) -> None:
-    """Refuse outputs that change from one pass to the next by more than sums taken in another order.
-
-    Parameters
-    ----------
-    first, second : torch.Tensor
-        Of one shape.
-
-    Examples
-    --------
-    >>> require_repeated(torch.zeros(2), torch.ones(2))
-    Traceback (most recent call last):
-        ...
-    ValueError: module gives other outputs at each pass, so it is random; make it deterministic
-    """
-    gap = float((first - second).abs().max())
-    if gap > 1000 * torch.finfo(first.dtype).eps * float(first.abs().max()):
-        raise ValueError("module gives other outputs at each pass, so it is random; make it deterministic")

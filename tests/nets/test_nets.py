@@ -930,5 +930,5 @@ def test_network_with_infinite_weights_is_refused():
     net, data = TwoLayerReLU(4, 10), small_problem()
     with torch.no_grad():
         net.weights[0] = np.inf
-    with pytest.raises(ValueError, match="non-finite outputs at its initial weights"):
+    with pytest.raises(ValueError, match="non-finite outputs at these weights"):
         train(net, GradientDescent(0.1), data.x, data.y, 10)

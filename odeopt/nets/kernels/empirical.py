@@ -8,30 +8,23 @@ that H acts without being stored; where it is small it is stored all the same.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import nn
-from torch.func import functional_call, jvp, vjp, vmap
 
-from odeopt.nets.module_checks import (
-    fitting,
-    float_inputs,
-    require_deterministic,
-    require_outputs,
-    require_repeated,
-    trained_parameters,
-)
+from odeopt.checks import require_integer
+from odeopt.nets.kernels.jacobian import Jacobian
+from odeopt.nets.module_checks import inputs_of, require_module, trained_parameters
 
 __all__ = ["EmpiricalOperator", "empirical_operator", "largest_eigenvalue"]
 
 # Multiply-adds of J @ J.T up to which the matrix is computed at once (about a second on one core).
 _SMALL_GRAM = 2 * 10**9
-_BLOCK = 2**25  # entries of the Jacobian held at a time: two blocks of 256 MB of float64
 # The largest eigenvalue: sizes at which the matrix itself is no more work than Lanczos, and the accuracy.
 _FEW = 8
 _RITZ = 1e-6
@@ -55,13 +48,13 @@ class EmpiricalOperator(LinearOperator):
         Number of columns of J.
     """
 
-    def __init__(self, model: _Model, scale: float) -> None:
-        self.predictions = model.predictions
+    def __init__(self, jacobian: Jacobian, scale: float) -> None:
+        self.predictions: np.ndarray = jacobian.predictions
         super().__init__(np.dtype(np.float64), (self.predictions.size,) * 2)
         self.scale = scale
-        self.parameters = tuple(model.weights)
-        self.num_parameters = sum(p.numel() for p in model.weights.values())
-        self._model = model
+        self.parameters: tuple[str, ...] = jacobian.names
+        self.num_parameters: int = jacobian.size
+        self._jacobian = jacobian
         self._gram: np.ndarray | None = None
 
     def gram(self) -> np.ndarray:
@@ -77,8 +70,7 @@ class EmpiricalOperator(LinearOperator):
             Symmetric, float64, read-only; kept for later products.
         """
         if self._gram is None:
-            model = self._model
-            gram = self.scale * (model.gram() if model.examples_are_independent() else model.product(None))
+            gram = self.scale * self._jacobian.gram()
             gram = (gram + gram.T) / 2  # a product of two blocks and its mirror may round differently
             gram.setflags(write=False)
             self._gram = gram
@@ -86,9 +78,15 @@ class EmpiricalOperator(LinearOperator):
 
     def _matmat(self, columns: np.ndarray) -> np.ndarray:
         columns = np.asarray(columns, dtype=np.float64)
+        if self._gram is None and not self._jacobian.differentiable_twice():
+            self.gram()  # a product would take as many passes as the matrix
         if self._gram is not None:
             return self._gram @ columns
-        return self.scale * self._model.product(columns)
+        device = self._jacobian.device
+        products = [
+            self._jacobian.product(torch.from_numpy(c.copy()).to(device)).cpu().numpy() for c in columns.T
+        ]
+        return self.scale * np.column_stack(products)
 
     def _matvec(self, vector: np.ndarray) -> np.ndarray:
         return self._matmat(np.reshape(vector, (-1, 1)))[:, 0]
@@ -99,10 +97,10 @@ class EmpiricalOperator(LinearOperator):
 
 def empirical_operator(
     module: nn.Module,
-    x: Any,
+    x: npt.ArrayLike | torch.Tensor,
     *,
-    params: Iterable[str] | None = None,
-    reduction: str = "sum",
+    params: str | Iterable[str] | None = None,
+    reduction: Literal["sum", "mean"] = "sum",
     batch_size: int | None = None,
     dense: bool | None = None,
 ) -> EmpiricalOperator:
@@ -158,180 +156,55 @@ def empirical_operator(
     >>> bool(curve.loss[-1] < curve.loss[0])
     True
     """
-    require_deterministic(module)
+    require_module(module)
     if reduction not in ("sum", "mean"):
         raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
     chosen = _chosen(module, params)
-    if batch_size is not None and (
-        isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1
-    ):
-        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
-    inputs = torch.from_numpy(float_inputs(x)).to(next(iter(chosen.values())).device)
-    model = _Model(module, chosen, inputs, batch_size)
-    size = model.predictions.size
-    operator = EmpiricalOperator(model, 1.0 if reduction == "sum" else 2.0 / size)
+    batch_size = None if batch_size is None else require_integer("batch_size", batch_size, 1)
+    jacobian = Jacobian(module, chosen, inputs_of(x), batch_size)
+    size = jacobian.predictions.size
+    operator = EmpiricalOperator(jacobian, 1.0 if reduction == "sum" else 2.0 / size)
     if dense or (dense is None and size**2 * operator.num_parameters <= _SMALL_GRAM):
         operator.gram()
     return operator
 
 
-def largest_eigenvalue(module: nn.Module, x: Any) -> float:
-    r"""Largest eigenvalue of :math:`JJ^\top`, from some nine products and without the matrix.
+def largest_eigenvalue(module: nn.Module, x: npt.ArrayLike | torch.Tensor) -> float:
+    r"""Largest eigenvalue of :math:`JJ^\top`: a Ritz value, from some nine products and without the matrix.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-    x : array_like or torch.Tensor, shape (n, ...)
+    It is below the eigenvalue by a relative 1e-6 at most where the largest ones are apart.
 
-    Returns
-    -------
-    float
-        A Ritz value, below the eigenvalue by a relative 1e-6 at most where the largest ones are apart.
-
-    Raises
-    ------
-    ValueError
-        As :func:`empirical_operator`, or if torch cannot form the products for this module.
-
-    Examples
-    --------
-    >>> module = nn.Linear(2, 1, bias=False)
-    >>> round(largest_eigenvalue(module, [[1.0, 0.0], [0.0, 3.0]]), 12)
+    >>> round(largest_eigenvalue(nn.Linear(2, 1, bias=False), [[1.0, 0.0], [0.0, 3.0]]), 12)
     9.0
     """
     kernel = empirical_operator(module, x, dense=False)
-    try:
-        if len(kernel.predictions) <= _FEW:
-            return float(np.linalg.eigvalsh(kernel.gram())[-1])
-        start = kernel @ np.random.default_rng(0).standard_normal(len(kernel.predictions))
-        if not start.any():
-            return 0.0  # no weight moves an output: ARPACK has nothing to start from
-        (value,) = eigsh(kernel, k=1, which="LA", v0=start, ncv=_FEW, tol=_RITZ, return_eigenvectors=False)
-    except (NotImplementedError, RuntimeError) as error:  # ARPACK without convergence is one of the latter
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"the stability limit of {type(module).__name__} could not be computed ({reason}); "
-            "pass allow_unstable=True to train without it"
-        ) from error
+    if len(kernel.predictions) <= _FEW:
+        return float(np.linalg.eigvalsh(kernel.gram())[-1])
+    start = kernel @ np.random.default_rng(0).standard_normal(len(kernel.predictions))
+    if not start.any():
+        return 0.0  # no weight moves an output: ARPACK has nothing to start from
+    (value,) = eigsh(kernel, k=1, which="LA", v0=start, ncv=_FEW, tol=_RITZ, return_eigenvectors=False)
     return float(value)
 
 
-def _chosen(module: nn.Module, params: Iterable[str] | None) -> dict[str, torch.Tensor]:
-    """Parameters with respect to which J is taken."""
-    known = dict(module.named_parameters())
+def _chosen(module: nn.Module, params: Iterable[str] | None) -> dict[str, nn.Parameter]:
+    """Parameters with respect to which J is taken, each by the first of its names."""
     if params is None:
         return trained_parameters(module)
+    first = {id(p): name for name, p in module.named_parameters()}
+    known = dict(module.named_parameters(remove_duplicate=False))  # a tied weight by any of its names
     wanted = [params] if isinstance(params, str) else list(params)
+    chosen: dict[str, nn.Parameter] = {}
     for name in wanted:
-        if not any(own == name or own.startswith(f"{name}.") for own in known):
+        found = {own: p for own, p in known.items() if own == name or own.startswith(f"{name}.")}
+        if not found:
             raise ValueError(
                 f"params names {name!r}, but the module has {', '.join(known) or 'no parameters'}"
             )
-    chosen = {k: p for k, p in known.items() if any(k == w or k.startswith(f"{w}.") for w in wanted)}
+        chosen |= {first[id(p)]: p for p in found.values()}
     if not chosen:
         raise ValueError("params must not be empty; leave it out for all trainable parameters")
-    return chosen
-
-
-class _Model:
-    """The outputs of a module as a function of some of its weights, in float64."""
-
-    def __init__(self, module: nn.Module, chosen: dict, x: torch.Tensor, batch_size: int | None) -> None:
-        def copied(tensors):
-            # Copies: the operator keeps its weights when the module is trained further.
-            return {
-                k: t.detach().to(torch.float64, copy=True) if t.is_floating_point() else t.detach().clone()
-                for k, t in tensors
-            }
-
-        everything = copied([*module.named_parameters(), *module.named_buffers()])
-        self.weights = {name: everything.pop(name) for name in chosen}
-        self._module, self._rest, self.x = module, everything, x
-        self._width = 1
-        output = self._whole(x)
-        require_repeated(output, self._whole(x))
-        self._width = output.numel() // len(x)
-        self.predictions = output.reshape(-1).cpu().numpy()
-        if not np.isfinite(self.predictions).all():
-            raise ValueError(
-                "module has non-finite outputs at these weights; initialise it again, or scale x"
-            )
-        self.predictions.setflags(write=False)
-        self._batches = (x,) if batch_size is None else x.split(batch_size)
-        # On one batch the backward pass is recorded once and replayed in each product.
-        self._pullback = vjp(self._function(x), self.weights)[1] if len(self._batches) == 1 else None
-
-    def _function(self, x: torch.Tensor):
-        def outputs(weights):
-            return functional_call(self._module, {**self._rest, **weights}, (x,)).reshape(-1).double()
-
-        return outputs
-
-    @torch.no_grad()
-    def _whole(self, x: torch.Tensor) -> torch.Tensor:
-        with fitting(x):
-            output = functional_call(self._module, {**self._rest, **self.weights}, (x,))
-        require_outputs(output, len(x), columns="c")
-        return output.double()
-
-    def product(self, columns: np.ndarray | None) -> np.ndarray:
-        """Return J J^T times columns, shape (N, k); of the identity if None."""
-        columns = np.eye(self.predictions.size) if columns is None else columns
-        cotangents = torch.from_numpy(np.array(columns, dtype=np.float64)).to(self.x.device)
-        return np.column_stack([self._one_product(c).cpu().numpy() for c in cotangents.T])
-
-    def _one_product(self, cotangent: torch.Tensor) -> torch.Tensor:
-        if self._pullback is not None:
-            tangent = self._pullback(cotangent)[0]
-            return self._push_forward(self.x, tangent)
-        parts = cotangent.split([len(b) * self._width for b in self._batches])
-        tangent = {name: torch.zeros_like(p) for name, p in self.weights.items()}
-        for batch, part in zip(self._batches, parts, strict=True):
-            for name, g in vjp(self._function(batch), self.weights)[1](part)[0].items():
-                tangent[name] += g
-        return torch.cat([self._push_forward(batch, tangent) for batch in self._batches])
-
-    def _push_forward(self, x: torch.Tensor, tangent: dict) -> torch.Tensor:
-        with warnings.catch_warnings():
-            # The first forward sweep of a process makes torch compile with a function it has deprecated.
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\b")
-            return jvp(self._function(x), (self.weights,), (tangent,))[1]
-
-    def examples_are_independent(self) -> bool:
-        """Whether an example alone has the outputs it has among the others."""
-        if self._pullback is None:
-            return True  # what `batch_size` asks the user to know
-        try:
-            alone = torch.cat([self._whole(self.x[i : i + 1]).reshape(-1) for i in range(len(self.x))])
-        except ValueError:  # statistics of a batch, of which one example has none
-            return False
-        gap = np.abs(alone.cpu().numpy() - self.predictions).max()
-        # Sums of the same numbers in another order; an interaction of examples is far larger.
-        return bool(gap <= 1e-9 * max(1.0, np.abs(self.predictions).max()))
-
-    def _rows(self, examples: range) -> torch.Tensor:
-        """Rows of J of some examples, shape (examples * c, P)."""
-        rows = []
-        for i in examples:
-            _, pullback = vjp(self._function(self.x[i : i + 1]), self.weights)
-            unit = torch.eye(self._width, dtype=torch.float64, device=self.x.device)
-            (jacobian,) = vmap(pullback)(unit)
-            rows.append(torch.cat([part.reshape(self._width, -1) for part in jacobian.values()], dim=1))
-        return torch.cat(rows)
-
-    def gram(self) -> np.ndarray:
-        """J J^T by blocks of rows; those of the second factor are computed again for each of the first."""
-        n, c = len(self.x), self._width
-        parameters = sum(p.numel() for p in self.weights.values())
-        step = max(1, _BLOCK // (parameters * c))
-        blocks = [range(i, min(i + step, n)) for i in range(0, n, step)]
-        gram = np.zeros((n * c, n * c))
-        for number, first in enumerate(blocks):
-            left = self._rows(first)
-            for second in blocks[: number + 1]:
-                right = left if second is first else self._rows(second)
-                part = (left @ right.T).cpu().numpy()
-                rows, columns = (slice(b.start * c, b.stop * c) for b in (first, second))
-                gram[rows, columns] = part
-                gram[columns, rows] = part.T
-        return gram
+    for name, p in chosen.items():
+        if not (p.is_floating_point() or p.is_complex()):
+            raise ValueError(f"params names {name!r}, of dtype {p.dtype}, by which there is no derivative")
+    return {name: p for name, p in module.named_parameters() if name in chosen}

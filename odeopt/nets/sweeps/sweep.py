@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from odeopt.checks import real_array, require_integer
-from odeopt.nets.module_checks import float_inputs
+from odeopt.nets.module_checks import inputs_of, integers_refused, targets_of
 from odeopt.nets.networks import TwoLayerReLU
 from odeopt.nets.sweeps.jobs import JobResults, run_jobs
 from odeopt.nets.training.train import train
@@ -109,7 +109,10 @@ def sweep(
     ['diverged_at', 'k', 'kernel_drift', 'lam_max', 'lam_min', 'linear_loss', 'loss']
     'ValueError: lr = 50 exceeds the stability limit ...
     """
-    x, y = real_array(float_inputs(x), "x", ndim=2), real_array(y, "y", ndim=1)
+    inputs = inputs_of(x)
+    if not inputs.is_floating_point():
+        raise integers_refused(inputs.dtype, "which a TwoLayerReLU does not take")
+    x, y = real_array(inputs, "x", ndim=2), targets_of(y)
     rules = tuple(rules)
     for rule in rules:
         if not isinstance(rule, UpdateRule) or not rule.is_numeric:

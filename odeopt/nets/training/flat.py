@@ -9,21 +9,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-from odeopt.checks import real_array
 from odeopt.dynamics.losses import PredictionLoss
 from odeopt.nets.kernels.closed import empirical_gram, has_closed_form
 from odeopt.nets.kernels.empirical import empirical_operator, largest_eigenvalue
+from odeopt.nets.kernels.jacobian import own_tape
+from odeopt.nets.kernels.tape import Tape, flat, split
 from odeopt.nets.module_checks import (
-    fitting,
-    float_inputs,
-    require_deterministic,
+    inputs_of,
+    require_module,
     require_outputs,
-    require_repeated,
+    targets_of,
     trained_parameters,
 )
+from odeopt.nets.module_state import left_as_it_was, plain_arithmetic
 from odeopt.rules.base import UpdateRule
 
 # Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
@@ -40,92 +42,73 @@ def iterate_states(rule: UpdateRule, x0: torch.Tensor, grad: Callable) -> Iterat
         yield iterates, memory
 
 
-def problem_of(net: nn.Module, x: Any, y: Any, objective: PredictionLoss, reduction: str) -> FlatProblem:
+def problem_of(
+    net: nn.Module, x: npt.ArrayLike, y: npt.ArrayLike, objective: PredictionLoss, reduction: str
+) -> FlatProblem:
     """Choose the closed-form gradient where the trained weights are those it is written for."""
-    if has_closed_form(net):
-        trained = {name for name, p in net.named_parameters() if p.requires_grad}
-        if trained == ({"weights"} if net.layers == "first" else {"weights", "a"}):
-            return ReLUProblem(net, x, y, objective, reduction)
+    if has_closed_form(net) and all(p.requires_grad for p in net.parameters()):
+        return ReLUProblem(net, x, y, objective, reduction)
     return FlatProblem(net, x, y, objective, reduction)
 
 
 class FlatProblem:
-    """The predictions of a network and the gradient of its loss as functions of one flat vector."""
+    """The predictions of a network and the gradient of its loss as functions of one flat vector.
+
+    A point is written into the network, whose own forward and backward pass are then run: what is trained is
+    what torch would train, however the module reads its weights.
+    """
 
     _hidden: torch.Tensor | None = None  # a buffer of the closed form
     _part: FlatProblem | None = None  # this problem on a batch
+    _spent = False  # the recorded pass has been used up
 
-    def __init__(self, net: nn.Module, x: Any, y: Any, objective: PredictionLoss, reduction: str) -> None:
-        require_deterministic(net)
+    def __init__(
+        self, net: nn.Module, x: npt.ArrayLike, y: npt.ArrayLike, objective: PredictionLoss, reduction: str
+    ) -> None:
+        self.net, self.objective = require_module(net), objective
         if reduction not in ("sum", "mean"):
             raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
         if not isinstance(objective, PredictionLoss):
             raise ValueError(
                 f"objective must be a PredictionLoss, got {objective!r}; subclass it, or leave it out"
             )
-        self.net, self.objective = net, objective
         self.parameters = trained_parameters(net)
-        kinds = {(p.dtype, p.device) for p in self.parameters.values()}
-        if len(kinds) != 1:
-            found = ", ".join(f"{dtype} on {device}" for dtype, device in kinds)
-            raise ValueError(
-                f"net must have trainable parameters of one dtype on one device, found {found}; "
-                "convert it with net.to(...)"
-            )
-        (self.dtype, self.device) = kinds.pop()
-        self.x = self._tensor(float_inputs(x))
-        y = y.detach().cpu() if isinstance(y, torch.Tensor) else y
-        self.y = self._tensor(real_array(y, "y", ndim=1))
+        self.dtype, self.device = _one_kind(self.parameters)
+        self.x, self.y = self._tensor(inputs_of(x)), self._tensor(torch.from_numpy(targets_of(y)))
         n = len(self.y)
         if len(self.x) != n:
             raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
         self.scale = 1.0 if reduction == "sum" else objective.mean_factor / n
         self.targets = self.y.cpu().double().numpy()
-        with torch.no_grad():
-            self.initial = torch.cat([p.reshape(-1) for p in self.parameters.values()])
         self._point: torch.Tensor | None = None
-        self._require_function()
-        if not np.isfinite(self.value(self.predictions(self.initial))):
-            raise ValueError("net has non-finite outputs at its initial weights; initialise it again")
+        with left_as_it_was(net) as state, plain_arithmetic(self.device):
+            tape = own_tape(net, self.parameters, self.x, state, columns="1")
+        with torch.no_grad():
+            self.initial = flat(tuple(self.parameters.values()), tuple(self.parameters.values()))
+        self.value(tape.output.detach().cpu().double().numpy())  # targets that the objective does not take
 
-    def _tensor(self, values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(device=self.device, dtype=self.dtype)
-
-    def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
-        parts = w.split([p.numel() for p in self.parameters.values()])
-        return {
-            name: part.view(p.shape) for (name, p), part in zip(self.parameters.items(), parts, strict=True)
-        }
-
-    def _outputs(self, w: torch.Tensor) -> torch.Tensor:
-        output = torch.func.functional_call(self.net, self._split(w), (self.x,))
-        require_outputs(output, len(self.y), columns="1")
-        return output.reshape(-1)
-
-    @torch.no_grad()
-    def _require_function(self) -> None:
-        """Refuse a module that the inputs do not fit, or whose outputs differ from pass to pass."""
-        with fitting(self.x):
-            first = self._outputs(self.initial)
-        require_repeated(first, self._outputs(self.initial))
+    def _tensor(self, values: torch.Tensor) -> torch.Tensor:
+        return values.to(device=self.device, dtype=self.dtype if values.is_floating_point() else None)
 
     def _evaluate(self, w: torch.Tensor) -> None:
         # The record asks for the outputs at x_k, and a method that takes its gradient there (not at
         # an extrapolated point) passes the same object: one forward pass serves both.
         if w is self._point:
             return
-        with torch.enable_grad():
-            leaf = w.detach().requires_grad_()
-            self._output = self._outputs(leaf)
-        self._point, self._leaf, self._gradient = w, leaf, None
+        self.write(w)
+        with plain_arithmetic(self.device):
+            output = require_outputs(self.net(self.x), len(self.y), columns="1").reshape(-1)
+        self._tape = Tape(output, tuple(self.parameters.values()))
+        self._output = output.detach()
+        self._point, self._gradient, self._spent = w, None, False
 
-    def _pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
-        (gradient,) = torch.autograd.grad(self._output, self._leaf, cotangent)
-        return gradient
+    def _pull_back(self, cotangent: torch.Tensor, *, keep: bool = False) -> torch.Tensor:
+        with plain_arithmetic(self.device):
+            return self._tape.pull_back(cotangent.to(self._output.dtype), keep=keep)
 
     def predictions(self, w: torch.Tensor) -> np.ndarray:
         self._evaluate(w)
-        return self._output.detach().cpu().double().numpy()
+        return self._output.cpu().double().numpy()
 
     def value(self, u: np.ndarray) -> float:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -134,8 +117,9 @@ class FlatProblem:
     def gradient(self, w: torch.Tensor) -> torch.Tensor:
         self._evaluate(w)
         if self._gradient is None:
-            cotangent = self.objective.gradient(self._output.detach(), self.y)
+            cotangent = self.objective.gradient(self._output, self.y)
             self._gradient = self._pull_back(self.scale * cotangent)
+            self._spent = True  # autograd has freed what one backward pass has used
         return self._gradient
 
     def gradient_on(self, w: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
@@ -147,13 +131,16 @@ class FlatProblem:
             self._part.scale = self.scale * len(self.y) / len(batch)
         part = self._part
         part.x, part.y, part._point = self.x[batch], self.y[batch], None
+        self._point = None  # the point is written into the one network of both
         return part.gradient(w)
 
     @torch.no_grad()
     def write(self, w: torch.Tensor) -> None:
         """Put the flat vector into the network."""
-        for name, part in self._split(w).items():
-            self.parameters[name].copy_(part)
+        leaves = tuple(self.parameters.values())
+        for p, part in zip(leaves, split(w, leaves), strict=True):
+            p.copy_(part)
+        self._point = None
 
     def kernel_at(self, w: torch.Tensor) -> np.ndarray:
         r"""Kernel :math:`JJ^\top` at the flat vector, which is left in the network."""
@@ -162,27 +149,49 @@ class FlatProblem:
 
     def lam_max(self) -> float:
         r"""Largest eigenvalue of the kernel at the initial weights, by products with it alone."""
-        return largest_eigenvalue(self.net, self.x)
+        try:
+            return largest_eigenvalue(self.net, self.x)
+        except (ValueError, RuntimeError) as error:  # ARPACK without convergence is one of the latter
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"the stability limit of {type(self.net).__name__} could not be computed ({reason}); "
+                "pass allow_unstable=True to train without it"
+            ) from error
 
     def pull_back_at(self, w: torch.Tensor, cotangent: torch.Tensor) -> torch.Tensor:
         r"""Product :math:`J^\top c` at the flat vector w."""
+        self._point = None if self._spent else self._point
         self._evaluate(w)
-        self._point = None  # autograd frees what one backward pass has used
-        return self._pull_back(cotangent)
+        return self._pull_back(cotangent, keep=True)
 
     def push_forward(self, w: torch.Tensor, tangent: torch.Tensor) -> np.ndarray:
         r"""Product :math:`J\,\delta` at the flat vector w."""
-        # The derivative of the pull-back, which is linear in the cotangent: no forward-mode rules needed.
-        with torch.enable_grad():
-            cotangent = torch.zeros_like(self.y, requires_grad=True)
-            leaf = w.detach().requires_grad_()
-            (pulled,) = torch.autograd.grad(self._outputs(leaf), leaf, cotangent, create_graph=True)
-            (pushed,) = torch.autograd.grad(pulled, cotangent, tangent)
-        return pushed.cpu().double().numpy()
+        self._point = None if self._spent else self._point
+        self._evaluate(w)
+        with plain_arithmetic(self.device):
+            return self._tape.push_forward(tangent).cpu().double().numpy()
 
     def preactivations(self, w: torch.Tensor) -> torch.Tensor | None:
         """Inputs of the ReLUs, shape (n, m), where they are known."""
         return None
+
+
+def _one_kind(parameters: dict[str, nn.Parameter]) -> tuple[torch.dtype, torch.device]:
+    """The real dtype and the device that all parameters share."""
+    kinds = {(p.dtype.to_real() if p.is_complex() else p.dtype, p.device) for p in parameters.values()}
+    if len(kinds) != 1:
+        found = ", ".join(f"{dtype} on {device}" for dtype, device in kinds)
+        raise ValueError(
+            f"net must have trainable parameters of one dtype on one device, found {found}; "
+            "convert it with net.to(...)"
+        )
+    (dtype, device) = kinds.pop()
+    if torch.finfo(dtype).bits < 32:
+        raise ValueError(
+            f"net has weights of {dtype}, in which steps below {torch.finfo(dtype).eps / 2:.1g} of a weight "
+            "are lost; convert it with net.float()"
+        )
+    return dtype, device
 
 
 class ReLUProblem(FlatProblem):
@@ -193,12 +202,18 @@ class ReLUProblem(FlatProblem):
             return
         if self._hidden is None:
             self._hidden = torch.empty((self.net.m, len(self.x)), dtype=self.dtype, device=self.device)
-        self._output, self._pull_back = self.net.output_and_pullback(self.x, *self._weights(w), self._hidden)
+        self._output, self._product = self.net.output_and_pullback(self.x, *self._weights(w), self._hidden)
         self._point, self._gradient = w, None
+
+    def _pull_back(self, cotangent: torch.Tensor, *, keep: bool = False) -> torch.Tensor:
+        return self._product(cotangent)
 
     def kernel_at(self, w: torch.Tensor) -> np.ndarray:
         self.write(w)
         return empirical_gram(self.net, self.x)
+
+    def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
+        return dict(zip(self.parameters, split(w, tuple(self.parameters.values())), strict=True))
 
     def _weights(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         parts = self._split(w)

@@ -1,8 +1,8 @@
-r"""Mini-batch SGD by a rule's own step, and its runs over several seeds beside the law of their mean.
+r"""Mini-batch SGD by a rule's own step.
 
-That law, :mod:`odeopt.spectra.minibatch`, holds for batches drawn anew and independently in each step, so those
-are the ones drawn here. Batches that run through a permutation in each epoch depend on each other; for them
-the mean is not exact.
+The law of its mean, :mod:`odeopt.spectra.minibatch`, holds for batches drawn anew and independently in each
+step, so those are the ones drawn here. Batches that run through a permutation in each epoch depend on each
+other; for them the mean is not exact.
 """
 
 from __future__ import annotations

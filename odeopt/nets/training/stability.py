@@ -32,6 +32,7 @@ def require_linear(rule: UpdateRule, objective: PredictionLoss, name: str) -> No
 
 
 def require_stable(rule: UpdateRule, objective: PredictionLoss, lam_max: float) -> None:
+    """Refuse a learning rate above the stability limit of the linearised dynamics, or of unknown limit."""
     from odeopt.rates.iteration import max_learning_rate  # brings sympy, which a run itself does not need
 
     if objective.smoothness is None:

@@ -1,0 +1,123 @@
+r"""What a pass through a module may change beside its weights: seen, refused, and put back."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["ModuleState", "left_as_it_was", "plain_arithmetic"]
+
+
+class ModuleState:
+    """Buffers, attributes, modes and gradients of a module, and the random generators, at one moment."""
+
+    def __init__(self, module: nn.Module) -> None:
+        # the dictionaries themselves, so that what a pass adds, replaces or removes is undone as well
+        self._parts = [(part, dict(part.__dict__), dict(part._buffers)) for part in module.modules()]
+        self._tables = [(part, dict(part._parameters), dict(part._modules)) for part in module.modules()]
+        self._buffers = [(name, b, b.detach().clone()) for name, b in module.named_buffers()]
+        self._parameters = [(p, p.requires_grad, p.grad) for p in module.parameters()]
+        self._random = _random_states(module)
+
+    def require_unchanged(self) -> None:
+        """Refuse a module whose pass has drawn random numbers, or has changed one of its buffers."""
+        for name, drawn in _random_states(self._parts[0][0]).items():
+            if _digest(drawn) != _digest(self._random[name]):
+                raise ValueError(
+                    f"module draws random numbers of {name} in its forward pass, so that it gives other "
+                    "outputs at each pass; make it deterministic"
+                )
+        replaced = {
+            id(b) for part, _, held in self._parts for k, b in held.items() if part._buffers.get(k) is not b
+        }
+        for name, buffer, before in self._buffers:
+            if id(buffer) in replaced or not _same(buffer, before):
+                raise ValueError(
+                    f"module changes its buffer {name} in a forward pass, so that it is another network in "
+                    "the next one; call module.eval(), or leave the buffer alone"
+                )
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put everything back."""
+        for (part, attributes, buffers), (_, parameters, modules) in zip(
+            self._parts, self._tables, strict=True
+        ):
+            part.__dict__.clear()
+            part.__dict__.update(attributes)
+            for table, held in (
+                (part._buffers, buffers),
+                (part._parameters, parameters),
+                (part._modules, modules),
+            ):
+                table.clear()
+                table.update(held)
+        for _, buffer, before in self._buffers:
+            if not _same(buffer, before):
+                buffer.copy_(before)
+        for p, requires_grad, grad in self._parameters:
+            p.requires_grad_(requires_grad)
+            p.grad = grad
+        _set_random_states(self._random)
+
+
+@contextlib.contextmanager
+def left_as_it_was(module: nn.Module) -> Iterator[ModuleState]:
+    """Whatever happens inside, the module and the random generators are then as before."""
+    state = ModuleState(module)
+    try:
+        yield state
+    finally:
+        state.restore()
+
+
+@contextlib.contextmanager
+def plain_arithmetic(device: torch.device, default: torch.dtype | None = None) -> Iterator[None]:
+    """Derivatives recorded, whatever the caller has set, by kernels that can be differentiated twice."""
+    before = torch.get_default_dtype()
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+    ):
+        torch.set_default_dtype(default or before)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def _random_states(module: nn.Module) -> dict[str, Any]:
+    found = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "random": random.getstate()}  # noqa: NPY002
+    for device in {p.device for p in module.parameters() if p.device.type == "cuda"}:
+        found[str(device)] = torch.cuda.get_rng_state(device)
+    return found
+
+
+def _digest(state: Any) -> object:
+    if isinstance(state, torch.Tensor):
+        return state.numpy().tobytes()
+    return tuple(part.tobytes() if isinstance(part, np.ndarray) else part for part in state)
+
+
+def _set_random_states(states: dict[str, Any]) -> None:
+    for name, state in states.items():
+        if name == "torch":
+            torch.set_rng_state(state)
+        elif name == "numpy":
+            np.random.set_state(state)  # noqa: NPY002
+        elif name == "random":
+            random.setstate(state)
+        else:
+            torch.cuda.set_rng_state(state, name)
