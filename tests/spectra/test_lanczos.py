@@ -136,13 +136,15 @@ def test_interrupt_and_resume_is_the_uninterrupted_run_bit_for_bit(problem, tmp_
 
 
 _SLOW_RUN = """
-import sys, time
+import itertools, sys, time
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 from odeopt.spectra.measure import spectral_measure
 
 lam = np.geomspace(1e-3, 10, 300)
-slow = LinearOperator((300, 300), matvec=lambda v: (time.sleep(0.01), lam * v.ravel())[1], dtype=float)
+calls = itertools.count()  # the thirtieth product waits for the signal, however late it comes
+wait = lambda: time.sleep(0.01 if next(calls) < 30 else 3600)
+slow = LinearOperator((300, 300), matvec=lambda v: (wait(), lam * v.ravel())[1], dtype=float)
 import functools, odeopt.spectra.measure as home
 home.lanczos = functools.partial(home.lanczos, save_seconds=0.0)
 spectral_measure(
@@ -163,7 +165,7 @@ def test_a_signalled_process_leaves_a_file_from_which_the_run_is_finished(tmp_pa
             break
     time.sleep(0.005)  # into a product or a save
     process.send_signal(signal_)
-    process.communicate(timeout=60)
+    process.communicate()
     assert process.returncode != 0
     lam, steps = np.geomspace(1e-3, 10, 300), []
     fast = LinearOperator((300, 300), matvec=lambda v: lam * v.ravel(), dtype=float)
