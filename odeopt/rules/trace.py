@@ -71,8 +71,8 @@ def trace(rule: UpdateRule, k: Any) -> Trace | Refusal:
         if isinstance(history, bool) or not isinstance(history, numbers.Integral) or history < 1:
             raise StepRefusal("broken", f"declares history = {history!r}, which is no positive integer")
         if start is not None and not isinstance(start, tuple):
-            reason = f"must return a tuple with one entry an average, or None, got {type(start).__name__}"
-            raise StepRefusal("broken", f"has an initial_memory that {reason}")
+            reason = "must return a tuple with one entry for each running average, or None"
+            raise StepRefusal("broken", f"has an initial_memory that {reason}, got {type(start).__name__}")
         run.start = tuple(_vector(entry, "starts with the memory") for entry in start or ())
         iterates = tuple(Form({("x", j): 1}, given=True) for j in range(int(history)))
         memory = tuple(Form({("m", i): 1}, given=True) for i in range(len(run.start)))
