@@ -18,8 +18,11 @@ from sympy import Add, Expr, Integer, Mul, Symbol
 
 __all__ = [
     "GradientDifferential",
-    "NonlinearStepError",
+    "NoLimitError",
+    "counted_powers",
     "expand_gradient",
+    "gradient_series",
+    "laurent",
     "multilinear",
     "substitute",
     "taylor",
@@ -134,7 +137,7 @@ def linear_terms(expr: Expr, curve: tuple[Symbol, ...]) -> dict[Expr, Expr]:
 
 
 def taylor(coefficient: Expr, h: Symbol, order: int) -> list[Expr]:
-    r"""Taylor coefficients :math:`c_0,\dots,c_N` of a scalar function of h at h = 0.
+    r"""Taylor coefficients :math:`c_0,\dots,c_N` of a scalar function of h at h = 0; a pole is refused.
 
     Examples
     --------
@@ -142,53 +145,104 @@ def taylor(coefficient: Expr, h: Symbol, order: int) -> list[Expr]:
     >>> taylor((1 - b * h) / (1 + b * h), h, 2)
     [1, -2*b, 2*b**2]
     """
+    found = laurent(coefficient, h, order)
+    if min(found, default=0) < 0:
+        raise NoLimitError(f"the step has a pole at {h} = 0: {coefficient}")
+    return [found.get(q, Integer(0)) for q in range(order + 1)]
+
+
+def laurent(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
+    r"""Coefficients of the powers of h up to `order` in a function with at most a pole at h = 0.
+
+    Examples
+    --------
+    >>> from sympy.abc import h, t
+    >>> laurent(1 / (h * (t + h)), h, 0)
+    {-1: 1/t, 0: -1/t**2}
+    """
     if not coefficient.has(h):
-        return [coefficient] + [Integer(0)] * order
+        return {0: coefficient} if coefficient != 0 and order >= 0 else {}
+    coefficient = counted_powers(coefficient, h, order + 2)
     numerator, denominator = sympy.fraction(sympy.together(coefficient))
     if numerator.is_polynomial(h) and denominator.is_polynomial(h):
         return _divide_series(numerator, denominator, h, order)
-    series = sympy.series(coefficient, h, 0, order + 1).removeO()
-    series = sympy.expand(series)
-    if not series.is_polynomial(h):
-        raise ValueError(
-            f"the step has no Taylor series in {h}: it contains {coefficient}; "
-            f"write the hyperparameters as functions analytic at {h} = 0"
-        )
-    return [sympy.simplify(series.coeff(h, q)) for q in range(order + 1)]
+    found = _by_derivatives(coefficient, h, order)
+    return _by_series(coefficient, h, order) if found is None else found
 
 
-def _divide_series(numerator: Expr, denominator: Expr, h: Symbol, order: int) -> list[Expr]:
-    top = sympy.Poly(numerator, h).all_coeffs()[::-1]
-    bottom = sympy.Poly(denominator, h).all_coeffs()[::-1]
-    shift = next(i for i, c in enumerate(bottom) if c != 0)
-    if any(sympy.cancel(c) != 0 for c in top[:shift]):
-        raise ValueError(f"the step has a pole at {h} = 0: {numerator / denominator}")
-    top, bottom = top[shift:], bottom[shift:]
-    quotient: list[Expr] = []
+def counted_powers(expr: Expr, h: Symbol, order: int) -> Expr:
+    r"""Expand powers whose exponent counts steps: :math:`(1-ah)^{t/h}\to e^{-at}(1+\dots)`, :math:`\beta^{t/h}\to0`."""
+
+    def expanded(power):
+        base, exponent = power.args
+        if not base.has(h):
+            shrinks = sympy.limit(exponent, h, 0, "+") is sympy.oo and not (base.is_number and base >= 1)
+            return Integer(0) if shrinks else power
+        series = _by_series(exponent * sympy.log(base), h, order)
+        rest = Add(*(c * h**q for q, c in series.items() if q))
+        return sympy.exp(series.get(0, Integer(0))) * sympy.exp(rest)
+
+    return expr.replace(lambda e: e.is_Pow and e.exp.has(h) and e.base is not sympy.S.Exp1, expanded)
+
+
+def _by_derivatives(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr] | None:
+    """Taylor coefficients by differentiation; None where the function is not regular at h = 0."""
+    found, derivative = {}, coefficient
     for q in range(order + 1):
+        value = derivative.subs(h, 0)
+        if value.has(sympy.zoo, sympy.oo, sympy.nan):
+            return None
+        value = sympy.simplify(value / sympy.factorial(q))
+        if value != 0:
+            found[q] = value
+        derivative = derivative.diff(h)
+    return found
+
+
+def _by_series(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
+    refusal = NoLimitError(
+        f"the step has no Taylor series in {h}: it contains {coefficient}; "
+        f"write the hyperparameters as functions analytic at {h} = 0"
+    )
+    try:
+        series = sympy.expand(sympy.series(coefficient, h, 0, order + 1).removeO())
+    except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        raise refusal from error
+    found: dict[int, Expr] = {}
+    for term in Add.make_args(series):
+        scalar, power = term.as_coeff_exponent(h)
+        if scalar.has(h) or not power.is_Integer:
+            raise refusal
+        if power <= order:
+            found[int(power)] = found.get(int(power), Integer(0)) + scalar
+    found = {q: sympy.simplify(c) for q, c in found.items()}
+    return {q: c for q, c in sorted(found.items()) if c != 0}
+
+
+def _divide_series(numerator: Expr, denominator: Expr, h: Symbol, order: int) -> dict[int, Expr]:
+    top, bottom = (sympy.Poly(e, h).all_coeffs()[::-1] for e in (numerator, denominator))
+    pole = next(i for i, c in enumerate(bottom) if c != 0)
+    bottom = bottom[pole:]
+    quotient: list[Expr] = []
+    for q in range(order + pole + 1):
         known = Add(*(bottom[i] * quotient[q - i] for i in range(1, min(q, len(bottom) - 1) + 1)))
         value = (top[q] if q < len(top) else Integer(0)) - known
         quotient.append(sympy.cancel(value / bottom[0]))
-    return quotient
+    return {q - pole: c for q, c in enumerate(quotient) if c != 0}
 
 
 def vector_series(expr: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...]) -> list[Expr]:
     """Taylor coefficients in h of a vector; the h-dependence may sit in its scalar coefficients."""
     parts: list[list[Expr]] = [[] for _ in range(order + 1)]
     for vector, scalar in linear_terms(expr, curve).items():
-        if vector.has(h) or not is_vector(vector, curve):
-            raise NonlinearStepError(
-                f"the step is not linear in iterates and gradients: it contains {vector}; "
-                "its expansion in vector notation is not defined"
-            )
         for q, coefficient in enumerate(taylor(scalar, h, order)):
             if coefficient != 0:
                 parts[q].append(coefficient * vector)
     return [Add(*p) for p in parts]
 
 
-class NonlinearStepError(ValueError):
-    """A step, or a limit, is not linear in iterates and gradients."""
+class NoLimitError(ValueError):
+    """The rule has no limiting ODE in the scaling at hand."""
 
 
 def is_vector(expr: Expr, curve: tuple[Symbol, ...]) -> bool:
@@ -199,7 +253,7 @@ def is_vector(expr: Expr, curve: tuple[Symbol, ...]) -> bool:
 def expand_gradient(
     z: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...], directions: tuple[Expr, ...] = ()
 ) -> Expr:
-    r"""Taylor-expand :math:`\nabla f(z)` about the curve for :math:`z=X+h\delta_1+h^2\delta_2+\dots`.
+    r"""Taylor-expand :math:`\nabla f(z)` in h about the point to which z tends.
 
     .. math:: \nabla f(X+\delta)=\sum_p\tfrac1{p!}\nabla^{p+1}f(X)[\delta,\dots,\delta].
 
@@ -210,20 +264,23 @@ def expand_gradient(
     >>> expand_gradient(X - h * V, h, 1, (X, V))
     -h*grad^2 f(X)[V] + grad f(X)
     """
-    base = curve[0]
-    series = vector_series(z, h, order, curve)
-    if sympy.expand(series[0] - base) != 0:
-        raise ValueError(
-            f"the step takes a gradient at a point that tends to {series[0]} instead of X as {h} -> 0; "
-            "weights of the iterates must sum to 1"
-        )
-    deltas = {q: linear_terms(series[q], curve) for q in range(1, order + 1) if series[q] != 0}
-    total: list[Expr] = [multilinear(base, directions, curve)]
+    series = gradient_series(vector_series(z, h, order, curve), curve, directions)
+    return Add(*(h**q * part for q, part in enumerate(series)))
+
+
+def gradient_series(
+    point: list[Expr], curve: tuple[Symbol, ...], directions: tuple[Expr, ...] = ()
+) -> list[Expr]:
+    r"""Coefficients in h of :math:`\nabla^{q+1}f(z)[v_1,\dots,v_q]`, z and the result given by their coefficients."""
+    base, order = sympy.expand(point[0]), len(point) - 1
+    deltas = {q: linear_terms(point[q], curve) for q in range(1, order + 1) if point[q] != 0}
+    total: list[list[Expr]] = [[] for _ in point]
+    total[0].append(multilinear(base, directions, curve))
     for powers in _partitions(tuple(deltas), order):
         weight = Mul(*(sympy.Rational(1, math.factorial(c)) for c in Counter(powers).values()))
         moved = tuple(Add(*(c * v for v, c in deltas[q].items())) for q in powers)
-        total.append(weight * h ** sum(powers) * multilinear(base, (*moved, *directions), curve))
-    return Add(*total)
+        total[sum(powers)].append(weight * multilinear(base, (*moved, *directions), curve))
+    return [Add(*terms) for terms in total]
 
 
 def multilinear(point: Expr, directions: tuple[Expr, ...], curve: tuple[Symbol, ...]) -> Expr:
@@ -278,7 +335,7 @@ def time_derivative(expr: Expr, t: Symbol, curve: tuple[Symbol, ...]) -> Expr:
         if not isinstance(vector, GradientDifferential):
             return curve[curve.index(vector) + 1]
         directions = vector.directions
-        terms = [multilinear(vector.point, (*directions, rate(vector.point)), curve)]
+        terms = [multilinear(vector.point, (*directions, time_derivative(vector.point, t, curve)), curve)]
         for i, direction in enumerate(directions):
             moved = (*directions[:i], rate(direction), *directions[i + 1 :])
             terms.append(multilinear(vector.point, moved, curve))

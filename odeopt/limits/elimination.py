@@ -1,0 +1,187 @@
+r"""One equation for the iterate: the memories of a linear step, eliminated over the ring of its shifts.
+
+A linear step is a system of difference equations in the sequences x, m and g. With the shift
+:math:`(\zeta u)_k=u_{k+p}`, p the period, it is a matrix of polynomials in :math:`\zeta` whose coefficients are
+functions of k, :math:`\zeta\,c(k)=c(k+p)\,\zeta`. Elimination by pivots that hold a memory at one shift only
+leaves one row, in x and gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import sympy
+from sympy import Expr, Integer, Rational, Symbol
+
+from odeopt.rules.base import UpdateRule
+from odeopt.rules.trace import Trace
+
+__all__ = ["Row", "ScalarEquation", "compose", "eliminate"]
+
+# ("x", s), ("m", i, s) or ("g", l, s), the last entry a shift in periods, to its coefficient
+Row = dict[tuple, Expr]
+
+
+@dataclass(frozen=True)
+class LinearStep:
+    """One period of a linear rule, in x (shifts -1, -2, ... for its history), memories and gradients."""
+
+    rule: UpdateRule
+    k: Symbol
+    period: int
+    x_next: Row
+    memory: tuple[Row, ...]
+    points: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class ScalarEquation:
+    """``row`` = 0 in x and gradients; ``slaved`` maps memories that only points hold to their recursions."""
+
+    step: LinearStep
+    row: Row
+    points: tuple[Row, ...]
+    slaved: dict[int, Row]
+
+
+def exact(value: Any) -> Expr:
+    """A coefficient as sympy takes it."""
+    return Rational(value.numerator, value.denominator) if isinstance(value, Fraction) else sympy.sympify(value)
+
+
+def compose(rule: UpdateRule, k: Symbol, traces: list[Trace]) -> LinearStep:
+    """One period from the traces of its steps; with a period above 1 the history becomes memory."""
+    period, history = len(traces), rule.history
+    if period == 1:
+        rows = [_row(f.terms) for f in (traces[0].x_next, *traces[0].memory, *traces[0].points)]
+        count = len(traces[0].memory)
+        return LinearStep(rule, k, 1, rows[0], tuple(rows[1 : count + 1]), tuple(rows[count + 1 :]))
+    iterates: list[Row] = [{("x", 0): Integer(1)}, *({("m", j, 0): Integer(1)} for j in range(history - 1))]
+    memory: list[Row] = [{("m", history - 1 + i, 0): Integer(1)} for i in range(len(traces[0].memory))]
+    points: list[Row] = []
+    for trace in traces:
+        first = len(points)
+
+        def image(form, first=first):
+            parts = []
+            for (kind, index), c in form.terms.items():
+                known = {"x": iterates, "m": memory}.get(kind)
+                part = known[index] if known else {("g", first + index, 0): Integer(1)}
+                parts.append((exact(c), part))
+            return combination(parts)
+
+        points.extend([image(p) for p in trace.points])
+        x_next, memory = image(trace.x_next), [image(m) for m in trace.memory]
+        iterates = [x_next, *iterates[:-1]]
+    return LinearStep(rule, k, period, iterates[0], (*iterates[1:], *memory), tuple(points))
+
+
+def _row(terms: dict) -> Row:
+    places = {"x": lambda i: ("x", -i), "m": lambda i: ("m", i, 0), "g": lambda i: ("g", i, 0)}
+    return {places[kind](index): exact(c) for (kind, index), c in terms.items()}
+
+
+def combination(parts: Iterable[tuple[Expr, Row]]) -> Row:
+    """Sum of multiples of rows, coefficients cancelled, zeros dropped."""
+    total: dict[tuple, list[Expr]] = {}
+    for factor, row in parts:
+        for term, c in row.items():
+            total.setdefault(term, []).append(factor * c)
+    short = {term: shortened(sympy.Add(*cs)) for term, cs in total.items()}
+    return {term: c for term, c in short.items() if c != 0}
+
+
+def shortened(c: Expr) -> Expr:
+    """A coefficient cancelled."""
+    if c.is_number or c.is_Symbol:
+        return c
+    return sympy.cancel(c) if c.is_rational_function() else sympy.simplify(sympy.powsimp(c))
+
+
+def shift(row: Row, steps: int, k: Symbol, period: int) -> Row:
+    r"""Apply :math:`\zeta^s` from the left."""
+    if steps == 0:
+        return row
+    return {(*term[:-1], term[-1] + steps): c.subs(k, k + steps * period) for term, c in row.items()}
+
+
+def eliminate(step: LinearStep) -> ScalarEquation | None:
+    """Eliminate the memories; None if one that forgets slowly is seen by gradient points alone."""
+    rows = [combination([(Integer(1), {("x", 1): Integer(1)}), (Integer(-1), step.x_next)])]
+    for i, change in enumerate(step.memory):
+        rows.append(combination([(Integer(1), {("m", i, 1): Integer(1)}), (Integer(-1), change)]))
+    points, unknown = list(step.points), set(range(len(step.memory)))
+    while unknown:
+        pivot = _pivot(rows, unknown)
+        if pivot is None:
+            if not _reduce(rows, unknown, step):
+                break
+            continue
+        place, i, term = pivot
+        row = dict(rows.pop(place))
+        lead = row.pop(term)
+        solved = shift(combination([(-1 / lead, row)]), -term[-1], step.k, step.period)
+        rows = [_replaced(r, i, solved, step) for r in rows]
+        points = [_replaced(r, i, solved, step) for r in points]
+        unknown.discard(i)
+    return _scalar(step, rows, points, unknown)
+
+
+def _shifts(row: Row, i: int) -> list[int]:
+    return sorted(term[-1] for term in row if term[:2] == ("m", i))
+
+
+def _pivot(rows: list[Row], unknown: set[int]) -> tuple[int, int, tuple] | None:
+    """A row that holds an unknown memory at one shift only, the shortest such row."""
+    found = [(len(r), n, i) for n, r in enumerate(rows) for i in unknown if len(_shifts(r, i)) == 1]
+    if not found:
+        return None
+    _, n, i = min(found)
+    return n, i, ("m", i, _shifts(rows[n], i)[0])
+
+
+def _reduce(rows: list[Row], unknown: set[int], step: LinearStep) -> bool:
+    """One step of Euclid's algorithm on a memory that two rows hold; False if there is none."""
+    for i in unknown:
+        spans = sorted((s[-1] - s[0], n, s[-1]) for n, r in enumerate(rows) if (s := _shifts(r, i)))
+        if len(spans) < 2:
+            continue
+        (_, low, low_top), (_, high, high_top) = spans[0], spans[1]
+        moved = shift(rows[low], high_top - low_top, step.k, step.period)
+        factor = rows[high]["m", i, high_top] / moved["m", i, high_top]
+        rows[high] = combination([(Integer(1), rows[high]), (-factor, moved)])
+        return True
+    return False
+
+
+def _replaced(row: Row, i: int, solved: Row, step: LinearStep) -> Row:
+    if not _shifts(row, i):
+        return row
+    parts: list[tuple[Expr, Row]] = [(Integer(1), {v: c for v, c in row.items() if v[:2] != ("m", i)})]
+    parts += [(row["m", i, s], shift(solved, s, step.k, step.period)) for s in _shifts(row, i)]
+    return combination(parts)
+
+
+def _scalar(step: LinearStep, rows: list[Row], points: list[Row], left: set[int]) -> ScalarEquation | None:
+    """Normalise the row of x; memories that are left must be slaved or without influence."""
+    own = {i: next(r for r in rows if _shifts(r, i) and _shifts(r, i)[-1] == 1) for i in left}
+    (row,) = [r for r in rows if not any(_shifts(r, i) for i in left)]
+    newest = max((term[-1] for term in row if term[0] == "x"), default=1)
+    row = shift(row, 1 - newest, step.k, step.period)
+    row = combination([(1 / row["x", 1], row)])
+    needed, queue = {}, [row, *(points[term[1]] for term in row if term[0] == "g")]
+    seen: set[int] = set()
+    while queue:
+        current = queue.pop()
+        for term in current:
+            if term[0] == "g" and term[1] not in seen:
+                seen.add(term[1])
+                queue.append(points[term[1]])
+            if term[0] == "m" and term[1] not in needed:
+                recursion = combination([(Integer(-1), {v: c for v, c in own[term[1]].items() if v != ("m", term[1], 1)})])
+                needed[term[1]] = recursion
+                queue.append(recursion)
+    return ScalarEquation(step, row, tuple(points), needed)
