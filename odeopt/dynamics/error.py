@@ -22,7 +22,7 @@ from sympy import Add, Derivative, Expr, Integer, Symbol
 from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
-from odeopt.limits.text import factor_text, signed_sum
+from odeopt.limits.text import derivative_latex, derivative_text, equation_latex, equation_text
 
 __all__ = ["Assumption", "ErrorDynamics", "ErrorLoss", "PreconditionedDynamics", "error_dynamics"]
 
@@ -206,32 +206,32 @@ class ErrorDynamics:
         """
         return Add(*(a * phi.diff(self.t, j) for j, a in enumerate(self.coefficients)))
 
-    def _parts(self):
-        """Yield (derivative order, coefficient, power of H), highest derivative first."""
+    def parts(self, latex: bool, unknown: str, source: str) -> list[tuple[Expr, str]]:
+        """Coefficients and printed vectors, highest derivative first; `source` is the unknown under H."""
+        derivative = derivative_latex if latex else derivative_text
+        found = []
         for j in reversed(range(len(self.coefficients))):
             polynomial = sympy.Poly(self.coefficients[j], self.lam)
             for (power,), coefficient in polynomial.terms():
-                if coefficient != 0:
-                    yield j, coefficient, power
+                if coefficient == 0:
+                    continue
+                vector = derivative(source if power and not j else unknown, j)
+                if latex:
+                    kernel = "" if power == 0 else "H" if power == 1 else f"H^{{{power}}}"
+                else:
+                    kernel = "" if power == 0 else "H*" if power == 1 else f"H^{power}*"
+                found.append((coefficient, kernel + vector))
+        return found
 
     def latex(self) -> str:
         """Return the equation as LaTeX."""
-        accents = {0: r"\Delta", 1: r"\dot{\Delta}", 2: r"\ddot{\Delta}", 3: r"\dddot{\Delta}"}
-        parts = []
-        for j, c, power in self._parts():
-            kernel = "" if power == 0 else "H" if power == 1 else f"H^{{{power}}}"
-            parts.append((c, kernel + accents.get(j, rf"\Delta^{{({j})}}")))
-        return signed_sum(parts) + " = 0"
+        return equation_latex(self.parts(True, r"\Delta", r"\Delta"))
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
 
     def __str__(self) -> str:
-        parts = []
-        for j, c, power in self._parts():
-            kernel = "" if power == 0 else "H*" if power == 1 else f"H^{power}*"
-            parts.append(factor_text(c) + kernel + "Delta" + ("'" * j if j < 4 else f"^({j})"))
-        return " + ".join(parts) + " = 0"
+        return equation_text(self.parts(False, "Delta", "Delta"))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from odeopt.dynamics.error import Assumption, ErrorDynamics, error_dynamics
 from odeopt.dynamics.losses import PredictionLoss
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential
+from odeopt.limits.text import equation_latex, equation_text
 
 __all__ = ["PredictionDynamics", "prediction_dynamics"]
 
@@ -119,17 +120,15 @@ class PredictionDynamics:
         origin, step = (float(c) for c in clock)
         return (np.asarray(k, dtype=float) + origin) * step
 
-    # The linear equation is written with Delta; only its term without a derivative holds H.
     def latex(self) -> str:
         """Return the equation as LaTeX."""
-        text = self.linear.latex().replace(r"H\Delta", r"H\,\nabla\ell(u)")
-        return text.replace(r"\Delta", "u")
+        return equation_latex(self.linear.parts(True, "u", r"\,\nabla\ell(u)"))
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()},\\quad {self.loss.latex()}$"
 
     def __str__(self) -> str:
-        return str(self.linear).replace("H*Delta", "H*grad l(u)").replace("Delta", "u")
+        return equation_text(self.linear.parts(False, "u", "grad l(u)"))
 
 
 def prediction_dynamics(limit: ODELimit, loss: PredictionLoss) -> PredictionDynamics:

@@ -3,14 +3,16 @@ r"""From a rule to its ODE: the Taylor expansion of its own step, its correction
 from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.balance import TimeScale, time_scale
 from odeopt.limits.clock import Correspondence, correspondences
-from odeopt.limits.derivation import NoLimitError
 from odeopt.limits.integrate import WeightTrajectory, integrate_limit
 from odeopt.limits.ode import ODELimit, ode_limit
+from odeopt.limits.read_step import ReadStep
+from odeopt.limits.series import NoLimitError
 
 __all__ = [
     "Correspondence",
     "NoLimitError",
     "ODELimit",
+    "ReadStep",
     "SystemLimit",
     "TimeScale",
     "WeightTrajectory",

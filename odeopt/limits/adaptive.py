@@ -20,8 +20,7 @@ import sympy
 from sympy import Expr, Function, Integer, Rational, Symbol
 
 from odeopt.checks import is_number
-from odeopt.limits.derivation import NoLimitError
-from odeopt.limits.series import GradientDifferential, dotted_latex, plain
+from odeopt.limits.series import GradientDifferential, NoLimitError, dotted_latex, plain
 from odeopt.limits.text import readable
 from odeopt.rules.base import UpdateRule
 

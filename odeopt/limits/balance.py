@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import sympy
 from sympy import Add, Expr, Integer, Rational, Symbol
 
-from odeopt.limits.series import NonlinearStepError, linear_terms
+from odeopt.limits.elimination import eliminate, linear_step
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.reading import require_linear
 
 __all__ = ["RejectedScale", "TimeScale", "time_scale"]
 
@@ -117,30 +118,26 @@ def _orders(rule: UpdateRule) -> dict[str, _Order]:
         )
     else:
         family = family.replace(lr=u**_DENOMINATOR)
-    depth = family.history + 1
-    curve = tuple(Symbol(f"X_{j}") for j in range(depth + 1))
-    gradient = Symbol("G")
-
-    def sample(shift):
-        return Add(*((shift * h) ** q / sympy.factorial(q) * x for q, x in enumerate(curve)))
-
-    samples = tuple(sample(-j) for j in range(family.history))
-    memory = family.initial_memory(curve[0])
-    if memory:
-        raise ValueError(f"{rule.label} carries memory; its scale is found by ode_limit")
-    x_next, _ = family.step(t / h, samples, None, lambda _: gradient)
-    terms = linear_terms(sample(1) - x_next, (*curve, gradient))
-    foreign = [v for v in terms if v not in (*curve, gradient)]
-    if foreign:
-        raise NonlinearStepError(f"the step of {rule.label} is not linear: it contains {foreign[0]}")
-    names = {x: "X" + "'" * j for j, x in enumerate(curve)} | {gradient: "grad f"}
-    ordered = [v for v in (*reversed(curve[1:]), gradient) if v in terms]
-    orders = {names[v]: _monomials(terms[v], u, h) for v in ordered}
+    equation = eliminate(linear_step(require_linear(family, "time scale", forever=True)))
+    if equation is None:
+        raise ValueError(
+            f"{rule.label} has an average that only its gradient sees; its scale is found by ode_limit"
+        )
+    row = {v: c.subs(equation.step.k, t / h) for v, c in equation.row.items()}
+    names = {"grad f": Add(*(c for v, c in row.items() if v[0] == "g"))}
+    for j in range(1, len(row) + 2):
+        moment = Add(*(c * v[-1] ** j for v, c in row.items() if v[0] == "x"))
+        names = {"X" + "'" * j: moment * h**j} | names
+    orders = {name: _monomials(c, u, h) for name, c in names.items()}
     return {name: order for name, order in orders.items() if order[0]}
 
 
 def _monomials(coefficient: Expr, u: Symbol, h: Symbol) -> _Order:
     numerator, denominator = sympy.fraction(sympy.cancel(sympy.together(coefficient)))
+    if not (numerator.is_polynomial(u, h) and denominator.is_polynomial(u, h)):
+        raise ValueError(
+            f"the coefficient {coefficient} is no rational function; its scale is found by ode_limit"
+        )
 
     def powers(expr: Expr) -> _Monomials:
         polynomial = sympy.Poly(expr, u, h)

@@ -1,9 +1,9 @@
 r"""Which ODE, on which clock, is nearest to a rule with given numbers.
 
-The naive map reads heavy ball as :math:`b=(1-\beta)/\sqrt\eta`, :math:`t=k\sqrt\eta`, with an error
+The naive clock reads heavy ball as :math:`b=(1-\beta)/\sqrt\eta`, :math:`t=k\sqrt\eta`, with an error
 :math:`O(\sqrt\eta)`. But the coefficients that the expansion of its residual gives are exact functions of
 :math:`\eta,\beta`: keeping them, rescaling time so that the gradient has coefficient 1, and starting the
-clock where the velocity vanishes leaves an error :math:`O(\eta)`. The engine looks for such a map for
+clock where the velocity vanishes leaves an error :math:`O(\eta)`. The engine looks for such a clock for
 any linear rule and says why there is none.
 """
 
@@ -12,18 +12,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import sympy
-from sympy import Expr, Integer, Rational, Symbol
+from sympy import Add, Expr, Integer, Rational, Symbol
 
 from odeopt.limits.derivation import Derivation
-from odeopt.limits.series import GradientDifferential
+from odeopt.limits.derivation_lines import on_curve
+from odeopt.limits.elimination import eliminate, linear_step
+from odeopt.limits.series import GradientDifferential, NoLimitError, plain
+from odeopt.limits.start import initial_data
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.reading import require_linear
 
 __all__ = ["Correspondence", "correspondences"]
 
 
 @dataclass(frozen=True)
 class Correspondence:
-    r"""A map from steps to time with the ODE that belongs to it.
+    r"""A clock from steps to time with the ODE that belongs to it.
 
     Attributes
     ----------
@@ -51,7 +55,7 @@ class Correspondence:
 
 
 def correspondences(family: UpdateRule, h: Symbol) -> tuple[Correspondence, ...]:
-    r"""List the naive map of a family and, where there is one, the centred map of second order.
+    r"""List the naive clock of a family and, where there is one, the centred clock of second order.
 
     Parameters
     ----------
@@ -73,9 +77,17 @@ def correspondences(family: UpdateRule, h: Symbol) -> tuple[Correspondence, ...]
     >>> centred.order, centred.origin, sympy.simplify(centred.time_step**2)
     (2, 1/2, -2*h**2/(b*h - 2))
     >>> correspondences(Nesterov(lr=h**2, r=3), h)[0].reason
-    'the correction of order h holds grad^2 f(X)[X_1], which the limit does not'
+    "the correction of order h holds grad^2 f(X)[X'], which the limit does not"
     """
-    derivation = Derivation(family, h, 1)
+    reading = require_linear(family, "clock", forever=True)
+    equation = eliminate(linear_step(reading))
+    if equation is None:
+        raise NoLimitError(
+            f"{family.label} has averages that only its gradient sees, so it has no equation for x alone"
+        )
+    derivation = Derivation(equation, h, 1)
+    if derivation.obstacle:
+        raise NoLimitError(derivation.obstacle)
     curve, n = derivation.curve, derivation.order
     lead = derivation.leading
     gradient = GradientDifferential(curve[0])
@@ -91,15 +103,14 @@ def correspondences(family: UpdateRule, h: Symbol) -> tuple[Correspondence, ...]
     )
     if obstacle:
         return (naive,)
-    exact = derivation.exact
-    scale = [exact.get(x, Integer(0)) / h**j for j, x in enumerate(curve[: n + 1])]
-    time_step = sympy.simplify((exact[gradient] / scale[n]) ** Rational(1, n))
+    scale = [derivation.moment(derivation.row, j) for j in range(n + 1)]
+    pull = Add(*(c for v, c in derivation.row.items() if v[0] == "g"))
+    time_step = sympy.simplify((pull / scale[n]) ** Rational(1, n))
     coefficients = tuple(
         sympy.simplify(scale[j] * time_step**j / (scale[n] * time_step**n)) for j in range(1, n + 1)
     )
-    _, velocity = derivation.initial_data(derivation.normal_form())
-    pull = lead[gradient] / lead[curve[n]]
-    origin = sympy.simplify(-velocity.coeff(gradient) / (h * pull))
+    _, velocity = initial_data(derivation, derivation.normal_form())
+    origin = sympy.simplify(-velocity.coeff(gradient) * lead[curve[n]] / (h * lead[gradient]))
     reason = "exact coefficients; the clock starts where the velocity vanishes"
     return naive, Correspondence("centred", time_step, origin, coefficients, Integer(1), 2, reason)
 
@@ -107,7 +118,7 @@ def correspondences(family: UpdateRule, h: Symbol) -> tuple[Correspondence, ...]
 def _obstacle(derivation: Derivation) -> str:
     """What keeps the correction of order h from being absorbed in coefficients and clock, if anything."""
     correction = derivation.tidy(derivation.residual[derivation.power + 1])
-    new = [str(v).replace("X_0", "X") for v in correction if v not in derivation.leading]
+    new = [plain(on_curve(derivation, v)) for v in correction if v not in derivation.leading]
     if new:
         return f"the correction of order {derivation.h} holds {', '.join(new)}, which the limit does not"
     if any(c.has(derivation.t) for c in (*derivation.leading.values(), *correction.values())):
@@ -117,6 +128,6 @@ def _obstacle(derivation: Derivation) -> str:
         GradientDifferential(derivation.curve[0]),
     }:
         return "only equations of second order have a clock that absorbs the initial velocity"
-    if derivation.memory:
+    if derivation.step.memory:
         return "its coefficients are known as series in h only"
     return ""

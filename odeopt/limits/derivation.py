@@ -1,113 +1,115 @@
-r"""The computation behind a limit: residual, dominant order, normal form and initial data, as series in h.
+r"""The computation behind a limit: residual, dominant order and normal form, as series in h.
 
-The step is run on Taylor polynomials :math:`X(t-jh)=\sum_q\frac{(-jh)^q}{q!}X_q`, with symbols
-:math:`X_0,X_1,\dots` for the derivatives of the curve at t, and k = t/h - origin. One running average
-in memory, linear in it, is eliminated: from the step it is a combination of samples, which its own
-recursion then turns into a residual for X alone.
+The equation of the iterate (:mod:`odeopt.limits.elimination`) is put on Taylor polynomials
+:math:`X(t+sh)=\sum_q\frac{(sh)^q}{q!}X_q`, with symbols :math:`X_0,X_1,\dots` for the derivatives of the
+curve at t, and k = t/h - origin. Gradients are taken at points that tend to combinations of these.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import sympy
 from sympy import Add, Expr, Integer, Symbol
 
+from odeopt.limits.elimination import Row, ScalarEquation
 from odeopt.limits.series import (
     GradientDifferential,
-    NonlinearStepError,
-    expand_gradient,
+    NoLimitError,
+    gradient_series,
+    laurent,
     linear_terms,
     substitute,
     time_derivative,
     vector_series,
 )
-from odeopt.rules.base import UpdateRule, iterate
 
-__all__ = ["Derivation", "NoLimitError"]
+__all__ = ["Derivation"]
 
-# Orders of the residual searched beyond the highest order a rule of that history can reach.
-_EXTRA_ORDERS = 2
-
-
-class NoLimitError(ValueError):
-    """The rule has no limiting ODE in the scaling at hand."""
+# Derivatives of the curve that have a symbol; a residual of order q holds those up to q.
+_SYMBOLS = 40
 
 
 class Derivation:
-    """The expansion of one residual in the time step of a family of rules."""
+    """The expansion of an equation of the iterate in the time step; ``obstacle`` says why it has no limit."""
 
-    def __init__(self, family: UpdateRule, h: Symbol, resolution: int = 0, origin: Expr = sympy.S.Zero):
-        self.family, self.h, self.resolution, self.origin = family, h, resolution, origin
+    def __init__(self, equation: ScalarEquation, h: Symbol, resolution: int = 0, origin: Expr = sympy.S.Zero):
+        self.equation, self.h, self.resolution, self.origin = equation, h, resolution, origin
+        self.step = equation.step
+        self.family, self.period = self.step.reading.rule, self.step.period
         self.t = Symbol("t", positive=True)
-        self.max_order = family.history + _EXTRA_ORDERS + resolution
-        self.curve = tuple(Symbol(f"X_{j}") for j in range(self.max_order + 2))
-        self.memory = _memory_symbols(family, self.curve[0])
+        self.curve = tuple(Symbol(f"X_{j}") for j in range(_SYMBOLS))
+        self.row = self.in_time(equation.row)
         self.residual = self._residual()
         self.power, self.leading = self._dominant()
-        self.order = self._balanced_order()
+        self.order = max((j for j, x in enumerate(self.curve) if x in self.leading), default=0)
+        self.obstacle = self._obstacle()
 
     # --- residual ----------------------------------------------------------------------------------
 
+    def in_time(self, row: Row) -> Row:
+        k = self.step.k
+        found = {v: c.subs(k, self.t / self.h - self.origin) for v, c in row.items()}
+        return {v: sympy.cancel(c) if c.is_rational_function() else c for v, c in found.items()}
+
+    def moment(self, row: Row, j: int) -> Expr:
+        r"""Coefficient of :math:`h^jX_j` in a row."""
+        terms = (c * (v[-1] * self.period) ** j for v, c in row.items() if v[0] == "x")
+        moment = Add(*terms) / sympy.factorial(j)
+        return sympy.cancel(moment) if moment.is_rational_function() else moment
+
     def _residual(self) -> list[Expr]:
-        """Taylor coefficients of X(t + h) - step(X(t), X(t - h), ...)."""
-        samples = tuple(self._sample(-j) for j in range(self.family.history))
-        calls = _Gradient(self.family, lambda z: self._expand(z, self.curve + self.memory))
-        x_next, memory_next = self.family.step(self.t / self.h - self.origin, samples, self.memory, calls)
-        calls.require_few()
-        residual = self._sample(1) - x_next
-        # coefficients before their expansion in h, for maps that keep them exact
-        self.exact = {} if self.memory else linear_terms(residual, self.curve)
-        if self.memory and residual.has(*self.memory):
-            residual = self._eliminate_memory(residual, memory_next)
-        return vector_series(residual, self.h, self.max_order, self.curve)
+        """Coefficients in h of the row, to the order of its first derivative and `resolution` beyond."""
+        moments: list[dict[int, Expr]] = []
+        lowest, reach = None, len(self.row) + 2
+        for j in range(_SYMBOLS - 2):
+            bound = reach + self.resolution if lowest is None else lowest + self.resolution
+            if lowest is not None and j > bound:
+                break
+            moments.append(laurent(sympy.expand(self.h**j * self.moment(self.row, j)), self.h, bound))
+            lowest = min((q for m in moments for q in m), default=None)
+        last = (reach if lowest is None else lowest) + self.resolution
+        parts: list[list[Expr]] = [[] for _ in range(last + 1)]
+        for j, powers in enumerate(moments):
+            for q, c in powers.items():
+                if q < 0:
+                    raise NoLimitError(f"the step has a pole at {self.h} = 0: {self.row}")
+                if q <= last:
+                    parts[q].append(c * self.curve[j])
+        for q, part in self._forces(last):
+            parts[q].append(part)
+        return [Add(*part) for part in parts]
 
-    def _sample(self, shift: int) -> Expr:
-        """X(t + shift h) as a Taylor polynomial in h."""
-        powers = enumerate(self.curve[: self.max_order + 1])
-        return Add(*((shift * self.h) ** q / sympy.factorial(q) * x for q, x in powers))
+    def _forces(self, last: int) -> Iterable[tuple[int, Expr]]:
+        """The gradients of the row, order by order."""
+        coefficients = {v: laurent(c, self.h, last) for v, c in self.row.items() if v[0] == "g"}
+        depth = max((last - min(c) for c in coefficients.values() if c), default=0)
+        gradients = _Gradients(self, depth)
+        for v, powers in coefficients.items():
+            if not powers:
+                continue
+            series = self.shifted(gradients.series("g", v[1])[: last - min(powers) + 1], v[-1])
+            for q, c in powers.items():
+                if q < 0:
+                    raise NoLimitError(f"the step has a pole at {self.h} = 0 in front of a gradient")
+                for i, part in enumerate(series[: last - q + 1]):
+                    yield q + i, c * part
 
-    def _expand(self, z: Expr, atoms: tuple[Symbol, ...]) -> Expr:
-        return expand_gradient(z, self.h, self.max_order, atoms)
-
-    def _eliminate_memory(self, residual: Expr, memory_next) -> Expr:
-        r"""Solve the step for the memory M and put it into the recursion of M.
-
-        With :math:`cM+P=0` from the step and :math:`M_{k+1}=\beta M+B`, the residual is
-        :math:`\frac{c(t)}{c(t+h)}P(t+h)-\beta P+cB`, free of division by a vanishing c.
-        """
-        if len(self.memory) > 1:
-            raise NonlinearStepError(f"{self.family.label} carries {len(self.memory)} running averages")
-        m, h, t = self.memory[0], self.h, self.t
-        atoms = self.curve + self.memory
-        step, recursion = linear_terms(residual, atoms), linear_terms(memory_next[0], atoms)
-        c, beta = step.pop(m, Integer(0)), recursion.pop(m, Integer(0))
-        if any(v.has(m) for v in (*step, *recursion)):
-            raise NonlinearStepError(f"the step of {self.family.label} is not linear in its running average")
-        # an unexpanded scalar may have a pole 1/h in k = t/h, so only vectors are expanded here
-        now = vector_series(Add(*(s * v for v, s in step.items())), h, self.max_order, self.curve)
-        ratio = sympy.cancel(c / c.subs(t, t + h))
-        moved = self._shift(now)
-        rest = Add(*(s * v for v, s in recursion.items()))
-        past = Add(*(p * h**q for q, p in enumerate(now)))
-        return ratio * moved - beta * past + c * rest
-
-    def _shift(self, series: list[Expr]) -> Expr:
-        """P(t + h) from the Taylor coefficients in h of P(t), to the order kept."""
-        moved = Integer(0)
+    def shifted(self, series: list[Expr], periods: int) -> list[Expr]:
+        """Coefficients in h of P(t + s h) from those of P(t), to the same order."""
+        s = periods * self.period
+        if s == 0 or len(series) == 1:
+            return series
+        moved: list[list[Expr]] = [[] for _ in series]
         for q, coefficient in enumerate(series):
             derivative = coefficient
-            for j in range(self.max_order - q + 1):
-                moved += self.h ** (q + j) / sympy.factorial(j) * derivative
-                if j < self.max_order - q and derivative != 0:
-                    derivative = self._derivative(derivative)
-        return moved
-
-    def _derivative(self, expr: Expr) -> Expr:
-        """Time derivative; the derivative of the highest symbol is beyond every order kept."""
-        known = {v: c for v, c in linear_terms(expr, self.curve).items() if not v.has(self.curve[-1])}
-        return time_derivative(Add(*(c * v for v, c in known.items())), self.t, self.curve)
+            for j in range(len(series) - q):
+                moved[q + j].append(Integer(s) ** j / sympy.factorial(j) * derivative)
+                derivative = (
+                    time_derivative(derivative, self.t, self.curve) if derivative != 0 else derivative
+                )
+        return [Add(*part) for part in moved]
 
     # --- dominant order ------------------------------------------------------------------------------
 
@@ -117,7 +119,7 @@ class Derivation:
             terms = self.tidy(coefficient)
             if terms:
                 return q, terms
-        raise NoLimitError(f"the residual vanishes to order {self.h}^{self.max_order}")
+        return len(self.residual), {}
 
     def tidy(self, expr: Expr) -> dict[Expr, Expr]:
         """Collect as {vector: simplified coefficient}, highest derivative first, zeros left out."""
@@ -130,27 +132,56 @@ class Derivation:
         collected = {v: _canonical(c) for v, c in linear_terms(expr, self.curve).items()}
         return {v: sympy.factor(collected[v]) for v in sorted(collected, key=rank) if collected[v] != 0}
 
-    def _balanced_order(self) -> int:
-        """Order of the limiting equation, or the reason why there is none."""
+    def _obstacle(self) -> str:
+        """Why there is no limiting equation, "" where there is one."""
+        if not self.leading:
+            return f"the residual vanishes to order {self.h}^{self.power}"
         x, *derivatives = self.curve
         found = f"at leading order {self.h}^{self.power} the residual is " + " + ".join(
             f"({c})*{v}" for v, c in self.leading.items()
         )
-        if x in self.leading:
-            raise NoLimitError(f"{found}; the weights of the iterates must sum to 1")
-        present = [j for j, d in enumerate(derivatives, 1) if d in self.leading]
-        if not present:
-            raise NoLimitError(f"{found}: the gradient has nothing to balance it; let lr shrink faster")
-        if not any(isinstance(v, GradientDifferential) for v in self.leading):
-            raise NoLimitError(f"{found}: the gradient has dropped out; let lr shrink more slowly")
-        order = max(present)
-        growing = [d for d in derivatives if d in self.leading and self.leading[d].is_negative]
+        if self.power == 0 and x in self.leading:
+            total = sympy.factor(1 - self.leading[x])
+            return (
+                f"{found}: each step shrinks or stretches the iterates by a factor, for the weights of "
+                "the iterates must "
+                f"sum to 1, and as {self.h} -> 0 they sum to {total}"
+            )
+        forces = {v: c for v, c in self.leading.items() if isinstance(v, GradientDifferential)}
+        if not any(d in self.leading for d in derivatives):
+            return (
+                f"{found}: the gradient has nothing to balance it; let lr shrink faster"
+                if forces
+                else (f"{found}: the decay of the iterates has nothing to balance it; let it shrink faster")
+            )
+        if not forces:
+            return f"{found}: the gradient has dropped out; let lr shrink more slowly"
+        return self._wrong_signs(found, forces)
+
+    def _wrong_signs(self, found: str, forces: dict[Expr, Expr]) -> str:
+        lead = self.leading[self.curve[self.order]]
+        growing = [v for v in self.curve[1:] if self.leading.get(v, Integer(1)).is_negative]
         if growing:
-            raise NoLimitError(
+            return (
                 f"{found}: the friction in front of {growing[0]} is negative (momentum above 1), so the "
                 "iterates grow without any gradient; lower the momentum"
             )
-        return order
+        force = sympy.factor(Add(*(c / lead for v, c in forces.items() if not v.directions)))
+        if force.is_negative:
+            return (
+                f"{found}: the force {force} times the gradient climbs the loss instead of descending "
+                "it; write a "
+                f"schedule of the step as a function of t = k*{self.h} that stays positive, such as "
+                f"lr*(1 - k*{self.h}/T)"
+            )
+        change = _sign_change(force, self.t)
+        if change is not None:
+            return (
+                f"{found}: the force changes its sign at t = {change}, beyond which the equation climbs "
+                "the loss; end the "
+                "schedule there, with sympy.Max(0, ...) for example"
+            )
+        return ""
 
     # --- normal form -----------------------------------------------------------------------------------
 
@@ -169,12 +200,12 @@ class Derivation:
         parts = [self.residual[self.power + q] for q in range(self.resolution + 1)]
         rest = Add(*(c * v for v, c in self.leading.items() if v != top))
         if rest.has(top):
-            raise NoLimitError(f"the highest derivative also stands inside a Hessian: {rest}")
+            raise NoLimitError(f"the highest derivative also stands inside a gradient: {rest}")
         right = -rest / lead
         for q in range(1, self.resolution + 1):
             chain = self._chain(right, q)
             correction = Add(*(self.h**i * substitute(parts[i], chain, self.curve) for i in range(1, q + 1)))
-            right = self._truncate(-(rest + correction) / lead, q)
+            right = self.truncate(-(rest + correction) / lead, q)
         return right
 
     def _chain(self, right: Expr, order: int) -> dict[Expr, Expr]:
@@ -187,12 +218,18 @@ class Derivation:
         chain = {top: right}
         last = right
         for i in range(1, order + 1):
-            last = self._truncate(last, order - i)
-            last = self._truncate(substitute(self._derivative(last), {top: right}, self.curve), order - i)
+            last = self.truncate(last, order - i)
+            last = self.truncate(self.along(last, right), order - i)
             chain[self.curve[self.order + i]] = last
         return chain
 
-    def _truncate(self, expr: Expr, order: int) -> Expr:
+    def along(self, expr: Expr, right: Expr) -> Expr:
+        """Time derivative along solutions of the equation with this right side."""
+        moved = time_derivative(expr, self.t, self.curve)
+        return substitute(moved, {self.curve[self.order]: right}, self.curve)
+
+    def truncate(self, expr: Expr, order: int) -> Expr:
+        """Drop powers of h beyond `order`, and cancel the coefficients."""
         series = vector_series(expr, self.h, order, self.curve)
         return Add(
             *(
@@ -202,145 +239,103 @@ class Derivation:
             )
         )
 
-    # --- initial data -----------------------------------------------------------------------------------
-
-    def initial_data(self, right: Expr) -> tuple[Expr, ...]:
-        r"""Return :math:`(X,\dot X,\dots)(0)` as series in h, matched to the rule's own first iterates.
-
-        The matching uses a combination of iterates that cancels the modes which decay within a few
-        steps, so that a fixed momentum is started from where the curve, not the first iterate, is.
-        """
-        n, x0 = self.order, self.curve[0]
-        if right.has(self.t):
-            return (x0, *self._regular_start(right))
-        fast = self._fast_weights()
-        count = n + len(fast) - 1
-        if count == 1:
-            return (x0,)
-        start = iterate(self.family, x0, _Gradient(self.family, lambda z: self._expand(z, self.curve[:1])))
-        values = list(itertools.islice(start, count))
-        data = [x0] + [Integer(0)] * (n - 1)
-        depth = self.resolution + n
-        filtered = [Add(*(w * values[j + i] for i, w in enumerate(fast))) for j in range(n)]
-        moments = sympy.Matrix(
-            n,
-            n,
-            lambda j, p: Add(*(w * (Integer(j) + i) ** p for i, w in enumerate(fast))) / sympy.factorial(p),
-        )
-        inverse = moments.inv()
-        for _ in range(self.resolution + n):
-            tails = [self._tail(right, data, s, depth) for s in range(count)]
-            gaps = [f - Add(*(w * tails[j + i] for i, w in enumerate(fast))) for j, f in enumerate(filtered)]
-            scaled = [Add(*(inverse[p, j] * gaps[j] for j in range(n))) for p in range(n)]
-            data = [
-                self._truncate(sympy.expand(value / self.h**p), self.resolution)
-                for p, value in enumerate(scaled)
-            ]
-        return tuple(data)
-
-    def _tail(self, right: Expr, data: list[Expr], s: int, depth: int) -> Expr:
-        """Part of X(s h) that comes from derivatives of order n and higher."""
-        tail, derivative = Integer(0), right
-        state = dict(zip(self.curve[1:], data[1:], strict=False))
-        for order in range(self.order, depth + 1):
-            value = self._at(derivative, data[0], state)
-            tail += (s * self.h) ** order / sympy.factorial(order) * value
-            if order < depth:
-                chain = {self.curve[self.order]: right}
-                derivative = substitute(self._derivative(derivative), chain, self.curve)
-                derivative = self._truncate(derivative, depth - order - 1)
-        return self._truncate(tail, depth)
-
-    def _at(self, expr: Expr, position: Expr, state: Mapping[Expr, Expr]) -> Expr:
-        """Evaluate at the initial data: derivatives replaced, differentials moved to the position."""
-        moved = []
-        for vector, scalar in linear_terms(substitute(expr, dict(state), self.curve), self.curve).items():
-            if isinstance(vector, GradientDifferential):
-                vector = expand_gradient(position, self.h, self.resolution, self.curve, vector.directions)
-            moved.append(scalar * vector)
-        return Add(*moved)
-
-    def _fast_weights(self) -> list[Expr]:
-        """Weights c_i / c(1) of a power of the polynomial whose roots are the momenta away from 1."""
-        z = Symbol("z")
-        units = tuple(Symbol(f"x_{j}") for j in range(self.family.history))
-        x_next, memory_next = self.family.step(self.t / self.h, units, self.memory, lambda _: Integer(0))
-        terms = linear_terms(x_next, units + self.memory)
-        at_zero = [sympy.limit(terms.get(u, Integer(0)), self.h, 0) for u in units]
-        polynomial = sympy.Poly(
-            z**self.family.history
-            - Add(*(c * z ** (self.family.history - 1 - j) for j, c in enumerate(at_zero))),
-            z,
-        )
-        for m, change in zip(self.memory, memory_next or (), strict=True):
-            decay = linear_terms(change, units + self.memory).get(m, Integer(0))
-            polynomial *= sympy.Poly(z - sympy.limit(decay, self.h, 0), z)
-        quotient, _ = sympy.div(polynomial, sympy.Poly((z - 1) ** self.order, z))
-        # at order h^q the decaying modes carry polynomials of degree q - 1 in k, hence the power
-        weights = (quotient ** max(1, self.resolution)).all_coeffs()[::-1]
-        total = sympy.simplify(Add(*weights))
-        return [sympy.cancel(w / total) for w in weights]
-
-    def _regular_start(self, right: Expr) -> tuple[Expr, ...]:
-        """Initial derivatives of the solution that is regular at t = 0, from the poles of the equation."""
-        if self.order != 2:
-            raise NoLimitError(f"initial data of {right} at t = 0 are known for second order only")
-        poles = {v: sympy.limit(c * self.t, self.t, 0) for v, c in self.tidy(right).items()}
-        friction = poles.pop(self.curve[1], Integer(0))
-        if friction == 0:
-            raise NoLimitError(f"the equation X'' = {right} is not of the kind r/t at t = 0")
-        velocity = -Add(*(c * v for v, c in poles.items())) / friction
-        return (self._truncate(velocity, self.resolution),)
-
 
 def _canonical(coefficient: Expr) -> Expr:
     """Cancel a coefficient, where there is anything to cancel."""
-    return coefficient if coefficient.is_number else sympy.cancel(coefficient)
+    if coefficient.is_number:
+        return coefficient
+    return sympy.cancel(coefficient) if coefficient.is_rational_function() else sympy.simplify(coefficient)
 
 
-def _memory_symbols(family: UpdateRule, x: Expr) -> tuple[Symbol, ...]:
-    memory = family.initial_memory(x)
-    return () if memory is None else tuple(Symbol(f"M_{i}") for i in range(len(memory)))
+def _sign_change(force: Expr, t: Symbol) -> Expr | None:
+    """A time t > 0 at which a force with numbers changes its sign, found on a grid and by its real roots."""
+    if force.free_symbols != {t} or force.is_nonnegative:
+        return None
+    values = [
+        (s, sympy.re(force.subs(t, s).evalf())) for s in (sympy.Rational(2) ** j / 7 for j in range(-20, 21))
+    ]
+    for (s, one), (e, other) in itertools.pairwise(values):
+        if one > 0 > other or one < 0 < other:
+            return sympy.N((s + e) / 2, 3)
+    return None
 
 
-class _Gradient:
-    """The gradient handed to a step; counts the different points it is asked for."""
+class _Gradients:
+    """Series of the gradients of an equation, and of memories that follow them, found as one fixed point."""
 
-    def __init__(self, family: UpdateRule, expand):
-        self.family, self.expand, self.points = family, expand, []
+    def __init__(self, derivation: Derivation, depth: int):
+        self.derivation, self.depth = derivation, depth
+        equation = derivation.equation
+        self.rows = {("g", i): derivation.in_time(r) for i, r in enumerate(equation.points)}
+        self.rows |= {("m", i): derivation.in_time(r) for i, r in equation.slaved.items()}
+        self.found: dict[tuple[str, int], list[Expr]] = {}
 
-    def __call__(self, z: Expr) -> Expr:
-        self.points.append(sympy.expand(z))
-        return self.expand(z)
+    def series(self, kind: str, index: int) -> list[Expr]:
+        """Coefficients of one gradient, to the depth."""
+        if (kind, index) not in self.found:
+            self._solve(self._needed((kind, index)))
+        return self.found[kind, index]
 
-    def require_few(self) -> None:
-        """Refuse a step that takes gradients at more points than its rule declares."""
-        points = list(dict.fromkeys(self.points))
-        if len(points) > self.family.gradients:
-            raise ValueError(
-                f"the step of {self.family.label} takes gradients at {len(points)} points, {points[0]} and "
-                f"{points[1]}; keep the earlier one in memory, or declare gradients = {len(points)} in "
-                "the class"
-            )
+    def _needed(self, start: tuple[str, int]) -> list[tuple[str, int]]:
+        needed, queue = [], [start]
+        while queue:
+            name = queue.pop()
+            if name not in needed:
+                needed.append(name)
+                queue += [v[:2] for v in self.rows[name] if v[0] != "x"]
+        return sorted(needed, key=lambda name: (name[0] == "g", name[1]))
+
+    def _solve(self, names: list[tuple[str, int]]) -> None:
+        """A pass gains an order of h: gradients enter points with a step size, memories forget."""
+        coupled = any(v[0] != "x" for name in names for v in self.rows[name])
+        last: dict = {}
+        for _ in range(self.depth + len(names) + 2 if coupled else 1):
+            for name in names:
+                self.found[name] = self._value(name)
+            now = {name: self.found[name] for name in names}
+            if not coupled or now == last:
+                return
+            last = now
+        raise NoLimitError(
+            f"the gradient points of {self.derivation.family.label} depend on their own gradients with "
+            "weights that do "
+            f"not vanish as {self.derivation.h} -> 0"
+        )
+
+    def _value(self, name: tuple[str, int]) -> list[Expr]:
+        d = self.derivation
+        point = self._combination(self.rows[name], own=name)
+        if name[0] == "g":
+            return gradient_series(point, d.curve)
+        decay = laurent(self.rows[name].get(("m", name[1], 0), Integer(0)), d.h, 0).get(0, Integer(0))
+        old = self.found.get(name, [Integer(0)] * (self.depth + 1))
+        ahead = d.shifted(old, 1)
+        return [
+            sympy.expand(sympy.cancel(1 / (1 - decay)) * (p - a + (1 - decay) * o))
+            for p, a, o in zip(point, ahead, old, strict=True)
+        ]
+
+    def _combination(self, row: Row, own: tuple[str, int]) -> list[Expr]:
+        d = self.derivation
+        parts: list[list[Expr]] = [[] for _ in range(self.depth + 1)]
+        for j in range(self.depth + 1 + _pole(row, d.h)):
+            for q, c in laurent(d.moment(row, j), d.h, self.depth - j).items():
+                if q + j < 0:
+                    raise NoLimitError(f"a gradient point of {d.family.label} has no limit as {d.h} -> 0")
+                parts[q + j].append(c * d.curve[j])
+        for v, c in row.items():
+            if v[0] == "x" or v[:2] not in self.found:
+                continue
+            series = d.shifted(self.found[v[:2]], v[-1])
+            for q, factor in laurent(c, d.h, self.depth).items():
+                if q < 0:
+                    raise NoLimitError(f"a gradient point of {d.family.label} has a pole at {d.h} = 0")
+                for i, part in enumerate(series[: self.depth - q + 1]):
+                    parts[q + i].append(factor * part)
+        return [sympy.expand(Add(*part)) for part in parts]
 
 
-def time_origin(family: UpdateRule, h: Symbol) -> Expr:
-    r"""Origin of time, in steps, at which the first correction of a friction r/t has no pole of order 2.
-
-    Examples
-    --------
-    >>> import sympy
-    >>> from odeopt import Nesterov
-    >>> h, r = sympy.symbols("h r", positive=True)
-    >>> time_origin(Nesterov(h**2, r), h)
-    r/2 - 1
-    """
-    tau = Symbol("tau")
-    derivation = Derivation(family, h, 1, tau)
-    right = derivation.normal_form()
-    if not right.has(derivation.t) or derivation.order != 2:
-        return Integer(0)
-    t, coefficient = derivation.t, derivation.tidy(right).get(derivation.curve[1], Integer(0))
-    worst = sympy.limit(sympy.expand(coefficient).coeff(h, 1) * t**2, t, 0)
-    solutions = sympy.solve(worst, tau)
-    return sympy.expand(solutions[0]) if solutions else Integer(0)
+def _pole(row: Row, h: Symbol) -> int:
+    """Order of the pole at h = 0 in the weights of the iterates."""
+    lowest = (min(laurent(c, h, 0), default=0) for v, c in row.items() if v[0] == "x")
+    return -min((*lowest, 0))

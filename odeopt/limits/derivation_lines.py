@@ -9,7 +9,9 @@ import sympy
 from sympy import Add, Eq, Expr, Function, Symbol
 
 from odeopt.limits.derivation import Derivation
+from odeopt.limits.elimination import exact
 from odeopt.limits.series import GradientDifferential, dotted_latex
+from odeopt.rules.reading import Reading
 
 __all__ = ["DerivationStep", "derivation_steps", "on_curve", "shifted"]
 
@@ -42,17 +44,9 @@ def shifted(name: str, origin: Expr) -> str:
 
 
 def on_curve(derivation: Derivation, expr: Expr) -> Expr:
-    """Replace the symbols of a derivation by derivatives of X(t).
-
-    Examples
-    --------
-    >>> from odeopt import GradientDescent
-    >>> h = Symbol("h", positive=True)
-    >>> on_curve(Derivation(GradientDescent(h), h), Symbol("X_1"))
-    Derivative(X(t), t)
-    """
+    """Replace the symbols of a derivation by derivatives of X(t)."""
     curve = Function("X")(derivation.t)
-    return expr.subs({x: curve.diff(derivation.t, j) for j, x in enumerate(derivation.curve)})
+    return expr.subs({x: curve.diff(derivation.t, j) for j, x in enumerate(derivation.curve) if expr.has(x)})
 
 
 def derivation_steps(
@@ -67,15 +61,8 @@ def derivation_steps(
     ['Update rule', 'Samples of a curve, t = k h']
     """
     family, h, t = derivation.family, derivation.h, derivation.t
-    k = Symbol("k", positive=True)
     newest = [Symbol("x_k")] + [Symbol(f"x_{{k-{j}}}") for j in range(1, family.history)]
-    memory = tuple(Symbol(str(m).replace("_", "_{k,") + "}") for m in derivation.memory)
-    x_next, memory_next = family.step(k, tuple(newest), memory, GradientDifferential)
-    updates = [Eq(Symbol("x_{k+1}"), x_next, evaluate=False)]
-    updates += [
-        Eq(Symbol(str(m).replace("{k,", "{k+1,")), e, evaluate=False)
-        for m, e in zip(memory, memory_next or (), strict=True)
-    ]
+    updates = _updates(derivation.step.reading, newest)
     shifts = ["", f" - {h}"] + [f" - {j}{h}" for j in range(2, family.history)]
     samples = tuple(
         Eq(x, Symbol(f"X({t}{shift})"), evaluate=False) for x, shift in zip(newest, shifts, strict=False)
@@ -110,12 +97,33 @@ def derivation_steps(
     return (*lines, DerivationStep("Initial conditions", starts))
 
 
+def _updates(reading: Reading, newest: list[Symbol]) -> list[Eq]:
+    """The step itself: a line for the next iterate and one for each average, for each residue of a period."""
+    q, lines = reading.rule.history, []
+    for residue in range(reading.period):
+        law, at = reading.law(residue), "" if reading.period == 1 else f"+{residue}"
+        state = [Symbol(str(x).replace("k", f"k{at}", 1)) for x in newest]
+        state += [Symbol(f"m_{{k{at},{i}}}") for i in range(len(law.M) - q)]
+        gradients: list[Expr] = []
+        for a, b in zip(law.A, law.B, strict=True):
+            gradients.append(GradientDifferential(_form((*a, *b), (*state, *gradients))))
+        names = [f"x_{{k+{residue + 1}}}", *(f"m_{{k+{residue + 1},{i}}}" for i in range(len(law.M) - q))]
+        for name, i in zip(names, (0, *range(q, len(law.M))), strict=True):
+            right = _form((*law.M[i], *law.N[i]), (*state, *gradients))
+            lines.append(Eq(Symbol(name), right, evaluate=False))
+    return lines
+
+
+def _form(coefficients: tuple, vectors: tuple) -> Expr:
+    return Add(*(exact(c) * v for c, v in zip(coefficients, vectors, strict=False)))
+
+
 def _expansions(derivation: Derivation, order: int) -> tuple[Eq, ...]:
     """Taylor polynomials of the samples that the step reads, and of the one it returns."""
     h, t = derivation.h, derivation.t
     big_o = sympy.Order(h ** (order + 1), h)
     lines = []
-    for shift in [1, *(-j for j in range(1, derivation.family.history))]:
+    for shift in [derivation.period, *(-j for j in range(1, derivation.family.history))]:
         powers = enumerate(derivation.curve[: order + 1])
         series = Add(*((shift * h) ** i / sympy.factorial(i) * x for i, x in powers))
         size = "" if abs(shift) == 1 else str(abs(shift))

@@ -1,9 +1,9 @@
 r"""One equation for the iterate: the memories of a linear step, eliminated over the ring of its shifts.
 
 A linear step is a system of difference equations in the sequences x, m and g. With the shift
-:math:`(\zeta u)_k=u_{k+p}`, p the period, it is a matrix of polynomials in :math:`\zeta` whose coefficients are
-functions of k, :math:`\zeta\,c(k)=c(k+p)\,\zeta`. Elimination by pivots that hold a memory at one shift only
-leaves one row, in x and gradients.
+:math:`(\zeta u)_k=u_{k+p}`, p the period, it is a matrix of polynomials in :math:`\zeta` with
+coefficients in k, :math:`\zeta\,c(k)=c(k+p)\,\zeta`. Elimination by pivots that hold a memory at one shift
+only leaves one row, in x and gradients.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from typing import Any
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
-from odeopt.rules.base import UpdateRule
-from odeopt.rules.trace import Trace
+from odeopt.rules.reading import Reading
 
-__all__ = ["Row", "ScalarEquation", "compose", "eliminate"]
+__all__ = ["LinearStep", "Row", "ScalarEquation", "combination", "eliminate", "linear_step", "shift"]
 
 # ("x", s), ("m", i, s) or ("g", l, s), the last entry a shift in periods, to its coefficient
 Row = dict[tuple, Expr]
@@ -29,12 +28,20 @@ Row = dict[tuple, Expr]
 class LinearStep:
     """One period of a linear rule, in x (shifts -1, -2, ... for its history), memories and gradients."""
 
-    rule: UpdateRule
-    k: Symbol
-    period: int
+    reading: Reading
     x_next: Row
     memory: tuple[Row, ...]
     points: tuple[Row, ...]
+
+    @property
+    def k(self) -> Symbol:
+        """The iteration at which the period begins."""
+        return self.reading.k
+
+    @property
+    def period(self) -> int:
+        """Steps to a period."""
+        return self.reading.period
 
 
 @dataclass(frozen=True)
@@ -49,39 +56,35 @@ class ScalarEquation:
 
 def exact(value: Any) -> Expr:
     """A coefficient as sympy takes it."""
-    return Rational(value.numerator, value.denominator) if isinstance(value, Fraction) else sympy.sympify(value)
+    rational = isinstance(value, Fraction)
+    return Rational(value.numerator, value.denominator) if rational else sympy.sympify(value, strict=True)
 
 
-def compose(rule: UpdateRule, k: Symbol, traces: list[Trace]) -> LinearStep:
-    """One period from the traces of its steps; with a period above 1 the history becomes memory."""
-    period, history = len(traces), rule.history
+def linear_step(reading: Reading) -> LinearStep:
+    """One period of a linear rule from its law; with a period above 1 the history becomes memory."""
+    k, period, q = reading.k, reading.period, reading.rule.history
+    size = len(reading.law().M)
     if period == 1:
-        rows = [_row(f.terms) for f in (traces[0].x_next, *traces[0].memory, *traces[0].points)]
-        count = len(traces[0].memory)
-        return LinearStep(rule, k, 1, rows[0], tuple(rows[1 : count + 1]), tuple(rows[count + 1 :]))
-    iterates: list[Row] = [{("x", 0): Integer(1)}, *({("m", j, 0): Integer(1)} for j in range(history - 1))]
-    memory: list[Row] = [{("m", history - 1 + i, 0): Integer(1)} for i in range(len(traces[0].memory))]
+        state: list[Row] = [{("x", -j): Integer(1)} for j in range(q)]
+    else:
+        state = [{("x", 0): Integer(1)}, *({("m", j, 0): Integer(1)} for j in range(q - 1))]
+    first = len(state) - q if period == 1 else q - 1
+    state += [{("m", first + i, 0): Integer(1)} for i in range(size - q)]
     points: list[Row] = []
-    for trace in traces:
-        first = len(points)
-
-        def image(form, first=first):
-            parts = []
-            for (kind, index), c in form.terms.items():
-                known = {"x": iterates, "m": memory}.get(kind)
-                part = known[index] if known else {("g", first + index, 0): Integer(1)}
-                parts.append((exact(c), part))
-            return combination(parts)
-
-        points.extend([image(p) for p in trace.points])
-        x_next, memory = image(trace.x_next), [image(m) for m in trace.memory]
-        iterates = [x_next, *iterates[:-1]]
-    return LinearStep(rule, k, period, iterates[0], (*iterates[1:], *memory), tuple(points))
-
-
-def _row(terms: dict) -> Row:
-    places = {"x": lambda i: ("x", -i), "m": lambda i: ("m", i, 0), "g": lambda i: ("g", i, 0)}
-    return {places[kind](index): exact(c) for (kind, index), c in terms.items()}
+    for residue in range(period):
+        law = reading.law(residue).map(lambda c, r=residue: exact(c).subs(k, k + r))
+        own: list[Row] = []
+        for a, b in zip(law.A, law.B, strict=True):
+            gradients = [{("g", len(points) + i, 0): Integer(1)} for i in range(len(own))]
+            own.append(combination(zip((*a, *b), (*state, *gradients), strict=False)))
+        gradients = [{("g", len(points) + i, 0): Integer(1)} for i in range(len(own))]
+        state = [
+            combination(zip((*m, *n), (*state, *gradients), strict=True))
+            for m, n in zip(law.M, law.N, strict=True)
+        ]
+        points += own
+    count = q if period == 1 else 1
+    return LinearStep(reading, state[0], tuple(state[count:]), tuple(points))
 
 
 def combination(parts: Iterable[tuple[Expr, Row]]) -> Row:
@@ -181,7 +184,9 @@ def _scalar(step: LinearStep, rows: list[Row], points: list[Row], left: set[int]
                 seen.add(term[1])
                 queue.append(points[term[1]])
             if term[0] == "m" and term[1] not in needed:
-                recursion = combination([(Integer(-1), {v: c for v, c in own[term[1]].items() if v != ("m", term[1], 1)})])
+                recursion = combination(
+                    [(Integer(-1), {v: c for v, c in own[term[1]].items() if v != ("m", term[1], 1)})]
+                )
                 needed[term[1]] = recursion
                 queue.append(recursion)
     return ScalarEquation(step, row, tuple(points), needed)

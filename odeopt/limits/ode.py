@@ -1,6 +1,6 @@
 r"""From an update rule to its continuous-time limit, by running the rule on samples of a curve.
 
-The step of the rule is run on :math:`x_{k-j}=X(t-jh)`, t = (k + origin) h. The residual
+The step of the rule is read on :math:`x_{k-j}=X(t-jh)`, t = (k + origin) h. The residual
 
 .. math:: R(h)=X(t+h)-\mathrm{step}\bigl(X(t),X(t-h),\dots\bigr)
 
@@ -12,162 +12,38 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 import sympy
-from sympy import Add, Derivative, Eq, Expr, Function, Integer, Symbol
+from sympy import Expr, Integer, Rational, Symbol
 
 from odeopt.checks import is_number
 from odeopt.limits.adaptive import SystemLimit, system_limit
 from odeopt.limits.balance import time_scale
 from odeopt.limits.clock import correspondences
-from odeopt.limits.derivation import Derivation, NoLimitError, time_origin
-from odeopt.limits.derivation_lines import DerivationStep, derivation_steps, on_curve, shifted
-from odeopt.limits.series import GradientDifferential, NonlinearStepError
-from odeopt.limits.text import equation_latex, equation_text, in_powers, readable
+from odeopt.limits.derivation import Derivation
+from odeopt.limits.derivation_lines import derivation_steps, on_curve, shifted
+from odeopt.limits.elimination import ScalarEquation, eliminate, linear_step
+from odeopt.limits.equation import ODELimit, with_terms
+from odeopt.limits.read_step import read_step
+from odeopt.limits.series import GradientDifferential, NoLimitError
+from odeopt.limits.stability import require_zero_stable, time_origin
+from odeopt.limits.start import initial_data
+from odeopt.limits.text import in_powers, readable
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.reading import Reading, read
 
-__all__ = ["DerivationStep", "NoLimitError", "ODELimit", "ode_limit", "with_terms"]
+__all__ = ["ODELimit", "ode_limit"]
 
 REGIMES = ("natural", "fixed", "inertial")
 FORMS = ("normal", "raw")
 CLOCKS = ("centred", "naive")
-
-
-@dataclass(frozen=True)
-class ODELimit:
-    r"""The limiting ODE of an update rule, with its corrections and its derivation.
-
-    Attributes
-    ----------
-    rule : UpdateRule
-        The rule as it was given.
-    family : UpdateRule
-        The rule with hyperparameters that depend on `h`, whose limit is taken.
-    terms : mapping
-        Vector (:math:`X^{(j)}`, :math:`\nabla f(X)`, ...) to scalar coefficient; the equation is
-        sum coefficient * vector = 0.
-    time_step : float or sympy.Expr
-        t = (k + time_origin) * time_step.
-    initial_position : sympy.Expr
-        X(0) in terms of the first iterate :math:`X_0` and gradients there.
-    initial : tuple of sympy.Expr
-        :math:`(\dot X(0),\ddot X(0),\dots)` up to the order of the equation minus one.
-    steps : tuple of DerivationStep
-        The derivation.
-    resolution : int
-        Orders of h kept beyond the limit.
-    time_origin : sympy.Expr or float
-        In steps.
-    accuracy : int
-        The curve follows the iterates to this order of h.
-    note : str
-        How steps were mapped to time.
-    """
-
-    rule: UpdateRule
-    family: UpdateRule
-    h: Symbol
-    t: Symbol
-    terms: Mapping[Expr, Expr]
-    time_step: float | Expr
-    initial_position: Expr
-    initial: tuple[Expr, ...]
-    steps: tuple[DerivationStep, ...] = field(repr=False)
-    resolution: int = 0
-    time_origin: float | Expr = sympy.S.Zero
-    accuracy: int = 1
-    note: str = ""
-
-    @property
-    def curve(self) -> Expr:
-        """The unknown X(t)."""
-        return Function("X")(self.t)
-
-    @property
-    def order(self) -> int:
-        """Order of the highest derivative of X."""
-        return max(v.derivative_count for v in self.terms if isinstance(v, Derivative))
-
-    @property
-    def coefficients(self) -> tuple[Expr, ...]:
-        r"""Coefficients :math:`(a_1,\dots,a_n)` of :math:`\dot X,\dots,X^{(n)}`."""
-        derivatives = (self.curve.diff(self.t, j) for j in range(1, self.order + 1))
-        return tuple(self.terms.get(d, Integer(0)) for d in derivatives)
-
-    @property
-    def gradient_coefficient(self) -> Expr:
-        r"""Coefficient of :math:`\nabla f(X)`."""
-        return self.terms.get(GradientDifferential(self.curve), Integer(0))
-
-    @property
-    def initial_velocity(self) -> Expr | None:
-        r""":math:`\dot X(0)`; None for an equation of first order."""
-        return self.initial[0] if self.initial else None
-
-    @property
-    def equation(self) -> Eq:
-        """The ODE as a sympy equation, right side 0."""
-        return Eq(Add(*(c * v for v, c in self.terms.items())), 0, evaluate=False)
-
-    @property
-    def modified_loss(self) -> dict[str, Expr]:
-        r"""Coefficients a, c of the gradient flow :math:`\dot X=-\nabla(af+\tfrac c2|\nabla f|^2)`.
-
-        Raises ValueError for other equations.
-        """
-        x = self.curve
-        gradient = GradientDifferential(x)
-        bent = GradientDifferential(x, gradient)
-        if self.order != 1 or not set(self.terms) <= {x.diff(self.t), gradient, bent}:
-            raise ValueError(f"{self} is not a gradient flow of f and |grad f|^2")
-        lead = self.terms[x.diff(self.t)]
-        return {"a": self.terms[gradient] / lead, "c": self.terms.get(bent, Integer(0)) / lead}
-
-    def subs(self, values: Mapping) -> ODELimit:
-        """Return the limit with numbers in place of symbols.
-
-        Parameters
-        ----------
-        values : mapping
-            Symbol to number.
-
-        Returns
-        -------
-        ODELimit
-
-        Examples
-        --------
-        >>> from odeopt import HeavyBall
-        >>> h, b = sympy.symbols("h b", positive=True)
-        >>> print(ode_limit(HeavyBall(h**2, 1 - b * h), h).subs({b: 2}))
-        X'' + 2*X' + grad f(X) = 0
-        """
-
-        def number(value):
-            value = value.subs(values) if isinstance(value, Expr) else value
-            return float(value) if getattr(value, "is_number", False) else value
-
-        return with_terms(
-            self,
-            {v: c.subs(values) for v, c in self.terms.items()},
-            initial_position=self.initial_position.subs(values),
-            initial=tuple(e.subs(values) for e in self.initial),
-            time_step=number(self.time_step),
-            time_origin=number(self.time_origin),
-        )
-
-    def latex(self) -> str:
-        """Return the equation as LaTeX, highest derivative first."""
-        return equation_latex(self.terms)
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
-
-    def __str__(self) -> str:
-        return equation_text(self.terms)
+# The number of terms of a correction grows faster than exponentially with its order.
+MAX_RESOLUTION = 6
+# Powers p of t = k lr^p that are tried where the step is no rational function of lr and k.
+_POWERS = tuple(map(Rational, ("1", "1/2", "1/3", "1/4", "2", "2/3", "4/3", "3/2", "3", "4")))
 
 
 def ode_limit(
@@ -175,8 +51,8 @@ def ode_limit(
     h: Symbol | None = None,
     *,
     resolution: int = 0,
-    regime: str = "natural",
-    form: str = "normal",
+    regime: Literal["natural", "fixed", "inertial"] = "natural",
+    form: Literal["normal", "raw"] = "normal",
     clock: Literal["centred", "naive"] = "centred",
 ) -> ODELimit | SystemLimit:
     r"""Derive the limiting ODE of an update rule, and its corrections in the time step.
@@ -187,7 +63,7 @@ def ode_limit(
         Either with hyperparameters that are functions of `h`, or with fixed ones.
     h : sympy.Symbol, optional
         The time step, t = k h. Without it the hyperparameters are fixed and the time scale
-        :math:`t=k\eta^p` is found by dominant balance (:func:`odeopt.limits.balance.time_scale`).
+        :math:`t=k\eta^p` is found by dominant balance (:func:`odeopt.limits.time_scale`).
     resolution : int
         0 for the limit itself, q for its corrections up to :math:`h^q`; the curve then follows the
         iterates to order q + 1. With friction r/t the time origin comes with it.
@@ -205,7 +81,7 @@ def ode_limit(
 
     Returns
     -------
-    ODELimit or odeopt.limits.adaptive.SystemLimit
+    ODELimit or SystemLimit
         The latter for adaptive methods, whose step is not linear: a system for X and the running
         averages.
 
@@ -240,22 +116,54 @@ def ode_limit(
     given = h is not None
     if given:
         _require_dependence(rule, h)
+    reading = _readable(rule)
     h = h if given else Symbol("h", positive=True)
-    try:
-        family, values, time_step = (rule.exact(), {}, h) if given else _family(rule, h, regime)
-        limit = _limit(rule, family, h, time_step, values, resolution, form)
-    except NonlinearStepError:
+    if not reading.linear:
         return _system(rule, h, given, regime, resolution)
-    if given:
-        return limit
-    if clock == "centred" and resolution == 0 and rule.is_numeric and form == "normal":
+    family, values, time_step = (rule.exact(), {}, h) if given else _family(rule, h, regime)
+    equation = eliminate(linear_step(_readable(family)))
+    if equation is None or not _forgets(equation, h):
+        return _system(rule, h, given, regime, resolution)
+    limit = _limit(rule, equation, h, time_step, values, resolution, form)
+    if not given and clock == "centred" and resolution == 0 and rule.is_numeric and form == "normal":
         return _improved(limit, values)
     return limit
 
 
+def _readable(rule: UpdateRule) -> Reading:
+    """The reading of a step that could be run, with its law in k; else its refusal."""
+    reading = read(rule)
+    refusal = reading.refusal
+    if refusal is not None and refusal.kind not in ("nonlinear", "affine"):
+        raise NoLimitError(f"{rule.label} has no limit: its step cannot be read: it {refusal}")
+    if refusal is None and reading.law_refusal is not None:
+        raise NoLimitError(f"{rule.label} has no limit: its step {reading.law_refusal}")
+    if reading.points > rule.gradients:
+        raise ValueError(
+            f"the step of {rule.label} takes gradients at {reading.points} points, "
+            f"{', '.join(read_step(reading).points)}; "
+            f"keep the earlier one in memory, or declare gradients = {reading.points} in the class"
+        )
+    return reading
+
+
+def _forgets(equation: ScalarEquation, h: Symbol) -> bool:
+    """Whether the memories that gradient points alone see forget within a few steps."""
+    decays = (sympy.limit(row.get(("m", i, 0), Integer(0)), h, 0) for i, row in equation.slaved.items())
+    return all(d != 1 for d in decays)
+
+
 def _validate(resolution: Any, regime: str, form: str, clock: str) -> None:
-    if not isinstance(resolution, int) or isinstance(resolution, bool) or resolution < 0:
-        raise ValueError(f"resolution must be a nonnegative integer, got {resolution!r}")
+    if (
+        not isinstance(resolution, int)
+        or isinstance(resolution, bool)
+        or not 0 <= resolution <= MAX_RESOLUTION
+    ):
+        raise ValueError(
+            f"resolution must be an integer from 0 to {MAX_RESOLUTION}, got {resolution!r}; the number "
+            "of terms "
+            "of a correction grows faster than exponentially with its order"
+        )
     for name, value, known in (("regime", regime, REGIMES), ("form", form, FORMS), ("clock", clock, CLOCKS)):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
@@ -267,7 +175,7 @@ def _require_dependence(rule: UpdateRule, h: Any) -> None:
     values = itertools.chain.from_iterable(
         v if isinstance(v, tuple) else (v,) for v in rule.hyperparameters.values()
     )
-    if not any(getattr(v, "has", lambda s: False)(h) for v in values):
+    if not any(isinstance(v, Expr) and v.has(h) for v in values):
         raise ValueError(
             f"no hyperparameter of {rule.label} depends on h = {h}; write for example lr={h}**2, "
             "or leave h out to keep them fixed"
@@ -279,32 +187,48 @@ def _family(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict,
     scaled = rule.scaling(h, regime) if rule.is_numeric else None
     if scaled is not None:
         return scaled
+    if "lr" not in rule.hyperparameters:
+        raise NoLimitError(
+            f"{rule.label} has no hyperparameter lr to tend to 0; pass h and write the scaling yourself"
+        )
     power, lr = _power(rule, h), rule.lr
-    family = rule.exact()
-    family = (
-        family.map_hyperparameters(lambda v: v.subs(lr, h ** (1 / power)) if hasattr(v, "subs") else v)
-        if isinstance(lr, Symbol)
-        else family.replace(lr=h ** (1 / power))
-    )
-    return family, {}, float(lr) ** float(power) if is_number(lr) else lr**power
+    return _with_lr(rule, h ** (1 / power)), {}, float(lr) ** float(power) if is_number(lr) else lr**power
 
 
-def _power(rule: UpdateRule, h: Symbol) -> sympy.Rational:
-    """The p of t = k lr^p: by the Newton polygon; with memory, the first power that balances."""
-    if not rule.initial_memory(Symbol("X_0")):
+def _with_lr(rule: UpdateRule, value: Expr) -> UpdateRule:
+    """The rule, its numbers exact, with another learning rate."""
+    family, lr = rule.exact(), rule.lr
+    if not isinstance(lr, Symbol):
+        return family.replace(lr=value)
+    return family.map_hyperparameters(lambda v: v.subs(lr, value) if isinstance(v, Expr) else v)
+
+
+def _power(rule: UpdateRule, h: Symbol) -> Rational:
+    """The p of t = k lr^p: by the Newton polygon for rational steps without memory, else the first to fit."""
+    if not read(rule).start and _is_rational(rule):
         return time_scale(rule).power
-    family, reasons = rule.exact(), []
-    for p in range(1, rule.history + 2):
-        try:
-            Derivation(family.replace(lr=h**p), h)
-            return sympy.Rational(1, p)
-        except NoLimitError as error:
-            reasons.append(f"lr = {h}^{p}: {error}")
-    raise NoLimitError("; ".join(reasons))
+    reasons = []
+    for p in _POWERS:
+        equation = eliminate(linear_step(_readable(_with_lr(rule, h ** (1 / p)))))
+        if equation is None:
+            return Rational(1)
+        obstacle = Derivation(equation, h).obstacle
+        if not obstacle:
+            return p
+        reasons.append(f"lr = {h}^({1 / p}): {obstacle}")
+    raise NoLimitError("; ".join(reasons[:3]))
+
+
+def _is_rational(rule: UpdateRule) -> bool:
+    """Whether all coefficients of a step are rational functions of k."""
+    reading = read(rule)
+    laws = [reading.law(r) for r in range(reading.period)]
+    entries = [v for law in laws for m in (law.M, law.N, law.A, law.B) for row in m for v in row]
+    return all(v.is_rational_function(reading.k) for v in entries if isinstance(v, Expr))
 
 
 def _system(rule: UpdateRule, h: Symbol, given: bool, regime: str, resolution: int) -> SystemLimit:
-    """Limit of a rule whose step is not linear."""
+    """Limit of a rule whose step is not linear, or whose averages cannot be eliminated."""
     scaled = None if given or not rule.is_numeric else rule.scaling(h, regime)
     if scaled is None:
         return system_limit(rule, h, resolution=resolution)
@@ -312,10 +236,21 @@ def _system(rule: UpdateRule, h: Symbol, given: bool, regime: str, resolution: i
     return system_limit(rule, h, family=family, values=values, time_step=time_step, resolution=resolution)
 
 
-def _limit(rule, family, h, time_step, values, resolution, form) -> ODELimit:
+def _limit(
+    rule: UpdateRule,
+    equation: ScalarEquation,
+    h: Symbol,
+    time_step: Any,
+    values: Mapping,
+    resolution: int,
+    form: str,
+) -> ODELimit:
     """Run the derivation and put its result on the curve X(t)."""
-    origin = time_origin(family, h) if resolution else Integer(0)
-    derivation = Derivation(family, h, resolution, origin)
+    origin = time_origin(equation, h) if resolution else Integer(0)
+    derivation = Derivation(equation, h, resolution, origin)
+    if derivation.obstacle:
+        raise NoLimitError(derivation.obstacle)
+    warning = require_zero_stable(equation, h)
     right = derivation.normal_form()
     if resolution == 0:
         terms = derivation.leading
@@ -323,15 +258,12 @@ def _limit(rule, family, h, time_step, values, resolution, form) -> ODELimit:
         terms = derivation.raw()
     else:
         terms = derivation.tidy(derivation.curve[derivation.order] - right)
-    position, *initial = derivation.initial_data(right)
-    start = on_curve(derivation, position), *(on_curve(derivation, e) for e in initial)
+    start = tuple(on_curve(derivation, e) for e in initial_data(derivation, right))
     steps = derivation_steps(derivation, terms, start, form)
-    numbers = dict(values)
-    if is_number(time_step):
-        numbers[h] = time_step
+    numbers = dict(values) | ({h: time_step} if is_number(time_step) else {})
     return ODELimit(
         rule=rule,
-        family=family,
+        family=derivation.family,
         h=h,
         t=derivation.t,
         terms=MappingProxyType(
@@ -344,21 +276,9 @@ def _limit(rule, family, h, time_step, values, resolution, form) -> ODELimit:
         resolution=resolution,
         time_origin=origin.subs(numbers),
         accuracy=resolution + 1,
-        note=f"t = {shifted('k', origin)} {h}",
+        note=f"t = {shifted('k', origin)} {h}{warning}",
+        reading=read_step(derivation.step.reading),
     )
-
-
-def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> ODELimit:
-    """Return the limit with other coefficients, and other fields as named.
-
-    Examples
-    --------
-    >>> from odeopt import GradientDescent
-    >>> limit = ode_limit(GradientDescent(lr=0.1))
-    >>> print(with_terms(limit, {v: 2 * c for v, c in limit.terms.items()}))
-    2*X' + 2*grad f(X) = 0
-    """
-    return replace(limit, terms=MappingProxyType(dict(terms)), **changes)
 
 
 def _improved(limit: ODELimit, values: Mapping[Symbol, float]) -> ODELimit:

@@ -8,6 +8,7 @@ hyperparameters) are everything else. Products of atoms are read componentwise.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import Counter
@@ -16,10 +17,13 @@ from collections.abc import Iterator
 import sympy
 from sympy import Add, Expr, Integer, Mul, Symbol
 
+from odeopt.limits.text import derivative_latex, derivative_text
+
 __all__ = [
     "GradientDifferential",
     "NoLimitError",
     "counted_powers",
+    "directed",
     "expand_gradient",
     "gradient_series",
     "laurent",
@@ -88,8 +92,7 @@ def plain(vector: Expr) -> str:
     """Print a vector with primes for derivatives, arguments of the curve left out."""
 
     def primed(derivative):
-        n = derivative.derivative_count
-        return Symbol(derivative.expr.func.__name__ + ("'" * n if n < 4 else f"^({n})"))
+        return Symbol(derivative_text(derivative.expr.func.__name__, derivative.derivative_count))
 
     bare = vector.replace(lambda e: isinstance(e, sympy.Derivative), primed)
     bare = bare.replace(
@@ -102,10 +105,7 @@ def _dotted(expr: Expr) -> Expr:
     r"""Replace derivatives of X(t) by symbols that print as :math:`\dot X, \ddot X, X^{(4)}`."""
 
     def name(derivative):
-        function = derivative.expr.func.__name__
-        order = derivative.derivative_count
-        accents = {1: rf"\dot{{{function}}}", 2: rf"\ddot{{{function}}}", 3: rf"\dddot{{{function}}}"}
-        return Symbol(accents.get(order, rf"{function}^{{({order})}}"))
+        return Symbol(derivative_latex(derivative.expr.func.__name__, derivative.derivative_count))
 
     expr = expr.replace(lambda e: isinstance(e, sympy.Derivative), name)
     return expr.replace(
@@ -119,20 +119,18 @@ def dotted_latex(expr: Expr) -> str:
     return sympy.latex(_dotted(expr))
 
 
-def _split(term: Expr, atoms: tuple) -> tuple[Expr, Expr]:
-    """Split a product into its scalar factor and its vector factor."""
-    return term.as_independent(*atoms, as_Add=False)
-
-
 def linear_terms(expr: Expr, curve: tuple[Symbol, ...]) -> dict[Expr, Expr]:
     """Collect an expression as {vector: scalar coefficient}; the coefficients may hold h and t."""
-    atoms = (*curve, GradientDifferential)
     collected: dict[Expr, list[Expr]] = {}
     for term in Add.make_args(sympy.expand(expr)):
         if term == 0:
             continue
-        scalar, vector = _split(term, atoms)
-        collected.setdefault(vector, []).append(scalar)
+        factors = Mul.make_args(term)
+        vectors = [f for f in factors if is_vector(f, curve)]
+        if len(vectors) != 1:
+            raise ArithmeticError(f"{term} is no multiple of one vector")
+        scalar = Mul(*(f for f in factors if f is not vectors[0]))
+        collected.setdefault(vectors[0], []).append(scalar)
     return {vector: Add(*scalars) for vector, scalars in collected.items()}
 
 
@@ -151,6 +149,7 @@ def taylor(coefficient: Expr, h: Symbol, order: int) -> list[Expr]:
     return [found.get(q, Integer(0)) for q in range(order + 1)]
 
 
+@functools.lru_cache(maxsize=8192)
 def laurent(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
     r"""Coefficients of the powers of h up to `order` in a function with at most a pole at h = 0.
 
@@ -171,7 +170,7 @@ def laurent(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
 
 
 def counted_powers(expr: Expr, h: Symbol, order: int) -> Expr:
-    r"""Expand powers whose exponent counts steps: :math:`(1-ah)^{t/h}\to e^{-at}(1+\dots)`, :math:`\beta^{t/h}\to0`."""
+    r"""Expand powers that count steps: :math:`(1-ah)^{t/h}=e^{-at}(1+\dots)`, :math:`\beta^{t/h}\to0`."""
 
     def expanded(power):
         base, exponent = power.args
@@ -271,7 +270,7 @@ def expand_gradient(
 def gradient_series(
     point: list[Expr], curve: tuple[Symbol, ...], directions: tuple[Expr, ...] = ()
 ) -> list[Expr]:
-    r"""Coefficients in h of :math:`\nabla^{q+1}f(z)[v_1,\dots,v_q]`, z and the result given by their coefficients."""
+    r"""Coefficients in h of :math:`\nabla^{q+1}f(z)[v_1,\dots,v_q]` from those of z."""
     base, order = sympy.expand(point[0]), len(point) - 1
     deltas = {q: linear_terms(point[q], curve) for q in range(1, order + 1) if point[q] != 0}
     total: list[list[Expr]] = [[] for _ in point]
@@ -281,6 +280,19 @@ def gradient_series(
         moved = tuple(Add(*(c * v for v, c in deltas[q].items())) for q in powers)
         total[sum(powers)].append(weight * multilinear(base, (*moved, *directions), curve))
     return [Add(*terms) for terms in total]
+
+
+def directed(point: list[Expr], directions: list[list[Expr]], curve: tuple[Symbol, ...]) -> list[Expr]:
+    r"""The same where the directions too are given by their coefficients in h."""
+    order = len(point) - 1
+    total: list[list[Expr]] = [[] for _ in point]
+    for places in itertools.product(range(order + 1), repeat=len(directions)):
+        chosen = tuple(d[i] for d, i in zip(directions, places, strict=True))
+        if sum(places) <= order and all(d != 0 for d in chosen):
+            series = gradient_series(point[: order + 1 - sum(places)], curve, chosen)
+            for q, part in enumerate(series):
+                total[q + sum(places)].append(part)
+    return [sympy.expand(Add(*terms)) for terms in total]
 
 
 def multilinear(point: Expr, directions: tuple[Expr, ...], curve: tuple[Symbol, ...]) -> Expr:

@@ -2,21 +2,20 @@ r"""Plain and LaTeX forms of equations, as a paper prints them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import sympy
 from sympy import Add, Expr, Symbol
 
-from odeopt.limits.series import dotted_latex, plain
-
 __all__ = [
+    "derivative_latex",
+    "derivative_text",
     "equation_latex",
     "equation_text",
     "factor_latex",
     "factor_text",
     "in_powers",
     "readable",
-    "signed_sum",
 ]
 
 
@@ -80,44 +79,52 @@ def factor_latex(coefficient: Expr) -> str:
     return (rf"\left({text}\right)" if coefficient.is_Add else text) + r"\,"
 
 
-def equation_text(terms: Mapping[Expr, Expr]) -> str:
-    """Print sum coefficient * vector = 0.
+def equation_text(parts: Iterable[tuple[Expr, str]]) -> str:
+    """Print sum coefficient * vector = 0, the vectors as text.
 
     Examples
     --------
-    >>> from sympy import Function, Symbol
-    >>> X, b = Function("X")(Symbol("t")), Symbol("b")
-    >>> equation_text({X.diff("t", 2): sympy.Integer(1), X.diff("t"): b})
+    >>> equation_text([(sympy.Integer(1), "X''"), (Symbol("b"), "X'")])
     "X'' + b*X' = 0"
     """
-    return " + ".join(factor_text(c) + plain(v) for v, c in terms.items()) + " = 0"
+    return " + ".join(factor_text(c) + vector for c, vector in parts) + " = 0"
 
 
-def equation_latex(terms: Mapping[Expr, Expr]) -> str:
-    r"""Print sum coefficient * vector = 0 as LaTeX.
-
-    Examples
-    --------
-    >>> from sympy import Function, Symbol
-    >>> X, b = Function("X")(Symbol("t")), Symbol("b")
-    >>> print(equation_latex({X.diff("t", 2): sympy.Integer(1), X.diff("t"): b}))
-    \ddot{X} + b\,\dot{X} = 0
-    """
-    return signed_sum((c, dotted_latex(v)) for v, c in terms.items()) + " = 0"
-
-
-def signed_sum(parts: Iterable[tuple[Expr, str]]) -> str:
-    r"""Join coefficient and vector pairs as LaTeX, a leading minus joining in place of a plus.
+def equation_latex(parts: Iterable[tuple[Expr, str]]) -> str:
+    r"""Print sum coefficient * vector = 0 as LaTeX, a leading minus joining in place of a plus.
 
     Examples
     --------
-    >>> b = sympy.Symbol("b")
-    >>> print(signed_sum([(sympy.Integer(1), "u"), (-b, "v"), (1 - b, "w")]))
-    u - b\,v + \left(1 - b\right)\,w
+    >>> b = Symbol("b")
+    >>> print(equation_latex([(sympy.Integer(1), "u"), (-b, "v"), (1 - b, "w")]))
+    u - b\,v + \left(1 - b\right)\,w = 0
     """
     text = ""
     for coefficient, vector in parts:
         minus = not coefficient.is_Add and sympy.latex(coefficient).startswith("-")
         body = factor_latex(-coefficient if minus else coefficient) + vector
         text += (" - " if minus else " + ") + body
-    return text.removeprefix(" + ").strip()
+    return text.removeprefix(" + ").strip() + " = 0"
+
+
+def derivative_text(name: str, order: int) -> str:
+    """Write a derivative with primes.
+
+    Examples
+    --------
+    >>> derivative_text("X", 2), derivative_text("X", 5)
+    ("X''", 'X^(5)')
+    """
+    return name + ("'" * order if order < 4 else f"^({order})")
+
+
+def derivative_latex(name: str, order: int) -> str:
+    r"""Write a derivative with Newton's dots.
+
+    Examples
+    --------
+    >>> print(derivative_latex("X", 2), derivative_latex("X", 5))
+    \ddot{X} X^{(5)}
+    """
+    accents = {0: name, 1: rf"\dot{{{name}}}", 2: rf"\ddot{{{name}}}", 3: rf"\dddot{{{name}}}"}
+    return accents.get(order, rf"{name}^{{({order})}}")

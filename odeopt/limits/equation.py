@@ -1,0 +1,169 @@
+r"""The limiting ODE of a linear rule as an object: terms, initial data, clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from sympy import Add, Derivative, Eq, Expr, Function, Integer, S, Symbol
+
+from odeopt.limits.derivation_lines import DerivationStep
+from odeopt.limits.read_step import ReadStep
+from odeopt.limits.series import GradientDifferential, dotted_latex, plain
+from odeopt.limits.text import equation_latex, equation_text
+from odeopt.rules.base import UpdateRule
+
+__all__ = ["ODELimit", "with_terms"]
+
+
+@dataclass(frozen=True)
+class ODELimit:
+    r"""The limiting ODE of an update rule, with its corrections and its derivation.
+
+    Attributes
+    ----------
+    rule : UpdateRule
+        The rule as it was given.
+    family : UpdateRule
+        The rule with hyperparameters that depend on `h`, whose limit is taken.
+    terms : mapping
+        Vector (:math:`X^{(j)}`, :math:`\nabla f(X)`, ...) to scalar coefficient; the equation is
+        sum coefficient * vector = 0.
+    time_step : float or sympy.Expr
+        t = (k + time_origin) * time_step.
+    initial_position : sympy.Expr
+        X(0) in terms of the first iterate :math:`X_0` and gradients there.
+    initial : tuple of sympy.Expr
+        :math:`(\dot X(0),\ddot X(0),\dots)` up to the order of the equation minus one.
+    steps : tuple of DerivationStep
+        The derivation.
+    resolution : int
+        Orders of h kept beyond the limit.
+    time_origin : sympy.Expr or float
+        In steps.
+    accuracy : int
+        The curve follows the iterates to this order of h.
+    note : str
+        How steps were mapped to time, and what the limit does not say.
+    reading : ReadStep
+        What was read in the step: weights, gradient points, averages, steadiness.
+    """
+
+    rule: UpdateRule
+    family: UpdateRule
+    h: Symbol
+    t: Symbol
+    terms: Mapping[Expr, Expr]
+    time_step: float | Expr
+    initial_position: Expr
+    initial: tuple[Expr, ...]
+    steps: tuple[DerivationStep, ...] = field(repr=False)
+    resolution: int = 0
+    time_origin: float | Expr = S.Zero
+    accuracy: int = 1
+    note: str = ""
+    reading: ReadStep | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def curve(self) -> Expr:
+        """The unknown X(t)."""
+        return Function("X")(self.t)
+
+    @property
+    def order(self) -> int:
+        """Order of the highest derivative of X."""
+        return max(v.derivative_count for v in self.terms if isinstance(v, Derivative))
+
+    @property
+    def coefficients(self) -> tuple[Expr, ...]:
+        r"""Coefficients :math:`(a_1,\dots,a_n)` of :math:`\dot X,\dots,X^{(n)}`."""
+        derivatives = (self.curve.diff(self.t, j) for j in range(1, self.order + 1))
+        return tuple(self.terms.get(d, Integer(0)) for d in derivatives)
+
+    @property
+    def gradient_coefficient(self) -> Expr:
+        r"""Coefficient of :math:`\nabla f(X)`."""
+        return self.terms.get(GradientDifferential(self.curve), Integer(0))
+
+    @property
+    def initial_velocity(self) -> Expr | None:
+        r""":math:`\dot X(0)`; None for an equation of first order."""
+        return self.initial[0] if self.initial else None
+
+    @property
+    def equation(self) -> Eq:
+        """The ODE as a sympy equation, right side 0."""
+        return Eq(Add(*(c * v for v, c in self.terms.items())), 0, evaluate=False)
+
+    @property
+    def modified_loss(self) -> dict[str, Expr]:
+        r"""Coefficients a, c of the gradient flow :math:`\dot X=-\nabla(af+\tfrac c2|\nabla f|^2)`.
+
+        Raises ValueError for other equations.
+        """
+        x = self.curve
+        gradient = GradientDifferential(x)
+        bent = GradientDifferential(x, gradient)
+        if self.order != 1 or not set(self.terms) <= {x.diff(self.t), gradient, bent}:
+            raise ValueError(f"{self} is not a gradient flow of f and |grad f|^2")
+        lead = self.terms[x.diff(self.t)]
+        return {"a": self.terms[gradient] / lead, "c": self.terms.get(bent, Integer(0)) / lead}
+
+    def subs(self, values: Mapping) -> ODELimit:
+        """Return the limit with numbers in place of symbols.
+
+        Parameters
+        ----------
+        values : mapping
+            Symbol to number.
+
+        Returns
+        -------
+        ODELimit
+
+        Examples
+        --------
+        >>> import sympy
+        >>> from odeopt import HeavyBall, ode_limit
+        >>> h, b = sympy.symbols("h b", positive=True)
+        >>> print(ode_limit(HeavyBall(h**2, 1 - b * h), h).subs({b: 2}))
+        X'' + 2*X' + grad f(X) = 0
+        """
+
+        def number(value):
+            value = value.subs(values) if isinstance(value, Expr) else value
+            return float(value) if getattr(value, "is_number", False) else value
+
+        return with_terms(
+            self,
+            {v: c.subs(values) for v, c in self.terms.items()},
+            initial_position=self.initial_position.subs(values),
+            initial=tuple(e.subs(values) for e in self.initial),
+            time_step=number(self.time_step),
+            time_origin=number(self.time_origin),
+        )
+
+    def latex(self) -> str:
+        """Return the equation as LaTeX, highest derivative first."""
+        return equation_latex((c, dotted_latex(v)) for v, c in self.terms.items())
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.latex()}$"
+
+    def __str__(self) -> str:
+        return equation_text((c, plain(v)) for v, c in self.terms.items())
+
+
+def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> ODELimit:
+    """Return the limit with other coefficients, and other fields as named.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, ode_limit
+    >>> limit = ode_limit(GradientDescent(lr=0.1))
+    >>> print(with_terms(limit, {v: 2 * c for v, c in limit.terms.items()}))
+    2*X' + 2*grad f(X) = 0
+    """
+    return replace(limit, terms=MappingProxyType(dict(terms)), **changes)

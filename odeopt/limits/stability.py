@@ -1,0 +1,97 @@
+r"""Whether a step has a limit at all: its roots as h tends to 0, and the clock without a pole of order 2."""
+
+from __future__ import annotations
+
+import sympy
+from sympy import Expr, Integer, Poly, Symbol
+
+from odeopt.limits.derivation import Derivation
+from odeopt.limits.elimination import ScalarEquation
+from odeopt.limits.series import NoLimitError, laurent
+
+__all__ = ["require_zero_stable", "time_origin"]
+
+# Roots that differ from the circle by less count as lying on it: a root of multiplicity m is found to
+# eps^(1/m).
+_ON_CIRCLE = 1e-9
+
+
+def require_zero_stable(equation: ScalarEquation, h: Symbol) -> str:
+    """Refuse a step with a root outside the unit disc, or a multiple one on its circle beside 1, at h = 0.
+
+    Returns a warning where another simple root lies on the circle.
+    """
+    label, z = equation.step.reading.rule.label, Symbol("z")
+    weakly = []
+    for root, multiplicity in _roots(equation, h, z):
+        size = sympy.Abs(root)
+        excess = sympy.re(size.evalf() - 1) if size.is_number else None
+        outside = (size - 1).is_positive if excess is None else excess > _ON_CIRCLE
+        if outside:
+            raise NoLimitError(
+                f"{label} has no limit: as {h} -> 0 a root of its step lies at {_shown(root)}, outside "
+                "the unit circle, so "
+                "rounding and every gradient are amplified without bound; choose weights whose roots "
+                "stay in the disc"
+            )
+        if excess is not None and abs(excess) <= _ON_CIRCLE and abs(root.evalf() - 1) > _ON_CIRCLE:
+            if multiplicity > 1:
+                raise NoLimitError(
+                    f"{label} has no limit: as {h} -> 0 its step has the root {_shown(root)} on the unit "
+                    "circle "
+                    f"{multiplicity} times, so its iterates grow; choose weights with simple roots there"
+                )
+            weakly.append(_shown(root))
+    if not weakly:
+        return ""
+    return (
+        f"; weakly unstable: the root {', '.join(weakly)} on the unit circle does not decay, so the "
+        "curve is followed for "
+        "a fixed time only"
+    )
+
+
+def _roots(equation: ScalarEquation, h: Symbol, z: Symbol) -> list[tuple[Expr, int]]:
+    """Roots at h = 0, with multiplicity: of the row of the iterate, and of averages that follow gradients."""
+    k, t = equation.step.k, Symbol("t", positive=True)
+
+    def at_zero(c: Expr) -> Expr:
+        return laurent(sympy.cancel(c.subs(k, t / h)), h, 0).get(0, Integer(0))
+
+    lowest = min(v[-1] for v in equation.row if v[0] == "x")
+    terms = (at_zero(c) * z ** (v[-1] - lowest) for v, c in equation.row.items() if v[0] == "x")
+    polynomials = [Poly(sympy.Add(*terms), z)]
+    polynomials += [Poly(z - at_zero(r.get(("m", i, 0), Integer(0))), z) for i, r in equation.slaved.items()]
+    found: list[tuple[Expr, int]] = []
+    for polynomial in polynomials:
+        for factor, multiplicity in sympy.factor_list(polynomial.as_expr(), z)[1]:
+            if not factor.has(z):
+                continue
+            single = Poly(factor, z)
+            if single.degree() == 1:
+                roots = [sympy.simplify(-single.nth(0) / single.nth(1))]
+            elif single.free_symbols == {z} and not single.as_expr().free_symbols - {z}:
+                roots = single.nroots(n=20, maxsteps=200)
+            else:
+                roots = list(sympy.roots(single))
+            found += [(root, multiplicity) for root in roots]
+    return found
+
+
+def _shown(root: Expr) -> str:
+    return str(root) if root.is_Rational or not root.is_number else str(sympy.N(root, 6))
+
+
+def time_origin(equation: ScalarEquation, h: Symbol) -> Expr:
+    r"""Origin of time, in steps, at which the first correction of a friction r/t has no pole of order 2."""
+    tau = Symbol("tau")
+    derivation = Derivation(equation, h, 1, tau)
+    if derivation.obstacle or derivation.order != 2:
+        return Integer(0)
+    right = derivation.normal_form()
+    if not right.has(derivation.t):
+        return Integer(0)
+    t, coefficient = derivation.t, derivation.tidy(right).get(derivation.curve[1], Integer(0))
+    worst = sympy.limit(sympy.expand(coefficient).coeff(h, 1) * t**2, t, 0)
+    solutions = sympy.solve(worst, tau)
+    return sympy.expand(solutions[0]) if solutions else Integer(0)

@@ -1,0 +1,271 @@
+r"""Initial data of a limit: from the rule's own first iterates, or from the poles of the equation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import sympy
+from sympy import Add, Expr, Integer, Poly, Rational, Symbol
+
+from odeopt.limits.derivation import Derivation
+from odeopt.limits.elimination import exact
+from odeopt.limits.series import (
+    GradientDifferential,
+    NoLimitError,
+    directed,
+    laurent,
+    linear_terms,
+    substitute,
+    vector_series,
+)
+from odeopt.rules.forms import CONSTANT
+from odeopt.rules.trace import Refusal
+
+__all__ = ["decaying_modes", "initial_data"]
+
+
+def initial_data(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
+    r"""Return :math:`(X,\dot X,\dots)(0)` as series in h."""
+    t = derivation.t
+    singular = right.has(t) and any(
+        min(puiseux(c, t), default=0) < 0 for c in derivation.tidy(right).values() if c.has(t)
+    )
+    return _regular(derivation, right) if singular else _matched(derivation, right)
+
+
+# --- from the first iterates ---------------------------------------------------------------------------
+
+
+def _matched(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
+    """Match the curve to a combination of iterates that cancels the modes which decay within a few steps.
+
+    A fixed momentum is so started from where the curve, not the first iterate, is.
+    """
+    n, h, p = derivation.order, derivation.h, derivation.period
+    fast = _filter(derivation)
+    count = n + len(fast) - 1
+    depth = derivation.resolution + n
+    values = _iterates(derivation, count, depth)
+    if count == 1:
+        return (values[0],)
+    data = [values[0]] + [Integer(0)] * (n - 1)
+    filtered = [Add(*(w * values[j + i] for i, w in enumerate(fast))) for j in range(n)]
+    moments = sympy.Matrix(
+        n,
+        n,
+        lambda j, q: Add(*(w * Integer(p * (j + i)) ** q for i, w in enumerate(fast))) / sympy.factorial(q),
+    )
+    inverse = moments.inv()
+    for _ in range(derivation.resolution + n):
+        tails = [_tail(derivation, right, data, p * s, depth) for s in range(count)]
+        gaps = [f - Add(*(w * tails[j + i] for i, w in enumerate(fast))) for j, f in enumerate(filtered)]
+        scaled = [Add(*(inverse[q, j] * gaps[j] for j in range(n))) for q in range(n)]
+        data = [
+            derivation.truncate(sympy.expand(value / h**q), derivation.resolution)
+            for q, value in enumerate(scaled)
+        ]
+    return tuple(data)
+
+
+def _iterates(derivation: Derivation, count: int, depth: int) -> list[Expr]:
+    """The first iterates, one a period, as series in h of vectors at x_0."""
+    h, curve = derivation.h, derivation.curve[:1]
+    reading = derivation.step.reading
+    q = reading.rule.history
+    if any(CONSTANT in form.terms for form in reading.start):
+        raise NoLimitError(
+            f"a memory of {reading.rule.label} starts at a constant; start it at a multiple of x_0"
+        )
+    state = [curve[0]] * q + [exact(form.coefficient(("x", 0))) * curve[0] for form in reading.start]
+    values = [curve[0]]
+    for k in range((count - 1) * derivation.period):
+        matrices = reading.at(k)
+        if isinstance(matrices, Refusal):
+            raise NoLimitError(f"the step of {reading.rule.label} at k = {k} {matrices}")
+        gradients: list[Expr] = []
+        for a, b in zip(matrices.A, matrices.B, strict=True):
+            point = vector_series(_apply((*a, *b), (*state, *gradients)), h, depth, curve)
+            series = directed(point, [], curve)
+            gradients.append(Add(*(h**i * part for i, part in enumerate(series))))
+        rows = zip(matrices.M, matrices.N, strict=True)
+        state = [derivation.truncate(_apply((*m, *n), (*state, *gradients)), depth) for m, n in rows]
+        if (k + 1) % derivation.period == 0:
+            values.append(state[0])
+    return values
+
+
+def _apply(row: tuple, vectors: tuple[Expr, ...]) -> Expr:
+    return sympy.expand(Add(*(exact(c) * v for c, v in zip(row, vectors, strict=False))))
+
+
+def _tail(derivation: Derivation, right: Expr, data: list[Expr], s: int, depth: int) -> Expr:
+    """Part of X(s h) that comes from derivatives of order n and higher."""
+    tail, derivative = Integer(0), right
+    state = dict(zip(derivation.curve[1:], data[1:], strict=False))
+    for order in range(derivation.order, depth + 1):
+        value = _at(derivation, derivative, data[0], state, depth - order)
+        tail += (s * derivation.h) ** order / sympy.factorial(order) * value
+        if order < depth:
+            derivative = derivation.truncate(derivation.along(derivative, right), depth - order - 1)
+    return derivation.truncate(tail, depth)
+
+
+def _at(derivation: Derivation, expr: Expr, position: Expr, state: Mapping[Expr, Expr], order: int) -> Expr:
+    """Evaluate at the initial data: derivatives replaced, differentials moved to the position."""
+    h, curve = derivation.h, derivation.curve
+    place = {curve[0]: position, **state}
+
+    def moved(vector: Expr) -> list[Expr]:
+        if vector in curve:
+            return vector_series(sympy.expand(place.get(vector, vector)), h, order, curve)
+        weights = linear_terms(vector.point, curve)
+        parts = [(c.subs(derivation.t, 0), moved(v)) for v, c in weights.items()]
+        point = [sympy.expand(Add(*(c * series[q] for c, series in parts))) for q in range(order + 1)]
+        return directed(point, [moved(d) for d in vector.directions], curve)
+
+    terms = linear_terms(substitute(expr, dict(state), curve), curve).items()
+    return Add(*(c.subs(derivation.t, 0) * h**q * part for v, c in terms for q, part in enumerate(moved(v))))
+
+
+def decaying_modes(derivation: Derivation) -> Poly:
+    """The polynomial of one period at h = 0 and no gradient, without its roots at 1."""
+    z, h, t = Symbol("z"), derivation.h, derivation.t
+    reading = derivation.step.reading
+    matrix = sympy.eye(len(reading.law().M))
+    for residue in range(reading.period):
+        law = sympy.Matrix(
+            [[exact(c).subs(reading.k, reading.k + residue) for c in row] for row in reading.law(residue).M]
+        )
+        matrix = law * matrix
+    coefficients = [
+        laurent(sympy.cancel(c.subs(reading.k, t / h)), h, 0).get(0, Integer(0))
+        for c in matrix.charpoly(z).all_coeffs()
+    ]
+    polynomial = Poly.from_list(coefficients, z)
+    unit = Poly(z - 1, z)
+    while polynomial.degree() > 0 and sympy.simplify(polynomial.eval(1)) == 0:
+        polynomial = sympy.div(polynomial, unit)[0]
+    return polynomial
+
+
+def _filter(derivation: Derivation) -> list[Expr]:
+    r"""Weights, with sum 1, that annihilate the decaying modes to the resolution.
+
+    At order :math:`h^q` a decaying root z carries polynomials of degree q - 1 in k; products of j of them
+    enter
+    with the j-th derivative of the gradient, at order :math:`h^{j+1}` and above.
+    """
+    polynomial, top = decaying_modes(derivation), derivation.resolution
+    polynomial = Poly(polynomial.as_expr().subs(derivation.t, 0), polynomial.gen)
+    power = polynomial ** max(1, top)
+    for j in range(2, top):
+        power = power * _products(polynomial, j) ** (top - j)
+    weights = power.all_coeffs()[::-1]
+    total = sympy.simplify(Add(*weights))
+    return [sympy.cancel(w / total) for w in weights]
+
+
+def _products(polynomial: Poly, j: int) -> Poly:
+    """The polynomial whose roots are all products of j roots."""
+    z = polynomial.gen
+    if polynomial.degree() == 0:
+        return Poly(1, z)
+    roots = [-polynomial.nth(0) / polynomial.LC()] if polynomial.degree() == 1 else None
+    if roots:
+        return Poly(z - roots[0] ** j, z)
+    block = sympy.Matrix.companion(polynomial.monic())
+    matrix = block
+    for _ in range(j - 1):
+        matrix = sympy.kronecker_product(matrix, block)
+    return matrix.charpoly(z)
+
+
+# --- from the poles of the equation --------------------------------------------------------------------
+
+
+def puiseux(coefficient: Expr, t: Symbol, order: int = 0) -> dict[Rational, Expr]:
+    """Coefficients of the powers of t up to `order`, fractional powers and poles included."""
+    exponents = [e.exp for e in coefficient.atoms(sympy.Pow) if e.base.has(t) and not e.exp.has(t)]
+    if not all(e.is_Rational for e in exponents):
+        raise NoLimitError(f"the coefficient {coefficient} holds a symbolic power of t; give it a number")
+    q = math.lcm(1, *(int(e.q) for e in exponents))
+    u = Symbol("u", positive=True)
+    found = laurent(coefficient.subs(t, u**q), u, order * q)
+    return {Rational(i, q): c for i, c in found.items()}
+
+
+def _regular(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
+    r"""Initial derivatives of the solution that is regular at t = 0, :math:`X=\sum_ec_et^e`."""
+    n, curve, t = derivation.order, derivation.curve, derivation.t
+    x0 = curve[0]
+    if any(sympy.expand(v.subs(derivation.h, 0) - x0) != 0 for v in _iterates(derivation, 4, 0)):
+        raise NoLimitError(
+            f"{derivation.family.label} leaves x_0 within a few steps while its coefficients are singular"
+        )
+    powers = {v: puiseux(c, t, 0) for v, c in derivation.tidy(right).items()}
+    for v, found in powers.items():
+        lowest = min(found, default=0)
+        room = n - curve.index(v) if v in curve else n
+        if lowest < -room or (lowest == -room and (v == x0 or v not in curve)):
+            raise NoLimitError(
+                f"the coefficient of {str(v).replace('X_0', 'X')} has a pole of order {-lowest} at t = "
+                "0, too strong for "
+                f"an equation of order {n}: the expansion in {derivation.h} fails for t of the order of "
+                f"{derivation.h}, "
+                "and the start cannot be carried across; take a lower resolution"
+            )
+    series = [x0]
+    for e in range(1, n):
+        indicial = sympy.ff(e, n) - Add(
+            *(powers.get(curve[j], {}).get(Rational(j - n), 0) * sympy.ff(e, j) for j in range(n))
+        )
+        if sympy.simplify(indicial) == 0:
+            raise NoLimitError(
+                f"the equation X^({n}) = {right} leaves the derivative of order {e} at t = 0 open"
+            )
+        forcing = Add(*_forcing(derivation, powers, series, e - n))
+        series.append(derivation.truncate(sympy.expand(forcing / indicial), derivation.resolution))
+    return tuple(sympy.factorial(e) * c for e, c in enumerate(series))
+
+
+def _forcing(derivation: Derivation, powers: dict, series: list[Expr], exponent: int) -> list[Expr]:
+    """What multiplies t^exponent on the right side, once X is the series known so far."""
+    n, curve = derivation.order, derivation.curve
+    found = []
+    for v, coefficients in powers.items():
+        for a, c in coefficients.items():
+            place = exponent - a
+            if v in curve:
+                j = curve.index(v)
+                e = place + j
+                if e.is_Integer and 0 <= e < len(series) and a != j - n:
+                    found.append(c * sympy.ff(e, j) * series[int(e)])
+            elif place.is_Integer and place >= 0:
+                found.append(c * _coefficient(derivation, v, series, int(place)))
+            elif not place.is_Integer and a + n < n - 1:
+                raise NoLimitError(f"the force t^({a}) {v} leaves no finite derivative at t = 0")
+    return found
+
+
+def _coefficient(derivation: Derivation, v: Expr, series: list[Expr], order: int) -> Expr:
+    """Coefficient of t^order in a differential along the series."""
+    t, curve = derivation.t, derivation.curve
+    image = {
+        x: Add(*(sympy.ff(e, j) * c * t ** (e - j) for e, c in enumerate(series) if e >= j))
+        for j, x in enumerate(curve[: len(series) + 1])
+    }
+
+    def along(expr: Expr) -> list[Expr]:
+        parts: list[list[Expr]] = [[] for _ in range(order + 1)]
+        for u, c in linear_terms(expr, curve).items():
+            if isinstance(u, GradientDifferential):
+                found = directed(along(u.point), [along(d) for d in u.directions], curve[:1])
+            else:
+                found = vector_series(sympy.expand(image.get(u, u)), t, order, curve[:1])
+            for q, factor in laurent(c, t, order).items():
+                for i, part in enumerate(found[: order + 1 - q]):
+                    parts[q + i].append(factor * part)
+        return [sympy.expand(Add(*p)) for p in parts]
+
+    return along(v)[order]
