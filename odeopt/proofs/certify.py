@@ -1,7 +1,7 @@
 r"""Certified rates of the flows that methods follow: search for a proof, then verify it exactly.
 
 :func:`certify` takes the ODE limit of a method and a class of functions. Where a closed form is known to
-be optimal it is returned (:mod:`odeopt.proofs.families.constant`); otherwise a small LMI is solved at bisected rates
+be optimal it is returned (:mod:`odeopt.proofs.families`); otherwise a small LMI is solved at bisected rates
 (:mod:`odeopt.proofs.search`), the best point is rounded to rational numbers, and the certificate is
 verified in exact arithmetic. The rate that is reported is the one that was verified.
 """

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import sympy
 from sympy import Expr, Symbol
 
-from odeopt.proofs.exact.polynomials import Polynomial, read, total
+from odeopt.proofs.exact.field import Element, Field
 
 __all__ = ["Flow", "Iteration"]
 
@@ -124,15 +124,15 @@ class Flow:
         """Values and vectors, in the order in which polynomials are gathered."""
         return (*self.values, *self.vectors)
 
-    def decrease(self, energy: Expr, decay: Expr) -> Polynomial:
+    def decrease(self, field: Field, energy: Expr, decay: Expr) -> Element:
         """Return dV/dt + decay * V, expanded."""
-        value, rules = read(energy), self.rules
+        value, rules = field.read(energy), self.rules
         present = value.symbols()
         unknown = present & {*self.gens} - {*self.energy_symbols}
         if unknown:
             raise ValueError(f"V holds {', '.join(sorted(map(str, unknown)))}, whose derivative is not known")
-        slopes = (value.diff(s) * read(rule) for s, rule in rules.items() if s in present)
-        return total((read(decay) * value, *slopes))
+        slopes = (value.diff(s) * field.read(rule) for s, rule in rules.items() if s in present)
+        return field.total([field.read(decay) * value, *slopes])
 
     def __str__(self) -> str:
         lines = {1: "x'", 2: "x''", 3: "x'''"}
@@ -231,11 +231,11 @@ class Iteration:
         """Values and vectors, in the order in which polynomials are gathered."""
         return (*self.values, *self.vectors)
 
-    def decrease(self, energy: Expr, decay: Expr) -> Polynomial:
+    def decrease(self, field: Field, energy: Expr, decay: Expr) -> Element:
         """Return V after the step - decay * V, expanded."""
-        value = read(energy)
-        after = value.substitute({s: read(rule) for s, rule in self.rules.items()})
-        return after - read(decay) * value
+        value = field.read(energy)
+        after = value.substitute({s: field.read(rule) for s, rule in self.rules.items()})
+        return after - field.read(decay) * value
 
     def __str__(self) -> str:
         point = "x_k" if self.gamma == 0 else f"x_k + ({self.gamma}) (x_k - x_(k-1))"

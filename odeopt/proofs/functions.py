@@ -14,8 +14,6 @@ from dataclasses import dataclass
 import sympy
 from sympy import Expr
 
-from odeopt.proofs.exact.polynomials import read
-
 __all__ = ["FunctionClass", "convex", "quadratic", "strongly_convex"]
 
 KINDS = ("strongly convex", "convex", "quadratic")
@@ -89,7 +87,7 @@ class FunctionClass:
         names = [f"{kind}({i},{j})" for kind in "AC" for i, j in pairs]
         names += [f"{kind}({i})" for kind in ("GE" if self.kind == "quadratic" else "G") for i in points]
         names += ["D"] * bool(tangents)
-        return {name: self.inequality(name, points, tangents) for name in names}
+        return {name: sympy.expand(self.inequality(name, points, tangents)) for name in names}
 
     def inequality(
         self,
@@ -120,25 +118,21 @@ class FunctionClass:
         granted = kind != "E" or self.kind == "quadratic"
         if name == "D" and len(tangents) == 1:
             ((v, q),) = tangents
-            product = (q - self.mu * v) * (q - self.L * v) if self.L is not None else v * (self.mu * v - q)
-            return read(product).expr()
+            return (q - self.mu * v) * (q - self.L * v) if self.L is not None else v * (self.mu * v - q)
         if kind in ("A", "C") and len(places) == 2 and set(places) <= set(every) and places[0] != places[1]:
             return self._pair(every[places[0]], every[places[1]], self.L if kind == "A" else None)
         if kind in ("G", "E") and granted and len(places) == 1 and places[0] in points:
             x, g, f = points[places[0]]
-            return read(g * x - 2 * f if kind == "E" else self.mu / 2 * x**2 - f).expr()
+            return g * x - 2 * f if kind == "E" else self.mu / 2 * x**2 - f
         raise ValueError(f"{self} does not grant {name}")
 
     def _pair(self, i: tuple, j: tuple, L: Expr | None) -> Expr:
         (xi, gi, fi), (xj, gj, fj) = i, j
         dx, dg = xi - xj, gi - gj
+        plain = fj - fi + gj * dx
         if L is None:
-            return read(fj - fi + gj * dx + self.mu / 2 * dx**2).expr()
-        # expanded in the vectors only: in the parameters the quotients 1/(L - mu) stay as they are
-        numerator = sympy.expand(dg**2 + self.mu * L * dx**2 - 2 * self.mu * dg * dx)
-        return sympy.expand(fj - fi + gj * dx) + sympy.Add(
-            *(term / (2 * (L - self.mu)) for term in sympy.Add.make_args(numerator))
-        )
+            return plain + self.mu / 2 * dx**2
+        return plain + (dg**2 + self.mu * L * dx**2 - 2 * self.mu * dg * dx) / (2 * (L - self.mu))
 
     def __str__(self) -> str:
         if self.kind == "convex":

@@ -1,174 +1,95 @@
-r"""The parts of a certificate: multipliers, and quadratic forms as polynomials in commuting symbols."""
+r"""Quadratic forms in vectors as polynomials in commuting symbols, and how quotients grow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import sympy
-from sympy import Expr, ImmutableMatrix, Symbol
+from flint import fmpq
+from sympy import ImmutableMatrix, Symbol
 
-from odeopt.proofs.exact.polynomials import Polynomial, read, total
-from odeopt.proofs.exact.signs import Bound, is_zero, parametrised, sign_on_slacks
-from odeopt.proofs.flow import Flow, Iteration, time
-from odeopt.proofs.statement import Multiplier
+from odeopt.proofs.exact.domain import Domain
+from odeopt.proofs.exact.field import Element
+from odeopt.proofs.flow import time
 
-__all__ = [
-    "growth",
-    "is_never_zero",
-    "minus_multipliers",
-    "nonzero",
-    "quadratic_form",
-    "quadratic_rows",
-    "remainder",
-    "schur_complement",
-]
-
-_ZERO, _HALF = read(sympy.S.Zero), read(sympy.S.Half)
+__all__ = ["ends_time", "growth", "matrix_of", "quadratic_rows", "schur_complement", "squares"]
 
 
-def nonzero(polynomial: Polynomial, gens: Sequence) -> dict:
-    """Return the monomials in `gens` whose coefficients are not zero, decided exactly."""
-    return {monomial: c for monomial, c in polynomial.collect(gens).items() if not is_zero(c)}
-
-
-def quadratic_rows(polynomial: Polynomial, gens: Sequence, vectors: Sequence) -> list[list[Polynomial]]:
-    """Return the symmetric matrix of a quadratic form in the vectors, as rows.
-
-    Raises ValueError if the polynomial is not a quadratic form in these vectors alone.
-    """
+def quadratic_rows(element: Element, gens: Sequence, vectors: Sequence) -> list[list[Element]]:
+    """Return the symmetric matrix of a quadratic form in the vectors, as rows; ValueError for other forms."""
+    field = element.field
     places = {symbol: place for place, symbol in enumerate(vectors)}
-    rows = [[_ZERO] * len(vectors) for _ in vectors]
-    for monomial, coefficient in nonzero(polynomial, gens).items():
+    zero, half = field.number(fmpq(0)), field.number(fmpq(1, 2))
+    rows = [[zero] * len(vectors) for _ in vectors]
+    for monomial, coefficient in element.collect(gens).items():
         if len(monomial) != 2 or not places.keys() >= set(monomial):
+            if coefficient.is_zero():
+                continue
             raise ValueError(f"it holds ({coefficient.expr()}) {sympy.Mul(*monomial)}")
         i, j = (places[symbol] for symbol in monomial)
-        rows[i][j] = rows[j][i] = coefficient if i == j else coefficient * _HALF
+        rows[i][j] = rows[j][i] = coefficient if i == j else coefficient * half
     return rows
 
 
-def quadratic_form(polynomial: Polynomial, gens: Sequence, vectors: Sequence) -> sympy.Matrix:
-    """Return the same matrix with entries in one normal form."""
-    rows = quadratic_rows(polynomial, gens, vectors)
-    return sympy.Matrix(len(rows), len(rows), [tidied(entry) for row in rows for entry in row])
+def matrix_of(rows: Sequence[Sequence[Element]]) -> ImmutableMatrix:
+    """Return rows as a matrix of factored expressions."""
+    return ImmutableMatrix(len(rows), len(rows), [e.factored() for row in rows for e in row])
 
 
-def minus_multipliers(polynomial: Polynomial, multipliers: Iterable[Multiplier]) -> Polynomial:
-    """Take the sum of multiplier * inequality off a polynomial."""
-    return total((polynomial, *(-read(m.value) * read(m.inequality) for m in multipliers)))
+def growth(element: Element, symbol: Symbol, domain: Domain) -> int:
+    r"""Return a power of a symbol that a quotient does not outgrow as the symbol goes to infinity.
 
-
-def remainder(flow: Flow | Iteration, energy: Expr, decay: Expr, multipliers: Iterable, vectors):
-    """Return S from all the rest of a certificate; ValueError if the left-over is no quadratic form."""
-    left = minus_multipliers(flow.decrease(energy, decay), multipliers)
-    return ImmutableMatrix(quadratic_form(left, flow.gens, tuple(vectors)))
-
-
-def is_never_zero(value: Expr, domain: Sequence[Bound] = ()) -> bool:
-    """Tell whether an expression is provably defined and not zero anywhere on a domain.
-
-    Parameters
-    ----------
-    value : sympy.Expr
-    domain : sequence of Bound
-
-    Returns
-    -------
-    bool
-        False where no proof is found.
-
-    Examples
-    --------
-    >>> t = sympy.Symbol("t", real=True)
-    >>> is_never_zero(t, (Bound(t, strict=True),)), is_never_zero(t, (Bound(t),))
-    (True, False)
+    ValueError if the leading coefficient of the denominator is not proved to be nonzero for all parameters.
     """
-    parts = sympy.fraction(sympy.cancel(sympy.together(parametrised(value, domain))))
-    return all(sign_on_slacks(part, strict=True) != 0 for part in parts)
+    field = element.field
+    place = field.index[symbol]
+    num, den = field.lift(element.num), field.lift(element.den)
+    degrees = [int(p.degrees()[place]) for p in (num, den)]
+    leading = Element(field, field.powers(den, place)[degrees[1]], field.one)
+    if not domain.never_zero(leading):
+        raise ValueError(f"the growth of {element.expr()} in {symbol} is not the same for all parameters")
+    return degrees[0] - degrees[1]
 
 
-def growth(value: Expr, symbol: Symbol, domain: Sequence[Bound] = ()) -> int:
-    r"""Return a power of a symbol that an expression does not outgrow as the symbol goes to infinity.
-
-    Parameters
-    ----------
-    value : sympy.Expr
-        Rational in the symbol.
-    symbol : sympy.Symbol
-    domain : sequence of Bound
-        Of what else it holds.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        If the leading coefficient of the denominator is not proved to be nonzero for all parameters.
-
-    Examples
-    --------
-    >>> t, w = sympy.symbols("t w", real=True)
-    >>> growth(1 / (w * t**3 + t), t, (Bound(w, strict=True),))
-    -3
-    """
-    parts = [sympy.Poly(e, symbol) for e in sympy.fraction(sympy.cancel(sympy.together(value)))]
-    if not is_never_zero(parts[1].LC(), domain):
-        raise ValueError(f"the growth of {value} in {symbol} is not the same for all parameters")
-    return parts[0].degree() - parts[1].degree()
-
-
-def ends_time(domain: Sequence[Bound], moving: set[Symbol]) -> Symbol | None:
+def ends_time(domain: Domain, moving: set[Symbol]) -> Symbol | None:
     """Return a symbol whose range may end the times for which the domain holds, None where none does."""
-    for bound in domain:
-        limits = [e for e in (bound.lower, bound.upper) if e is not None]
-        tied = set().union(*(e.free_symbols for e in limits)) & moving
+    for bound in domain.bounds:
+        tied = set().union(*(e.free_symbols for e in bound.limits)) & moving
         if bound.symbol == time:
             ends = bound.upper is not None or tied
         elif bound.symbol in moving:
             ends = bound.is_bounded
         else:  # a parameter may be bounded from below by what goes to 0, such as 1/t^2
             ends = tied and (bound.upper is not None or tied != {time})
-            ends = ends or (tied and growth(bound.lower, time, domain) >= 0)
+            ends = ends or (tied and growth(domain.field.read(bound.lower), time, domain) >= 0)
         if ends:
             return bound.symbol
     return None
 
 
-def divisors(expr: Expr) -> set[Expr]:
-    """Return all that an expression divides by."""
-    return {e.base for e in expr.atoms(sympy.Pow) if e.exp.could_extract_minus_sign()}
+def schur_complement(rows: Sequence[Sequence[Element]]) -> Element:
+    """Return the least value of a positive semidefinite form of numbers over vectors with first entry 1."""
+    rest = [list(row) for row in rows]
+    for k in reversed(range(1, len(rest))):
+        if not rest[k][k].is_zero():  # else the row is zero, since the form is semidefinite
+            column = [row[k] for row in rest]
+            for i in range(k):
+                for j in range(k):
+                    rest[i][j] = rest[i][j] - column[i] * column[j] / column[k]
+    return rest[0][0]
 
 
-def tidied(coefficient: Polynomial) -> Expr:
-    """One normal form of a coefficient."""
-    expr = coefficient.expr()
-    if coefficient.is_plain:
-        return expr
-    return sympy.expand(expr) if expr.is_number else sympy.cancel(expr)
-
-
-def schur_complement(matrix: sympy.Matrix) -> Expr:
-    """Return the least value of a positive semidefinite form over all vectors with first entry 1.
-
-    Parameters
-    ----------
-    matrix : sympy.Matrix, shape (n, n)
-
-    Returns
-    -------
-    sympy.Expr
-
-    Examples
-    --------
-    >>> schur_complement(sympy.Matrix([[5, 2, 0], [2, 1, 0], [0, 0, 0]]))
-    1
-    """
-    rest = sympy.Matrix(matrix)
-    for k in reversed(range(1, rest.rows)):
-        pivot = sympy.radsimp(rest[k, k])
-        if not is_zero(pivot):  # else the row is zero, since the matrix is semidefinite
-            rest = (rest - rest[:, k] * rest[k, :] / pivot).applyfunc(
-                lambda e: sympy.radsimp(sympy.expand(e))
-            )
-    return rest[0, 0]
+def squares(rows: Sequence[Sequence[Element]]) -> list[tuple[Element, list[Element]]] | None:
+    """Return a form as a sum of weight * (linear form)^2, the last vector first; None at a zero pivot."""
+    rest, found = [list(row) for row in rows], []
+    n = len(rest)
+    for k in reversed(range(n)):
+        pivot, column = rest[k][k], [row[k] for row in rest]
+        if pivot.is_zero():
+            if not all(e.is_zero() for e in column):
+                return None
+            continue
+        linear = [e / pivot for e in column]
+        rest = [[rest[i][j] - pivot * linear[i] * linear[j] for j in range(n)] for i in range(n)]
+        found.append((pivot, linear))
+    return found

@@ -1,18 +1,16 @@
-r"""Certificates as LaTeX, for readers, and as JSON, for others to verify."""
+r"""Certificates as LaTeX, for readers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
 
 import sympy
 from sympy import Expr
 
 from odeopt.proofs import flow as flows
-from odeopt.proofs.exact.signs import Bound
-from odeopt.proofs.identity import quadratic_form
-
-if TYPE_CHECKING:
-    from odeopt.proofs.certificate import Certificate
+from odeopt.proofs.exact.domain import Bound
+from odeopt.proofs.identity import quadratic_rows, squares
+from odeopt.proofs.statement import Statement
 
 __all__ = ["certificate_latex", "gram_latex"]
 
@@ -82,24 +80,19 @@ def _term(coefficient: Expr, body: str) -> str:
     )
 
 
-def _squares_latex(matrix: sympy.Matrix, vectors) -> str:
+def _squares_latex(rows, vectors) -> str:
     """A form as a weighted sum of squares, by elimination; entry by entry where a pivot vanishes."""
-    rest, parts, form = (
-        sympy.Matrix(matrix),
-        [],
-        (sympy.Matrix(vectors).T * matrix * sympy.Matrix(vectors))[0, 0],
-    )
-    for k in reversed(range(rest.rows)):
-        pivot = sympy.cancel(rest[k, k])
-        column = rest[:, k].applyfunc(sympy.cancel)
-        if pivot == 0:
-            if any(e != 0 for e in column):
-                return gram_latex(form, vectors, ())
-            continue
-        linear = (column / pivot).applyfunc(lambda e: sympy.factor(sympy.radsimp(sympy.cancel(e))))
-        rest = (rest - pivot * linear * linear.T).applyfunc(sympy.cancel)
-        body = "".join(_term(c, _gram([s])) for c, s in zip(linear, vectors, strict=True) if c != 0)
-        parts.append(_term(sympy.factor(sympy.radsimp(pivot)), rf"\lVert {body.removeprefix('+')}\rVert^2"))
+    found = squares(rows)
+    if found is None:
+        pairs = itertools.product(range(len(vectors)), repeat=2)
+        return gram_latex(
+            sympy.Add(*(rows[i][j].expr() * vectors[i] * vectors[j] for i, j in pairs)), vectors, ()
+        )
+    parts = []
+    for weight, linear in found:
+        terms = zip(linear, vectors, strict=True)
+        body = "".join(_term(c.factored(), _gram([s])) for c, s in terms if not c.is_zero())
+        parts.append(_term(weight.factored(), rf"\lVert {body.removeprefix('+')}\rVert^2"))
     return "".join(parts).removeprefix("+") or "0"
 
 
@@ -113,28 +106,19 @@ def _bound_latex(bound: Bound) -> str:
     return rf"{sympy.latex(bound.lower)}{relation} {name}{tail}"
 
 
-def _change_latex(w: Certificate) -> str:
+def _change_latex(w: Statement) -> str:
     rate = sympy.latex(w.decay)
     if w.law == "factor":
         return rf"V_{{k+1}}-{rate}\,V_k"
     return rf"\dot V+\left({rate}\right)V" if w.decay.is_Add else rf"\dot V+{rate}\,V"
 
 
-def _value_latex(w: Certificate) -> str:
-    """What the certificate says of f itself."""
-    try:
-        constant = w.value_constant()
-    except ValueError:
-        return ""
-    return rf",\quad V\ge{sympy.latex(constant)}\,f" if constant != 0 else ""
-
-
-def _conclusion_latex(w: Certificate) -> str:
+def _conclusion_latex(w: Statement) -> str:
     rate = sympy.latex(w.rate)
     if w.law == "factor":
         return rf"V_k\le\left({rate}\right)^{{k}}V_0"
     if w.law == "exponential":
-        return rf"V(t)\le e^{{-{rate}\,t}}\,V(0)" + _value_latex(w)
+        return rf"V(t)\le e^{{-{rate}\,t}}\,V(0)"
     if w.law == "integral":
         return rf"V(t)\le e^{{-\int_{{t_0}}^t{rate}\,d\tau}}\,V(t_0)"
     extra = sympy.integrate(-w.correction, flows.time)
@@ -142,7 +126,7 @@ def _conclusion_latex(w: Certificate) -> str:
     return rf"{weight}\,V(t)\ \text{{does not increase}}"
 
 
-def certificate_latex(w: Certificate) -> str:
+def certificate_latex(w: Statement) -> str:
     """Return statement and proof as an aligned display.
 
     Parameters
@@ -156,12 +140,12 @@ def certificate_latex(w: Certificate) -> str:
     vectors, values = w.flow.vectors, w.flow.values
     energy = gram_latex(w.energy, vectors, values)
     weights = [_term(sympy.factor(m.value), _name_latex(m.name)) for m in w.multipliers]
-    squares = _squares_latex(sympy.Matrix(w.remainder), w.vectors)
-    signs = "" if squares == "0" else squares if squares.startswith("-") else "+" + squares
+    field = w.field()
+    form = _squares_latex([[field.read(e) for e in row] for row in w.remainder.tolist()], w.vectors)
+    signs = "" if form == "0" else form if form.startswith("-") else "+" + form
     right = "".join(weights).removeprefix("+") + signs
     positive = "".join(_term(-sympy.factor(m.value), _name_latex(m.name)) for m in w.positivity)
-    T = quadratic_form(w.positive_part, w.flow.gens, w.vectors)
-    form = _squares_latex(T, w.vectors)
+    form = _squares_latex(quadratic_rows(w.positive_part(field), w.flow.gens, w.vectors), w.vectors)
     positive += "" if form == "0" else form if form.startswith("-") else "+" + form
     lines = [
         rf"\textbf{{{_escaped(w.title)}.}}\quad {w.flow.latex()},\qquad f\in{w.function_class.latex()}"
@@ -191,6 +175,3 @@ def _escaped(text: str) -> str:
 def _name_latex(name: str) -> str:
     inner = name.partition("(")[2].rstrip(")").replace("*", r"\star")
     return rf"{name[0]}_{{{inner}}}" if inner else name
-
-
-# JSON

@@ -16,14 +16,14 @@ import numpy as np
 import sympy
 from sympy import Dummy, Expr, Rational
 
+from odeopt.proofs.build import build
 from odeopt.proofs.certificate import Certificate
-from odeopt.proofs.exact.polynomials import read
+from odeopt.proofs.exact.field import Field
 from odeopt.proofs.exact.signs import is_zero, number_sign, simplest_fraction
-from odeopt.proofs.flow import Flow, Iteration
+from odeopt.proofs.flow import Flow, Iteration, time
 from odeopt.proofs.functions import FunctionClass
-from odeopt.proofs.identity import minus_multipliers, remainder
 from odeopt.proofs.lmi import FEASIBLE, INFEASIBLE, UNSOLVED, Answer
-from odeopt.proofs.statement import Multiplier, Search
+from odeopt.proofs.statement import Multiplier, Search, minus_multipliers
 
 __all__ = ["NoCertificateError", "Template", "UnsolvedError", "asked_for", "search"]
 
@@ -93,12 +93,14 @@ class Template:
     def _build(self, scales) -> None:
         flow = self.flow
         gens = flow.gens
-        decrease = flow.decrease(self.energy, self.decay(self.rate))
+        dummies = (self.rate, *self.weights.values(), *self.positive_weights.values(), *self.entries.values())
+        field = Field((*gens, time, *dummies))
+        decrease = flow.decrease(field, self.energy, self.decay(self.rate))
         used = (Multiplier(n, w, self.granted[n]) for n, w in self.weights.items())
         added = (Multiplier(n, -w, self.granted[n]) for n, w in self.positive_weights.items())
         left, right = (
-            {m: c.expr() for m, c in minus_multipliers(polynomial, multipliers).collect(gens).items()}
-            for polynomial, multipliers in ((decrease, used), (read(self.energy), added))
+            {m: c.expr() for m, c in minus_multipliers(field, element, tuple(m)).collect(gens).items()}
+            for element, m in ((decrease, used), (field.read(self.energy), added))
         )
         self.vectors, self.positive_vectors = (
             [s for s in flow.vectors if _holds(p, s)] for p in (left, right)
@@ -172,31 +174,19 @@ class Template:
         values = dict(zip(self.unknowns, (Rational(p.numerator, p.denominator) for p in point), strict=True))
         values[self.rate] = rate
 
+        field = Field(())
+
         def exact(expr):
-            return sympy.expand(sympy.radsimp(sympy.expand(expr.xreplace(self.solution).xreplace(values))))
+            return field.read(expr.xreplace(self.solution).xreplace(values)).expr()
 
-        terms = read(self.energy).collect(self.flow.gens).items()
-        energy = sympy.Add(*(sympy.Mul(exact(c.expr()), *m) for m, c in terms))
-        multipliers = self._multipliers(self.weights, exact)
-        decay = self.decay(rate)
-        S = remainder(self.flow, energy, decay, multipliers, self.vectors)
-        positivity = self._multipliers(self.positive_weights, exact)
-        return Certificate(
-            title,
-            self.flow,
-            self.functions,
-            energy,
-            decay,
-            law,
-            multipliers,
-            positivity,
-            tuple(self.vectors),
-            S,
-        )
-
-    def _multipliers(self, weights, exact) -> tuple[Multiplier, ...]:
-        found = ((n, exact(w)) for n, w in weights.items())
-        return tuple(Multiplier(n, value, self.granted[n]) for n, value in found if not is_zero(value))
+        pairs = ((self.energy_vectors[i] * self.energy_vectors[j] * (1 if i == j else 2), p)
+                 for (i, j), p in self.entries.items())  # fmt: skip
+        energy = sympy.Add(self.flow.values[0], *(exact(p) * product for product, p in pairs))
+        return build(
+            title, self.flow, self.functions, energy, self.decay(rate),
+            {n: exact(w) for n, w in self.weights.items()},
+            positivity={n: exact(w) for n, w in self.positive_weights.items()}, law=law, vectors=self.vectors,
+        )  # fmt: skip
 
 
 def _holds(polynomial: dict, symbol) -> bool:

@@ -1,12 +1,20 @@
-r"""The parts of a claim: multipliers, how it was found, the lines of its verification."""
+r"""What a certificate states, and with which proof; nothing here is verified."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sympy import Expr
+import sympy
+from sympy import Expr, ImmutableMatrix, Symbol
 
-__all__ = ["Check", "Multiplier", "Search"]
+from odeopt.proofs.exact.domain import Bound
+from odeopt.proofs.exact.field import Element, Field
+from odeopt.proofs.flow import Flow, Iteration, time
+from odeopt.proofs.functions import FunctionClass
+
+__all__ = ["LAWS", "Check", "Multiplier", "Search", "Statement"]
+
+LAWS = ("exponential", "power", "integral", "factor")
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,91 @@ class Search:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a verification."""
+    """One line of a verification; `undecided` where neither the claim nor its opposite was shown."""
 
     claim: str
     holds: bool
     reason: str = ""
+    undecided: bool = False
+
+
+@dataclass(frozen=True)
+class Statement:
+    r"""A rate of convergence, and what its proof consists of.
+
+    Attributes
+    ----------
+    title : str
+    flow : Flow or Iteration
+    function_class : FunctionClass
+    energy : sympy.Expr
+        V in terms of f and of the vectors, products of vectors standing for inner products.
+    rate : sympy.Expr
+        c in :math:`e^{-ct}`, p in :math:`t^{-p}`, :math:`c(t)` in
+        :math:`e^{-\int c}`, or the factor of one step.
+    law : {"exponential", "power", "integral", "factor"}
+    multipliers, positivity : tuple of Multiplier
+        The :math:`\lambda_i` and the :math:`\nu_i`.
+    vectors : tuple of sympy.Symbol
+        z.
+    remainder : sympy.ImmutableMatrix
+        S.
+    domain : tuple of Bound
+        Range of each parameter, and of t; later bounds may name earlier symbols.
+    correction : sympy.Expr
+        With law "power": what is added to p/t, integrable at infinity.
+    search : Search or None
+        Not part of the proof.
+    """
+
+    title: str
+    flow: Flow | Iteration
+    function_class: FunctionClass
+    energy: Expr
+    rate: Expr
+    law: str
+    multipliers: tuple[Multiplier, ...]
+    positivity: tuple[Multiplier, ...]
+    vectors: tuple[Symbol, ...]
+    remainder: ImmutableMatrix
+    domain: tuple[Bound, ...] = ()
+    correction: Expr = sympy.S.Zero
+    search: Search | None = None
+
+    def __post_init__(self):
+        if self.law not in LAWS:
+            raise ValueError(f"law must be one of {', '.join(LAWS)}; got {self.law!r}")
+
+    @property
+    def decay(self) -> Expr:
+        """The c(t) of the identity."""
+        return self.rate / time + self.correction if self.law == "power" else self.rate
+
+    @property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """All symbols that may occur: those of the flow, and the parameters."""
+        moving = (s for s, _ in getattr(self.flow, "derivatives", ()))
+        return tuple(dict.fromkeys((*self.flow.gens, time, *(b.symbol for b in self.domain), *moving)))
+
+    @property
+    def moving(self) -> set[Symbol]:
+        """Symbols that depend on time."""
+        return {time, *dict(getattr(self.flow, "derivatives", ()))}
+
+    def field(self) -> Field:
+        """Return a new field that holds all its symbols."""
+        return Field(self.symbols)
+
+    def decrease(self, field: Field) -> Element:
+        """dV/dt + c V, or V after the step minus the factor times V, without the inequalities: z'Sz."""
+        left = self.flow.decrease(field, self.energy, self.decay)
+        return minus_multipliers(field, left, self.multipliers)
+
+    def positive_part(self, field: Field) -> Element:
+        """What is left of V when the inequalities are taken off: z'Tz."""
+        return -minus_multipliers(field, -field.read(self.energy), self.positivity)
+
+
+def minus_multipliers(field: Field, element: Element, multipliers: tuple[Multiplier, ...]) -> Element:
+    """Take the sum of multiplier * inequality off an element."""
+    return element - field.total([field.read(m.value) * field.read(m.inequality) for m in multipliers])

@@ -3,21 +3,18 @@ r"""Certificates as JSON, for others to verify."""
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sympy import ImmutableMatrix, Symbol
 
 from odeopt.proofs import flow as flows
+from odeopt.proofs.exact.domain import Bound
 from odeopt.proofs.exact.parser import parse_expression, write_expression
-from odeopt.proofs.exact.signs import Bound
 from odeopt.proofs.flow import Flow, Iteration
 from odeopt.proofs.functions import FunctionClass
-from odeopt.proofs.statement import Multiplier, Search
+from odeopt.proofs.statement import Multiplier, Search, Statement
 
-if TYPE_CHECKING:
-    from odeopt.proofs.certificate import Certificate
-
-__all__ = ["FORMAT", "certificate_fields", "certificate_to_json"]
+__all__ = ["FORMAT", "statement_from_json", "statement_to_json"]
 
 
 FORMAT = "odeopt certificate 1"
@@ -32,7 +29,7 @@ _RESERVED = {
 }
 
 
-def certificate_to_json(w: Certificate) -> str:
+def statement_to_json(w: Statement) -> str:
     """Return a certificate as JSON text.
 
     Parameters
@@ -100,7 +97,7 @@ def certificate_to_json(w: Certificate) -> str:
     return json.dumps(content, indent=1)
 
 
-def certificate_fields(text: str) -> dict[str, Any]:
+def statement_from_json(text: str) -> dict[str, Any]:
     """Read the fields of a certificate from its JSON; every expression by the strict reader.
 
     Parameters

@@ -18,8 +18,8 @@ from odeopt import (
 )
 from odeopt.proofs import families, witness
 from odeopt.proofs.certify_iteration import certify_iteration
+from odeopt.proofs.exact.domain import Bound
 from odeopt.proofs.exact.signs import (
-    Bound,
     is_positive_semidefinite,
     is_zero,
     number_sign,

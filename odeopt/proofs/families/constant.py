@@ -10,13 +10,12 @@ from __future__ import annotations
 import sympy
 from sympy import Expr, Rational, Symbol, sqrt
 
+from odeopt.proofs.build import build, closed_form, positive
 from odeopt.proofs.certificate import Certificate
-from odeopt.proofs.exact.polynomials import read
-from odeopt.proofs.exact.signs import Bound, exact_number, number_sign
-from odeopt.proofs.flow import Flow, f, g, time, v, x
+from odeopt.proofs.exact.domain import Bound
+from odeopt.proofs.exact.signs import exact_number, number_sign
+from odeopt.proofs.flow import Flow, f, time, v, x
 from odeopt.proofs.functions import convex, quadratic, strongly_convex
-from odeopt.proofs.identity import remainder, tidied
-from odeopt.proofs.statement import Multiplier, Search
 
 __all__ = [
     "gradient_flow",
@@ -31,34 +30,6 @@ t = time
 s = Symbol("s", real=True)
 
 
-def positive(*symbols: Symbol) -> tuple[Bound, ...]:
-    """Return the bound symbol > 0 for each symbol."""
-    return tuple(Bound(symbol, strict=True) for symbol in symbols)
-
-
-def build(title, flow, functions, energy, rate, multipliers, domain=(), *, positivity, law, **options):
-    """Build a certificate from what defines it; S follows."""
-
-    def used(weights):
-        exact = ((n, sympy.sympify(w, strict=True)) for n, w in weights.items() if w != 0)
-        return tuple(Multiplier(n, w, functions.inequality(n, flow.points, flow.tangents)) for n, w in exact)
-
-    def tidy(entry):
-        return sympy.factor(entry) if entry.is_Add and entry.free_symbols else entry
-
-    multipliers, positivity = used(multipliers), used(positivity)
-    correction = options.pop("correction", sympy.S.Zero)
-    decay = rate / t + correction if law == "power" else rate
-    vectors = (*flow.state, g)
-    terms = read(energy).collect(flow.gens).items()
-    energy = sympy.Add(*(sympy.Mul(tidy(tidied(c)), *monomial) for monomial, c in terms))
-    S = remainder(flow, energy, decay, multipliers, vectors).applyfunc(tidy)
-    return Certificate(
-        title, flow, functions, energy, rate, law, multipliers, positivity, vectors, S,
-        tuple(domain), correction, **options,
-    )  # fmt: skip
-
-
 def positive_numbers(**values) -> dict[str, Expr]:
     """Return the arguments as exact numbers, positive."""
     exact = {name: exact_number(value, name) for name, value in values.items()}
@@ -66,11 +37,6 @@ def positive_numbers(**values) -> dict[str, Expr]:
         if not value.free_symbols and number_sign(value) <= 0:
             raise ValueError(f"{name} must be positive, got {values[name]!r}")
     return exact
-
-
-def closed_form(rate: Expr) -> Search:
-    """Say that a rate is the optimum of its form, known in closed form."""
-    return Search(float(rate), 0.0, "closed form", 0)
 
 
 def gradient_flow(mu=None, *, force=1) -> Certificate:

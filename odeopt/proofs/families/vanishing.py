@@ -8,9 +8,11 @@ from __future__ import annotations
 import sympy
 from sympy import Expr, Symbol, sqrt
 
+from odeopt.proofs.build import build, closed_form, positive
 from odeopt.proofs.certificate import Certificate
-from odeopt.proofs.exact.signs import Bound, exact_number, number_sign, simplest_fraction
-from odeopt.proofs.families.constant import build, closed_form, positive, positive_numbers
+from odeopt.proofs.exact.domain import Bound
+from odeopt.proofs.exact.signs import exact_number, number_sign, simplest_fraction
+from odeopt.proofs.families.constant import positive_numbers
 from odeopt.proofs.flow import Flow, f, time, v, x, y
 from odeopt.proofs.functions import convex, quadratic, strongly_convex
 from odeopt.proofs.statement import Search

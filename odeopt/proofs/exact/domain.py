@@ -1,0 +1,233 @@
+r"""Domains of parameters, and the signs of quotients on them.
+
+An expression is written in the distances of its symbols from their bounds. It has a sign where all
+coefficients of its numerator and of its denominator have one, or, with one distance left, where it has no
+root of odd multiplicity. A test that finds no proof says no.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import sympy
+from flint import fmpq, fmpq_mpoly
+from sympy import Expr, Symbol
+
+from odeopt.proofs.exact.field import Element, Field
+from odeopt.proofs.exact.roots import UndecidedError
+
+__all__ = ["Bound", "Domain", "Rows"]
+
+Rows = Sequence[Sequence[Element]]
+_HIGHEST_DEGREE = 60  # of a polynomial whose roots are counted
+
+
+@dataclass(frozen=True)
+class Bound:
+    r"""A parameter and its range, lower <= symbol, symbol <= upper, lower <= symbol < upper, or any.
+
+    Attributes
+    ----------
+    symbol : sympy.Symbol
+    lower : sympy.Expr or None
+        In terms of symbols bounded before.
+    upper : sympy.Expr or None
+        Without either bound the parameter may be any real number.
+    strict : bool
+        Whether the bound itself is excluded; beside a lower bound an upper one always is.
+    """
+
+    symbol: Symbol
+    lower: Expr | None = sympy.S.Zero
+    upper: Expr | None = None
+    strict: bool = False
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is a bound at all."""
+        return self.lower is not None or self.upper is not None
+
+    @property
+    def limits(self) -> tuple[Expr, ...]:
+        """The bounds that there are."""
+        return tuple(e for e in (self.lower, self.upper) if e is not None)
+
+
+class Domain:
+    """The ranges of the parameters of a field.
+
+    >>> s, b = sympy.symbols("s b")
+    >>> field = Field((s, b))
+    >>> domain = Domain(field, (Bound(s), Bound(b, 3 * s)))
+    >>> domain.nonnegative(field.read(b**2 - 9 * s**2)), domain.nonnegative(field.read(b - 4 * s))
+    (True, False)
+    """
+
+    def __init__(self, field: Field, bounds: Sequence[Bound]):
+        self.field, self.bounds = field, tuple(bounds)
+        # generator of each bounded symbol, later of its distance: True where that is positive
+        self.strict = {field.index[b.symbol]: b.strict for b in bounds if b.is_bounded}
+        self._values: list | None = None
+
+    def values(self) -> list[tuple[int, Element]]:
+        """Each symbol that differs from its distance, in terms of that; the last symbol first."""
+        if self._values is None:
+            self._values = []
+            for bound in reversed(self.bounds):
+                if not bound.is_bounded or (bound.lower == 0 and bound.upper is None):
+                    continue
+                distance = self.field.read(bound.symbol)
+                lower, upper = (e if e is None else self.field.read(e) for e in (bound.lower, bound.upper))
+                if lower is None:
+                    value = upper - distance
+                elif upper is None:
+                    value = lower + distance
+                else:
+                    one = self.field.number(fmpq(1))
+                    value = (lower + upper * distance) / (one + distance)
+                self._values.append((self.field.index[bound.symbol], value))
+        return self._values
+
+    def on_distances(self, element: Element) -> Element:
+        """Write an element in the distances, which take the place of their symbols."""
+        field, values = self.field, self.values()
+        num, den = field.lift(element.num), field.lift(element.den)
+        for place, value in values:
+            top, bottom = field.lift(value.num), field.lift(value.den)
+            num, m = _homogeneous(field, num, place, top, bottom)
+            den, n = _homogeneous(field, den, place, top, bottom)
+            num, den = num * bottom ** max(n - m, 0), den * bottom ** max(m - n, 0)
+            num, den = field.reduced(num), field.reduced(den)
+            field.spend(len(num) + len(den))
+        return Element.quotient(field, num, den)
+
+    def nonnegative(self, element: Element) -> bool:
+        """Tell whether an element is provably nonnegative; False where no proof is found."""
+        number = element.rational
+        if number is not None:
+            return number >= 0
+        return self.sign(element) > 0
+
+    def positive(self, element: Element) -> bool:
+        """Tell whether an element is provably positive."""
+        return self.nonnegative(element) and self.never_zero(element)
+
+    def never_zero(self, element: Element) -> bool:
+        """Tell whether an element is provably defined and not zero anywhere."""
+        number = element.rational
+        return number != 0 if number is not None else self.sign(element, strict=True) != 0
+
+    def sign(self, element: Element, strict: bool = False) -> int:
+        """1 or -1 for a weak sign that holds everywhere, or with `strict` one without zeros; 0 if unknown."""
+        written = self.on_distances(element)
+        below = self._sign(written.den, strict=True)
+        return below and below * self._sign(written.num, strict)
+
+    def _sign(self, polynomial: fmpq_mpoly, strict: bool = False) -> int:
+        coefficients = [(e, self.field.sign(c)) for e, c in self.field.coefficients(polynomial)]
+        coefficients = [(e, s) for e, s in coefficients if s]
+        if not coefficients:
+            return 0 if strict else 1
+        for sign in {s for _, s in coefficients}:
+            if self._has_sign(coefficients, sign, strict):
+                return sign
+        return self._sign_by_roots(polynomial, strict)
+
+    def _has_sign(self, coefficients, sign: int, strict: bool) -> bool:
+        """Whether all coefficients have the sign, and with `strict` one monomial never vanishes."""
+        never_zero = False
+        for exponents, found in coefficients:
+            if found != sign:
+                return False
+            powers = [(place, e) for place, e in enumerate(exponents) if e]
+            if any(place not in self.strict and e % 2 for place, e in powers):
+                return False
+            never_zero |= all(self.strict.get(place, False) for place, _ in powers)
+        return never_zero or not strict
+
+    def _sign_by_roots(self, polynomial: fmpq_mpoly, strict: bool) -> int:
+        """Sign of a polynomial in one distance: no root of odd order on (0, oo), by Sturm's theorem."""
+        places = [place for place, degree in enumerate(polynomial.degrees()) if degree]
+        if len(places) != 1 or places[0] not in self.strict or places[0] >= len(self.field.symbols):
+            return 0
+        (place,) = places
+        if (degree := int(polynomial.degrees()[place])) > _HIGHEST_DEGREE:
+            raise UndecidedError(f"undecided: the roots of a polynomial of degree {degree}")
+        self.field.spend(1000 * degree)
+        terms = {
+            (int(e[place]),): sympy.Rational(int(c.p), int(c.q)) for e, c in polynomial.to_dict().items()
+        }
+        poly = sympy.Poly.from_dict(terms, sympy.Dummy(), domain=sympy.QQ)
+        for factor, multiplicity in poly.sqf_list()[1]:
+            roots = factor.count_roots(0, None) - int(factor.eval(0) == 0)
+            if roots and (multiplicity % 2 or strict):
+                return 0
+        if strict and poly.eval(0) == 0 and not self.strict[place]:
+            return 0
+        return 1 if poly.LC() > 0 else -1
+
+    def semidefinite(self, rows: Rows) -> bool:
+        r"""Tell whether a symmetric matrix is provably positive semidefinite.
+
+        Numbers by elimination, others by Sylvester's criterion: every principal minor is nonnegative.
+        """
+        n = len(rows)
+        if any(len(row) != n for row in rows):
+            raise ValueError(f"a matrix of {n} rows must have {n} columns")
+        if any(not (rows[i][j] - rows[j][i]).is_zero() for i, j in itertools.combinations(range(n), 2)):
+            return False
+        if all(entry.is_number for row in rows for entry in row):
+            return self._eliminated(rows)
+        kept = [i for i in range(n) if not all(e.is_zero() for e in rows[i])]
+        return all(self.nonnegative(determinant(rows, part, part)) for part in _subsets(kept))
+
+    def _eliminated(self, rows: Rows) -> bool:
+        """Eliminate symmetrically; a zero pivot must have a zero row."""
+        n, rest = len(rows), [list(row) for row in rows]
+        for k in range(n):
+            pivot = rest[k][k]
+            sign = pivot.sign()
+            if sign < 0 or (sign == 0 and any(not rest[k][j].is_zero() for j in range(k + 1, n))):
+                return False
+            if sign == 0:
+                continue
+            for i in range(k + 1, n):
+                if rest[i][k].num.is_zero():
+                    continue
+                factor = rest[i][k] / pivot
+                for j in range(i, n):
+                    rest[i][j] = rest[j][i] = rest[i][j] - factor * rest[k][j]
+        return True
+
+
+def _homogeneous(field: Field, polynomial: fmpq_mpoly, place: int, top: fmpq_mpoly, bottom: fmpq_mpoly):
+    """Return bottom^m polynomial(top / bottom) and the degree m in that generator."""
+    m = int(polynomial.degrees()[place])
+    if m == 0:
+        return polynomial, 0
+    result = field.zero
+    for e, part in field.powers(polynomial, place).items():
+        result += part * top**e * bottom ** (m - e)
+        field.spend(len(result) + len(part))
+    return result, m
+
+
+def _subsets(items: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    sizes = range(1, len(items) + 1)
+    return itertools.chain.from_iterable(itertools.combinations(items, m) for m in sizes)
+
+
+def determinant(rows: Rows, chosen: Sequence[int], columns: Sequence[int]) -> Element:
+    """Expand along the first row: the forms of a proof have at most four vectors."""
+    first = rows[chosen[0]]
+    if len(chosen) == 1:
+        return first[columns[0]]
+    terms = []
+    for place, column in enumerate(columns):
+        if not first[column].num.is_zero():
+            rest = (*columns[:place], *columns[place + 1 :])
+            term = first[column] * determinant(rows, chosen[1:], rest)
+            terms.append(-term if place % 2 else term)
+    return first[0].field.total(terms)

@@ -1,0 +1,51 @@
+"""A point of a domain, which shows that it is not empty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flint import fmpq
+from sympy import Expr, Symbol
+
+from odeopt.proofs.exact.domain import Bound
+from odeopt.proofs.exact.field import Element, Field
+from odeopt.proofs.exact.roots import UndecidedError
+
+__all__ = ["point_of"]
+
+# Distances from the bounds that are tried, the same for all symbols.
+_DISTANCES = (fmpq(1), fmpq(1, 3), fmpq(5), fmpq(1, 50), fmpq(100))
+
+
+def point_of(bounds: Sequence[Bound]) -> dict[Symbol, Expr]:
+    """Return a number for each symbol so that all its bounds hold, ValueError where none is found.
+
+    >>> s, b = Symbol("s"), Symbol("b")
+    >>> point_of((Bound(s, strict=True), Bound(b, 3 * s, 4 * s)))
+    {s: 1, b: 7/2}
+    """
+    for distance in _DISTANCES:
+        field, values = Field(b.symbol for b in bounds), {}
+        for bound in bounds:
+            value = _value(field, bound, values, distance)
+            if value is None:
+                break
+            values[bound.symbol] = value
+        else:
+            return {symbol: value.expr() for symbol, value in values.items()}
+    raise UndecidedError("undecided: no point of the domain was found")
+
+
+def _value(field: Field, bound: Bound, values: dict[Symbol, Element], distance) -> Element | None:
+    lower, upper = (e if e is None else _at(field, e, values) for e in (bound.lower, bound.upper))
+    step = field.number(distance)
+    if lower is not None and upper is not None:
+        inside = (lower + upper * step) / (field.number(fmpq(1)) + step)
+        return inside if (upper - lower).sign() > 0 else None
+    if lower is not None:
+        return lower + step
+    return step if upper is None else upper - step
+
+
+def _at(field: Field, expr: Expr, values: dict[Symbol, Element]) -> Element:
+    return field.read(expr).substitute(values)
