@@ -19,9 +19,7 @@ from sympy.core.cache import clear_cache
 from tables import write_rows
 
 from odeopt import certify
-from odeopt.proofs import families
-from odeopt.proofs.families import vanishing as families_vanishing
-from odeopt.proofs.flow import Flow
+from odeopt.proofs import Flow, families
 
 RESULTS = Path(__file__).parent / "results" / "certificates.md"
 
@@ -50,7 +48,7 @@ CASES = {
     "accelerated, convex, 2/t^2": (
         "accelerated_gradient_flow_convex",
         lambda m: {"t": float(m)},
-        lambda m: (families_vanishing.nesterov_convex(r=3, force=m), 2),  # for every t
+        lambda m: (families.nesterov_convex(r=3, force=m), 2),  # for every t
     ),
 }
 ROUNDS = 15

@@ -28,8 +28,7 @@ from odeopt import (
     tune,
 )
 from odeopt.rates import steps_to
-from odeopt.rules.classical import HeavyBall, NesterovConstant
-from odeopt.rules.momentum import TripleMomentum
+from odeopt.rules import HeavyBall, NesterovConstant, TripleMomentum
 
 RESULTS = Path(__file__).parent / "results" / "large_kernel.md"
 HEADER = "n | storage | steps | kernel s | product s | Lanczos s | curves s | total s | peak GB"
