@@ -1,21 +1,34 @@
-r"""The discrete iteration on quadratics: its linear step as a matrix, its exact rate, its stability.
+r"""The discrete iteration on quadratics: its exact rate, and the learning rate at which it loses stability.
 
-A rule that is linear in its iterates and in its memory maps, for each eigenvalue :math:`\lambda`, the
-state :math:`(x_k,\dots,x_{k-p+1},m_1,\dots,m_q)` to the next one by a matrix. The matrix is read off by
-running the rule's own step on unit states with the gradient :math:`\lambda z`.
+Both are properties of the characteristic polynomial of one period of the step
+(:mod:`odeopt.rules.characteristic`), for large k.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import scipy.optimize
+import itertools
+from fractions import Fraction
 
-from odeopt.checks import is_number, spectral_interval
-from odeopt.rates.rate import Rate, largest_over
+import flint
+import numpy as np
+
+from odeopt.checks import is_number, require_positive, spectral_interval
+from odeopt.rates.rate import Rate, place_of_largest
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.linear import spectral_radius, transition_matrix
+from odeopt.rules.characteristic import (
+    characteristic_polynomial,
+    critical_curvatures,
+    log_radius,
+    unstable_at,
+)
+from odeopt.rules.linear import require_numeric, spectral_radius, transition_matrix
+from odeopt.rules.reading import require_linear
 
 __all__ = ["crossover_step", "discrete_rate", "max_learning_rate"]
+
+# Points on which the spectral radius is scanned in floats; where it is largest up to the noise of a multiple
+# root, some are decided exactly.
+_SCAN, _DECIDED, _FLOAT_NOISE = 801, 16, 1e-5
 
 
 def discrete_rate(
@@ -36,7 +49,13 @@ def discrete_rate(
     Rate
         Linear, :math:`-2\log\rho` with the spectral radius :math:`\rho` over [mu, L]; for vanishing
         friction the asymptotic factor, :math:`-\log(1-\eta\mu)` for Nesterov, beside which the loss
-        has a factor :math:`k^{-r}`.
+        has a factor :math:`k^{-r}`. `low` and `high` differ from the value where roots are one multiple root
+        up to the rounding of the hyperparameters: they then hold the rates of the roots one by one.
+
+    Raises
+    ------
+    ValueError
+        If the step is not linear, or no step in the error alone (weight decay), or varies without a limit.
 
     Examples
     --------
@@ -45,15 +64,26 @@ def discrete_rate(
     exp(-0.211 k), exact (discrete iteration)
     """
     mu, L = spectral_interval(mu, L)
-    rho = largest_over(lambda lam: spectral_radius(rule, lam), mu, L)
-    rate = -2 * np.log(max(rho, np.finfo(float).tiny))
-    unit = "iteration" if time_step is None else "time"
+    require_numeric(rule)
+    require_linear(rule, "rate", equivariant=True, forever=True)
+    polynomial, per_step = characteristic_polynomial(rule), -2 / int(rule.period)
+    scanned = np.geomspace(mu, L, _SCAN if mu < L else 1)
+    radius = spectral_radius(rule, scanned)
+    # Near a multiple root a float radius is off by a root of the rounding: exact arithmetic decides there.
+    near = np.flatnonzero(radius >= radius.max() * (1 - _FLOAT_NOISE))
+    chosen = scanned[near[np.linspace(0, near.size - 1, min(near.size, _DECIDED)).astype(int)]]
+    worst = place_of_largest(lambda lam: spectral_radius(rule, lam), mu, L)
+    found = max(log_radius(polynomial, lam) for lam in {mu, L, worst, *chosen.tolist()})
+    scale = per_step / (1 if time_step is None else require_positive("time_step", time_step))
+    value, high, low = (float(scale * log) for log in found)
     return Rate(
-        float(rate / (1 if time_step is None else time_step)),
+        value,
         "linear",
         "exact",
         "discrete iteration",
-        unit,
+        "iteration" if time_step is None else "time",
+        low,
+        high,
         note="spectral radius of the step for large k",
     )
 
@@ -83,8 +113,8 @@ def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
 
     Notes
     -----
-    The spectral radius is scanned upwards in :math:`\eta\lambda` and its crossing of 1 is bracketed:
-    every scanned point below is stable, the point beyond is not.
+    The eigenvalues at which a root of the step can cross the unit circle are the zeros of a resultant, found
+    in exact arithmetic; between two of them one point decides, so that no window of instability is missed.
 
     Examples
     --------
@@ -92,49 +122,34 @@ def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
     >>> round(max_learning_rate(HeavyBall(lr=0.1, momentum=0.9), lam_max=2.0), 9)
     1.9
     """
-    _, lam_max = spectral_interval(lam_max, None)
-    critical = _critical_curvature(rule)
+    lam_max = require_positive("lam_max", lam_max)
+    if not is_number(getattr(rule, "lr", None)):
+        raise ValueError(f"{getattr(rule, 'label', rule)!s} has no numeric hyperparameter lr")
+    require_numeric(rule)
+    require_linear(rule, "stability limit", forever=True)
+    polynomial = characteristic_polynomial(rule)
+    critical = _critical_curvature(rule, polynomial)
     limit = float(rule.lr * critical / lam_max)
     # Of the matrix only the spectrum is a function of lr * lam: a memory may be in units of gradients.
     here = np.poly(transition_matrix(rule, critical)[0])
     there = np.poly(transition_matrix(rule.replace(lr=limit), lam_max)[0])
     if not np.allclose(here, there, rtol=1e-9, atol=1e-9):
         raise ValueError(
-            f"lr of {rule.label} does not multiply its gradient, so it has no stability limit in lr"
+            f"lr of {rule.label} does not multiply its gradient alone; no limit of lr follows"
         )
     return limit
 
 
-# Roundings of the eigenvalues near a double root are of order sqrt(eps); at the smallest
-# scanned curvature the roots are 1e-2 apart, so their error stays below this margin.
-_UNIT_CIRCLE = 1e-9
-
-
-def _critical_curvature(rule: UpdateRule) -> float:
+def _critical_curvature(rule: UpdateRule, polynomial: flint.fmpq_mpoly) -> float:
     """Smallest lam at which the rule, with its own lr, loses stability."""
-    if not is_number(getattr(rule, "lr", None)):
-        raise ValueError(f"{rule.label} has no numeric hyperparameter lr")
-    # Higher momenta near 1 lose stability at lr * lam ~ h^3; the lower scan is for those that need it.
-    for low in (1e-4, 1e-7):
-        grid = np.geomspace(low, 1e4, 4001) / rule.lr
-        excess = spectral_radius(rule, grid) - 1 - _UNIT_CIRCLE
-        unstable = np.flatnonzero(excess > 0)
-        if unstable.size == 0 or unstable[0] > 0:
-            break
-    if unstable.size == 0:
-        raise ValueError(f"{rule.label} stays stable up to lr * lam = 1e4; it has no stability limit")
-    first = int(unstable[0])
-    if first == 0:
-        raise ValueError(
-            f"{rule.label} is unstable for every lr (down to lr * lam = 1e-7); lower its momentum"
-        )
-    return scipy.optimize.brentq(
-        lambda lam: float(spectral_radius(rule, [lam])[0]) - 1 - _UNIT_CIRCLE,
-        grid[first - 1],
-        grid[first],
-        rtol=1e-14,
-        xtol=1e-14 * grid[first],
-    )
+    critical = critical_curvatures(polynomial)
+    ends = [Fraction(0), *critical, 2 * critical[-1] if critical else Fraction(1)]
+    for low, high in itertools.pairwise(ends):
+        if unstable_at(polynomial, (low + high) / 2):
+            if low == 0:
+                raise ValueError(f"{rule.label} is unstable for every lr; lower its momentum")
+            return float(low)
+    raise ValueError(f"{rule.label} stays stable for every lr; it has no stability limit")
 
 
 def crossover_step(rule: UpdateRule, mu: float) -> float:
@@ -167,7 +182,6 @@ def crossover_step(rule: UpdateRule, mu: float) -> float:
     >>> round(crossover_step(Nesterov(lr=0.1, r=3), mu=0.05), 2)
     199.5
     """
-    early, late = (transition_matrix(rule, [mu], k) for k in (7, 1000))
-    if np.allclose(early, late, rtol=1e-12, atol=0):
+    if not require_linear(rule, "rate", forever=True).varies:
         raise ValueError(f"the friction of {rule.label} does not vanish, so its ODE decays linearly as well")
     return 1.0 / discrete_rate(rule, mu).value
