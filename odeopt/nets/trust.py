@@ -30,6 +30,8 @@ from odeopt.rules.base import UpdateRule, iterate
 
 __all__ = ["TrustEstimate", "trust_estimate"]
 
+_SPARE = 4  # halvings of stretches, times the number of checkpoints
+
 
 @dataclass(frozen=True)
 class TrustEstimate:
@@ -183,7 +185,7 @@ def trust_estimate(
         stable,
         frozen(linear),
         frozen(corrected),
-        frozen(steps[: len(kernels)], np.int64),
+        frozen(found.steps, np.int64),
         frozen([spectral_norm(k - kernel) / norm for k in kernels]),
         frozen([np.linalg.eigvalsh(k)[0] for k in kernels]),
         frozen(found.travel),
@@ -227,6 +229,7 @@ class _Estimate:
     """What is found along the estimated run; the lists have one entry for each checkpoint."""
 
     losses: np.ndarray
+    steps: list[int]
     kernels: list[np.ndarray]
     travel: list[float]
 
@@ -295,31 +298,59 @@ def _estimated(
     num_steps: int,
     progress: Callable[[str, int, int], object] | None,
 ) -> _Estimate:
-    """Run the rule by linearisations, one from each checkpoint to the next with the Jacobian midway."""
+    """Run the rule by linearisations, one from each checkpoint to the next with the Jacobian midway.
+
+    A stretch on which the network grows is halved, as far as `_SPARE` goes: growth is what a linearisation says
+    beyond its range, where the network itself has turned.
+    """
     start = problem.initial
     memory = rule.initial_memory(start)
     state = _State(start, [0 * start] * (rule.history - 1), None if memory is None else list(memory))
     error = problem.predictions(start) - problem.targets
-    found = _Estimate(np.full(num_steps + 1, np.inf), [kernel], [0.0])
-    found.losses[0] = 0.5 * error @ error
-    for begin, end in itertools.pairwise(steps):
-        first = _Linearisation(problem, state, state.weights, found.kernels[-1], error)
-        middle = np.mean([iterates[0] for iterates, _ in first.run(rule, begin, end)], axis=0)
-        point = state.weights + first.vector(middle)
-        local = _Linearisation(problem, state, point, problem.scale * problem.kernel_at(point), error)
-        path = local.run(rule, begin, end)
-        found.losses[begin + 1 : end + 1] = [0.5 * (local.errors(i[0]) ** 2).sum() for i, _ in path[1:]]
-        state = local.state_at(*path[-1])
-        error = problem.predictions(state.weights) - problem.targets
-        if not 0.5 * error @ error < np.inf:  # the network diverges, though its linearisation does not
-            found.losses[begin + 1 :] = np.inf
+    found = _Estimate(np.full(num_steps + 1, np.inf), [0], [kernel], [0.0])
+    found.losses[0] = largest = 0.5 * error @ error
+    pending, spare = list(itertools.pairwise(steps.tolist()))[::-1], _SPARE * len(steps)
+    while pending:
+        begin, end = pending.pop()
+        losses, after = _stretch(problem, rule, state, found.kernels[-1], error, begin, end)
+        if not losses.max() <= 2 * largest and end > begin + 1 and spare > 0:
+            middle, spare = (begin + end) // 2, spare - 1
+            pending += [(middle, end), (begin, middle)]
+            continue
+        if after is None:  # the network diverges, or what is left of its linearisation does
             break
-        found.losses[end] = 0.5 * error @ error
+        state, error = after, problem.predictions(after.weights) - problem.targets
+        found.losses[begin + 1 : end + 1], largest = losses, max(losses.max(), losses[-1])
+        found.steps.append(end)
         found.kernels.append(problem.scale * problem.kernel_at(state.weights))
         found.travel.append(float((state.weights - start).norm()))
         if progress is not None:
-            progress("checkpoints", len(found.kernels) - 1, len(steps) - 1)
+            progress("checkpoints", len(found.steps) - 1, len(found.steps) - 1 + len(pending))
     return found
+
+
+def _stretch(
+    problem: FlatProblem,
+    rule: UpdateRule,
+    state: _State,
+    kernel: np.ndarray,
+    error: np.ndarray,
+    begin: int,
+    end: int,
+) -> tuple[np.ndarray, _State | None]:
+    """Losses of the steps after `begin`, the last that of the network, and the state; None if not finite."""
+    first = _Linearisation(problem, state, state.weights, kernel, error)
+    middle = np.mean([iterates[0] for iterates, _ in first.run(rule, begin, end)], axis=0)
+    point = state.weights + first.vector(middle)
+    if not np.isfinite(problem.predictions(point)).all():
+        return np.full(end - begin, np.inf), None
+    local = _Linearisation(problem, state, point, problem.scale * problem.kernel_at(point), error)
+    path = local.run(rule, begin, end)
+    losses = np.array([0.5 * (local.errors(i[0]) ** 2).sum() for i, _ in path[1:]])
+    after = local.state_at(*path[-1])
+    left = problem.predictions(after.weights) - problem.targets
+    losses[-1] = 0.5 * left @ left
+    return (losses, after) if np.isfinite(losses).all() else (np.full(end - begin, np.inf), None)
 
 
 def _last_within(losses: np.ndarray, reference: np.ndarray, tolerance: float) -> int:

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from odeopt import GradientDescent, HeavyBall, loss_curve, spectral_measure
+from odeopt import GradientDescent, HeavyBall, loss_curve, nets, spectral_measure
 from odeopt.data import load_digits, prepare
 from odeopt.nets import TwoLayerReLU, empirical_gram, run_jobs, sweep, train
-from odeopt.nets.sweeps import jobs
 from odeopt.nets.sweeps.jobs import job_key
 from odeopt.rules import rule_grid
 
@@ -40,19 +39,19 @@ def deadly(argument):
     return square(argument)
 """
 SCRIPT = """
-import concurrent.futures as cf, importlib.util, sys
+import concurrent.futures as cf, sys, types
 import tasks
 
 if __name__ == "__main__":
     folder, ledger, kind, path = sys.argv[1:]
     jobs = [({"value": v}, (v, ledger)) for v in range(200)]
     if kind == "threads":
-        # by its file: with the package comes torch, whose loading would take most of the time
-        spec = importlib.util.spec_from_file_location("jobs", path)
-        module = sys.modules["jobs"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        # a bare package: the wing's own brings torch, whose loading would take most of the time
+        wing = sys.modules["odeopt.nets"] = types.ModuleType("odeopt.nets")
+        wing.__path__ = [path]
+        from odeopt.nets.sweeps.jobs import run_jobs
         with cf.ThreadPoolExecutor(2) as pool:
-            module.run_jobs(tasks.square, jobs, folder, executor=pool, workers=2)
+            run_jobs(tasks.square, jobs, folder, executor=pool, workers=2)
     else:
         from odeopt.nets.sweeps.jobs import run_jobs
         run_jobs(tasks.square, jobs, folder, workers=2)
@@ -65,7 +64,9 @@ def tasks(tmp_path, monkeypatch):
     (tmp_path / "tasks.py").write_text(TASKS)
     (tmp_path / "script.py").write_text(SCRIPT)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(p for p in (str(tmp_path), os.environ.get("PYTHONPATH")) if p)
+    )
     sys.modules.pop("tasks", None)
     import tasks
 
@@ -94,7 +95,7 @@ def gone(pid):
 @pytest.mark.parametrize("kind", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def test_two_hundred_runs_survive_five_kills(tasks, tmp_path, kind):
     folder, ledger = tmp_path / "sweep", tmp_path / "ledger"
-    command = [sys.executable, "script.py", str(folder), str(ledger), kind, jobs.__file__]
+    command = [sys.executable, "script.py", str(folder), str(ledger), kind, nets.__path__[0]]
     draw = random.Random(7)
     held = {}
     for _ in range(5):

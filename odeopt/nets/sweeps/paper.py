@@ -24,6 +24,7 @@ from odeopt.checks import real_array
 from odeopt.nets.kernels.closed import empirical_gram
 from odeopt.nets.networks import PaperReLU
 from odeopt.nets.sweeps.jobs import JobResults, run_jobs
+from odeopt.nets.sweeps.sweep import earlier_specs
 from odeopt.nets.training.train import train
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum
@@ -206,8 +207,10 @@ def paper_study(
                     jobs.append((spec, _Job(rule, int(width), seed, epochs, settings.restart, x, y)))
     # the longest first, so that no core is left alone with one at the end
     order = sorted(range(len(jobs)), key=lambda i: -jobs[i][0]["width"] * jobs[i][0]["epochs"])
+    jobs = [jobs[i] for i in order]
+    earlier = earlier_specs(jobs, folder)
     return run_jobs(
-        _run, [jobs[i] for i in order], folder, executor=executor, workers=workers, progress=progress
+        _run, jobs, folder, executor=executor, workers=workers, earlier=earlier, progress=progress
     )
 
 

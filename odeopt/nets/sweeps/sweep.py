@@ -6,19 +6,23 @@ import concurrent.futures as cf
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from odeopt.checks import real_array, require_integer
 from odeopt.nets.module_checks import inputs_of, integers_refused, targets_of
 from odeopt.nets.networks import TwoLayerReLU
-from odeopt.nets.sweeps.jobs import JobResults, run_jobs
+from odeopt.nets.sweeps.jobs import JobResults, job_key, run_jobs
+from odeopt.nets.training.stability import require_numeric
 from odeopt.nets.training.train import train
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.names import rule_spec
+from odeopt.rules.names import old_rule_spec, rule_spec
 from odeopt.spectra.measure import spectral_measure
 
 __all__ = ["sweep"]
@@ -42,15 +46,15 @@ class _Job:
 
 def sweep(
     rules: Iterable[UpdateRule],
-    x: Any,
-    y: Any,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
     num_steps: int,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     widths: Sequence[int] = (1024,),
     seeds: Sequence[int] = (0,),
-    layers: str = "first",
-    reduction: str = "sum",
+    layers: Literal["first", "both"] = "first",
+    reduction: Literal["sum", "mean"] = "sum",
     executor: cf.Executor | None = None,
     workers: int | None = None,
     retry_failed: bool = False,
@@ -115,8 +119,7 @@ def sweep(
     x, y = real_array(inputs, "x", ndim=2), targets_of(y)
     rules = tuple(rules)
     for rule in rules:
-        if not isinstance(rule, UpdateRule) or not rule.is_numeric:
-            raise ValueError(f"rules must be UpdateRules with numeric hyperparameters, got {rule!r}")
+        require_numeric(rule, "each of rules")
     widths = [require_integer("widths", width, 1) for width in widths]
     seeds = [require_integer("seeds", seed, 0) for seed in seeds]
     num_steps = require_integer("num_steps", num_steps, 1)
@@ -127,10 +130,39 @@ def sweep(
         spec |= {"num_steps": num_steps, "reduction": reduction, "data": data}
         jobs.append((spec, _Job(rule, width, seed, layers, num_steps, reduction, x, y)))
     if not jobs:
-        raise ValueError("rules, widths and seeds must not be empty")
+        raise ValueError("rules, widths and seeds must not be empty; give at least one of each")
     return run_jobs(
-        _run, jobs, folder, executor=executor, workers=workers, retry_failed=retry_failed, progress=progress
+        _run,
+        jobs,
+        folder,
+        executor=executor,
+        workers=workers,
+        retry_failed=retry_failed,
+        earlier=earlier_specs(jobs, folder),
+        progress=progress,
     )
+
+
+def earlier_specs(
+    jobs: Sequence[tuple[Mapping[str, Any], Any]], folder: str | os.PathLike[str]
+) -> Callable[[Mapping[str, Any]], Mapping[str, Any] | None]:
+    """What identified runs when a rule was named by its module; runs of a class of one's own are not read."""
+    found, unread = {}, []
+    for spec, job in jobs:
+        old = old_rule_spec(job.rule)
+        if old is not None:
+            found[job_key(spec)] = {**spec, "rule": old}
+        elif spec["rule"].keys() & {"source"}:
+            kept = {name: value for name, value in spec["rule"].items() if name != "source"}
+            if (Path(folder) / "runs" / f"{job_key({**spec, 'rule': kept})}.npz").exists():
+                unread.append(job.rule.label)
+    if unread:
+        warnings.warn(
+            f"folder {folder} holds runs of {', '.join(sorted(set(unread)))} by a version that did not keep "
+            "the code of a rule, which may have changed; they are done again",
+            stacklevel=3,
+        )
+    return lambda spec: found.get(job_key(spec))
 
 
 def _run(job: _Job) -> dict[str, Any]:

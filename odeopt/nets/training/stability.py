@@ -2,19 +2,17 @@ r"""What a rule must be before it trains: numeric, linear where that is needed, 
 
 from __future__ import annotations
 
-from typing import Any
-
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 from odeopt.rules.base import UpdateRule
 
 __all__ = ["require_linear", "require_numeric", "require_stable"]
 
 
-def require_numeric(rule: Any) -> None:
-    """Refuse what is no rule, and a rule that holds symbols."""
+def require_numeric(rule: object, name: str = "rule") -> None:
+    """Refuse what is no rule, and a rule that holds symbols; `name` is the argument."""
     if not isinstance(rule, UpdateRule) or not rule.is_numeric:
         raise ValueError(
-            f"rule must be an UpdateRule with numeric hyperparameters, got {rule!r}; "
+            f"{name} must be an UpdateRule with numeric hyperparameters, got {rule!r}; "
             "give symbols their values with rule.at({...})"
         )
 

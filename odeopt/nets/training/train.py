@@ -1,9 +1,9 @@
 r"""Training by an update rule's own step: the third reading of :class:`odeopt.UpdateRule`.
 
 The objective is any :class:`odeopt.dynamics.losses.PredictionLoss`, by default
-:math:`L=\tfrac12\lVert u-y\rVert^2`, summed over the examples. The mean reductions of torch are converted here
-and nowhere else: the gradient of the mean of squares (``torch.nn.MSELoss``) is 2/n times that of L, so a run
-with ``reduction="mean"`` follows the theory with the kernel (2/n) H; for the logistic loss it is 1/n.
+:math:`L=\tfrac12\lVert u-y\rVert^2`, summed over the examples. The mean reductions of torch are converted
+here and nowhere else: the gradient of the mean of squares (``torch.nn.MSELoss``) is 2/n times that of L, so
+a run with ``reduction="mean"`` follows the theory with the kernel (2/n) H; for the logistic loss it is 1/n.
 """
 
 from __future__ import annotations
