@@ -29,8 +29,8 @@ def require_square(matrix) -> int:
     return int(matrix.shape[0])
 
 
-def symmetric_array(kernel) -> np.ndarray:
-    """Return the kernel as a float array, checked in tiles for finite entries and symmetry."""
+def symmetric_array(kernel) -> tuple[np.ndarray, float]:
+    """Return the symmetric part as a float array, checked in tiles, and a bound on the norm of the other part."""
     if not (isinstance(kernel, np.ndarray) and kernel.dtype in (np.float64, np.float32)):
         kernel = real_array(kernel, "kernel", ndim=2)
     if kernel.ndim != 2 or kernel.size == 0:
@@ -55,7 +55,9 @@ def symmetric_array(kernel) -> np.ndarray:
             f"kernel must be symmetric, but entries {place} and {place[::-1]} differ by {gap:.3g} (largest "
             f"entry {largest:.3g}); if that is rounding, pass (H + H.T) / 2"
         )
-    return kernel
+    if gap > 0:
+        kernel = kernel / 2 + kernel.T / 2  # halved first: the sum of two large entries could overflow
+    return kernel, n * gap / 2
 
 
 def symmetric_product(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,8 +1,8 @@
-r"""Bounds on :math:`\Delta_0^\top f(H)\Delta_0` from the Lanczos matrices of a measure.
+r"""Bounds on :math:`\Delta_0^\top f(H)\Delta_0` from the decompositions on which a measure rests.
 
 Three theorems, the first that applies at each point of a curve:
 
-- the Gauss rule is exact where f is a polynomial of degree at most 2m - 1;
+- the Gauss rule is exact where f is a polynomial of degree at most 2m - 1, or nothing is left to Lanczos;
 - Gauss and Radau (or Lobatto) rules enclose the integral where the derivatives of f have known signs;
 - always, with the Chebyshev series :math:`\sum_jc_jT_j` of f on an interval that holds the spectrum,
 
@@ -10,12 +10,13 @@ Three theorems, the first that applies at each point of a curve:
 
 because the Gauss rule integrates the partial sum of degree 2m - 1 exactly, and :math:`|T_j|\le1`. A fourth,
 from the residual of the method itself, narrows what these leave wide (:mod:`odeopt.spectra.bracket_rule`,
-:func:`odeopt.spectra.bracket_ode.mode_half_widths`).
+:mod:`odeopt.spectra.bracket_ode`).
 
-To each belongs an allowance for rounding. The Lanczos matrix is exact for H + E, and
+To each belongs an allowance for rounding. The decomposition is exact for H + E, and
 :math:`\lVert f(H+E)-f(H)\rVert\le\Lambda\lVert E\rVert` with an operator Lipschitz constant
-:math:`\Lambda`, for a Chebyshev series :math:`\frac2{b-a}\sum_jj^2|c_j|`. That knows nothing of
-:math:`\Delta_0` but its norm, so that the allowance stays where it is while the loss falls, and at 1e-7 of
+:math:`\Lambda`, for a Chebyshev series :math:`\frac2{b-a}\sum_jj^2|c_j|`. Where no such constant is known for
+a family of functions, nothing is called proved, not even on an exhausted Krylov space. The allowance knows
+nothing of :math:`\Delta_0` but its norm, so that it stays where it is while the loss falls, and at 1e-7 of
 the start is nearly as large as the loss. The bound from the residual takes E as a force on the iterates
 themselves instead, so that its allowance falls with the root of the loss.
 """
@@ -33,47 +34,61 @@ import scipy.optimize
 
 from odeopt.spectra.lanczos import Chain
 from odeopt.spectra.measure import SpectralMeasure
-from odeopt.spectra.quadrature import gauss, lobatto, radau
+from odeopt.spectra.quadrature import Ritz, lobatto, radau
 
 __all__ = ["Bracket", "Integrand", "bessel_zero_bound", "bracket"]
 
 _EPS = float(np.finfo(float).eps)
 _BLOCK = 2**22  # entries of a work array: 32 MB of float64
-# Perturbations of H that one bound meets: E of the Lanczos matrix, the shift of a prescribed node by
+# Perturbations of H that one bound meets: E of the decomposition, the shift of a prescribed node by
 # |E| off the spectrum, and its return to the interval.
 _PERTURBATIONS = 3
 # Roundings in the evaluation of f at a node and in the sum over nodes, relative to the value.
 _EVALUATION = 64 * _EPS
 # An interval without proof of resolution is sampled until the last quarter of the series is this small.
 _PLATEAU = 1e-13
-_MAX_POINTS = 2**15
+_MAX_POINTS = 2**13
 
 
-@dataclass(frozen=True)
 class Integrand:
-    r"""What is known of the functions :math:`f_i(\lambda)\ge0`, one for each of T points of a curve."""
+    r"""What is known of functions :math:`f_i(\lambda)\ge0`, one for each of `size` points of a curve.
 
-    values: Callable[[np.ndarray, Any], np.ndarray]
-    size: int
-    alternating: Callable[[int, float], np.ndarray]
-    needs_high: bool = True
-    convex: bool = False
+    Here nothing is: families of functions say more. `covered` tells whether a theorem bounds what rounding of
+    the kernel does, `convex` whether all derivatives of even order are nonnegative everywhere, `needs_high`
+    whether the signs of derivatives depend on the upper end; `degree` are those of polynomials, `ceiling`
+    bounds f, `evaluation` bounds the absolute error of a value of f beside 64 roundings of itself.
+    """
+
+    covered: Any = False
+    convex = False
+    needs_high = True
     degree: np.ndarray | None = None
-    lipschitz: Callable[[float, float], np.ndarray] | None = None
-    points: Callable[[float, float, np.ndarray], int] | None = None
-    worth: Callable[[int, float], np.ndarray] | None = None
     ceiling: np.ndarray | float = math.inf
-    evaluation: np.ndarray | float = 0.0
+    evaluation: np.ndarray | float = _EVALUATION
 
-    @property
-    def series_proved(self) -> bool:
-        """Whether the Chebyshev series is known to be complete up to rounding."""
-        return self.degree is not None or self.points is not None
+    def __init__(self, function: Callable[[np.ndarray, Any], np.ndarray], size: int) -> None:
+        self.values, self.size = function, size  # (N,) eigenvalues and an index of the T points: (rows, N)
+
+    def alternating(self, n: int, high: float) -> np.ndarray:
+        r"""For which points :math:`(-1)^nf^{(n)}\ge0` on [0, high], shape (T,)."""
+        return np.zeros(self.size, bool)
+
+    def lipschitz(self, low: float, high: float) -> np.ndarray | None:
+        """Operator Lipschitz constants on [low, high], shape (T,); None: of the Chebyshev series."""
+        return None
+
+    def points(self, low: float, high: float, rows: np.ndarray) -> int | None:
+        """How many Chebyshev points resolve f to rounding, by a theorem; None: none is known."""
+        return None if self.degree is None else int(self.degree[rows].max()) + 1
+
+    def worth(self, degree: int, high: float) -> np.ndarray:
+        """For which points a series from `degree` on may be small; for others none is computed."""
+        return np.ones(self.size, bool)
 
 
 @dataclass(frozen=True)
 class Bracket:
-    r"""Values :math:`\frac12\int f_i\,d\mu` with bounds."""
+    r"""Values :math:`\frac12\int f_i\,d\mu` with bounds; `rounding` is what in each bound allows for it."""
 
     value: np.ndarray
     lower: np.ndarray
@@ -81,36 +96,49 @@ class Bracket:
     proved: np.ndarray
     rounding: np.ndarray
 
-    def narrowed(self, half: np.ndarray, rounding: np.ndarray, *, proved: bool) -> Bracket:
-        """Return the part of the bracket within `half` of the value."""
+    def narrowed(self, half: np.ndarray, rounding: np.ndarray, proved: np.ndarray | bool) -> Bracket:
+        """Return what is left of the bracket within `half` of the value."""
         with np.errstate(invalid="ignore"):
-            low, high = self.value - half, self.value + half
-            tighter = 2 * half < self.upper - self.lower
-        alone = proved & ~self.proved & np.isfinite(half)
-        # An estimate narrows no theorem; and fmax, because inf - inf is no bound.
-        kept = self.proved & (not proved)
-        lower = np.where(alone, np.maximum(low, 0.0), np.where(kept, self.lower, np.fmax(self.lower, low)))
-        upper = np.where(alone, high, np.where(kept, self.upper, np.fmin(self.upper, high)))
-        rounding = np.where(alone | (tighter & ~kept), rounding, self.rounding)
-        return Bracket(self.value, lower, upper, self.proved | alone, rounding)
+            lower, upper = np.maximum(self.value - half, 0.0), self.value + half
+        known = np.isfinite(half)
+        lower, upper = np.where(known, lower, 0.0), np.where(known, upper, np.inf)
+        return self.met(Bracket(self.value, lower, upper, known & proved, rounding))
+
+    def met(self, other: Bracket) -> Bracket:
+        """Intersect two brackets of one value where both are theorems, or none is; else take the theorem."""
+        alike = self.proved == other.proved
+        theirs = np.where(alike, other.upper - other.lower < self.upper - self.lower, other.proved)
+        lower = np.where(theirs, other.lower, self.lower)
+        upper = np.where(theirs, other.upper, self.upper)
+        return Bracket(
+            self.value,
+            np.where(alike, np.fmax(self.lower, other.lower), lower),
+            np.where(alike, np.fmin(self.upper, other.upper), upper),
+            self.proved | other.proved,
+            np.where(theirs, other.rounding, self.rounding),
+        )
 
 
 def bracket(integrand: Integrand, measure: SpectralMeasure) -> Bracket:
-    r"""Enclose half the integral of each function over a measure found by Lanczos.
+    r"""Enclose half the integral of each function over a measure.
 
     Examples
     --------
     >>> from odeopt import spectral_measure
     >>> kernel = np.diag(np.linspace(0, 4, 200))
     >>> measure = spectral_measure(kernel, np.ones(200), num_matvecs=8)
-    >>> decay = Integrand(lambda lam, rows: np.exp(-3 * lam)[None], 1, lambda n, high: np.ones(1, bool))
-    >>> found = bracket(decay, measure)
-    >>> bool(found.lower[0] < 0.5 * np.exp(-3 * np.diag(kernel)).sum() < found.upper[0])
-    True
+    >>> wave = Integrand(lambda lam, rows: np.cos(lam)[None] ** 2, 1)
+    >>> found = bracket(wave, measure)
+    >>> bool(found.lower[0] < 0.5 * (np.cos(np.diag(kernel)) ** 2).sum() < found.upper[0]), found.proved
+    (True, array([False]))
     """
-    low, high = measure.interval
-    series = _Series(integrand, low, high, 2 * max(chain.size for chain in measure.chains))
-    parts = [_chain_bracket(integrand, chain, series, measure) for chain in measure.chains if chain.size]
+    chains = [chain for chain in measure.chains if chain.size]
+    low, high = measure.interval or (0.0, measure.lam_max)
+    series = _Series(integrand, low, high, 2 * max((chain.size for chain in chains), default=0))
+    parts = [
+        _part(integrand, pair, chain, series, measure.interval_proved)
+        for pair, chain in zip(measure.pairs, chains or [None], strict=True)
+    ]
     value, lower, upper, rounding = (
         np.sum([getattr(part, name) for part in parts], axis=0)
         for name in ("value", "lower", "upper", "rounding")
@@ -119,40 +147,45 @@ def bracket(integrand: Integrand, measure: SpectralMeasure) -> Bracket:
     return Bracket(value, np.maximum(lower, 0.0), upper, proved, rounding)
 
 
-def _chain_bracket(integrand: Integrand, chain: Chain, series: _Series, measure: SpectralMeasure) -> Bracket:
-    low, high = measure.interval
-    value = _integral(integrand, *gauss(chain), low, high)
+def _part(
+    integrand: Integrand, pair: Ritz, chain: Chain | None, series: _Series, interval_proved: bool
+) -> Bracket:
+    low, high, mass = series.low, series.end, pair.norm**2
+    with np.errstate(over="ignore", invalid="ignore"):
+        f = integrand.values(pair.values, slice(None))
+        value = 0.5 * mass * (f @ pair.start**2)
+    value = np.where(np.isnan(value), np.inf, value)
     finite = np.isfinite(value)
-    exact = np.full(integrand.size, chain.exhausted)
+    exact = np.full(integrand.size, pair.residual == 0)
     if integrand.degree is not None:
-        exact |= integrand.degree <= 2 * chain.size - 1
+        exact |= integrand.degree <= 2 * pair.values.size - 1
     signed_low, signed_high, outer = _signed(integrand, chain, low, high, exact)
     open_ = ~exact & ~(signed_low & signed_high)
     lower, upper, proved = value.copy(), value.copy(), exact.copy()
     if np.any(open_):
         # An iteration that leaves the range of float64 makes inf, and inf - inf, which is replaced below.
         with np.errstate(over="ignore", invalid="ignore"):
-            half, whole = chain.mass * series.tail(2 * chain.size), 0.5 * chain.mass * series.total()
+            half, whole = mass * series.tail(2 * pair.values.size), 0.5 * mass * series.total()
             lower = np.where(open_ & ~signed_low, np.maximum(value - half, 0.0), lower)
             upper = np.where(open_ & ~signed_high, np.minimum(value + half, whole), upper)
     upper = np.where(~exact & signed_high, np.maximum(outer, value), upper)
-    by_sign = signed_low & signed_high & (measure.interval_proved or not integrand.needs_high)
-    proved |= by_sign | (integrand.series_proved & measure.interval_proved)
-    rounding = _rounding(integrand, chain, series, low, high) + _EVALUATION * np.abs(upper)
-    with np.errstate(invalid="ignore"):
+    by_sign = signed_low & signed_high & (interval_proved or not integrand.needs_high)
+    proved |= by_sign | (series.proved & interval_proved)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounding = _rounding(integrand, pair, f, series, exact) + _EVALUATION * np.abs(upper)
         lower, upper = lower - rounding, upper + rounding
-    # An iteration that left the range of float64 has no bounds but the trivial ones.
-    lower, upper = np.where(finite, lower, 0.0), np.where(finite, upper, np.inf)
-    return Bracket(value, lower, upper, proved, np.where(finite, rounding, 0.0))
+    # An iteration that left the range of float64, or has no allowance, has no bounds but the trivial ones.
+    known = finite & np.isfinite(rounding)
+    lower, upper = np.where(known, lower, 0.0), np.where(known, upper, np.inf)
+    return Bracket(value, lower, upper, proved & integrand.covered & known, np.where(known, rounding, 0.0))
 
 
-def _signed(integrand: Integrand, chain: Chain, low: float, high: float, exact: np.ndarray):
+def _signed(integrand: Integrand, chain: Chain | None, low: float, high: float, exact: np.ndarray):
     """Where Gauss is a lower and an outer rule an upper bound, and the value of that rule."""
-    m = chain.size
     none = np.zeros(integrand.size, bool)
-    if exact.all():
+    if exact.all() or chain is None:
         return none, none, np.zeros(integrand.size)
-    signed_low = integrand.alternating(2 * m, high) | integrand.convex
+    signed_low = integrand.alternating(2 * chain.size, high) | integrand.convex
     # Nodes are prescribed a rounding outside the interval, where T has no eigenvalue.
     rule = radau(chain, low - chain.error)
     signed_high = integrand.alternating(2 * rule[0].size - 1, high)
@@ -171,35 +204,42 @@ def _integral(integrand: Integrand, nodes, weights, low: float, high: float) -> 
     return np.where(np.isnan(result), np.inf, result)
 
 
-def _rounding(integrand: Integrand, chain: Chain, series: _Series, low: float, high: float) -> np.ndarray:
-    lipschitz = series.lipschitz() if integrand.lipschitz is None else integrand.lipschitz(low, high)
-    with np.errstate(over="ignore"):
-        return 0.5 * chain.mass * (_PERTURBATIONS * chain.error * lipschitz + integrand.evaluation)
+def _rounding(
+    integrand: Integrand, pair: Ritz, f: np.ndarray, series: _Series, exact: np.ndarray
+) -> np.ndarray:
+    """Of the decomposition, of its vectors, and of the values of f."""
+    lipschitz = integrand.lipschitz(series.low, series.end)
+    if lipschitz is None and exact.all() and not np.any(integrand.covered):
+        # An estimate is enough: what the functions change by where all nodes move.
+        moved = [np.maximum(pair.values + shift, 0.0) for shift in (-pair.perturbation, pair.perturbation)]
+        change = sum(np.abs(integrand.values(lam, slice(None)) - f) for lam in moved) @ pair.start**2
+    else:
+        change = pair.perturbation * (series.lipschitz() if lipschitz is None else lipschitz)
+    skew = 2 * pair.skew * np.sqrt(f**2 @ pair.start**2) + pair.skew**2 * np.abs(f).max(axis=1)
+    return 0.5 * pair.norm**2 * (_PERTURBATIONS * change + skew + integrand.evaluation)
 
 
 class _Series:
     """Chebyshev coefficients of all functions on [low, high], computed when first asked for."""
 
     def __init__(self, integrand: Integrand, low: float, high: float, degree: int):
-        self.integrand, self.low = integrand, low
-        worth = np.ones(integrand.size, bool) if integrand.worth is None else integrand.worth(degree, high)
-        self.rows = np.flatnonzero(worth)
+        self.integrand, self.low, self.end = integrand, low, high
+        self.rows = np.flatnonzero(integrand.worth(degree, high))
         # An interval of one point is widened, so that the map to [-1, 1] exists.
         self.high = high if high > low else low + max(_EPS * abs(low), 1e-300)
+        self.count = integrand.points(low, high, self.rows) if self.rows.size else 1
+        self.proved = self.count is not None
         self._absolute: np.ndarray | None = None
 
     def absolute(self) -> np.ndarray:
         r"""Return :math:`|c_j|`, shape (len(rows), N)."""
         if self._absolute is None:
-            f = self.integrand
             if self.rows.size == 0:
                 self._absolute = np.zeros((0, 1))
-            elif f.degree is not None:
-                self._absolute = self._coefficients(int(f.degree.max()) + 1)
-            elif f.points is not None:
-                self._absolute = self._coefficients(f.points(self.low, self.high, self.rows))
             else:
-                self._absolute = self._until_plateau()
+                self._absolute = (
+                    self._until_plateau() if self.count is None else self._coefficients(self.count)
+                )
         return self._absolute
 
     def _until_plateau(self) -> np.ndarray:

@@ -1,287 +1,331 @@
 r"""A bound from the residual that Lanczos leaves in a discrete method, sharp where Lanczos has converged.
 
-Run on the Lanczos matrix, the iterates :math:`\tilde x_k=Q\,\xi_k` obey the rule with the gradient
-:math:`(H+E)\tilde y_k-\beta_mq_{m+1}\,e_m^\top\eta_k`, where :math:`\tilde y_k=Q\eta_k` is where step k
-takes it: of :math:`(H+E)Q=QT+\beta_mq_{m+1}e_m^\top`, with E from the rounding of Lanczos, the last term is
-missing. The rule is linear, so that
+Run on a decomposition, the iterates :math:`\tilde x_k=Q\,\xi_k` obey the rule with gradients
+:math:`(H+E)\tilde y-\beta_mq_{m+1}\,e_m^\top\eta`, where :math:`\tilde y=Q\eta` is where they are taken: of
+:math:`(H+E)Q=QT+\beta_mq_{m+1}e_m^\top`, with E from the rounding of Lanczos, the last term is missing. And
+each step rounds: what is computed is an exact step and a kick :math:`\kappa` to each entry of the state
+(:mod:`odeopt.spectra.rounded`). The rule is linear, so that
 
 .. math::
-    x_K-\tilde x_K=\sum_{j<K}G_{K,j}(H)\,(q_{m+1}\,\beta_m\,e_m^\top\eta_j-E\tilde y_j),\qquad
-    \lVert x_K-\tilde x_K\rVert\le\sum_j\max_{[a,b]}|G_{K,j}|\,
-        \bigl(\beta_m|e_m^\top\eta_j|+\lVert E\rVert\lVert\tilde y_j\rVert\bigr)=:\epsilon_K,
+    \lVert x_K-\tilde x_K\rVert\le\sum_{j<K}\Bigl(\sum_l\max_{[a,b]}|G_{K,j,l}|\,
+        \bigl(\beta_m|e_m^\top\eta_{j,l}|+\lVert E\rVert\lVert\tilde y_{j,l}\rVert\bigr)
+        +\sum_c\max_{[a,b]}|S_{K,j,c}|\,\lVert\kappa_{j,c}\rVert\Bigr)=:\epsilon_K,
 
-with the response :math:`G_{K,j}(\lambda)` of iterate K to a unit gradient added in step j, which the rule's
-own step yields. As :math:`\tfrac12\lVert\tilde x_K\rVert^2` is the Gauss value,
-:math:`|L_K-L_K^{\rm Gauss}|\le\lVert\tilde x_K\rVert\epsilon_K+\tfrac12\epsilon_K^2`. The a priori bound
-of :mod:`odeopt.spectra.bracket` knows the degree of a polynomial alone; this one sees how small the last
-component is, and its allowance for rounding falls with :math:`\lVert\tilde x_K\rVert`.
+with the responses of iterate K to a unit added in step j to gradient l, :math:`G_{K,j,l}(\lambda)`, and to
+entry c of the state, :math:`S_{K,j,c}(\lambda)`, both read off the matrices of the step. As
+:math:`\tfrac12\lVert\tilde x_K\rVert^2` is the computed value,
+:math:`|L_K-\tilde L_K|\le\lVert\tilde x_K\rVert\epsilon_K+\tfrac12\epsilon_K^2`. The a priori bound of
+:mod:`odeopt.spectra.bracket` knows the degree of a polynomial alone; this one sees how small the last
+component is, how momentum amplifies a rounding, and its allowance falls with :math:`\lVert\tilde x_K\rVert`.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
+import sympy
 
-from odeopt.rules.base import UpdateRule, iterate
+from odeopt.checks import is_symbolic
+from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, descent_speed, residual_polynomials
-from odeopt.rules.reading import require_linear
-from odeopt.spectra.bracket import Integrand
+from odeopt.rules.reading import Reading, require_linear
+from odeopt.spectra.bracket import Bracket, Integrand, bracket
 from odeopt.spectra.measure import SpectralMeasure
-from odeopt.spectra.quadrature import Ritz, ritz
+from odeopt.spectra.panels import PANEL_RATIO, panel_bounds
+from odeopt.spectra.quadrature import Ritz
+from odeopt.spectra.rounded import Rounded
 
-__all__ = ["PANEL_POINTS", "PANEL_RATIO", "panel_bounds", "residual_half_widths"]
+__all__ = ["residual_half_widths", "rule_bracket"]
 
 _EPS = float(np.finfo(float).eps)
-# Entries of all responses together: where steps depend on k, each step has its own. Iterations beyond have no
-# bound.
-_MOST_STEADY, _MOST_CHANGING = 7000, 500
+# Iterations of a steady rule with a bound, and entries of all responses of one that changes.
+_MOST_STEPS, _MOST_ENTRIES = 7000, 2.5e8
+# Iterations up to which a Chebyshev series of the residual polynomials is worth its cost.
+_MOST_SERIES = 2000
 # Points for each degree of a response. On M Chebyshev points a polynomial of degree N < M is seen up to a
 # factor cos(pi N / 2M) (Ehlich and Zeller, Math. Z. 86, 1964).
 _OVERSAMPLING = 2
-# Chebyshev points of a panel of time, and the ratio of its ends. On such a panel the series of a decay
-# exp(-x) has no further coefficients above 1e-20.
-PANEL_POINTS, PANEL_RATIO = 36, 1.25
 # Steps of a descent that are panels of their own.
 _SINGLE = 8
-# Steps from which a steady rule repeats itself; the first may be others.
-_SETTLED = 2
+# Relative to the loss: a bracket so narrow, and mostly rounding, is not worth the cost of another bound.
+_NARROW = 1e-4
+
+Matrices = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def residual_half_widths(
-    rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Bound the distance of the Gauss loss from the true one at each iteration.
+class Widths(NamedTuple):
+    """Bounds on the distance of the loss: in all, without the residual, and of the steps' rounding alone."""
+
+    half: np.ndarray
+    rounding: np.ndarray
+    evaluation: np.ndarray
+
+
+def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> Bracket:
+    """Enclose the loss of a linear rule at iterations k: by the residual, and a priori where that is wide."""
+    speed, degree = descent_speed(rule), degrees(rule, k)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = residual_polynomials(rule, measure.nodes, k)
+        loss = 0.5 * values**2 @ measure.weights
+    finite = np.isfinite(loss)
+    widths = np.full((3, k.size), np.inf)
+    if finite.any():
+        widths[:, finite] = residual_half_widths(rule, k[finite], measure)
+    loss, zero = np.where(finite, loss, np.inf), np.zeros(k.size)
+    least = min((pair.values.size for pair in measure.pairs), default=0)
+    known = measure.interval_proved | measure.exact | (2 * degree <= 2 * least - 1)
+    trivial = Bracket(loss, zero, np.full(k.size, np.inf), ~finite, zero)
+    found = trivial.narrowed(widths[0], widths[1], known)
+    with np.errstate(invalid="ignore"):
+        narrow = found.upper - found.lower <= np.minimum(3 * found.rounding, _NARROW * loss)
+    again = np.flatnonzero(finite & ~(narrow & found.proved) & ((speed is not None) | (k <= _MOST_SERIES)))
+    if again.size and measure.chains:
+        integrand = _Residuals(rule, k[again], degree[again], speed, widths[2, again], measure)
+        found = _replace(found, again, bracket(integrand, measure))
+    if measure.exact and not found.proved.all():
+        # No theorem reaches so far: what the loss changes by where the nodes move is an estimate.
+        moved = np.where(found.proved, np.inf, _change(rule, k, measure, values))
+        found = found.narrowed(moved, moved, False)
+    return found
+
+
+def _replace(found: Bracket, rows: np.ndarray, other: Bracket) -> Bracket:
+    part = Bracket(*(getattr(found, name)[rows] for name in Bracket.__dataclass_fields__))
+    met, result = part.met(other), {}
+    for name in Bracket.__dataclass_fields__:
+        result[name] = getattr(found, name).copy()
+        result[name][rows] = getattr(met, name)
+    return Bracket(**{**result, "value": found.value})
+
+
+def _change(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, values: np.ndarray) -> np.ndarray:
+    moved = residual_polynomials(rule, measure.nodes + measure.error, k)
+    with np.errstate(over="ignore", invalid="ignore"):
+        change = 3 * np.abs(moved**2 - values**2) + 16 * _EPS * (1 + k[:, None]) * values**2
+    return np.where(np.isfinite(change), change, np.inf) @ measure.weights
+
+
+class _Residuals(Integrand):
+    """Squares of the residual polynomials at the iterations k; those of descent have known signs."""
+
+    def __init__(
+        self,
+        rule: UpdateRule,
+        k: np.ndarray,
+        degree: np.ndarray,
+        speed: float | None,
+        rounding: np.ndarray,
+        measure: SpectralMeasure,
+    ) -> None:
+        def values(lam: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+            with np.errstate(over="ignore", invalid="ignore"):
+                # in closed form for descent, which may have taken very many steps
+                of = (
+                    residual_polynomials(rule, lam, k[rows])
+                    if speed is None
+                    else (1 - speed * lam) ** k[rows, None]
+                )
+                return of**2
+
+        super().__init__(values, k.size)
+        self.k, self.degree, self.speed = k, 2 * degree, speed
+        self.covered, self.convex = np.isfinite(rounding), speed is not None
+        # as a part of each function, of which half the integral is taken
+        self.evaluation = np.where(self.covered, 2 * rounding / measure.mass, 4 * _EPS * k)
+
+    def alternating(self, n: int, high: float) -> np.ndarray:
+        """(1 - c lam)^(2k) is completely monotone up to 1/c, and its even derivatives never change sign."""
+        return np.full(self.size, self.speed is not None and self.speed * high <= 1)
+
+    def lipschitz(self, low: float, high: float) -> np.ndarray | None:
+        """Of a power of 1 - c lam."""
+        if self.speed is None:
+            return None
+        with np.errstate(over="ignore"):
+            base = max(1.0, abs(1 - self.speed * high))
+            return 2 * self.k * self.speed * base ** np.maximum(2 * self.k - 1, 0)
+
+    def worth(self, degree: int, high: float) -> np.ndarray:
+        """Descent needs no series."""
+        return np.full(self.size, self.speed is None)
+
+
+def residual_half_widths(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> Widths:
+    r"""Bound the distance of the computed loss from the true one; inf where that costs too much.
 
     Examples
     --------
     >>> from odeopt import HeavyBall, spectral_measure
     >>> kernel = np.diag(0.5 ** np.arange(50.0))
     >>> measure = spectral_measure(kernel, np.ones(50), num_matvecs=15)
-    >>> half, rounding = residual_half_widths(HeavyBall(1.0, 0.5), np.array([60]), measure)
-    >>> bool(half[0] < 1e-6), bool(rounding[0] < 1e-8)
+    >>> found = residual_half_widths(HeavyBall(1.0, 0.5), np.array([60]), measure)
+    >>> bool(found.half[0] < 1e-6), bool(found.rounding[0] < 1e-8)
     (True, True)
     """
-    half, rounding = np.full(k.size, np.inf), np.full(k.size, np.inf)
-    steady = _is_steady(rule)
-    if steady is None:
-        return half, rounding
-    pairs = [ritz(chain, *measure.interval) for chain in measure.chains if chain.size]
-    descent = _Descent.of(rule, measure.interval) if steady else None
-    if descent is not None:
-        half, rounding = np.sum([descent.half_widths(k, found) for found in pairs], axis=0)
-        return half, rounding
-    within = k <= (_MOST_STEADY if steady else _MOST_CHANGING)
-    if not within.any():
-        return half, rounding
-    wanted, place = np.unique(k[within], return_inverse=True)
-    responses = _Responses(rule, wanted, steady, measure.interval)
-    found = np.sum([_half_widths(rule, wanted, pair, responses) for pair in pairs], axis=0)
-    half[within], rounding[within] = found[:, place]
-    return half, rounding
+    reading = require_linear(rule, "residual polynomials", equivariant=True, k=k)
+    low, high = measure.interval or (0.0, measure.lam_max)
+    speed = descent_speed(rule)
+    if speed is not None and speed * high <= 2:
+        parts = [_descent_widths(rule, speed, k, found) for found in measure.pairs]
+        return Widths(*np.sum(parts, axis=0))
+    wanted, place = np.unique(k, return_inverse=True)
+    steady = reading.steady_from is not None and reading.period == 1
+    degree = max(reading.degree, 1)
+    points = 3 * degree * _OVERSAMPLING * wanted.astype(float) ** 2
+    within = wanted <= _MOST_STEPS if steady else np.cumsum(points) <= _MOST_ENTRIES
+    result = np.full((3, wanted.size), np.inf)
+    if within.any():
+        found = wanted[within]
+        responses = _Responses(
+            _matrices(reading, int(found[-1])), found, steady, reading.law_from, degree, low, high
+        )
+        parts = [_widths_of(rule, found, pair, responses, degree) for pair in measure.pairs]
+        result[:, within] = np.sum(parts, axis=0)
+    return Widths(*result[:, place])
 
 
-def _half_widths(rule: UpdateRule, k: np.ndarray, found: Ritz, responses: _Responses) -> np.ndarray:
-    points, iterates = _gradient_points(rule, found.values, int(k[-1]))
-    ends, start = found.vectors[-1] * found.vectors[0], found.vectors[0] ** 2
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        residual = found.residual * np.abs(points @ ends)
-        # A polynomial of degree below m - 1 in T has no entry (m, 1).
-        residual[: start.size - 1] = 0.0
-        largest = np.abs(points).max(axis=1, initial=0.0)
-        # Of sums in which values cancel, and of the vectors of T, whose first and last rows meet here.
-        noise = 64 * _EPS * (np.abs(points) @ np.abs(ends)) + 3 * found.skew * largest
-        size = np.sqrt(iterates**2 @ start)
-        # A step rounds its terms, which are differences of iterates: as if its gradient were off.
-        before = np.concatenate([size[:1], size[:-2]])
-        step = 8 * _EPS * (size[1:] + 2 * size[:-1] + before[: size.size - 1]) / responses.first
-        met = np.sqrt(points**2 @ start) + found.skew * largest
-        rounded = found.residual * noise + found.perturbation * met + step
-        from_residual, rounding = (found.norm * responses.bound(force) for force in (residual, rounded))
-        rounding += found.norm * (found.skew * np.abs(iterates[k]).max(axis=1))
-        return _widths(found.norm * size[k], from_residual, rounding)
-
-
-def _widths(now: np.ndarray, from_residual: np.ndarray, rounding: np.ndarray) -> np.ndarray:
-    """From bounds on the distance of iterates to those on the loss, with and without the residual."""
+def _widths_of(rule: UpdateRule, k: np.ndarray, found: Ritz, responses: _Responses, degree: int) -> Widths:
+    run = _Run(rule, found, int(k[-1]), responses.gradients)
     with np.errstate(over="ignore", invalid="ignore"):
-        found = [now * e + e**2 / 2 + 64 * _EPS * now**2 for e in (from_residual + rounding, rounding)]
-    return np.where(np.isnan(found), np.inf, found)
+        # Of sums in which values cancel, and of the vectors, whose first and last rows meet here.
+        noise = 64 * _EPS * run.spread + 3 * found.skew * run.largest
+        # A polynomial of degree below m - 1 in T has no entry (m, 1).
+        begun = np.arange(run.tail.shape[0])[:, None] * degree + degree - 1 >= found.values.size - 1
+        residual = found.residual * np.where(begun, run.tail, 0.0)
+        rounded = found.residual * noise + found.perturbation * (run.met + found.skew * run.largest)
+        from_residual, from_kernel = (found.norm * responses.of_gradients(f) for f in (residual, rounded))
+        from_steps = found.norm * responses.of_state(run.kicks)
+        skewed = found.norm * found.skew * run.peak[k]
+        return _widths(found.norm * run.size[k], from_residual, from_kernel + skewed, from_steps)
 
 
-class _Descent:
-    r"""Gradient descent, x_(k+1) = p(lam) x_k with an affine p of size at most 1, for any number of steps.
+def _widths(now: np.ndarray, residual: np.ndarray, kernel: np.ndarray, steps: np.ndarray) -> Widths:
+    """From bounds on the distance of iterates to those on the loss."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = (residual + kernel + steps, kernel + steps, steps)
+        found = [now * e + e**2 / 2 + 64 * _EPS * now**2 for e in sums]
+    return Widths(*(np.where(np.isnan(width), np.inf, width) for width in found))
 
-    The response to a gradient never grows, and the iterates decay as :math:`e^{-\mu j}`, so that sums over
-    steps are bounded on panels of j, as integrals over time are for an ODE.
+
+class _Run:
+    """The rule run on a decomposition: sizes of its iterates and gradient points, and the kicks of rounding.
+
+    `size` and `peak` (steps + 1,): weighted norm and largest entry of the iterates; `met`, `largest`, `tail`,
+    `spread` (steps, L): the same of the points, their last component and the sum of its terms; `kicks`
+    (steps, d): weighted norms of what rounding adds to the state.
     """
 
-    def __init__(self, factor: Callable[[np.ndarray], np.ndarray], first: float, point: float):
-        self.factor, self.first, self.point = factor, first, point
+    def __init__(self, rule: UpdateRule, found: Ritz, steps: int, gradients: int) -> None:
+        lam, weights, ends = found.values, found.start**2, found.ends * found.start
+        self.met, self.largest, self.tail, self.spread = np.zeros((4, steps, gradients))
+        x = Rounded(np.ones_like(lam))
+        iterates, memory = (x,) * rule.history, rule.initial_memory(x)
+        memory = tuple(m.settled() for m in memory) if memory else memory
+        self.kicks = np.zeros((steps, rule.history + len(memory or ())))
+        self.size, self.peak = np.ones((2, steps + 1))
+        taken: list[np.ndarray] = []
 
-    @classmethod
-    def of(cls, rule: UpdateRule, interval: tuple[float, float]) -> _Descent | None:
-        """Return what is known of a steady rule; None if it is no descent, or not a stable one."""
-        ends = np.array(interval)
-        if rule.history != 1 or rule.initial_memory(ends):
-            return None
-        points, iterates = _gradient_points(rule, ends, 4)
-        # a rule that is steady from the first step on: equal up to the rounding of four steps
-        if (
-            not np.allclose(iterates[4], iterates[1] ** 4, rtol=1e-13, atol=1e-13)
-            or np.abs(iterates[1]).max() > 1
-        ):
-            return None
-        first = float(np.abs(next(_impulse(rule, ends, 0))[0]))
-        return cls(lambda lam: _gradient_points(rule, lam, 1)[1][1], first, float(np.abs(points[0, 0])))
+        def grad(z: Rounded) -> Rounded:
+            taken.append(z.value)
+            return z.scaled(lam)
 
-    def half_widths(self, k: np.ndarray, found: Ritz) -> np.ndarray:
-        count = max(0, int(np.ceil(np.log(max(k.max() / _SINGLE, 1)) / np.log(PANEL_RATIO))))
-        later = np.ceil(_SINGLE * PANEL_RATIO ** np.arange(1, count + 1))
-        edges = np.concatenate([np.arange(_SINGLE + 1.0), later])
-        factor = self.factor(found.values)
-        residual, size = self._largest(edges, factor, found)
-        # A polynomial of degree below m - 1 in T has no entry (m, 1).
-        residual[edges[1:] <= factor.size - 1] = 0.0
-        noise = 64 * _EPS * np.abs(found.vectors[-1] * found.vectors[0]).sum() + 3 * found.skew
-        met = self.point * (size + found.skew)
-        # a step rounds its terms: as if its gradient were off
-        rounded = found.residual * self.point * noise + found.perturbation * met
-        if self.first > 0:
-            rounded += 32 * _EPS * size / self.first
-        shares = np.diff(np.minimum(edges, k[:, None]), axis=1)
-        from_residual, rounding = (
-            self.first * found.norm * (shares @ force)
-            for force in (found.residual * self.point * residual, rounded)
-        )
-        rounding += found.norm * found.skew
-        now = found.norm * np.sqrt(np.abs(factor) ** (2 * k[:, None]) @ found.vectors[0] ** 2)
-        return _widths(now, from_residual, rounding)
-
-    def _largest(self, edges: np.ndarray, factor: np.ndarray, found: Ritz) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds on |e_m' p(T)^j e_1| and |p(T)^j e_1| for the steps j of each panel."""
-        ends, start = found.vectors[-1] * found.vectors[0], found.vectors[0] ** 2
-        single = factor ** np.arange(_SINGLE)[:, None]
-        begun = edges[_SINGLE:-1, None]
-        # Of factors that alternate, or underflow, only the size is used.
-        plain = factor > 1e-100
-        rest = np.abs(factor[~plain]) ** begun
-        decay = -np.log(factor[plain])
-        residual, size = panel_bounds(
-            lambda j: np.exp(-j[:, None] * decay), edges[_SINGLE:], ends[plain], start[plain]
-        )
-        residual += rest @ np.abs(ends[~plain])
-        size = np.sqrt(size**2 + rest**2 @ start[~plain])
-        return (
-            np.concatenate([np.abs(single @ ends), residual]),
-            np.concatenate([np.sqrt(single**2 @ start), size]),
-        )
-
-
-def panel_bounds(
-    function: Callable[[np.ndarray], np.ndarray], edges: np.ndarray, ends: np.ndarray, start: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Bound :math:`|\sum_ie_if_i(t)|` and :math:`(\sum_iw_if_i(t)^2)^{1/2}` on panels of time.
-
-    The sum of the absolute Chebyshev coefficients of a function is at least its largest value.
-
-    Examples
-    --------
-    >>> wave = lambda t: np.stack([np.cos(t), np.sin(t)], axis=1)
-    >>> largest, size = panel_bounds(wave, np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.ones(2))
-    >>> bool(np.sqrt(2) < largest[0] < 1.6), bool(1 < size[0] < 1.6)
-    (True, True)
-    """
-    theta = (np.arange(PANEL_POINTS) + 0.5) * np.pi / PANEL_POINTS
-    inside = np.cos(theta / 2) ** 2
-    largest, size = np.zeros(edges.size - 1), np.zeros(edges.size - 1)
-    rows = max(1, 2**20 // (PANEL_POINTS * max(1, start.size)))
-    for begin in range(0, largest.size if start.size else 0, rows):
-        block = slice(begin, min(begin + rows, largest.size))
-        times = edges[block, None] + np.diff(edges)[block, None] * inside
-        values = function(times.ravel()).reshape(*times.shape, -1)
-        largest[block] = _chebyshev_sums(values @ ends)
-        size[block] = np.sqrt(_chebyshev_sums(values) ** 2 @ start)
-    return largest, size
-
-
-def _chebyshev_sums(values: np.ndarray) -> np.ndarray:
-    """Sum of the absolute coefficients of polynomials given at Chebyshev points along axis 1."""
-    found = np.abs(scipy.fft.dct(values, axis=1)) / values.shape[1]
-    found[:, 0] /= 2
-    return found.sum(axis=1)
-
-
-def _gradient_points(rule: UpdateRule, lam: np.ndarray, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each step takes its gradient, shape (last, m), and the iterates, shape (last + 1, m)."""
-    points = []
-
-    def grad(z):
-        points.append(z)
-        return lam * z
-
-    with np.errstate(over="ignore", invalid="ignore"):
-        iterates = list(itertools.islice(iterate(rule, np.ones_like(lam), grad), last + 1))
-    return np.array(points).reshape(-1, lam.size), np.array(iterates)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for j in range(steps):
+                taken.clear()
+                x, memory = rule.step(j, iterates, memory, grad)
+                for entry, new in zip(
+                    (0, *range(rule.history, self.kicks.shape[1])), (x, *(memory or ())), strict=True
+                ):
+                    self.kicks[j, entry] = np.sqrt(new.error**2 @ weights)
+                for point, z in enumerate(taken):
+                    self.met[j, point], self.largest[j, point] = np.sqrt(z**2 @ weights), np.abs(z).max()
+                    self.tail[j, point], self.spread[j, point] = abs(z @ ends), np.abs(z) @ np.abs(ends)
+                iterates = (x.settled(), *iterates[:-1])
+                memory = tuple(m.settled() for m in memory) if memory else memory
+                self.size[j + 1], self.peak[j + 1] = np.sqrt(x.value**2 @ weights), np.abs(x.value).max()
 
 
 class _Responses:
-    """Bounds on |G_(K,j)| over the interval, j = 0 ... K - 1, for iterates K = k."""
+    """Bounds over [low, high] on the responses of iterates K = k to what a step adds.
 
-    def __init__(self, rule: UpdateRule, k: np.ndarray, steady: bool, interval: tuple[float, float]):
-        self.k, self.last = k, int(k[-1])
-        low, high = interval
-        count = _OVERSAMPLING * self.last
-        theta = (np.arange(count) + 0.5) * np.pi / count
-        lam = low + (high - low) * np.cos(theta / 2) ** 2
-        self.steady = steady
-        with np.errstate(over="ignore", invalid="ignore"):
-            if steady:
-                starts = range(min(_SETTLED + 1, self.last))
-                self.sizes = [_after_each_step(rule, lam, j, self.last - j) for j in starts]
-                first = [size[0] for size in self.sizes]
-                self.first = np.array(first + first[-1:] * (self.last - len(first)))
-            else:
-                self.sizes, self.first = _of_each_step(rule, lam, k)
+    For a steady rule those of one late step after i more steps, and those of each of the first steps: `after`;
+    else those of each K to each step before, `before`. Shapes (steps, L) to gradients, (steps, d) to
+    the state.
+    """
 
-    def bound(self, force: np.ndarray) -> np.ndarray:
-        """Return the sum over j of |G_(K,j)| force_j for each K, shape (len(k),)."""
+    def __init__(
+        self,
+        matrices: list[Matrices],
+        k: np.ndarray,
+        steady: bool,
+        law_from: int,
+        degree: int,
+        low: float,
+        high: float,
+    ) -> None:
+        self.k, self.last, self.steady, self.matrices = k, int(k[-1]), steady, matrices
+        self.first = min(law_from, self.last)
+        self.degree, self.interval = degree, (low, high)
+        self.entries, self.gradients = matrices[0][1].shape if matrices else (0, 0)
+        if steady:
+            self.after = [self._forward(j) for j in range(min(self.first + 1, self.last))]
+        else:
+            self.before = [self._backward(int(step)) for step in k]
+
+    def of_gradients(self, force: np.ndarray) -> np.ndarray:
+        """Sum over steps and gradients of response times force (steps, L), for each K."""
+        return self._sum(force, 0)
+
+    def of_state(self, force: np.ndarray) -> np.ndarray:
+        """Sum over steps and entries of the state of response times force (steps, d), for each K."""
+        return self._sum(force, 1)
+
+    def _sum(self, force: np.ndarray, kind: int) -> np.ndarray:
         if not self.steady:
-            return self.sizes @ force
+            return np.array([(found[kind] * force[: len(found[kind])]).sum() for found in self.before])
         total = np.zeros(self.last + 1)
-        for j, size in enumerate(self.sizes[:_SETTLED]):
-            total[j + 1 :] += size * force[j]
-        if len(self.sizes) > _SETTLED:
-            size = self.sizes[_SETTLED]
-            total[_SETTLED + 1 :] += np.convolve(size, force[_SETTLED:])[: size.size]
+        for j, found in enumerate(self.after):
+            later = force[j : j + 1] if j < self.first else force[j:]
+            for size, each in zip(found[kind].T, later.T, strict=True):
+                total[j + 1 :] += np.convolve(size, each)[: size.size]
         return total[self.k]
 
+    def _lam(self, steps: int) -> np.ndarray:
+        low, high = self.interval
+        count = _OVERSAMPLING * self.degree * steps + 2
+        return low + (high - low) * np.cos((np.arange(count) + 0.5) * np.pi / (2 * count)) ** 2
 
-def _after_each_step(rule: UpdateRule, lam: np.ndarray, j: int, count: int) -> np.ndarray:
-    """Bounds on the response of x_(j+1), x_(j+2), ... over the interval."""
-    seen = [np.abs(x).max() for x in itertools.islice(_impulse(rule, lam, j), count)]
-    return np.array(seen) / _share_seen(np.arange(count), lam.size)
+    def _forward(self, j: int) -> tuple[np.ndarray, np.ndarray]:
+        """Responses of x_(j+1), x_(j+2), ... to what step j adds to gradients and to the state."""
+        steps = self.last - j
+        lam = self._lam(steps)
+        states = [_kicked(self.matrices[j], lam, gradient) for gradient in range(self.gradients)]
+        states += [np.eye(self.entries)[:, [c]] * np.ones_like(lam) for c in range(self.entries)]
+        seen = np.zeros((steps, len(states)))
+        share = _share_seen(self.degree * np.arange(1, steps + 1), lam.size)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for place, state in enumerate(states):
+                for i in range(steps):
+                    seen[i, place] = np.abs(state[0]).max() / share[i]
+                    if i + 1 < steps:
+                        state = _advanced(self.matrices[j + 1 + i], lam, state)
+        return seen[:, : self.gradients], seen[:, self.gradients :]
 
-
-def _of_each_step(rule: UpdateRule, lam: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds on |G_(K,j)|, shape (len(k), last), and |G_(j+1,j)|: all impulses in one run, a row for each."""
-    last = int(k[-1])
-    zero = np.zeros((last, lam.size))
-    iterates, memory = (zero,) * rule.history, rule.initial_memory(zero)
-    sizes, first = np.zeros((k.size, last)), np.empty(last)
-    wanted = dict(zip(k.tolist(), range(k.size), strict=True))
-    for step in range(last):
-        kick = np.zeros((last, 1))
-        kick[step] = 1.0
-        x, memory = rule.step(step, iterates, memory, lambda z, kick=kick: lam * z + kick)
-        iterates = (x, *iterates[:-1])
-        first[step] = np.abs(x[step, 0])
-        if step + 1 in wanted:
-            seen = np.abs(x[: step + 1]).max(axis=1)
-            sizes[wanted[step + 1], : step + 1] = seen / _share_seen(step - np.arange(step + 1), lam.size)
-    return sizes, first
+    def _backward(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Responses of x_K, K = steps, to what each step before adds."""
+        lam = self._lam(max(steps, 1))
+        row = np.zeros((self.entries, lam.size))
+        row[:1] = 1.0
+        gradients, state = np.zeros((steps, self.gradients)), np.zeros((steps, self.entries))
+        share = _share_seen(self.degree * np.arange(1, steps + 1), lam.size)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i, j in enumerate(reversed(range(steps))):
+                state[j] = np.abs(row).max(axis=1) / share[i]
+                row, sensitivity = _pulled_back(self.matrices[j], lam, row)
+                gradients[j] = np.abs(sensitivity).max(axis=1, initial=0.0) / share[i]
+        return gradients, state
 
 
 def _share_seen(degree: np.ndarray, points: int) -> np.ndarray:
@@ -289,43 +333,114 @@ def _share_seen(degree: np.ndarray, points: int) -> np.ndarray:
     return np.cos(np.pi * degree / (2 * points))
 
 
-def _impulse(rule: UpdateRule, lam: np.ndarray, j: int) -> Iterator[np.ndarray]:
-    """Yield what a unit gradient added in step j makes of x_(j+1), x_(j+2), ..."""
-    zero = np.zeros_like(lam)
-    kicks = iter(itertools.chain([1.0], itertools.repeat(0.0)))
-    states = rule.states_from(
-        j, (zero,) * rule.history, rule.initial_memory(zero), lambda z: lam * z + next(kicks)
+def _kicked(step: Matrices, lam: np.ndarray, gradient: int) -> np.ndarray:
+    """The next state, shape (d, n), of a unit added to one gradient at rest."""
+    _, N, _, B = step
+    taken = np.zeros((B.shape[0], lam.size))
+    taken[gradient] = 1.0
+    for later in range(gradient + 1, B.shape[0]):
+        taken[later] = lam * (B[later] @ taken)
+    return N @ taken
+
+
+def _advanced(step: Matrices, lam: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """The next state, shape (d, n)."""
+    M, N, A, B = step
+    taken = np.zeros((B.shape[0], lam.size))
+    for point in range(B.shape[0]):
+        taken[point] = lam * (A[point] @ state + B[point] @ taken)
+    return M @ state + N @ taken
+
+
+def _pulled_back(step: Matrices, lam: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A row of responses (d, n) to the state before the step, and those to its gradients (L, n)."""
+    M, N, A, B = step
+    sensitivity = N.T @ row
+    for point in reversed(range(B.shape[0])):
+        sensitivity[point] += B[point + 1 :, point] @ (lam * sensitivity[point + 1 :])
+    return M.T @ row + A.T @ (lam * sensitivity), sensitivity
+
+
+def _matrices(reading: Reading, last: int) -> list[Matrices]:
+    """M, N, A, B of the steps 0, ..., last - 1 as floats, with as many gradients in each."""
+    first = last if reading.law_refusal is not None else min(last, reading.law_from)
+    found = [reading.matrices(j).floats() for j in range(first)]
+    if first < last:
+        laws = [_compiled(reading, residue) for residue in range(reading.period)]
+        found += [laws[j % reading.period](j) for j in range(first, last)]
+    points = max((len(step[2]) for step in found), default=0)
+    return [_widened(step, points) for step in found]
+
+
+def _widened(step: Matrices, points: int) -> Matrices:
+    """The same step with gradients that it does not use."""
+    M, N, A, B = step
+    more = points - len(A)
+    if not more:
+        return step
+    return M, np.pad(N, ((0, 0), (0, more))), np.pad(A, ((0, more), (0, 0))), np.pad(B, (0, more))
+
+
+def _compiled(reading: Reading, residue: int) -> Callable[[int], Matrices]:
+    law = reading.law(residue)
+    if not reading.varies:
+        floats = law.floats()
+        return lambda j: floats
+    tables = []
+    for matrix, (rows, columns) in zip((law.M, law.N, law.A, law.B), _shapes(law), strict=True):
+        entries = [
+            entry if is_symbolic(entry) else sympy.Float(float(entry)) for row in matrix for entry in row
+        ]
+        tables.append((sympy.lambdify(reading.k, entries, "math"), (rows, columns)))
+    return lambda j: tuple(np.array(table(j), dtype=float).reshape(shape) for table, shape in tables)  # type: ignore[return-value]
+
+
+def _shapes(law) -> list[tuple[int, int]]:
+    d, points = len(law.M), len(law.A)
+    return [(d, d), (d, points), (points, d), (points, points)]
+
+
+def _descent_widths(rule: UpdateRule, speed: float, k: np.ndarray, found: Ritz) -> Widths:
+    r"""Gradient descent, :math:`x_{k+1}=px_k`, p = 1 - c lam of size at most 1, for any number of steps.
+
+    The response to a gradient never grows, and the iterates decay as :math:`e^{-\mu j}`, so that sums over
+    steps are bounded on panels of j, as integrals over time are for an ODE.
+    """
+    one = Rounded(np.ones_like(found.values))
+    after, _ = rule.step(0, (one,), rule.initial_memory(one), lambda z: z.scaled(found.values))
+    factor, kick = after.value, float(after.error.max())
+    count = max(0, int(np.ceil(np.log(max(k.max() / _SINGLE, 1)) / np.log(PANEL_RATIO))))
+    later = np.ceil(_SINGLE * PANEL_RATIO ** np.arange(1, count + 1))
+    edges = np.concatenate([np.arange(_SINGLE + 1.0), later])
+    residual, size = _largest_powers(edges, factor, found)
+    # A polynomial of degree below m - 1 in T has no entry (m, 1).
+    residual[edges[1:] <= factor.size - 1] = 0.0
+    noise = 64 * _EPS * np.abs(found.ends * found.start).sum() + 3 * found.skew
+    rounded = found.residual * noise + found.perturbation * (size + found.skew)
+    shares = np.diff(np.minimum(edges, k[:, None]), axis=1)
+    from_residual, from_kernel = (
+        speed * found.norm * (shares @ force) for force in (found.residual * residual, rounded)
     )
-    return (iterates[0] for iterates, _ in itertools.islice(states, 1, None))
+    now = found.norm * np.sqrt(np.abs(factor) ** (2 * k[:, None]) @ found.start**2)
+    steps = found.norm * kick * (shares @ size)
+    return _widths(now, from_residual, from_kernel + found.norm * found.skew, steps)
 
 
-def _is_steady(rule: UpdateRule) -> bool | None:
-    """Whether the step is the same for all late k; None if it takes another number of gradients than one."""
-    reading = require_linear(rule, "residual polynomials")
-    if reading.calls != {1}:
-        return None
-    return reading.steady_from is not None and reading.steady_from <= _SETTLED and reading.period == 1
-
-
-def _rule_integrand(rule: UpdateRule, k: np.ndarray, scale: float) -> Integrand:
-    """Squares of the residual polynomials at the iterations k, with what is known of them."""
-
-    def values(lam, rows):
-        with np.errstate(over="ignore", invalid="ignore"):
-            return residual_polynomials(rule, lam, k[rows]) ** 2
-
-    nowhere = np.zeros(k.size, bool)
-    known = {"degree": 2 * degrees(rule, k), "alternating": lambda n, high: nowhere}
-    speed = descent_speed(rule)
-    if speed is not None:
-        # (1 - c lam)^(2k) is completely monotone up to 1/c, and its even derivatives never change sign
-        known["alternating"] = lambda n, high: np.full(k.size, speed * high <= 1)
-        known["convex"] = True
-
-        def lipschitz(low, high):
-            with np.errstate(over="ignore"):
-                return 2 * k * speed * max(1.0, abs(1 - speed * high)) ** np.maximum(2 * k - 1, 0)
-
-        known["lipschitz"] = lipschitz
-    # k steps of the recursion round some k times, relative to values of at most 1 where it is stable
-    return Integrand(values, k.size, evaluation=4 * np.finfo(float).eps * k, **known)
+def _largest_powers(edges: np.ndarray, factor: np.ndarray, found: Ritz) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds on |e_m' p(T)^j e_1| and |p(T)^j e_1| for the steps j of each panel."""
+    ends, start = found.ends * found.start, found.start**2
+    single = factor ** np.arange(_SINGLE)[:, None]
+    begun = edges[_SINGLE:-1, None]
+    # Of factors that alternate, or underflow, only the size is used.
+    plain = factor > 1e-100
+    rest = np.abs(factor[~plain]) ** begun
+    decay = -np.log(factor[plain])
+    residual, size = panel_bounds(
+        lambda j: np.exp(-j[:, None] * decay), edges[_SINGLE:], ends[plain], start[plain]
+    )
+    residual += rest @ np.abs(ends[~plain])
+    size = np.sqrt(size**2 + rest**2 @ start[~plain])
+    return (
+        np.concatenate([np.abs(single @ ends), residual]),
+        np.concatenate([np.sqrt(single**2 @ start), size]),
+    )

@@ -16,16 +16,18 @@ On a measure found by m Lanczos steps, the loss of a discrete method is exact fo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from odeopt.checks import is_number, iteration_grid, nonnegative_grid
 from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.linear import residual_polynomials
-from odeopt.spectra.bracket import Bracket, Integrand, bracket
+from odeopt.rules.linear import require_numeric, residual_polynomials
+from odeopt.spectra.bracket import Bracket, bracket
 from odeopt.spectra.bracket_ode import mode_half_widths, mode_integrand
-from odeopt.spectra.bracket_rule import _rule_integrand, residual_half_widths
+from odeopt.spectra.bracket_rule import rule_bracket
 from odeopt.spectra.measure import SpectralMeasure
 
 __all__ = ["LossCurve", "loss_curve"]
@@ -48,18 +50,16 @@ class LossCurve:
     k : numpy.ndarray, shape (T,), or None
         Iterations, integers for a discrete curve; None for an ODE without a numeric time step.
     lower, upper : numpy.ndarray, shape (T,)
-        Bounds, rounding included; equal to `loss` for a measure by ``eigh``.
-    rigorous : bool
-        Whether the bounds are theorems rather than estimates at every point of the grid.
+        Bounds, the rounding of the decomposition and of the evaluation included.
     source : str
         What was evaluated.
     layer : {"linear ODE", "discrete iteration"}
         What the curve is a claim about.
     time_step : float or None
     proved : numpy.ndarray of bool, shape (T,)
-        `rigorous` point by point.
+        Where the bounds are theorems rather than estimates.
     rounding : numpy.ndarray, shape (T,)
-        The part of each bound's distance from `loss` that allows for rounding; 0 for a measure by ``eigh``.
+        The part of each bound's distance from `loss` that allows for rounding.
     """
 
     loss: np.ndarray
@@ -67,24 +67,16 @@ class LossCurve:
     k: np.ndarray | None
     lower: np.ndarray
     upper: np.ndarray
-    rigorous: bool
     source: str
-    layer: str
+    layer: Literal["linear ODE", "discrete iteration"]
     time_step: float | None
-    proved: np.ndarray | None = None
-    rounding: np.ndarray | None = None
+    proved: np.ndarray
+    rounding: np.ndarray
 
-    def __post_init__(self):
-        if self.proved is None:
-            object.__setattr__(self, "proved", np.full(np.shape(self.loss), self.rigorous))
-        if self.rounding is None:
-            object.__setattr__(self, "rounding", np.zeros(np.shape(self.loss)))
-        for name in ("loss", "t", "k", "lower", "upper", "proved", "rounding"):
-            values = getattr(self, name)
-            if values is not None:
-                values = np.array(values)
-                values.setflags(write=False)
-                object.__setattr__(self, name, values)
+    @property
+    def rigorous(self) -> bool:
+        """Whether the bounds are theorems rather than estimates at every point of the grid."""
+        return bool(self.proved.all())
 
     @property
     def diverged_at(self) -> int | None:
@@ -96,7 +88,7 @@ class LossCurve:
 def loss_curve(
     mode_or_rule: ModeSolution | UpdateRule,
     measure: SpectralMeasure,
-    grid,
+    grid: npt.ArrayLike,
     *,
     time_step: float | None = None,
     time_origin: float = 0.0,
@@ -116,8 +108,7 @@ def loss_curve(
     time_origin : float
         In steps; that of the limit.
     bounds : bool
-        For a measure by Lanczos, whether bounds are computed; they cost more than the curve. Without them
-        they are 0 and infinity.
+        Whether bounds are computed; they can cost more than the curve. Without them they are 0 and infinity.
 
     Returns
     -------
@@ -126,7 +117,8 @@ def loss_curve(
     Raises
     ------
     ValueError
-        If the grid is empty, negative, not finite, or (for a rule) not integer.
+        If the grid is empty, negative, not finite, or (for a rule) not integer; if the rule is not linear, or
+        no step in the error alone, as with weight decay.
 
     Examples
     --------
@@ -139,53 +131,40 @@ def loss_curve(
     >>> loss_curve(mode, measure, [0.0, 0.25, 0.5]).loss.round(6)
     array([1.      , 0.370933, 0.193098])
     """
-    if isinstance(mode_or_rule, ModeSolution):
+    ode = isinstance(mode_or_rule, ModeSolution)
+    if ode:
         t = nonnegative_grid(grid, "grid")
-        step = mode_or_rule.time_step
-        step = float(step) if is_number(step) else None
+        step = float(mode_or_rule.time_step) if is_number(mode_or_rule.time_step) else None
         k = t / step - float(mode_or_rule.time_origin) if step else None
         source, layer = f"ODE {mode_or_rule.dynamics}", "linear ODE"
     else:
         k = iteration_grid(grid)
+        require_numeric(mode_or_rule)
         step, t = time_step, None if time_step is None else (k + time_origin) * time_step
         source, layer = f"iteration {mode_or_rule.label}", "discrete iteration"
-    if measure.chains and bounds:
-        found = bracket(_integrand(mode_or_rule, t, k, measure.lam_max), measure)
-        found = _narrowed(found, mode_or_rule, t, k, measure)
+    if bounds:
+        found = _mode_bracket(mode_or_rule, t, measure) if ode else rule_bracket(mode_or_rule, k, measure)
         return LossCurve(
-            found.value, t, k, found.lower, found.upper, bool(found.proved.all()),
-            source, layer, step, found.proved, found.rounding,
-        )  # fmt: skip
-    values = (
-        mode_or_rule(t, measure.nodes)
-        if isinstance(mode_or_rule, ModeSolution)
-        else residual_polynomials(mode_or_rule, measure.nodes, k)
-    )
+            found.value, t, k, found.lower, found.upper, source, layer, step, found.proved, found.rounding
+        )
+    nodes = measure.nodes
+    values = mode_or_rule(t, nodes) if ode else residual_polynomials(mode_or_rule, nodes, k)
     with np.errstate(over="ignore", invalid="ignore"):
         loss = 0.5 * values**2 @ measure.weights
     loss = np.where(np.isnan(loss), np.inf, loss)
-    if measure.chains:
-        return LossCurve(
-            loss, t, k, np.zeros_like(loss), np.full_like(loss, np.inf), False, source, layer, step
-        )
-    return LossCurve(loss, t, k, loss, loss, measure.exact, source, layer, step)
+    nothing = np.zeros_like(loss)
+    return LossCurve(
+        loss, t, k, nothing, np.full_like(loss, np.inf), source, layer, step, nothing.astype(bool), nothing
+    )
 
 
-def _narrowed(found: Bracket, mode_or_rule, t, k, measure: SpectralMeasure) -> Bracket:
+def _mode_bracket(mode: ModeSolution, t: np.ndarray, measure: SpectralMeasure) -> Bracket:
+    integrand = mode_integrand(mode, t)
+    found = bracket(integrand, measure)
     with np.errstate(invalid="ignore"):  # inf - inf
         narrow = np.minimum(3 * found.rounding, _NARROW * found.value)
-        wide = ~found.proved | ~(found.upper - found.lower <= narrow)
-    if not wide.any():
-        return found
-    half, rounding = np.full((2, wide.size), np.inf)
-    if isinstance(mode_or_rule, ModeSolution):
-        half[wide], rounding[wide] = mode_half_widths(mode_or_rule, t[wide], measure)
-        return found.narrowed(half, rounding, proved=True)
-    half[wide], rounding[wide] = residual_half_widths(mode_or_rule, k[wide], measure)
-    return found.narrowed(half, rounding, proved=measure.interval_proved)
-
-
-def _integrand(mode_or_rule: ModeSolution | UpdateRule, t, k, scale: float) -> Integrand:
-    if isinstance(mode_or_rule, ModeSolution):
-        return mode_integrand(mode_or_rule, t)
-    return _rule_integrand(mode_or_rule, k, scale)
+        wide = np.flatnonzero(~found.proved | ~(found.upper - found.lower <= narrow))
+    half, rounding = np.full((2, t.size), np.inf)
+    if wide.size:
+        half[wide], rounding[wide] = mode_half_widths(mode_integrand(mode, t[wide]), measure)
+    return found.narrowed(half, rounding, True)

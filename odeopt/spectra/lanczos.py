@@ -7,6 +7,10 @@ From the start :math:`q_1=\Delta_0/\lVert\Delta_0\rVert`, m products with H give
 
 Each product is made orthogonal to all earlier vectors, twice. In floating point T is then the exact
 Lanczos matrix of :math:`H+E` with a small symmetric E, whose size :attr:`Chain.error` states.
+
+Sums of n terms are taken to round as independent roundings do, :math:`\sqrt n` of them. The precision of the
+products is that of their type; an operator that hides single precision behind float64 is told by products of
+which every entry is a float32.
 """
 
 from __future__ import annotations
@@ -15,15 +19,15 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from odeopt.spectra.lanczos_state import load, save
+from odeopt.spectra.lanczos_state import State
 
 __all__ = ["Chain", "lanczos"]
 
 _EPS = float(np.finfo(float).eps)
+_SINGLE_EPS = float(np.finfo(np.float32).eps)
 # Vectors of a basis are kept in slabs of so many: projections are BLAS-2 products with a slab, and the
 # basis grows without being copied.
 _SLAB = 32
@@ -45,8 +49,8 @@ class Chain:
     mass : float
         :math:`\lVert\Delta_0\rVert^2`.
     error : float
-        Bound on :math:`\lVert E\rVert_2`: twice :math:`(10+2\sqrt n)\epsilon\lVert T\rVert` for the rounding
-        of products and projections, and the asymmetry that the products were seen to have.
+        Bound on :math:`\lVert E\rVert_2`: twice :math:`(10+2\sqrt n)\epsilon\lVert H\rVert` for the rounding
+        of products and as much for that of projections, and the asymmetry that products were seen to have.
     """
 
     alpha: np.ndarray
@@ -68,8 +72,9 @@ class Chain:
 class _Run:
     """One start vector: its basis, and the entries of T found so far."""
 
-    def __init__(self, start: np.ndarray):
-        self.norm = float(np.linalg.norm(start))
+    def __init__(self, start: np.ndarray, bound: float, precision: float):
+        self.norm, self.bound, self.precision = float(np.linalg.norm(start)), bound, precision
+        self.single: bool | None = None  # whether every entry of a product of other vectors was a float32
         self.alpha: list[float] = []
         self.beta: list[float] = []
         self.squared_asymmetry = 0.0
@@ -101,11 +106,23 @@ class _Run:
         return float(np.max(np.abs(self.alpha) + beta[:-1] + beta[1:])) if self.alpha else 0.0
 
     @property
-    def rounding(self) -> float:
-        return (10 + 2 * np.sqrt(self.n)) * _EPS * self.scale
+    def roundings(self) -> float:
+        """How often the unit roundoff, relative to the norm of H, a product or projection is off."""
+        return float(10 + 2 * np.sqrt(self.n))
+
+    def _see_precision(self, product: np.ndarray) -> None:
+        if product.dtype.kind == "f":
+            self.precision = max(self.precision, float(np.finfo(product.dtype).eps))
+        if self.single is False:
+            return
+        if not _is_single(product):
+            self.single = False
+        elif not _is_single(self.last):
+            self.single = True
 
     def advance(self, product: np.ndarray, name: str) -> None:
         """Take H q_j; append alpha_j, beta_j and q_(j+1)."""
+        self._see_precision(product)
         w = np.array(product, dtype=float)
         self._require_finite(w, name)
         h = np.concatenate([block @ w for block in self._blocks()])
@@ -130,7 +147,7 @@ class _Run:
         self.alpha.append(float(h[-1]))
         self.beta.append(beta)
         self.squared_asymmetry += off**2
-        if beta <= self.rounding or self.count == self.n:
+        if beta <= self.roundings * _EPS * self.scale or self.count == self.n:
             self.beta[-1], self.done = 0.0, True
         else:
             self._append(w / beta)
@@ -156,24 +173,36 @@ class _Run:
             np.array(self.alpha),
             np.array(self.beta),
             self.norm**2,
-            # once for the products, once for the residual that was dropped at a breakdown
-            2 * self.rounding + float(np.sqrt(2 * self.squared_asymmetry)),
+            # of products and projections, each once more for the residual that was dropped at a breakdown
+            self.roundings * (_EPS + self.product_precision) * max(self.scale, self.bound)
+            + float(np.sqrt(2 * self.squared_asymmetry)),
         )
+
+    @property
+    def product_precision(self) -> float:
+        """Unit roundoff of the products."""
+        return max(self.precision, _SINGLE_EPS) if self.single else self.precision
 
     def arrays(self, i: int) -> dict[str, np.ndarray]:
         return {
             f"alpha{i}": np.array(self.alpha),
             f"beta{i}": np.array(self.beta),
-            f"numbers{i}": np.array([self.squared_asymmetry, self.done]),
+            f"numbers{i}": np.array(
+                [self.squared_asymmetry, self.done, -1 if self.single is None else self.single]
+            ),
             f"basis{i}": np.concatenate([*self._blocks()]) if self.count else np.zeros((0, self.n)),
         }
 
     def restore(self, held, i: int) -> None:
         self.alpha, self.beta = held[f"alpha{i}"].tolist(), held[f"beta{i}"].tolist()
-        self.squared_asymmetry, done = held[f"numbers{i}"].tolist()
-        self.done = bool(done)
+        self.squared_asymmetry, done, single = held[f"numbers{i}"].tolist()
+        self.done, self.single = bool(done), None if single < 0 else bool(single)
+        basis, steps = held[f"basis{i}"], len(self.alpha)
+        whole = basis.shape == (steps + (not self.done), self.n) or (not self.norm and not basis.size)
+        if not whole or len(self.beta) != steps or not np.isfinite(basis).all():
+            raise ValueError(f"its basis has shape {basis.shape} after {steps} steps, or is not finite")
         self.slabs, self.count = [], 0
-        for vector in held[f"basis{i}"]:
+        for vector in basis:
             self._append(vector)
 
 
@@ -184,9 +213,11 @@ def lanczos(
     *,
     stop: Callable[[tuple[Chain, ...]], bool] | None = None,
     every: int = 10,
-    state: str | os.PathLike | None = None,
+    bound: float = 0.0,
+    precision: float = _EPS,
+    state: str | os.PathLike[str] | None = None,
     save_seconds: float = 30.0,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
     name: str = "kernel",
 ) -> tuple[Chain, ...]:
     r"""Run Lanczos from each column of `starts`, one product with all of them a step.
@@ -197,11 +228,9 @@ def lanczos(
     >>> chain.alpha.round(12), chain.beta.round(12), chain.exhausted
     (array([2.5, 2.5]), array([1.5, 0. ]), True)
     """
-    runs = [_Run(np.ascontiguousarray(column)) for column in starts.T]
-    path = None if state is None else Path(state)
-    done = 0
-    if path is not None and path.exists():
-        done = load(path, runs, starts, product, name)
+    runs = [_Run(np.ascontiguousarray(column), bound, precision) for column in starts.T]
+    file = None if state is None else State(state, starts, product, name)
+    done = 0 if file is None else file.load(runs)
     saved = time.monotonic()
     try:
         while done < num_matvecs and not all(run.done for run in runs):
@@ -211,31 +240,39 @@ def lanczos(
             _advance_all(active, products, name)
             done += 1
             if progress is not None:
-                progress(done)
-            if path is not None and time.monotonic() - saved > save_seconds:
-                save(path, runs, starts)
+                progress("lanczos", done, num_matvecs)
+            if file is not None and time.monotonic() - saved > save_seconds:
+                file.save(runs)
                 saved = time.monotonic()
             if stop is not None and done % every == 0 and stop(tuple(run.chain() for run in runs)):
                 break
     finally:
         # Also after an interrupt or an error of the product: no finished step is lost.
-        if path is not None and len({len(run.alpha) for run in runs if not run.done}) <= 1:
-            save(path, runs, starts)
+        if file is not None and len({len(run.alpha) for run in runs if not run.done}) <= 1:
+            file.save(runs)
     return tuple(run.chain() for run in runs)
 
 
 def _advance_all(active: list[_Run], products: np.ndarray, name: str) -> None:
     # Either all chains take the step or none: an interrupt in between would leave them at different ones.
-    before = [(len(run.alpha), run.count, run.squared_asymmetry, run.done) for run in active]
+    before = [
+        (len(run.alpha), run.count, run.squared_asymmetry, run.done, run.single, run.precision)
+        for run in active
+    ]
     try:
         for run, column in zip(active, products.T, strict=True):
             run.advance(column, name)
     except BaseException:
-        for run, (size, count, asymmetry, done) in zip(active, before, strict=True):
+        for run, (size, count, *rest) in zip(active, before, strict=True):
             del run.alpha[size:], run.beta[size:]
-            run.count, run.squared_asymmetry, run.done = count, asymmetry, done
+            run.count, (run.squared_asymmetry, run.done, run.single, run.precision) = count, rest
             del run.slabs[-(-count // _SLAB) :]
         raise
+
+
+def _is_single(vector: np.ndarray) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool((vector.astype(np.float32) == vector).all())
 
 
 def _require_shape(products: np.ndarray, shape: tuple[int, int], name: str) -> None:

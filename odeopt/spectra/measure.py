@@ -12,6 +12,8 @@ Gauss rule leaves open (:mod:`odeopt.spectra.quadrature`).
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,10 +23,10 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.checks import validate_error, validate_kernel
+from odeopt.checks import frozen, validate_error, validate_kernel
 from odeopt.kernels.matrix import array_bound, require_square, symmetric_array, symmetric_product
 from odeopt.spectra.lanczos import Chain, lanczos
-from odeopt.spectra.quadrature import gauss, radau
+from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pairs
 
 __all__ = ["SpectralMeasure", "spectral_measure"]
 
@@ -49,6 +51,9 @@ class SpectralMeasure:
     interval_proved : bool
         Whether the upper bound is one for certain, not an estimate from the largest Ritz value. The
         lower bound 0 rests on the kernel being positive semidefinite.
+    decomposition : tuple of float
+        Of ``eigh``: bounds on the perturbation of H, and on the distance of the eigenvectors from orthonormal
+        ones, under which its result is exact.
 
     Examples
     --------
@@ -63,12 +68,11 @@ class SpectralMeasure:
     chains: tuple[Chain, ...] = ()
     interval: tuple[float, float] | None = None
     interval_proved: bool = True
+    decomposition: tuple[float, float] = (0.0, 0.0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("nodes", "weights"):
-            values = np.array(getattr(self, name), dtype=float)
-            values.setflags(write=False)
-            object.__setattr__(self, name, values)
+            object.__setattr__(self, name, frozen(getattr(self, name)))
 
     @property
     def mass(self) -> float:
@@ -92,8 +96,18 @@ class SpectralMeasure:
 
     @property
     def error(self) -> float:
-        """Bound on the perturbation of H under which the Lanczos matrices are exact; 0 without Lanczos."""
-        return max((chain.error for chain in self.chains), default=0.0)
+        """Bound on the perturbation of H under which the measure is exact, or its Lanczos matrices are."""
+        return max((chain.error for chain in self.chains), default=self.decomposition[0])
+
+    @functools.cached_property
+    def pairs(self) -> tuple[Ritz, ...]:
+        """The decompositions on which bounds rest: one for each Lanczos matrix, or that of ``eigh``."""
+        low, high = self.interval or (0.0, self.lam_max)
+        if self.chains:
+            return tuple(ritz(chain, low, high) for chain in self.chains if chain.size)
+        norm, (shift, skew) = math.sqrt(self.mass), self.decomposition
+        start = np.sqrt(self.weights) / norm if norm else self.weights
+        return (Ritz(self.nodes, start, np.zeros_like(start), norm, 0.0, shift, skew, shift),)
 
     def integrate(self, function: Callable[[np.ndarray], np.ndarray]) -> float:
         r"""Return :math:`\sum_iw_if(\lambda_i)`.
@@ -157,8 +171,8 @@ def spectral_measure(
     rtol: float | None = None,
     curves: Sequence[Callable[[SpectralMeasure], Any]] = (),
     interval: tuple[float, float] | None = None,
-    state: str | os.PathLike | None = None,
-    progress: Callable[[int], object] | None = None,
+    state: str | os.PathLike[str] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> SpectralMeasure:
     r"""Compute the spectral measure of an error under a kernel: by ``eigh``, or by Lanczos.
 
@@ -183,9 +197,10 @@ def spectral_measure(
     state : path-like, optional
         File (.npz) of a Lanczos run that is to survive interrupts and kills: an unfinished run is
         continued from it, and of a longer one all steps are used. With the same libraries and threads the
-        result is that of an uninterrupted run bit for bit.
+        result is that of an uninterrupted run bit for bit. One more product, of a random vector, ties the
+        file to the kernel.
     progress : callable, optional
-        Called with the number of steps done.
+        Called with the name of the stage, "lanczos", the number of steps done, and the largest number.
 
     Returns
     -------
@@ -219,14 +234,16 @@ def spectral_measure(
             raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
         return _by_eigh(kernel, delta0)
     # Converted once: a product of a float32 array with float64 vectors would convert it every time.
-    matrix = kernel if operator else symmetric_array(kernel).astype(np.float64, copy=False)
+    matrix, slack = kernel, float(getattr(kernel, "storage_error", 0.0))
+    if not operator:
+        matrix, slack = symmetric_array(kernel)
+        matrix = matrix.astype(np.float64, copy=False)
     n = require_square(matrix)
     starts = _columns(delta0, n)
     limit = _steps(num_matvecs, n)
     if rtol is not None and not (0 < rtol < 1 and len(curves)):
         raise ValueError(f"rtol = {rtol!r} must lie in (0, 1) and be given with curves to which it applies")
     low, high, proved = _interval(matrix, interval)
-    slack = float(getattr(matrix, "storage_error", 0.0))
 
     def measure(chains) -> SpectralMeasure:
         return _from_chains(chains, low, high, proved, slack)
@@ -235,6 +252,8 @@ def spectral_measure(
         _product(matrix),
         starts,
         limit,
+        bound=high if high is not None else 0.0,
+        precision=_precision(matrix),
         stop=None if rtol is None else (lambda chains: _resolved(measure(chains), curves, rtol)),
         state=state,
         progress=progress,
@@ -242,18 +261,29 @@ def spectral_measure(
     return measure(chains)
 
 
-def _by_eigh(kernel, delta0) -> SpectralMeasure:
-    kernel = validate_kernel(kernel)
+def _precision(matrix: Any) -> float:
+    """Unit roundoff of the products of an array or operator, as far as its type says."""
+    dtype = np.dtype(float if matrix.dtype is None else matrix.dtype)
+    return float(np.finfo(dtype if dtype.kind == "f" else float).eps)
+
+
+def _by_eigh(kernel: Any, delta0: Any) -> SpectralMeasure:
+    given, kernel = kernel, validate_kernel(kernel)
     delta0 = validate_error(delta0, kernel.shape[0], columns=True)
-    eigenvalues, vectors = scipy.linalg.eigh(kernel)
+    found, vectors = scipy.linalg.eigh(kernel)
     weights = (vectors.T @ delta0) ** 2
     # Eigenvalues of a semidefinite kernel come out negative by rounding, of order eps * lam_max.
-    eigenvalues = np.maximum(eigenvalues, 0.0)
+    eigenvalues = np.maximum(found, 0.0)
+    shift, skew = rounding_of_pairs(found, vectors, kernel @ vectors)
+    other = np.asarray(given, dtype=float)
+    other = float(np.linalg.norm(other - other.T)) / 2  # of the part that is not symmetric
+    shift += float(np.abs(eigenvalues - found).max()) + other
     return SpectralMeasure(
         eigenvalues,
         weights if weights.ndim == 1 else weights.sum(axis=1),
         exact=True,
-        interval=(float(eigenvalues[0]), float(eigenvalues[-1])),
+        interval=(max(float(eigenvalues[0]) - shift, 0.0), float(eigenvalues[-1]) + shift),
+        decomposition=(shift, skew),
     )
 
 
@@ -290,7 +320,7 @@ def _from_chains(chains, low: float, high: float | None, proved: bool, slack: fl
     # A kernel stored in single precision may be indefinite by its storage error: bounds then are for the
     # nearest kernel above `low`, and the distance to it counts as error.
     below = max(0.0, low - float(nodes.min()))
-    chains = tuple(dataclasses.replace(chain, error=chain.error + below) for chain in chains)
+    chains = tuple(dataclasses.replace(chain, error=chain.error + below + slack) for chain in chains)
     order = np.argsort(nodes, kind="stable")
     nodes = np.maximum(nodes, low)
     exact = all(chain.exhausted for chain in chains)

@@ -45,14 +45,17 @@ def tridiagonal_eigen(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Ritz:
-    r"""Computed eigenpairs of a Lanczos matrix T, and how far from exact ones they are.
+    r"""Computed eigenpairs of a Lanczos matrix T or of H itself, and how far from exact ones they are.
 
     They are, up to `skew`, the exact ones of a matrix within `shift` of T, and by Lanczos that one is the
-    section of a kernel within :attr:`perturbation` of H.
+    section of a kernel within `perturbation` of H. `start` and `ends` are the first and last entries of the
+    eigenvectors, `residual` is :math:`\beta_m`, 0 where nothing is left, `norm` is
+    :math:`\lVert\Delta_0\rVert`.
     """
 
     values: np.ndarray
-    vectors: np.ndarray
+    start: np.ndarray
+    ends: np.ndarray
     norm: float
     residual: float
     shift: float
@@ -60,14 +63,28 @@ class Ritz:
     perturbation: float
 
 
-def ritz(chain: Chain, low: float, high: float) -> Ritz:
-    r"""Decompose a Lanczos matrix, and measure what rounding did to the eigenpairs.
+def rounding_of_pairs(values: np.ndarray, vectors: np.ndarray, image: np.ndarray) -> tuple[float, float]:
+    r"""Bound what rounding did to eigenpairs of a matrix A, `image` = AV: (shift of A, skew of V).
 
     With :math:`V=\bar VP` in polar form and :math:`G=V^\top V-I`,
     :math:`\lVert V-\bar V\rVert\le\lVert G\rVert` and
-    :math:`\bar V\Lambda-T\bar V=(V\Lambda-TV)P^{-1}+V[P^{-1},\Lambda]`, where
+    :math:`\bar V\Lambda-A\bar V=(V\Lambda-AV)P^{-1}+V[P^{-1},\Lambda]`, where
     :math:`P^{-1}=I-\frac12G+O(G^2)`. What rounding does to these products is added as that of independent
     roundings.
+    """
+    gram = vectors.T @ vectors - np.eye(values.size)
+    scale, noise = np.abs(values).max(), _EPS * np.sqrt(values.size)
+    skew = float(np.linalg.norm(gram) + 4 * noise)
+    shift = (
+        np.linalg.norm(image - vectors * values)
+        + np.linalg.norm(gram * (values - values[:, None])) / 2
+        + (2 * skew**2 + 8 * noise) * scale
+    )
+    return float(shift), skew
+
+
+def ritz(chain: Chain, low: float, high: float) -> Ritz:
+    r"""Decompose a Lanczos matrix, move its eigenvalues into [low, high], and measure what rounding did.
 
     Examples
     --------
@@ -77,26 +94,20 @@ def ritz(chain: Chain, low: float, high: float) -> Ritz:
     """
     exact, vectors = tridiagonal_eigen(chain)
     values = np.clip(exact, low, high)
-    gram = vectors.T @ vectors - np.eye(chain.size)
     image = chain.alpha[:, None] * vectors
     image[1:] += chain.beta[:-1, None] * vectors[:-1]
     image[:-1] += chain.beta[:-1, None] * vectors[1:]
-    scale, noise = np.abs(exact).max(), _EPS * np.sqrt(chain.size)
-    skew = float(np.linalg.norm(gram) + 4 * noise)
-    shift = (
-        np.linalg.norm(image - vectors * exact)
-        + np.linalg.norm(gram * (exact - exact[:, None])) / 2
-        + (2 * skew**2 + 8 * noise) * scale
-        + np.abs(values - exact).max()
-    )
+    shift, skew = rounding_of_pairs(exact, vectors, image)
+    shift += float(np.abs(values - exact).max())
     return Ritz(
         values,
-        vectors,
+        vectors[0],
+        vectors[-1],
         chain.mass**0.5,
         float(chain.beta[-1]),
-        float(shift),
+        shift,
         skew,
-        chain.error + float(shift),
+        chain.error + shift,
     )
 
 

@@ -231,7 +231,7 @@ def forecast(
         -data.y,
         num_matvecs=min(num_matvecs, n),
         state=state,
-        progress=None if progress is None else lambda done: progress("lanczos", done),
+        progress=None if progress is None else lambda stage, done, total: progress(stage, done),
     )
     L = measure.interval[1]
     mu = max(measure.lam_min, _LEAST * L)

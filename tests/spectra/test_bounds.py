@@ -32,8 +32,7 @@ from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.base import iterate
 from odeopt.rules.linear import residual_polynomials
 from odeopt.spectra.bracket import Integrand, bessel_zero_bound, bracket
-from odeopt.spectra.bracket_ode import _Ode, mode_integrand
-from odeopt.spectra.bracket_rule import _rule_integrand
+from odeopt.spectra.bracket_ode import mode_integrand
 from odeopt.spectra.measure import SpectralMeasure
 
 EPS = np.finfo(float).eps
@@ -221,7 +220,7 @@ def test_squared_bessel_modes_keep_their_sign_up_to_the_zero(n):
 def test_unknown_functions_are_bounded_but_not_marked_rigorous():
     lam = np.linspace(0, 4, 100)
     measure = spectral_measure(np.diag(lam), np.ones(100), num_matvecs=12)
-    wave = Integrand(lambda x, rows: np.cos(3 * x)[None] ** 2, 1, lambda n, high: np.zeros(1, bool))
+    wave = Integrand(lambda x, rows: np.cos(3 * x)[None] ** 2, 1)
     found = bracket(wave, measure)
     exact = 0.5 * np.sum(np.cos(3 * lam) ** 2)
     assert found.lower[0] <= exact <= found.upper[0] < exact * 1.001
@@ -331,12 +330,9 @@ def test_allowance_for_rounding_falls_with_the_loss(digits_problem):
         assert curve.lower[i] <= true.loss[i] <= curve.upper[i]
         assert width < 1e-3 * true.loss[i], curve.source
         if isinstance(method, ModeSolution):
-            integrand = mode_integrand(method, grid)
-        else:
-            integrand = _rule_integrand(method, grid, measure.lam_max)
-        a_priori = bracket(integrand, measure)
-        assert a_priori.rounding[i] > 0.01 * true.loss[i], curve.source
-        assert width < a_priori.rounding[i] / 100
+            a_priori = bracket(mode_integrand(method, grid), measure)
+            assert a_priori.rounding[i] > 0.01 * true.loss[i], curve.source
+            assert width < a_priori.rounding[i] / 100
 
 
 @pytest.mark.parametrize("share", [1.0, 1.9])  # of 1 / lambda_max: factors of one sign, and of both
@@ -379,8 +375,8 @@ def test_response_to_an_impulse_is_bounded_by_that_of_a_free_mode(r, stiffness):
 
 @pytest.mark.parametrize("mode", [*BESSEL, with_friction(0.3), with_friction(2.0)], ids=str)
 def test_envelopes_bound_their_modes_from_each_time_on(mode):
-    ode = _Ode(mode)
     t, lam = np.linspace(0, 60, 3001), np.array([2.5, 7.0, 300.0])  # above b^2 / 2
+    ode = mode_integrand(mode, t)
     values, envelope = np.abs(mode(t, lam)), ode.envelope(t, lam)
     later = np.maximum.accumulate(values[::-1])[::-1]
     assert np.all(later <= envelope + 1e-12)  # rounding of the modes

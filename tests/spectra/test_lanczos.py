@@ -119,7 +119,8 @@ def test_interrupt_and_resume_is_the_uninterrupted_run_bit_for_bit(problem, tmp_
     starts = np.stack([delta0, delta0[::-1]], axis=1)
     whole = spectral_measure(kernel, starts, num_matvecs=20)
 
-    def interrupt(step):
+    def interrupt(stage, step, total):
+        assert (stage, total) == ("lanczos", 20)
         if step == 7:
             raise KeyboardInterrupt
 
@@ -127,7 +128,9 @@ def test_interrupt_and_resume_is_the_uninterrupted_run_bit_for_bit(problem, tmp_
     with pytest.raises(KeyboardInterrupt):
         spectral_measure(kernel, starts, num_matvecs=20, state=state, progress=interrupt)
     seen = []
-    resumed = spectral_measure(kernel, starts, num_matvecs=20, state=state, progress=seen.append)
+    resumed = spectral_measure(
+        kernel, starts, num_matvecs=20, state=state, progress=lambda stage, step, total: seen.append(step)
+    )
     assert seen[0] == 8
     assert np.array_equal(resumed.nodes, whole.nodes)
     assert np.array_equal(resumed.weights, whole.weights)
@@ -149,7 +152,7 @@ import functools, odeopt.spectra.measure as home
 home.lanczos = functools.partial(home.lanczos, save_seconds=0.0)
 spectral_measure(
     slow, np.ones(300), num_matvecs=200, state=sys.argv[1], interval=(0, 10),
-    progress=lambda step: print(step, flush=True),
+    progress=lambda stage, step, total: print(step, flush=True),
 )
 """
 
@@ -170,7 +173,12 @@ def test_a_signalled_process_leaves_a_file_from_which_the_run_is_finished(tmp_pa
     lam, steps = np.geomspace(1e-3, 10, 300), []
     fast = LinearOperator((300, 300), matvec=lambda v: lam * v.ravel(), dtype=float)
     resumed = spectral_measure(
-        fast, np.ones(300), num_matvecs=40, state=state, interval=(0, 10), progress=steps.append
+        fast,
+        np.ones(300),
+        num_matvecs=40,
+        state=state,
+        interval=(0, 10),
+        progress=lambda stage, step, total: steps.append(step),
     )
     assert 12 <= steps[0] < 40
     whole = spectral_measure(fast, np.ones(300), num_matvecs=40, interval=(0, 10))

@@ -1,0 +1,69 @@
+r"""Numbers that know what the last operations rounded: a step run on them says what it adds to an exact one.
+
+A running error analysis (Higham, Accuracy and Stability of Numerical Algorithms, section 3.3): each operation
+adds one rounding of its result to what its operands bring along. A scalar factor counts two more, for what
+was rounded to make it. Only what is linear is defined: the reader of a step has refused all else before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Rounded"]
+
+_EPS = float(np.finfo(float).eps)
+
+
+class Rounded:
+    """Values with bounds on their distance from what exact arithmetic gives.
+
+    Examples
+    --------
+    >>> x = Rounded(np.array([1.0]))
+    >>> float((0.1 * x + x).error[0] / _EPS)
+    1.4...
+    """
+
+    __array_ufunc__ = None  # a numpy scalar times this is asked here
+
+    def __init__(self, value: np.ndarray, error: np.ndarray | float = 0.0) -> None:
+        self.value, self.error = value, np.broadcast_to(np.asarray(error, dtype=float), value.shape)
+
+    def settled(self) -> Rounded:
+        """The same values, taken for exact."""
+        return Rounded(self.value)
+
+    def scaled(self, factor: Any, roundings: float = 1.0) -> Rounded:
+        """Times an exact factor."""
+        value = self.value * factor
+        return Rounded(value, self.error * np.abs(factor) + roundings * _EPS * np.abs(value))
+
+    def __add__(self, other: Any) -> Rounded:
+        if not isinstance(other, Rounded):
+            return self  # a zero, as the start of a sum: nothing else passes the reader
+        value = self.value + other.value
+        return Rounded(value, self.error + other.error + _EPS * np.abs(value))
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Rounded:
+        return Rounded(-self.value, self.error)
+
+    def __pos__(self) -> Rounded:
+        return self
+
+    def __sub__(self, other: Any) -> Rounded:
+        return self + (-other if isinstance(other, Rounded) else 0)
+
+    def __rsub__(self, other: Any) -> Rounded:
+        return -self
+
+    def __mul__(self, factor: Any) -> Rounded:
+        return self.scaled(float(factor), 3.0)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> Rounded:
+        return self.scaled(1 / float(divisor), 4.0)
