@@ -30,7 +30,7 @@ def require_square(matrix) -> int:
 
 
 def symmetric_array(kernel) -> tuple[np.ndarray, float]:
-    """Return the symmetric part as a float array, checked in tiles, and a bound on the norm of the other part."""
+    """Return the symmetric part as a float array, checked in tiles, and a bound on what was left out."""
     if not (isinstance(kernel, np.ndarray) and kernel.dtype in (np.float64, np.float32)):
         kernel = real_array(kernel, "kernel", ndim=2)
     if kernel.ndim != 2 or kernel.size == 0:

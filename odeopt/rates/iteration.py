@@ -134,9 +134,7 @@ def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
     here = np.poly(transition_matrix(rule, critical)[0])
     there = np.poly(transition_matrix(rule.replace(lr=limit), lam_max)[0])
     if not np.allclose(here, there, rtol=1e-9, atol=1e-9):
-        raise ValueError(
-            f"lr of {rule.label} does not multiply its gradient alone; no limit of lr follows"
-        )
+        raise ValueError(f"lr of {rule.label} does not multiply its gradient alone; no limit of lr follows")
     return limit
 
 

@@ -250,7 +250,7 @@ class _Run:
 class _Responses:
     """Bounds over [low, high] on the responses of iterates K = k to what a step adds.
 
-    For a steady rule those of one late step after i more steps, and those of each of the first steps: `after`;
+    For a steady rule those of one late step after i more steps, and of each of the first steps: `after`;
     else those of each K to each step before, `before`. Shapes (steps, L) to gradients, (steps, d) to
     the state.
     """
