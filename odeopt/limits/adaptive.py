@@ -1,33 +1,31 @@
 r"""Limits of methods whose step is not linear: a system for the weights and the running averages.
 
-The step is read componentwise: products and roots of gradients act on each component. A running
-average M of a method is
-
-* *slow* when its recursion changes it by O(h): it obeys an ODE;
-* *fast* when it forgets in O(1) steps: it follows its fixed point, an algebraic equation;
-* *accumulating* when it only adds up: M = S/h, and S obeys an ODE.
-
-Which of these holds is found from the recursion itself, and so is the time scale.
+The step is read coordinate by coordinate (:mod:`odeopt.limits.averages`); functions of single coordinates,
+norms
+and inner products of gradients are read, sums over coordinates by other means are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import sympy
 from sympy import Expr, Function, Integer, Rational, Symbol
 
 from odeopt.checks import is_number
+from odeopt.limits.averages import Averages, StepReading
+from odeopt.limits.components import Coordinate, Dot, Norm
+from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, NoLimitError, dotted_latex, plain
 from odeopt.limits.text import readable
 from odeopt.rules.base import UpdateRule
 
 __all__ = ["SystemLimit", "system_limit"]
 
-# Orders of h in which the increment of x is sought, once divided by its learning rate.
-_HALF_ORDERS = [Rational(k, 2) for k in range(-4, 5)]
+# Powers p of t = k lr^p that are tried.
+_POWERS = tuple(map(Rational, ("1", "1/2", "2", "1/3", "2/3", "3/2", "4/3", "3", "4")))
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,19 @@ class SystemLimit:
     velocity : sympy.Expr
         F, in the gradient at X and the slow averages.
     averages : mapping
-        Slow and accumulating averages, as functions of t, to their rates G; they start at 0.
+        Slow and accumulating averages, as functions of t, to their rates G. ``V_1``, ``V_2`` are
+        displacements of
+        the iterate over h.
+    initial : mapping
+        The same averages to where they start.
     followed : mapping
         Fast averages to the expressions they follow.
     time_step : float or sympy.Expr
         t = k * time_step.
     scale : sympy.Rational
         The power p in time_step = lr^p.
+    reading : ReadStep
+        What was read in the step: increment, gradient points, averages, steadiness.
     """
 
     rule: UpdateRule
@@ -60,6 +64,8 @@ class SystemLimit:
     time_step: float | Expr
     scale: Rational = field(default=sympy.S.One)
     resolution: int = 0
+    initial: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}))
+    reading: ReadStep | None = field(default=None, repr=False, compare=False)
 
     @property
     def accuracy(self) -> Rational:
@@ -80,12 +86,12 @@ class SystemLimit:
     @property
     def preconditioner(self) -> Expr | None:
         r"""D in :math:`\dot X=-D^{-1}\nabla f(X)`; None where an average stands in the gradient's place."""
-        g = Symbol("g", real=True)
-        velocity = self.velocity.subs(GradientDifferential(self.curve), g)
-        if not velocity.has(g):
+        gradient, g = GradientDifferential(self.curve), Coordinate("g", real=True)
+        velocity = self.velocity.subs(gradient, g)
+        if not velocity.has(g) or velocity.has(self.curve):
             return None
         velocity = velocity.replace(sympy.sign, lambda x: x / sympy.Abs(x))
-        return sympy.cancel(-g / velocity).subs(g, GradientDifferential(self.curve))
+        return sympy.cancel(-g / velocity).subs(g, gradient)
 
     def subs(self, values: Mapping) -> SystemLimit:
         """Return the system with numbers in place of symbols.
@@ -101,23 +107,19 @@ class SystemLimit:
 
         Examples
         --------
+        >>> from odeopt import ode_limit
         >>> from odeopt.rules import RMSProp
         >>> h, b = sympy.symbols("h b", positive=True)
-        >>> print(system_limit(RMSProp(lr=h, alpha=1 - b * h, eps=0), h).subs({b: 2}))
+        >>> print(ode_limit(RMSProp(lr=h, alpha=1 - b * h, eps=0), h).subs({b: 2}))
         X' = -grad f(X)/sqrt(M_0); M_0' = -2*M_0 + 2*grad f(X)**2
         """
-        step = self.time_step.subs(values) if isinstance(self.time_step, Expr) else self.time_step
-        return SystemLimit(
-            self.rule,
-            self.family,
-            self.h,
-            self.t,
-            self.velocity.subs(values),
-            MappingProxyType({m: e.subs(values) for m, e in self.averages.items()}),
-            MappingProxyType({m: e.subs(values) for m, e in self.followed.items()}),
-            step,
-            self.scale,
-            self.resolution,
+        return replace(
+            self,
+            velocity=self.velocity.subs(values),
+            averages=MappingProxyType({m: e.subs(values) for m, e in self.averages.items()}),
+            followed=MappingProxyType({m: e.subs(values) for m, e in self.followed.items()}),
+            initial=MappingProxyType({m: e.subs(values) for m, e in self.initial.items()}),
+            time_step=self.time_step.subs(values) if isinstance(self.time_step, Expr) else self.time_step,
         )
 
     def latex(self) -> str:
@@ -140,143 +142,154 @@ def system_limit(
     time_step: float | Expr | None = None,
     resolution: int = 0,
 ) -> SystemLimit:
-    r"""Derive the limit of a rule that reads one iterate, by running its step on symbols.
+    r"""Derive the limit of a rule by running its step on coordinates.
+
+    Without a family the rule itself is it, and where it does not depend on `h` its learning rate is
+    :math:`h^{1/p}` with the first p that has a limit. Resolution 1 adds the correction of order h.
 
     Examples
     --------
     >>> from odeopt.rules import AdaGrad, SignDescent
-    >>> from odeopt import Adam
-    >>> h, a, b = sympy.symbols("h a b", positive=True)
+    >>> h = Symbol("h", positive=True)
     >>> print(system_limit(SignDescent(lr=h), h))
     X' = -sign(grad f(X))
     >>> limit = system_limit(AdaGrad(lr=0.1, eps=0), h)
     >>> print(limit, "| t = k lr^", limit.scale)
     X' = -grad f(X)/sqrt(M_0); M_0' = grad f(X)**2 | t = k lr^ 2
     """
-    if rule.history > 1:
-        raise ValueError(f"{rule.label} is not linear and reads {rule.history} iterates; keep them in memory")
-    given = family is not None or _depends(rule, h)
-    eta = h if given else Symbol("eta", positive=True)
-    family = family or (rule.exact() if given else rule.exact().replace(lr=eta))
-    reading = _Reading(family, h)
-    averages, followed = reading.averages()
-    increment = reading.increment(averages, followed)
     scale = sympy.S.One
-    if given:
-        velocity = reading.limit(increment / h)
-    else:
-        scale, velocity = reading.balanced(increment, eta)
-        increment = increment.subs(eta, h ** (1 / scale))
+    if family is None and not _depends(rule, h):
+        if "lr" not in rule.hyperparameters:
+            raise NoLimitError(
+                f"{rule.label} has no hyperparameter lr to tend to 0; pass h and write the scaling yourself"
+            )
+        scale, reading, found, velocity = _scaled(rule, h)
         lr = rule.lr
         time_step = float(lr) ** float(scale) if is_number(lr) else lr**scale
-    if velocity == 0 or velocity.has(sympy.oo, sympy.zoo, sympy.nan):
-        raise NoLimitError(f"x moves by {increment} a step, which has no finite limit over {h}")
+    else:
+        reading = StepReading(family or rule.exact(), h)
+        found = reading.averages()
+        velocity, reason = _velocity(reading, found)
+        if reason:
+            raise NoLimitError(f"{rule.label} has no limit: {reason}")
+    _require_descent(rule, reading, velocity)
+    rates = found.rates
     if resolution:
-        if resolution > 1 or followed or reading.scaled or scale != 1:
-            raise NoLimitError(
-                f"corrections of {rule.label} are derived to order h, for averages that are all slow; "
-                "a fast or accumulating average leaves a start that is not analytic in h"
-            )
-        velocity, averages = reading.corrected(velocity, averages, increment)
-    on_curve = reading.on_curve
-    limit = SystemLimit(
-        rule=rule,
-        family=family,
-        h=h,
-        t=reading.t,
-        velocity=readable(on_curve(velocity)),
-        averages=MappingProxyType({on_curve(m): on_curve(rate) for m, rate in averages.items()}),
-        followed=MappingProxyType({on_curve(m): on_curve(e) for m, e in followed.items()}),
-        time_step=h if time_step is None else time_step,
-        scale=scale,
-        resolution=resolution,
+        _require_correction(rule, reading, found, resolution, scale)
+        velocity, rates = _Correction(reading).corrected(velocity, found)
+    return _assembled(
+        rule,
+        reading,
+        found,
+        velocity,
+        rates,
+        scale,
+        values or {},
+        h if time_step is None else time_step,
+        resolution,
     )
-    numbers = {**(values or {}), **({h: time_step} if resolution and is_number(time_step) else {})}
-    return limit.subs(numbers) if numbers else limit
 
 
 def _depends(rule: UpdateRule, h: Symbol) -> bool:
     flat = (w for v in rule.hyperparameters.values() for w in (v if isinstance(v, tuple) else (v,)))
-    return any(getattr(v, "has", lambda s: False)(h) for v in flat)
+    return any(isinstance(v, Expr) and v.has(h) for v in flat)
 
 
-class _Reading:
-    """One reading of the step on symbols: the gradient g and the averages M are real symbols."""
+def _scaled(rule: UpdateRule, h: Symbol) -> tuple[Rational, StepReading, Averages, Expr]:
+    """The first power p for which lr = h^(1/p) has a limit, with its reading."""
+    reasons = []
+    for p in _POWERS:
+        reading = StepReading(rule.exact().replace(lr=h ** (1 / p)), h)
+        found = reading.averages()
+        velocity, reason = _velocity(reading, found)
+        if not reason:
+            return p, reading, found, velocity
+        reasons.append(f"lr = {h}^({1 / p}): {reason}")
+    raise NoLimitError(f"{rule.label} has no limit: {'; '.join(reasons[:3])}")
 
-    def __init__(self, family: UpdateRule, h: Symbol):
-        self.family, self.h = family, h
-        self.t = Symbol("t", positive=True)
-        self.x, self.g = Symbol("X_0", real=True), Symbol("g", real=True)
-        entries = family.initial_memory(self.x) or ()
-        self.memory = tuple(Symbol(f"M_{i}", positive=True) for i in range(len(entries)))
-        x_next, memory_next = family.step(self.t / h, (self.x,), self.memory, self._gradient)
-        self.x_step = x_next - self.x
-        self.changes = [new - old for new, old in zip(memory_next or (), self.memory, strict=True)]
-        self.scaled: dict[Symbol, Expr] = {}
-        self.bent: tuple[Symbol, Expr] | None = None
 
-    def _gradient(self, z: Expr) -> Expr:
-        if z != self.x:
-            raise ValueError(
-                f"{self.family.label} is not linear and takes its gradient at {z}, not at the iterate"
-            )
-        return self.g
+def _velocity(reading: StepReading, found: Averages) -> tuple[Expr, str]:
+    """The velocity of x, or why there is none."""
+    increment = reading.x_step.subs({**found.followed, **found.scaled}, simultaneous=True)
+    velocity = reading.limit(increment / reading.h)
+    if velocity.has(sympy.oo, sympy.zoo, sympy.nan):
+        return velocity, f"x moves by {increment} a step, which has no finite limit over {reading.h}"
+    moving = {n for n in velocity.free_symbols if isinstance(n, Coordinate)} - {reading.x}
+    live = {n for r in found.rates.values() for n in r.free_symbols if n in reading.gradients}
+    if not moving or not (live or moving & set(reading.gradients)):
+        return velocity, f"x moves by {increment} a step, of which the gradient vanishes over {reading.h}"
+    return velocity, ""
 
-    def averages(self) -> tuple[dict[Symbol, Expr], dict[Symbol, Expr]]:
-        """Rates of the slow and accumulating averages, and what the fast ones follow."""
-        rates, followed = {}, {}
-        for m, change in zip(self.memory, self.changes, strict=True):
-            now = self.limit(change)
-            if now == 0:
-                rates[m] = sympy.factor_terms(self.limit(change / self.h))
-            elif now.has(m):
-                solutions = sympy.solve(now, m)
-                if not solutions:
-                    raise NoLimitError(f"the average with change {now} a step has no fixed point")
-                followed[m] = solutions[0]
-            else:
-                self.scaled[m] = m / self.h
-                rates[m] = now
-        return rates, followed
 
-    def increment(self, averages: dict, followed: dict) -> Expr:
-        """The increment of x with fast averages at their fixed points and accumulating ones rescaled."""
-        return self.x_step.subs({**followed, **self.scaled}, simultaneous=True)
+def _require_descent(rule: UpdateRule, reading: StepReading, velocity: Expr) -> None:
+    """Refuse a velocity that climbs: tried on numbers, where it is a function of one gradient and of t."""
+    (g, *others) = reading.gradients or (None,)
+    if g is None or others or velocity.free_symbols - {g, reading.t} or velocity.has(Norm, Dot):
+        return
+    values = [
+        velocity.subs({g: v, reading.t: s}) * v
+        for v in (-2, -Rational(1, 3), Rational(1, 2), 3)
+        for s in (1, 2)
+    ]
+    if all(v.is_positive for v in values):
+        raise NoLimitError(
+            f"{rule.label} climbs the loss: its limit is X' = {velocity}; turn the sign of its step"
+        )
 
-    def limit(self, expr: Expr) -> Expr:
-        """Limit h -> 0+; by substitution where that is defined, for it is much faster."""
-        expr = expr.replace(lambda e: e.is_Pow and e.exp.has(self.h), self._steady_power)
-        for form in (lambda e: e, lambda e: sympy.powdenest(sympy.cancel(e), force=True)):
-            direct = form(expr).subs(self.h, 0)
-            if not direct.has(sympy.zoo, sympy.oo, sympy.nan):
-                return direct
-        return sympy.limit(expr, self.h, 0, "+")
 
-    def _steady_power(self, power: Expr) -> Expr:
-        """Limit of a power whose exponent counts steps, such as (1 - a h)^(t/h) -> exp(-a t)."""
-        base, exponent = power.args
-        if base.is_number and base.is_positive and base < 1:
-            return Integer(0) if sympy.limit(exponent, self.h, 0, "+") is sympy.oo else power
-        return sympy.exp(sympy.limit(exponent * sympy.log(base), self.h, 0, "+"))
+def _require_correction(
+    rule, reading: StepReading, found: Averages, resolution: int, scale: Rational
+) -> None:
+    plain_points = all(p == reading.x for p in reading.points)
+    slow = not (found.followed or found.scaled or reading.displacements) and scale == 1
+    if resolution > 1 or not slow or not plain_points or reading.x_step.has(Norm, Dot, reading.x):
+        raise NoLimitError(
+            f"corrections of {rule.label} are derived to order h, for averages that are all slow and "
+            "gradients at x; "
+            "a fast or accumulating average leaves a start that is not analytic in h"
+        )
 
-    def balanced(self, increment: Expr, eta: Symbol) -> tuple[Rational, Expr]:
-        r"""The power p with :math:`h=\eta^p` and the velocity: increment ~ eta h^w gives p = 1/(1 - w)."""
-        unit = sympy.expand(increment / eta)
-        if unit.has(eta):
-            raise ValueError(f"lr of {self.family.label} does not multiply the increment of x")
-        for w in _HALF_ORDERS:
-            velocity = self.limit(unit * self.h**-w)
-            if velocity != 0 and velocity.is_finite is not False and not velocity.has(sympy.oo, sympy.zoo):
-                if w >= 1:
-                    break
-                return 1 / (1 - w), velocity
-        raise NoLimitError(f"the increment {increment} has no power of h as its leading order")
 
-    def corrected(self, velocity: Expr, averages: dict, increment: Expr) -> tuple[Expr, dict]:
+def _assembled(rule, reading, found, velocity, rates, scale, values, time_step, resolution) -> SystemLimit:
+    """Put a reading on the curve."""
+
+    def on_curve(expr: Expr) -> Expr:
+        return reading.on_curve(expr, found)
+
+    limit = SystemLimit(
+        rule=rule,
+        family=reading.family,
+        h=reading.h,
+        t=reading.t,
+        velocity=readable(on_curve(velocity)),
+        averages=MappingProxyType({on_curve(m): readable(on_curve(rate)) for m, rate in rates.items()}),
+        followed=MappingProxyType({on_curve(m): on_curve(e) for m, e in found.followed.items()}),
+        time_step=time_step,
+        scale=scale,
+        resolution=resolution,
+        initial=MappingProxyType({on_curve(m): on_curve(e) for m, e in found.starts.items()}),
+        reading=reading.account(found),
+    )
+    numbers = {**values, **({reading.h: time_step} if resolution and is_number(time_step) else {})}
+    return limit.subs(numbers) if numbers else limit
+
+
+class _Correction:
+    r"""The correction of order h, :math:`F_1-\tfrac12\dot F_0` for increments :math:`hF_0+h^2F_1`."""
+
+    def __init__(self, reading: StepReading):
+        self.reading, self.h, self.t = reading, reading.h, reading.t
+        self.g = reading.gradients[0]
+
+    def corrected(self, velocity: Expr, found: Averages) -> tuple[Expr, dict]:
         """Velocity and rates with their corrections of order h."""
-        rates = {self.x: velocity, **averages}
-        steps = {self.x: increment, **dict(zip(self.memory, self.changes, strict=True))}
-        bent = Symbol("bent", real=True)  # the Hessian applied to the velocity
+        reading, averages = self.reading, found.rates
+        rates = {reading.x: velocity, **averages}
+        steps = {reading.x: reading.x_step, **dict(zip(reading.memory, reading.changes, strict=True))}
+        curve = Function("X")(self.t)
+        bent = GradientDifferential(
+            curve, reading.on_curve(velocity, found)
+        )  # the Hessian times the velocity
 
         def total(expr: Expr) -> Expr:
             moved = sum((expr.diff(m) * rate for m, rate in averages.items()), expr.diff(self.g) * bent)
@@ -286,9 +299,7 @@ class _Reading:
         for y, rate in rates.items():
             first = self._first_order(steps[y] / self.h)
             corrected[y] = rate + self.h * (first - total(rate) / 2)
-        direction = self.on_curve(velocity)
-        self.bent = (bent, GradientDifferential(Function("X")(self.t), direction))
-        return corrected.pop(self.x), corrected
+        return corrected.pop(reading.x), corrected
 
     def _first_order(self, expr: Expr) -> Expr:
         """Coefficient of h of an increment divided by h."""
@@ -307,9 +318,3 @@ class _Reading:
         if value.has(sympy.zoo, sympy.oo, sympy.nan):
             raise NoLimitError(f"the increment {expr} is not analytic at {self.h} = 0")
         return value.replace(lambda e: isinstance(e, sympy.Derivative), lambda e: Integer(0))
-
-    def on_curve(self, expr: Expr) -> Expr:
-        curve = Function("X")(self.t)
-        expr = expr.subs(*self.bent) if self.bent else expr
-        named = {m: Function(m.name)(self.t) for m in self.memory}
-        return expr.subs({self.g: GradientDifferential(curve), self.x: curve, **named}, simultaneous=True)

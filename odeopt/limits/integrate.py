@@ -11,21 +11,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import scipy.integrate
-import sympy
 from sympy import Derivative, Expr
 
-from odeopt.checks import nonnegative_grid
+from odeopt.checks import nonnegative_grid, real_array, require_positive
 from odeopt.limits.adaptive import SystemLimit
-from odeopt.limits.ode import ODELimit
-from odeopt.limits.series import GradientDifferential
+from odeopt.limits.equation import ODELimit
+from odeopt.limits.field import Field
+from odeopt.limits.regular_start import regular_start
 
-__all__ = ["WeightTrajectory", "integrate_limit"]
+__all__ = ["WeightTrajectory", "checked_options", "integrate_limit", "require_reachable"]
 
-# Friction r/t is started at this time by a quadratic, whose error is its cube.
-_START = 1e-5
 # The root of the time at which averages are started; x has then moved by this much times its speed.
 _ROOT_START = 1e-8
+# Steps beyond which an integration is refused before it begins.
+_MOST_STEPS = 1e8
+METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,16 @@ class WeightTrajectory:
         Evaluations of the right-hand side.
     """
 
-    t: np.ndarray
-    x: np.ndarray
+    t: npt.NDArray[np.float64]
+    x: npt.NDArray[np.float64]
     nfev: int
 
 
 def integrate_limit(
     limit: ODELimit | SystemLimit,
-    differential: Callable[..., np.ndarray],
-    x0,
-    t,
+    differential: Callable[..., npt.ArrayLike],
+    x0: npt.ArrayLike,
+    t: npt.ArrayLike,
     *,
     rtol: float,
     atol: float,
@@ -81,9 +83,14 @@ def integrate_limit(
     Raises
     ------
     ValueError
-        If the limit holds symbols, or the grid is not increasing.
+        If the limit holds symbols, the grid is not increasing, or the times are out of reach.
     RuntimeError
-        If the solver fails, with its message.
+        If the solver fails, with its message, or the solution leaves the range of numbers.
+
+    Notes
+    -----
+    Where coefficients are singular at t = 0, the solution that is regular there is found on a first interval
+    as a polynomial in (a root of) t, by collocation.
 
     Examples
     --------
@@ -93,168 +100,121 @@ def integrate_limit(
     >>> bool(np.isclose(run.x[1, 0], np.exp(-1.0)))
     True
     """
+    if not isinstance(limit, (ODELimit, SystemLimit)):
+        raise ValueError(
+            f"limit must be an ODELimit or a SystemLimit, got {type(limit).__name__}; pass what "
+            "ode_limit returns"
+        )
     t = nonnegative_grid(t, "t")
     if np.any(np.diff(t) <= 0):
         raise ValueError(f"t must increase strictly, got {t.tolist()[:6]}...; sort it and drop repeats")
-    x0 = np.asarray(x0, dtype=float)
+    x0 = real_array(x0, "x0", ndim=1)
+    options = checked_options(rtol, atol, method)
     if isinstance(limit, SystemLimit):
-        return _integrate_system(limit, differential, x0, t, {"rtol": rtol, "atol": atol, "method": method})
-    system = _WeightSystem(limit, differential, x0.size)
-    start, state = system.start(x0)
-    rows, nfev = [x0 + (state[: x0.size] - x0) * (s > 0) for s in t[t <= start]], 0
-    for target in t[t > start]:
-        solution = scipy.integrate.solve_ivp(
-            system, (start, target), state, method=method, rtol=rtol, atol=atol
+        return _integrate_system(limit, differential, x0, t, options)
+    return _integrate_equation(limit, differential, x0, t, options)
+
+
+def checked_options(rtol: float, atol: float, method: str) -> dict:
+    """Options of solve_ivp, or what is wrong with them."""
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    return {"rtol": require_positive("rtol", rtol), "atol": require_positive("atol", atol), "method": method}
+
+
+def require_reachable(span: float, scale: float, order: int) -> None:
+    """Refuse times that steps of about scale^(-1/order) do not reach in a reasonable number."""
+    steps = span * max(scale, 0.0) ** (1 / order)
+    if steps > _MOST_STEPS:
+        raise ValueError(
+            f"t reaches to {span:.6g}, some {steps:.1g} steps of the solver away; integrate to a shorter "
+            "time, or "
+            "take a closed form from mode_solution"
         )
-        if not solution.success:
-            raise RuntimeError(f"solve_ivp({method}) failed before t = {target:.6g}: {solution.message}")
+
+
+def _integrate_equation(limit: ODELimit, differential: Callable, x0, t, options: dict) -> WeightTrajectory:
+    n, curve, s = limit.order, limit.curve, limit.t
+    if any(_highest(v) > n for v in limit.terms):
+        raise ValueError(f"{limit} is not in normal form; derive it with form='normal'")
+    initial = Field([limit.initial_position, *limit.initial], [curve], s, differential)
+    position, *derivatives = initial(0.0, [x0])
+    _require_short(differential, x0, t[-1], n)
+    unknowns = [curve.diff(s, j) for j in range(n)]
+    lead = limit.terms[curve.diff(s, n)]
+    force = -sum(c / lead * v for v, c in limit.terms.items() if v != curve.diff(s, n))
+    field = Field([force], unknowns, s, differential)
+    begun = regular_start(limit, differential, np.array([position, *derivatives]), float(t[-1]))
+
+    def system(time: float, state: np.ndarray) -> np.ndarray:
+        blocks = state.reshape(n, -1)
+        return np.concatenate([*blocks[1:], *field(time, list(blocks))])
+
+    early = t[t <= begun.end]
+    rows = [*begun.positions(early)]
+    later, nfev = _advance(system, begun.end, begun.state.reshape(-1), t[t > begun.end], options)
+    return WeightTrajectory(t, np.array([*rows, *(state[: x0.size] for state in later)]), nfev)
+
+
+def _advance(system: Callable, start: float, state: np.ndarray, times, options: dict) -> tuple[list, int]:
+    """States at the times, each the end of an integration of its own, so that it ends a step."""
+    states, nfev = [], 0
+    for target in times:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            solution = scipy.integrate.solve_ivp(system, (start, target), state, **options)
         start, state, nfev = target, solution.y[:, -1], nfev + solution.nfev
-        rows.append(state[: x0.size])
-    if system.shifted is not None and t[0] == 0:
-        rows[0] = system.shifted
-    return WeightTrajectory(t, np.array(rows), nfev)
+        if not solution.success or not np.isfinite(state).all():
+            reason = solution.message if not solution.success else "the solution is no longer finite"
+            raise RuntimeError(f"solve_ivp({options['method']}) failed before t = {target:.6g}: {reason}")
+        states.append(state)
+    return states, nfev
 
 
-class _WeightSystem:
-    """A limit as a first-order system, its vectors evaluated through the differentials of the loss."""
-
-    def __init__(self, limit: ODELimit, differential: Callable, d: int):
-        self.limit, self.differential, self.d = limit, differential, d
-        top = limit.curve.diff(limit.t, limit.order)
-        if any(v.has(Derivative) and _highest(v) > limit.order for v in limit.terms):
-            raise ValueError(f"{limit} is not in normal form; derive it with form='normal'")
-        lead = limit.terms[top]
-        free = set().union(*(c.free_symbols for c in (*limit.terms.values(),))) - {limit.t}
-        if free:
-            raise ValueError(
-                f"{limit} holds the symbols {', '.join(sorted(map(str, free)))}; give them numbers"
-            )
-        self.terms = [
-            (vector, sympy.lambdify(limit.t, sympy.cancel(c / lead), "numpy"))
-            for vector, c in limit.terms.items()
-            if vector != top
-        ]
-        self.singular = any(sympy.cancel(c).subs(limit.t, 0).has(sympy.zoo) for c in limit.terms.values())
-        self.shifted: np.ndarray | None = None
-
-    def vector(self, expr: Expr, blocks: np.ndarray) -> np.ndarray:
-        """Evaluate a vector at the state (X, X', ...)."""
-        if isinstance(expr, GradientDifferential):
-            return self.differential(blocks[0], *(self.vector(v, blocks) for v in expr.directions))
-        if isinstance(expr, Derivative):
-            return blocks[expr.derivative_count]
-        return blocks[0]
-
-    def combination(self, expr: Expr, blocks: np.ndarray) -> np.ndarray:
-        """Evaluate a combination with numeric coefficients at the state."""
-        total = np.zeros(self.d)
-        for term in sympy.Add.make_args(sympy.expand(expr)):
-            scalar, vector = term.as_independent(
-                GradientDifferential, Derivative, sympy.core.function.AppliedUndef, as_Add=False
-            )
-            if scalar != 0:
-                total = total + float(scalar) * self.vector(vector, blocks)
-        return total
-
-    def acceleration(self, t: float, blocks: np.ndarray) -> np.ndarray:
-        return -sum(c(t) * self.vector(v, blocks) for v, c in self.terms)
-
-    def __call__(self, t: float, state: np.ndarray) -> np.ndarray:
-        blocks = state.reshape(self.limit.order, self.d)
-        return np.concatenate([*blocks[1:], self.acceleration(t, blocks)])
-
-    def start(self, x0: np.ndarray) -> tuple[float, np.ndarray]:
-        """Time and state from which solve_ivp can start."""
-        at = np.array([x0, *np.zeros((self.limit.order - 1, self.d))])
-        position = self.combination(self.limit.initial_position, at)
-        derivatives = [self.combination(e, at) for e in self.limit.initial]
-        self.shifted = None if np.array_equal(position, x0) else position
-        if not self.singular:
-            return 0.0, np.concatenate([position, *derivatives])
-        (velocity,) = derivatives
-        bend = np.zeros(self.d)
-        for _ in range(4):  # each pass gains a factor of the start time in accuracy
-            blocks = np.array([x0 + velocity * _START + bend * _START**2 / 2, velocity + bend * _START])
-            friction = (self.acceleration(_START, blocks) + bend * self._friction()) / (1 + self._friction())
-            bend = friction
-        blocks = np.array([x0 + velocity * _START + bend * _START**2 / 2, velocity + bend * _START])
-        return _START, blocks.reshape(-1)
-
-    def _friction(self) -> float:
-        """The r of friction r/t."""
-        coefficient = self.limit.coefficients[0] / self.limit.coefficients[1]
-        return float(sympy.limit(coefficient * self.limit.t, self.limit.t, 0))
+def _require_short(differential: Callable, x0: np.ndarray, span: float, order: int) -> None:
+    """Estimate the curvature along the gradient, and refuse times out of its reach."""
+    gradient = np.asarray(differential(x0), dtype=float)
+    if gradient.shape != x0.shape:
+        raise ValueError(f"differential(x) must return the gradient, shape {x0.shape}, got {gradient.shape}")
+    size = np.linalg.norm(gradient)
+    if not np.isfinite(size):
+        raise ValueError(f"differential(x0) is not finite: {gradient.tolist()[:6]}")
+    shift = 1e-6 * gradient / size if size else np.zeros_like(x0)
+    change = np.linalg.norm(np.asarray(differential(x0 + shift), dtype=float) - gradient)
+    require_reachable(span, max(1e6 * change, 1e-30), order)
 
 
 def _highest(vector: Expr) -> int:
     return max((d.derivative_count for d in vector.atoms(Derivative)), default=0)
 
 
-def _integrate_system(limit: SystemLimit, differential, x0, t, options) -> WeightTrajectory:
-    r"""Integrate an adaptive method in :math:`\tau=\sqrt t`.
+def _integrate_system(limit: SystemLimit, differential: Callable, x0, t, options: dict) -> WeightTrajectory:
+    r"""Integrate a system in :math:`\tau=\sqrt t`.
 
-    Averages start at 0, where the velocity may be singular like :math:`t^{-1/2}` but its derivative in
+    Averages may start at 0, where the velocity may be singular like :math:`t^{-1/2}` but its derivative in
     :math:`\tau` is not. They are started at :math:`\tau_0` from their rates; what x moves until then is
     of order :math:`\tau_0`.
     """
-    averages = list(limit.averages)
-    system = _AdaptiveSystem(limit, averages, differential)
-    rates = system.rates(0.0, x0, [np.zeros_like(x0)] * len(averages), averages_only=True)
-    state = np.concatenate([x0, *(rate * _ROOT_START**2 for rate in rates)])
-    rows, nfev, start = [x0 for s in t if s <= _ROOT_START**2], 0, _ROOT_START
-    for target in np.sqrt(t[t > _ROOT_START**2]):
-        solution = scipy.integrate.solve_ivp(system, (start, target), state, **options)
-        if not solution.success:
-            raise RuntimeError(f"solve_ivp failed before t = {target**2:.6g}: {solution.message}")
-        start, state, nfev = target, solution.y[:, -1], nfev + solution.nfev
-        rows.append(state[: x0.size])
-    return WeightTrajectory(t, np.array(rows), nfev)
+    _require_short(differential, x0, t[-1], 1)
+    system = system_field(limit, differential)
+    starts = Field(list(limit.initial.values()), [limit.curve], limit.t, differential)
+    averages = [np.array(a) for a in starts(0.0, [x0])]
+    begin = _ROOT_START**2
+    averages_only = Field(
+        list(limit.averages.values()), [limit.curve, *limit.averages], limit.t, differential
+    )
+    rates = averages_only(begin, [x0, *averages])
+    state = np.concatenate([x0, *(a + rate * begin for a, rate in zip(averages, rates, strict=True))])
+    rows = [x0 for s in t if s <= begin]
+    later, nfev = _advance(system, _ROOT_START, state, np.sqrt(t[t > begin]), options)
+    return WeightTrajectory(t, np.array([*rows, *(s[: x0.size] for s in later)]), nfev)
 
 
-class _AdaptiveSystem:
-    """Right-hand side in tau = sqrt(t) of the weights and the averages."""
+def system_field(limit: SystemLimit, differential: Callable) -> Callable[[float, np.ndarray], np.ndarray]:
+    """The right side in tau = sqrt(t) of the weights and the averages, as one state."""
+    unknowns = [limit.curve, *limit.averages]
+    field = Field([limit.velocity, *limit.averages.values()], unknowns, limit.t, differential)
 
-    def __init__(self, limit: SystemLimit, averages: list, differential: Callable):
-        self.limit, self.averages, self.differential = limit, averages, differential
-        expressions = [limit.velocity, *limit.averages.values()]
-        free = set().union(*(e.free_symbols for e in expressions)) - {limit.t}
-        if free:
-            raise ValueError(
-                f"{limit} holds the symbols {', '.join(sorted(map(str, free)))}; give them numbers"
-            )
-        vectors = sorted(
-            set().union(*(e.atoms(GradientDifferential) for e in expressions)),
-            key=lambda v: len(v.directions),
-        )
-        if any(len(v.directions) > 1 for v in vectors):
-            raise ValueError(f"{limit} holds derivatives of the loss beyond the Hessian")
-        self.vectors = vectors
-        names = [sympy.Dummy(f"v{i}") for i in range(len(vectors))]
-        slots = [sympy.Dummy(f"m{i}") for i in range(len(averages))]
-        replaced = dict(zip(reversed(vectors), reversed(names), strict=True)) | dict(
-            zip(averages, slots, strict=True)
-        )
-        self.functions = [
-            sympy.lambdify([limit.t, *slots, *names], e.xreplace(replaced), "numpy") for e in expressions
-        ]
-        inner = {
-            v: n for v, n in replaced.items() if not isinstance(v, GradientDifferential) or not v.directions
-        }
-        self.directions = [
-            [sympy.lambdify([limit.t, *slots, *names], d.xreplace(inner), "numpy") for d in v.directions]
-            for v in vectors
-        ]
+    def rates(tau: float, state: np.ndarray) -> np.ndarray:
+        return np.concatenate([2 * tau * r for r in field(tau**2, list(state.reshape(len(unknowns), -1)))])
 
-    def rates(self, t: float, x: np.ndarray, averages: list, averages_only: bool = False) -> list[np.ndarray]:
-        values = [np.zeros_like(x) for _ in self.vectors]
-        for i, (vector, directions) in enumerate(zip(self.vectors, self.directions, strict=True)):
-            if vector.directions and averages_only:
-                continue
-            moved = [np.broadcast_to(d(t, *averages, *values), x.shape) for d in directions]
-            values[i] = self.differential(x, *moved)
-        chosen = self.functions[1:] if averages_only else self.functions
-        return [np.broadcast_to(f(t, *averages, *values), x.shape) for f in chosen]
-
-    def __call__(self, tau: float, state: np.ndarray) -> np.ndarray:
-        x, *averages = state.reshape(len(self.averages) + 1, -1)
-        return np.concatenate([2 * tau * rate for rate in self.rates(tau**2, x, averages)])
+    return rates

@@ -46,6 +46,8 @@ class GradientDifferential(sympy.Function):
     """
 
     is_commutative = True
+    is_real = True
+    is_coordinate = True  # it differs from coordinate to coordinate
 
     @classmethod
     def eval(cls, point, *directions):

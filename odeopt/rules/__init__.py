@@ -1,7 +1,7 @@
 r"""Update rules: a method is the code of one step; and what a linear one is on eigenvalues."""
 
 from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
-from odeopt.rules.base import Scalar, UpdateRule, iterate, sign, sqrt
+from odeopt.rules.base import Scalar, UpdateRule, dot, iterate, norm, sign, sqrt
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
 from odeopt.rules.linear import residual_polynomials, spectral_radius, transition_matrix
 from odeopt.rules.momentum import QHM, TorchSGD, TripleMomentum
@@ -22,8 +22,10 @@ __all__ = [
     "TorchSGD",
     "TripleMomentum",
     "UpdateRule",
+    "dot",
     "iterate",
     "named_rules",
+    "norm",
     "residual_polynomials",
     "rule_grid",
     "sign",

@@ -10,8 +10,8 @@ The same :meth:`UpdateRule.step` is run on three kinds of objects,
 Conventions: ``step(k, ...)`` maps :math:`x_k` to :math:`x_{k+1}`, k = 0, 1, ...; iterates before
 :math:`x_0` equal :math:`x_0`. Running averages travel in a tuple, the memory of the step.
 
-Arithmetic reads alike in all three worlds; of the functions that do not, :func:`sqrt` and
-:func:`sign` are given here.
+Arithmetic reads alike in all three worlds; of the functions that do not, :func:`sqrt`,
+:func:`sign`, :func:`norm` and :func:`dot` are given here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from odeopt.checks import is_number, is_symbolic
 if TYPE_CHECKING:
     import sympy
 
-__all__ = ["Scalar", "UpdateRule", "iterate", "sign", "sqrt"]
+__all__ = ["Scalar", "UpdateRule", "dot", "iterate", "norm", "sign", "sqrt"]
 
 Scalar = Union[float, "sympy.Expr"]
 
@@ -96,6 +96,60 @@ def sign(x: Any) -> Any:
     import numpy as np
 
     return np.sign(x)
+
+
+def norm(x: Any) -> Any:
+    """Euclidean norm over all coordinates, of whatever kind a step is run on.
+
+    A step that joins coordinates does it with this or with :func:`dot`; a plain ``.sum()`` has no reading
+    where the step is run on symbols, and is refused there.
+
+    Parameters
+    ----------
+    x : number, array, tensor or sympy expression
+
+    Returns
+    -------
+    number, or object of the kind of x without coordinates
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(norm(np.array([3.0, 4.0]))), norm(-2.5)
+    (5.0, 2.5)
+    """
+    if is_symbolic(x) or isinstance(x, numbers.Real):
+        return abs(x)
+    if hasattr(x, "norm"):
+        return x.norm()
+    import numpy as np
+
+    return np.sqrt(np.sum(np.square(x)))
+
+
+def dot(x: Any, y: Any) -> Any:
+    """Inner product over all coordinates, of whatever kind a step is run on; see :func:`norm`.
+
+    Parameters
+    ----------
+    x, y : number, array, tensor or sympy expression
+        Of one kind and shape.
+
+    Returns
+    -------
+    number, or object of the kind of x without coordinates
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(dot(np.array([1.0, 2.0]), np.array([3.0, 4.0]))), dot(2, 3)
+    (11.0, 6)
+    """
+    if is_symbolic(x) or isinstance(x, numbers.Real):
+        return x * y
+    if hasattr(type(x), "dot") and not hasattr(type(x), "shape"):  # a vector of symbols
+        return x.dot(y)
+    return (x * y).sum()
 
 
 def require_below_one(name: str, value: Scalar, reason: str = "1 would mean no friction") -> None:

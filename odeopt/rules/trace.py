@@ -15,7 +15,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import StepRefusal
 from odeopt.rules.forms import Form, exact_coefficient
 
-__all__ = ["Refusal", "Trace", "exact_rule", "trace"]
+__all__ = ["Refusal", "Trace", "exact_rule", "place_of", "trace"]
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def trace(rule: UpdateRule, k: Any) -> Trace | Refusal:
         memory = tuple(Form({("m", i): 1}, given=True) for i in range(len(run.start)))
         _keep(run, rule.step(k, iterates, memory or start, run.gradient))
     except StepRefusal as error:
-        return Refusal(error.kind, error.reason, _place(error.__traceback__))
+        return Refusal(error.kind, error.reason, place_of(error.__traceback__))
     except Exception as error:  # noqa: BLE001 - whatever a user's step raises on forms is a reason to refuse it
-        return Refusal("broken", _failure(error, rule, run), _place(error.__traceback__))
+        return Refusal("broken", _failure(error, rule, run), place_of(error.__traceback__))
     return run
 
 
@@ -126,12 +126,12 @@ _OWN = tuple(
 )
 
 
-def _place(traceback: TracebackType | None) -> str:
-    """File, line and text of the innermost line that belongs to the user's step."""
+def place_of(traceback: TracebackType | None, own: tuple[str, ...] = ()) -> str:
+    """File, line and text of the innermost line of the user's step, outside the files `own`."""
     place = ""
     while traceback is not None:
         name, line = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
-        if os.path.abspath(name) not in _OWN and "site-packages" not in name:
+        if os.path.abspath(name) not in (*_OWN, *own) and "site-packages" not in name:
             text = linecache.getline(name, line).strip()
             place = f"{os.path.basename(name)}, line {line}" + (f": {text}" if text else "")
         traceback = traceback.tb_next

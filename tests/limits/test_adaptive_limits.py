@@ -108,7 +108,7 @@ def test_correction_of_adam_is_second_order_away_from_the_start():
     """From a common state at t = 1, where the averages are positive; at t = 0 they are not analytic."""
     from scipy.integrate import solve_ivp
 
-    from odeopt.limits.integrate import _AdaptiveSystem
+    from odeopt.limits.integrate import system_field
 
     family, f = Adam(h, 1 - a * h, 1 - b * h, 1e-1), LogCosh()
     f.x0 = np.array([2.0, -1.5, 2.5])
@@ -123,7 +123,7 @@ def test_correction_of_adam_is_second_order_away_from_the_start():
             x, memory = rule.step(k, (x,), memory, f.gradient)
         for resolution, found in errors.items():
             limit = ode_limit(family, h, resolution=resolution).subs(numbers)
-            system = _AdaptiveSystem(limit, list(limit.averages), f.differential)
+            system = system_field(limit, f.differential)
             path = solve_ivp(system, (1.0, np.sqrt(2.0)), states[n], rtol=1e-11, atol=1e-12, method="DOP853")
             found.append(np.abs(path.y[:3, -1] - x).max())
     for resolution, found in errors.items():

@@ -1,0 +1,267 @@
+r"""One reading of a step that is not linear, and what its running averages are.
+
+The step is read coordinate by coordinate. A running average M of a method is
+
+* *slow* when its recursion changes it by O(h): it obeys an ODE;
+* *fast* when it forgets in O(1) steps: it follows its fixed point, an algebraic equation;
+* *accumulating* when it only adds up: M = S/h, and S is slow.
+
+Earlier iterates are displacements :math:`V_j=(x_{k-j+1}-x_{k-j})/h`, averages like the others. Which kind
+each is
+follows from the recursion itself.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import sympy
+from sympy import Expr, Function, Integer, Symbol
+
+from odeopt.limits import components
+from odeopt.limits.components import Component, Coordinate
+from odeopt.limits.read_step import ReadStep
+from odeopt.limits.series import GradientDifferential, NoLimitError, counted_powers
+from odeopt.rules.base import UpdateRule
+from odeopt.rules.counter import StepRefusal, counter
+from odeopt.rules.trace import place_of
+
+__all__ = ["Averages", "StepReading"]
+
+# What a step may raise that was written for numbers only.
+_FAILURES = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+# How often an average may be found to grow by another power of 1/h.
+_GROWTHS = 3
+
+
+@dataclass
+class Averages:
+    """Slow averages to rates and starts, fast ones to what they follow, accumulating ones to S/h^p."""
+
+    rates: dict[Symbol, Expr] = field(default_factory=dict)
+    followed: dict[Symbol, Expr] = field(default_factory=dict)
+    scaled: dict[Symbol, Expr] = field(default_factory=dict)
+    starts: dict[Symbol, Expr] = field(default_factory=dict)
+
+
+class StepReading:
+    """The step on symbols: the gradients g_l and the averages are coordinates."""
+
+    def __init__(self, family: UpdateRule, h: Symbol):
+        self.family, self.h = family, h
+        self.t = Symbol("t", positive=True)
+        self.x = Coordinate("X_0", real=True)
+        self.points: list[Expr] = []
+        self.gradients: list[Symbol] = []
+        start = self._guarded(lambda: family.initial_memory(Component(self.x))) or ()
+        self.displacements = tuple(Coordinate(f"V_{j}", real=True) for j in range(1, family.history))
+        self.memory = tuple(Coordinate(f"M_{i}", real=True) for i in range(len(start)))
+        self.initial = [Integer(0)] * len(self.displacements) + [_expression(m) for m in start]
+        self.seen: set[int] = set()
+        k = counter(self.t / h, period=1, residue=0)
+        self.x_step, self.changes = self._run(k)
+        self.seen = k.seen
+        squares = {m: Coordinate(m.name, nonnegative=True) for m in self.memory if self._averages_squares(m)}
+        if squares:
+            self.memory = tuple(squares.get(m, m) for m in self.memory)
+            self.x_step, self.changes = self._run(k)
+
+    # --- the run -------------------------------------------------------------------------------------
+
+    def _run(self, k) -> tuple[Expr, list[Expr]]:
+        """Increments of x and of each average, displacements first."""
+        h, x = self.h, self.x
+        self.points, self.gradients = [], []
+        iterates = [x]
+        for v in self.displacements:
+            iterates.append(iterates[-1] - h * v)
+        memory = tuple(map(Component, self.memory)) if self.memory else None
+
+        def run():
+            x_next, memory_next = self.family.step(k, tuple(map(Component, iterates)), memory, self._gradient)
+            return _expression(x_next) - x, [_expression(m) for m in memory_next or ()]
+
+        moved, following = self._guarded(run)
+        shifted = [moved / h, *self.displacements[:-1]][: len(self.displacements)]
+        old = (*self.displacements, *self.memory)
+        return moved, [new - m for new, m in zip((*shifted, *following), old, strict=True)]
+
+    def _guarded(self, compute):
+        try:
+            return compute()
+        except StepRefusal as error:
+            reason, traceback = error.reason, error.__traceback__
+        except _FAILURES as error:
+            reason, traceback = (
+                f"fails with {type(error).__name__} when it is run on symbols",
+                error.__traceback__,
+            )
+        where = place_of(traceback, (os.path.abspath(__file__), os.path.abspath(str(components.__file__))))
+        where = f" ({where})" if where else ""
+        raise NoLimitError(f"{self.family.label} has no limit that can be read: its step {reason}{where}")
+
+    def _gradient(self, z: Component) -> Component:
+        point = sympy.expand(_expression(z))
+        for known, g in zip(self.points, self.gradients, strict=True):
+            if known == point:
+                return Component(g)
+        self.points.append(point)
+        self.gradients.append(
+            Coordinate("g" if len(self.points) == 1 else f"g_{len(self.points)}", real=True)
+        )
+        return Component(self.gradients[-1])
+
+    def _averages_squares(self, m: Symbol) -> bool:
+        """Whether a nonnegative average stays so: what it takes in is even in the gradients, and positive."""
+        names = (*self.displacements, *self.memory)
+        change = self.changes[names.index(m)]
+        taken = sympy.expand(change + m).subs(m, 0)
+        start = self.initial[names.index(m)]
+        if not taken.has(*self.gradients) or not start.is_nonnegative:
+            return False
+        flipped = taken.subs({g: -g for g in self.gradients}, simultaneous=True)
+        even = sympy.simplify(flipped - taken) == 0
+        return even and not taken.has(self.x, *(n for n in names if n != m))
+
+    # --- limits --------------------------------------------------------------------------------------
+
+    def limit(self, expr: Expr) -> Expr:
+        """Limit h -> 0+; by substitution where that is defined, for it is much faster."""
+        expr = counted_powers(expr, self.h, 1)
+        for form in (
+            lambda e: e,
+            lambda e: sympy.powdenest(sympy.cancel(e)) if not e.has(sympy.Max, sympy.Min) else e,
+        ):
+            direct = form(expr).subs(self.h, 0)
+            if not direct.has(sympy.zoo, sympy.oo, sympy.nan):
+                return direct
+        try:
+            return sympy.limit(expr, self.h, 0, "+")
+        except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+            raise NoLimitError(f"the limit of {expr} as {self.h} -> 0 was not found") from error
+
+    def averages(self) -> Averages:
+        """Sort the averages into slow, fast and accumulating ones."""
+        names, found = (*self.displacements, *self.memory), Averages()
+        powers = dict.fromkeys(names, 0)
+        for _ in range(_GROWTHS * len(names) + 1):
+            found.scaled = {m: m / self.h**p for m, p in powers.items() if p}
+            now = {m: self.limit(self._change(m, i, powers, found)) for i, m in enumerate(names)}
+            growing = [m for m, change in now.items() if change != 0 and not change.has(m)]
+            if not growing:
+                break
+            if any(powers[m] >= _GROWTHS or m in self.displacements for m in growing):
+                raise NoLimitError(
+                    f"the average with change {now[growing[0]]} a step grows beyond every scale"
+                )
+            powers[growing[0]] += 1
+        fast = [m for m, change in now.items() if change != 0]
+        self._follow(fast, now, found)
+        for i, m in enumerate(names):
+            if m not in fast:
+                change = self._change(m, i, powers, found).subs(found.followed, simultaneous=True)
+                found.rates[m] = sympy.factor_terms(self.limit(change / self.h))
+                _require_finite(
+                    found.rates[m], f"the average {m} of {self.family.label} changes faster than every scale"
+                )
+        self._require_still(found)
+        found.starts = self._starts(names, powers, fast)
+        return found
+
+    def _change(self, m: Symbol, index: int, powers: dict, found: Averages) -> Expr:
+        return self.h ** powers[m] * self.changes[index].subs(found.scaled, simultaneous=True)
+
+    def _follow(self, fast: list[Symbol], now: dict[Symbol, Expr], found: Averages) -> None:
+        """Fixed points of the averages that forget, which must attract."""
+        if not fast:
+            return
+        if any(now[m].has(sympy.Max, sympy.Min) for m in fast):
+            raise NoLimitError(
+                f"{self.family.label} keeps a running maximum or minimum, which follows no differential "
+                "equation"
+            )
+        try:
+            solutions = sympy.solve([now[m] for m in fast], fast, dict=True)
+        except NotImplementedError as error:
+            raise NoLimitError(
+                f"the fixed point of the averages of {self.family.label} was not found"
+            ) from error
+        if len(solutions) != 1 or set(solutions[0]) != set(fast):
+            count = len(solutions)
+            raise NoLimitError(f"the averages of {self.family.label} have {count} fixed points")
+        found.followed = solutions[0]
+        jacobian = sympy.eye(len(fast)) + sympy.Matrix([[now[m].diff(n) for n in fast] for m in fast])
+        jacobian = jacobian.subs(found.followed, simultaneous=True)
+        if not jacobian.free_symbols and any(sympy.Abs(r).evalf() >= 1 for r in jacobian.eigenvals()):
+            raise NoLimitError(
+                f"an average of {self.family.label} never forgets: its recursion has a root of modulus >= 1"
+            )
+
+    def _require_still(self, found: Averages) -> None:
+        """Refuse a step that moves x, or a slow average, by O(1) while the fast averages settle."""
+        moved = self.limit(self.x_step.subs(found.scaled, simultaneous=True))
+        if moved != 0:
+            raise NoLimitError(
+                f"{self.family.label} moves x by {moved} a step, which does not shrink with {self.h}; "
+                "its weights do not "
+                "tend to leave x where it is"
+            )
+
+    def _starts(self, names: tuple, powers: dict, fast: list[Symbol]) -> dict[Symbol, Expr]:
+        """Where the slow averages start, after the steps that single out their k."""
+        state, x_start = dict(zip(names, self.initial, strict=True)), self.x
+        if self.seen:
+            general = self.points, self.gradients, self.x_step, self.changes
+            for k in range(max(self.seen) + 1):
+                x_step, changes = self._run(k)
+                once = dict.fromkeys(self.gradients, self.gradients[0])
+                new = {
+                    m: (state[m] + c.subs(state, simultaneous=True))
+                    for m, c in zip(names, changes, strict=True)
+                }
+                if self.limit(x_step.subs(state, simultaneous=True)) != 0:
+                    raise NoLimitError(f"{self.family.label} leaves x_0 in its first steps")
+                state = {
+                    m: self.limit(e.subs(once)) if powers[m] == 0 else e.subs(once) for m, e in new.items()
+                }
+            self.points, self.gradients, self.x_step, self.changes = general
+        starts = {m: self.limit(self.h ** powers[m] * state[m]) for m in names if m not in fast}
+        if any(e.has(x_start) and powers[m] for m, e in starts.items()):
+            raise NoLimitError(f"an accumulating average of {self.family.label} starts at a multiple of x_0")
+        return starts
+
+    # --- on the curve ---------------------------------------------------------------------------------
+
+    def on_curve(self, expr: Expr, found: Averages) -> Expr:
+        """Replace coordinates by X(t), M(t) and gradients at the limits of their points."""
+        curve = Function("X")(self.t)
+        named = {m: Function(m.name)(self.t) for m in (*self.displacements, *self.memory)} | {self.x: curve}
+        for g, point in reversed(list(zip(self.gradients, self.points, strict=True))):
+            if expr.has(g):
+                place = point.subs(found.scaled, simultaneous=True).subs(found.followed, simultaneous=True)
+                expr = expr.subs(g, GradientDifferential(sympy.expand(self.limit(place))))
+        return expr.subs(named, simultaneous=True)
+
+    def account(self, found: Averages) -> ReadStep:
+        """What was read, in words."""
+        kinds = [f"{m} is slow: {m}' = {r}, from {found.starts[m]}" for m, r in found.rates.items()]
+        kinds += [f"{m} forgets within a few steps and follows {e}" for m, e in found.followed.items()]
+        kinds += [f"{m} is taken times {m / e}" for m, e in found.scaled.items()]
+        varies = any(e.has(self.t) for e in (self.x_step, *self.changes))
+        return ReadStep(
+            False,
+            (f"x_next - x = {self.x_step}",),
+            tuple(f"{g} = grad f({p})" for g, p in zip(self.gradients, self.points, strict=True)),
+            tuple(kinds),
+            "with weights that depend on k" if varies else "the same at every k",
+        )
+
+
+def _expression(value) -> Expr:
+    return value.expr if isinstance(value, Component) else sympy.sympify(value, strict=True)
+
+
+def _require_finite(expr: Expr, reason: str) -> None:
+    if expr.has(sympy.oo, sympy.zoo, sympy.nan):
+        raise NoLimitError(reason)
