@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.kernels.inputs import require_independent_pairs
+from odeopt.kernels.inputs import parallel_tolerance, require_independent_pairs
 from odeopt.kernels.matrix import norm_bound
 from odeopt.kernels.memory import PANEL, MemoryPlan, panel_rows
 from odeopt.kernels.relu import gram_diagonal, unit_profile
@@ -82,7 +82,7 @@ class ReluGramOperator(SymmetricOperator):
                 self._panels.append(self._stored(panel))
             if progress is not None:
                 progress(min(start + self._rows, plan.n))
-        if refuse and antipodal:
+        if refuse and antipodal and depth == 1:
             require_independent_pairs(unit, antipodal)
         self._nonnegative = nonnegative
         self.storage_error = 2.0**-24 * float(np.sqrt(squares)) if plan.storage == "float32" else 0.0
@@ -157,7 +157,7 @@ def _repair(unit, overlap, cosine, start: int, refuse: bool, xp) -> list[tuple[i
     i, j = i[keep], j[keep]
     found: list[tuple[int, int]] = []
     step = max(1, PANEL // unit.shape[1])
-    tolerance = 8 * len(unit) * np.finfo(float).eps  # as in validate_inputs
+    tolerance = parallel_tolerance(len(unit))
     for cut in range(0, len(i), step):
         a, b = i[cut : cut + step], j[cut : cut + step]
         u, v = unit[start + a], unit[start + b]

@@ -72,7 +72,7 @@ class ClusterReluGram(SymmetricOperator):
         facts = self._gathered(lambda: [self._client.submit(_facts, panel) for panel in self._panels])
         self._absolute_differs = not all(nonnegative for nonnegative, _, _ in facts)
         pairs = [pair for _, _, found in facts for pair in found]
-        if refuse and pairs:
+        if refuse and pairs and depth == 1:
             require_independent_pairs(unit, pairs)
         squares = sum(square for _, square, _ in facts)
         self.storage_error = 2.0**-24 * float(np.sqrt(squares)) if storage == "float32" else 0.0
@@ -130,13 +130,13 @@ def cluster_relu_gram(
     ----------
     client : distributed.Client
     x : array_like, shape (n, d)
-        One input a row, of any nonzero norm.
+        One input a row, of any norm.
     layers, depth
         As in :func:`odeopt.relu_gram`.
     storage : {"float32", "float64"}, optional
         How workers keep the entries; products are those of float64.
     allow_singular : bool, optional
-        Accept parallel rows, whose kernel is singular.
+        Accept parallel rows and blank ones, whose kernel is singular.
 
     Returns
     -------
@@ -164,5 +164,5 @@ def cluster_relu_gram(
     validate_architecture(layers, depth)
     if storage not in ("float32", "float64"):
         raise ValueError(f"storage must be 'float32' or 'float64', got {storage!r}")
-    x = validate_inputs(x, allow_parallel=True)
+    x = validate_inputs(x, allow_parallel=True, allow_blank=allow_singular)
     return ClusterReluGram(client, *unit_rows(x), layers, depth, storage, not allow_singular)

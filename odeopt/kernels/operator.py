@@ -32,7 +32,7 @@ def relu_gram_operator(
     Parameters
     ----------
     x : array_like, shape (n, d)
-        One input a row, of any nonzero norm.
+        One input a row, of any norm.
     device : str, optional
         A torch device with float64 ("cpu", "cuda", "cuda:1", ...) that holds and multiplies the kernel;
         without one numpy does. The two agree up to the rounding of float64, and up to `storage_error` where
@@ -49,7 +49,7 @@ def relu_gram_operator(
     memory_limit : float, optional
         Bytes, of the device if one is given; by default four fifths of the memory that is free there now.
     allow_singular : bool, optional
-        Accept parallel rows, whose kernel is singular.
+        Accept parallel rows and blank ones, whose kernel is singular.
     progress : callable, optional
         Called with the number of rows computed.
 
@@ -77,7 +77,7 @@ def relu_gram_operator(
     True
     """
     validate_architecture(layers, depth)
-    x = validate_inputs(x, allow_parallel=True)
+    x = validate_inputs(x, allow_parallel=True, allow_blank=allow_singular)
     options = {"storage": storage, "num_vectors": num_vectors, "memory_limit": memory_limit}
     if device is None:
         build, plan = ReluGramOperator, memory_plan(*x.shape, **options)

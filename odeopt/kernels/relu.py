@@ -57,13 +57,13 @@ def relu_gram(x: Any, *, layers: str = "first", depth: int = 1, allow_singular: 
     Parameters
     ----------
     x : array_like, shape (n, d)
-        One input a row, of any nonzero norm.
+        One input a row, of any norm.
     layers : {"first", "both"}, optional
         Which layers are trained; "both" means all of them, whatever the depth.
     depth : int, optional
         Number L of hidden layers.
     allow_singular : bool, optional
-        Accept inputs whose kernel is known to be singular, see :func:`validate_inputs`.
+        Accept inputs whose kernel is singular, see :func:`validate_inputs`; that of a blank row is 0.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def relu_gram(x: Any, *, layers: str = "first", depth: int = 1, allow_singular: 
            [0.9092, 2.    ]])
     """
     validate_architecture(layers, depth)
-    x = validate_inputs(x, allow_parallel=allow_singular)
+    x = validate_inputs(x, allow_parallel=allow_singular, allow_blank=allow_singular, depth=depth)
     unit, norms = unit_rows(x)
     diagonal = gram_diagonal(norms, layers, depth)
     cosine = np.clip(unit @ unit.T, -1, 1)
@@ -122,7 +122,8 @@ def gram_diagonal(norms, layers: str, depth: int, xp=np):
     """
     with np.errstate(over="ignore", under="ignore"):
         diagonal = norms**2 / 2
-    if not (xp.isfinite((depth + 1) * diagonal).all() and diagonal.all()):
+    lost = (diagonal == 0) & (norms > 0)
+    if lost.any() or not xp.isfinite((depth + 1) * diagonal).all():
         raise ValueError(
             f"x has rows of norm {norms.min():.3g} to {norms.max():.3g}, whose squares leave the "
             "range of float64; rescale x to norms near 1"
