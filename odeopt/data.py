@@ -11,8 +11,10 @@ import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from odeopt.checks import real_array
 from odeopt.kernels.inputs import unit_rows, validate_inputs
@@ -196,7 +198,13 @@ def _read_npz(name: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise ValueError(f"path {name!r} cannot be read as .npz data: {error}; {remedy}") from error
 
 
-def prepare(x, y, *, targets: str = "regression") -> Dataset:
+def prepare(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    targets: Literal["regression", "labels"] = "regression",
+    allow_singular: bool = False,
+) -> Dataset:
     r"""Scale inputs to unit norm and targets to mean zero and unit root mean square; labels stay.
 
     With the network of :class:`odeopt.nets.TwoLayerReLU` at initialisation, the outputs have
@@ -210,6 +218,8 @@ def prepare(x, y, *, targets: str = "regression") -> Dataset:
         Targets.
     targets : {"regression", "labels"}, optional
         "labels" takes targets -1 and 1, both present, as they are.
+    allow_singular : bool, optional
+        Accept parallel and blank rows, which make the kernel singular; a blank row stays blank.
 
     Returns
     -------
@@ -219,9 +229,9 @@ def prepare(x, y, *, targets: str = "regression") -> Dataset:
     Raises
     ------
     ValueError
-        If the inputs make the kernel singular or are not finite (:func:`odeopt.kernels.inputs.validate_inputs`
-        names the rows), if `y` is not finite, is constant or (as labels) holds another number than
-        -1 and 1, if the lengths differ, or if `targets` is unknown.
+        If the inputs are not finite or (unless allowed) make the kernel singular
+        (:func:`odeopt.kernels.validate_inputs` names the rows), if `y` is not finite, is constant or (as
+        labels) holds another number than -1 and 1, if the lengths differ, or if `targets` is unknown.
 
     Examples
     --------
@@ -238,7 +248,11 @@ def prepare(x, y, *, targets: str = "regression") -> Dataset:
     y = real_array(y, "y", ndim=1)
     if len(x) != len(y):
         raise ValueError(f"x and y must have the same length, got {len(x)} rows of x and {len(y)} targets")
-    x = validate_inputs(x)
+    x = validate_inputs(x, allow_parallel=allow_singular, allow_blank=allow_singular)
+    if not x.any():
+        raise ValueError(
+            "x has only blank rows, on which a bias-free network is 0: there is nothing to train on"
+        )
     unit, _ = unit_rows(x)
     if targets == "labels":
         _require_labels(y)

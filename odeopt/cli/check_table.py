@@ -8,48 +8,55 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from odeopt.studies.check_report import BUDGET_PARTS, CheckReport
+from odeopt.rates.rate import Rate
+from odeopt.spectra.errors import WHOLE_PARTS
+from odeopt.studies.check_report import CheckReport
 
-__all__ = ["print_check"]
+__all__ = ["print_check", "singular_line"]
 
 
-def print_check(report: CheckReport, folder: Path) -> None:
+def print_check(report: CheckReport, folder: Path | None) -> None:
     """Print the ODEs, the rates and the error budget of a check, and where its files are.
 
-    Parameters
-    ----------
-    report : CheckReport
-    folder : pathlib.Path
-        Where the report was saved.
-
-    Examples
-    --------
     >>> from odeopt import check
-    >>> from odeopt.studies.check_report import CheckSettings
+    >>> from odeopt.studies import CheckSettings
     >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
     >>> report = check([[1, 0], [0, 1], [1, 1]], [0, 1, 3], methods=["gd"], settings=small)
-    >>> print_check(report, Path("out"))  # doctest: +ELLIPSIS
+    >>> print_check(report, None)  # doctest: +ELLIPSIS
     n = 3, d = 2, width 64, 1 seed(s), 20 steps...
     """
     console = Console()
     s, p = report.settings, report.problem
+    lr = "" if p["lr"] is None else f"lr = {p['lr']:.4g}; "
     console.print(
         f"n = {p['n']}, d = {p['d']}, width {s.width}, {s.seeds} seed(s), {s.num_steps} steps, "
-        f"lr = {p['lr']:.4g}; eigenvalues of H_inf from {p['lambda_min_h_inf']:.4g} to "
-        f"{p['lambda_max_h_inf']:.4g}",
+        f"{lr}eigenvalues of H_inf from {p['lambda_min_h_inf']:.4g} to {p['lambda_max_h_inf']:.4g}",
         highlight=False,
     )
+    if p["null_dimension"]:
+        console.print(
+            singular_line(p["singular_part"], p["null_dimension"], p["loss_floor"]), highlight=False
+        )
     console.print(_ode_table(report))
     console.print(_rate_table(report))
     console.print(_budget_table(report))
     for method in report.methods:
         if method.diverged_at is not None:
             console.print(f"{method.name}: left the finite numbers at step {method.diverged_at}", style="red")
-    files = ", ".join(name for name in ("check.json", "curves.npz", "check.png") if (folder / name).exists())
-    console.print(f"Written to {os.fspath(folder)}: {files}", highlight=False, soft_wrap=True)
+    if folder is not None:
+        files = "check.json, curves.npz, check.png"
+        console.print(f"Written to {os.fspath(folder)}: {files}", highlight=False, soft_wrap=True)
 
 
-def _ode_table(report: CheckReport):
+def singular_line(part: str, dimension: int, floor: float) -> str:
+    """Say what in the data makes the kernel singular, and what of the loss therefore stays."""
+    return (
+        f"Singular kernel, {dimension} zero eigenvalue(s): {part}. No network without biases brings the loss "
+        f"below {floor:.5g}; other eigenvalues and rates are those of the rest."
+    )
+
+
+def _ode_table(report: CheckReport) -> Table:
     table = Table(title="ODE of the error, t = (k + origin) x time step")
     table.add_column("method and ODE", overflow="fold")
     table.add_column("time step", justify="right", no_wrap=True)
@@ -60,7 +67,7 @@ def _ode_table(report: CheckReport):
     return table
 
 
-def _rate_table(report: CheckReport):
+def _rate_table(report: CheckReport) -> Table:
     table = Table(
         title="Rate of the loss per unit of time; fitted: 95 % interval",
         caption="A fit describes the range that was run; exact rates hold once the slowest mode is left.",
@@ -69,7 +76,7 @@ def _rate_table(report: CheckReport):
     for column in ("ODE\nexact", "iteration\nexact", "ODE\nfitted", "network\nfitted"):
         table.add_column(column, no_wrap=True)
 
-    def fitted(rate) -> str:
+    def fitted(rate: Rate | None) -> str:
         return "-" if rate is None else f"{rate.formula}\n[{rate.low:.3g}, {rate.high:.3g}]"
 
     for m in report.methods:
@@ -78,15 +85,15 @@ def _rate_table(report: CheckReport):
     return table
 
 
-def _budget_table(report: CheckReport):
+def _budget_table(report: CheckReport) -> Table:
     table = Table(title="Error budget: largest |difference of the loss| / initial loss")
     table.add_column("method", no_wrap=True)
-    for part in BUDGET_PARTS:
-        table.add_column(part.replace(" - ", "\n- "), justify="right", no_wrap=True)
+    for part in WHOLE_PARTS:
+        table.add_column(part.name.replace(" - ", "\n- "), justify="right", no_wrap=True)
     table.add_column("solve_ivp -\nclosed form", justify="right", no_wrap=True)
     table.add_column("drift\nof H", justify="right", no_wrap=True)
-    table.caption = "; ".join(f"{part}: {meaning}" for part, meaning in BUDGET_PARTS.items())
+    table.caption = "; ".join(f"{part.name}: {part.meaning}" for part in WHOLE_PARTS)
     for m in report.methods:
-        parts = [f"{m.budget[part]:.1e}" for part in BUDGET_PARTS]
+        parts = [f"{m.budget[part.name]:.1e}" for part in WHOLE_PARTS]
         table.add_row(m.name, *parts, f"{m.integration_error:.1e}", f"{m.kernel_drift:.1%}")
     return table

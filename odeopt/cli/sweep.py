@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 
 from odeopt.data import prepare
+from odeopt.rules.names import named_rules
+from odeopt.studies.files import OutputFolder, png
+
+if TYPE_CHECKING:
+    from odeopt.nets.sweeps.jobs import JobResults
 
 __all__ = ["print_sweep", "run_study", "run_sweep"]
 
 
-def run_sweep(x, y, folder: Path, grid: dict, num_steps: int, **options):
-    """Run a sweep of one's own under a progress bar; see :func:`odeopt.nets.sweep` for the options."""
+def run_sweep(
+    x: np.ndarray, y: np.ndarray, folder: Path, grid: dict[str, Any], num_steps: int, **options: Any
+) -> JobResults:
+    """Run a sweep of one's own; see :func:`odeopt.nets.sweep` for the options."""
     from odeopt import nets
-    from odeopt.rules import named_rules
 
-    data = prepare(x, y)
-    chosen = named_rules(**grid)
-    with _bar() as advance:
-        return nets.sweep(chosen, data.x, data.y, num_steps, folder, progress=advance, **options)
+    chosen, data = named_rules(**grid), prepare(x, y, allow_singular=True)
+    return nets.sweep(chosen, data.x, data.y, num_steps, folder, **options)
 
 
-def run_study(x, y, folder: Path, *, digits: bool, workers: int | None):
-    """Run the paper's study under a progress bar and draw its figures, ``paper.png``."""
+def run_study(x: np.ndarray, y: np.ndarray, folder: Path, *, digits: bool, **options: Any) -> JobResults:
+    """Run the paper's study and draw its figures, ``paper.png``."""
     from odeopt import nets
 
     squared_norm = nets.DIGITS_SQUARED_NORM if digits else None
-    with _bar() as advance:
-        results = nets.paper_study(x, y, folder, squared_norm=squared_norm, workers=workers, progress=advance)
-    nets.paper_figures(results).savefig(folder / "paper.png", dpi=150)
+    results = nets.paper_study(x, y, folder, squared_norm=squared_norm, **options)
+    with OutputFolder(folder) as held:
+        held.replace({"paper.png": png(nets.paper_figures(results))})
     return results
 
 
-def print_sweep(results) -> None:
+def print_sweep(results: JobResults) -> None:
     """Print what was done, what failed and why, and which runs began above a stability limit."""
     from odeopt import nets
 
@@ -52,20 +55,3 @@ def print_sweep(results) -> None:
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in row.items())
         console.print(f"log-log slope of Nesterov: {numbers}", highlight=False, soft_wrap=True)
     console.print(f"Written to {os.fspath(results.folder)}", highlight=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator:
-    from tqdm import tqdm
-
-    with tqdm(unit="run", file=sys.stderr, leave=False) as bar:
-
-        def advance(stage: str, done: int, total: int) -> None:
-            if bar.total is None:  # what was there already took no time, and must not enter the time left
-                bar.reset(total)
-                bar.initial = bar.n = bar.last_print_n = done
-                bar.refresh()
-            else:
-                bar.update()
-
-        yield advance

@@ -53,6 +53,8 @@ class ReluGramOperator(SymmetricOperator):
     plan : MemoryPlan
     interval : tuple of float
         0 and a bound on the largest eigenvalue, by Collatz and Wielandt.
+    frobenius : float
+        The Frobenius norm of H, before its entries are stored.
     storage_error : float
         Bound on the norm of the difference from the exact kernel that single precision causes,
         :math:`2^{-24}\lVert H\rVert_F`: each eigenvalue moves by at most as much. Where it is not far below
@@ -77,15 +79,19 @@ class ReluGramOperator(SymmetricOperator):
             panel, pairs = self._compute(start, refuse=refuse)
             antipodal += pairs
             nonnegative = nonnegative and bool(panel.min() >= 0)
-            squares += 2 * float(self._xp.linalg.norm(panel)) ** 2
+            rows = panel.shape[0]
+            # Off the leading square an entry counts for its mirror image too.
+            squares += float(self._xp.linalg.norm(panel[:, :rows])) ** 2
+            squares += 2 * float(self._xp.linalg.norm(panel[:, rows:])) ** 2
             if plan.storage != "recompute":
                 self._panels.append(self._stored(panel))
             if progress is not None:
-                progress(min(start + self._rows, plan.n))
+                progress("kernel", min(start + self._rows, plan.n), plan.n)
         if refuse and antipodal and depth == 1:
             require_independent_pairs(unit, antipodal)
         self._nonnegative = nonnegative
-        self.storage_error = 2.0**-24 * float(np.sqrt(squares)) if plan.storage == "float32" else 0.0
+        self.frobenius = float(np.sqrt(squares))
+        self.storage_error = 2.0**-24 * self.frobenius if plan.storage == "float32" else 0.0
         # Recomputed products are dear, and the first bound, the largest row sum, is a bound already.
         products = 2 if plan.storage == "recompute" else 12
         bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], plan.n, products)

@@ -164,6 +164,11 @@ class SingularPart:
         return len(self.blank) + sum(len(group) - 1 for group in self.parallel) + self._null.shape[1]
 
     @property
+    def rank(self) -> int:
+        """Dimension of the rest, where the error changes."""
+        return self.n - self.dimension
+
+    @property
     def sizes(self) -> np.ndarray:
         """Number of rows of each direction, shape (g,)."""
         return np.bincount(self.directions[self.directions >= 0])

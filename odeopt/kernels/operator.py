@@ -25,7 +25,7 @@ def relu_gram_operator(
     num_vectors: int = 400,
     memory_limit: float | None = None,
     allow_singular: bool = False,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
 ) -> ReluGramOperator:
     r"""Kernel of the infinitely wide ReLU network as an operator, for Lanczos.
 
@@ -51,7 +51,7 @@ def relu_gram_operator(
     allow_singular : bool, optional
         Accept parallel rows and blank ones, whose kernel is singular.
     progress : callable, optional
-        Called with the number of rows computed.
+        Called as ``progress("kernel", done, n)`` with the number of rows computed.
 
     Returns
     -------

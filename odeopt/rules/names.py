@@ -3,17 +3,92 @@ r"""Methods by name: rules from names and text, grids of rules, and what identif
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import inspect
 import itertools
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov
+from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
+from odeopt.rules.momentum import QHM, TorchSGD, TripleMomentum
 
-__all__ = ["named_rules", "old_rule_spec", "rule_grid", "rule_spec"]
+__all__ = ["METHODS", "method_names", "named_rules", "old_rule_spec", "rule_grid", "rule_named", "rule_spec"]
+
+# The short names of methods, in the order in which they are listed.
+METHODS: dict[str, type[UpdateRule]] = {
+    "gd": GradientDescent,
+    "hb": HeavyBall,
+    "nag": Nesterov,
+    "nagc": NesterovConstant,
+    "hm": HigherMomentum,
+    "tm": TripleMomentum,
+}
+_RULES: dict[str, type[UpdateRule]] = {
+    rule.__name__: rule for rule in (*METHODS.values(), QHM, TorchSGD, RMSProp, Adam, AdaGrad, SignDescent)
+}
+
+
+def method_names(names: Iterable[str], known: Iterable[str] = tuple(METHODS)) -> tuple[str, ...]:
+    """Return short names of methods if each is known and none is repeated, or raise ValueError.
+
+    >>> method_names(["gd", "nga"], ("gd", "nag"))
+    Traceback (most recent call last):
+        ...
+    ValueError: unknown method 'nga'; did you mean 'nag'? Known are gd, nag
+    """
+    names, known = (names,) if isinstance(names, str) else tuple(names), tuple(known)
+    if not names:
+        raise ValueError(f"methods must not be empty; choose among {', '.join(known)}")
+    for name in names:
+        _require_known(name, known)
+    if len(set(names)) < len(names):
+        raise ValueError(f"methods must differ, got {', '.join(names)}")
+    return names
+
+
+def _require_known(name: Any, known: Sequence[str], show: Callable[[str], str] = repr) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.3)
+        hint = f"; did you mean {show(near[0])}?" if near else ";"
+        raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(known)}")
+
+
+def rule_named(name: str, hyperparameters: Iterable[str]) -> UpdateRule:
+    """Return the rule of a class with hyperparameters written as text.
+
+    Commas make a tuple, ``true`` and ``false`` set switches.
+
+    >>> rule_named("HigherMomentum", ["lr=0.1", "momenta=0.2,0.5"])
+    HigherMomentum(lr=0.1, momenta=(0.2, 0.5))
+    """
+    _require_known(name, tuple(_RULES), str)
+    values: dict[str, Any] = {}
+    for text in hyperparameters:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"hyperparameters are written name=value, got {text!r}")
+        if key in values:
+            raise ValueError(f"{key} is given twice, the second time as {value!r}; give it once")
+        values[key] = _value(value, key)
+    try:
+        return _RULES[name](**values)
+    except TypeError as error:
+        known = ", ".join(field.name for field in dataclasses.fields(_RULES[name]))
+        raise ValueError(f"{name} takes {known}: {error}") from error
+
+
+def _value(text: str, name: str) -> bool | float | tuple[float, ...]:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{name} must be numbers separated by commas, got {text!r}") from error
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def rule_grid(rule_type: type[UpdateRule], **values: Any) -> tuple[UpdateRule, ...]:
@@ -75,16 +150,13 @@ def named_rules(
     (GradientDescent(lr=0.1), HeavyBall(lr=0.1, momentum=0.5), HeavyBall(lr=0.1, momentum=0.9))
     """
     grids = {
-        "gd": lambda: rule_grid(GradientDescent, lr=list(lr)),
-        "hb": lambda: rule_grid(HeavyBall, lr=list(lr), momentum=list(momentum)),
-        "nag": lambda: rule_grid(Nesterov, lr=list(lr), r=list(r)),
-        "hm": lambda: rule_grid(HigherMomentum, lr=list(lr), momenta=tuple(momenta)),
+        "gd": {},
+        "hb": {"momentum": list(momentum)},
+        "nag": {"r": list(r)},
+        "hm": {"momenta": tuple(momenta)},
     }
-    names = tuple(names)
-    for name in names:
-        if name not in grids:
-            raise ValueError(f"unknown method {name!r}; known are {', '.join(grids)}")
-    return tuple(rule for name in names for rule in grids[name]())
+    chosen = method_names(names, grids)
+    return tuple(rule for name in chosen for rule in rule_grid(METHODS[name], lr=list(lr), **grids[name]))
 
 
 # Where the classes stood when a key still held their module.

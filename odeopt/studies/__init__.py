@@ -1,7 +1,17 @@
-r"""Whole jobs, their reports and their files: check, forecast, sweep, the experiments of the paper."""
+r"""Whole jobs, their reports and their files: check and forecast."""
 
 from odeopt.studies.check import check
 from odeopt.studies.check_report import CheckReport, CheckSettings, MethodReport
-from odeopt.studies.forecast import Forecast, forecast
+from odeopt.studies.files import OutputFolder
+from odeopt.studies.forecast import Forecast, MethodForecast, forecast
 
-__all__ = ["CheckReport", "CheckSettings", "Forecast", "MethodReport", "check", "forecast"]
+__all__ = [
+    "CheckReport",
+    "CheckSettings",
+    "Forecast",
+    "MethodForecast",
+    "MethodReport",
+    "OutputFolder",
+    "check",
+    "forecast",
+]

@@ -1,27 +1,23 @@
-r"""What a check returns: for each method its ODE, its rates and the error budget, and how to save them."""
+r"""What a check returns: for each method its ODE, its rates and the error budget."""
 
 from __future__ import annotations
 
-import json
+import importlib.metadata
 import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from odeopt.checks import is_number, require_integer
 from odeopt.rates.rate import Rate
 from odeopt.rules.base import UpdateRule
-from odeopt.spectra import errors
-from odeopt.spectra.errors import WHOLE_PARTS
+from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS
+from odeopt.studies.files import OutputFolder, save_check
 
-__all__ = ["BUDGET_PARTS", "STEP_PARTS", "CheckReport", "CheckSettings", "MethodReport", "writable_folder"]
-
-# The parts of the error budget, as they are printed, and what each part means; then the step-size part once
-# more, split where the rule has a high-resolution ODE that closes in (Delta, H).
-BUDGET_PARTS = {part.name: part.meaning for part in WHOLE_PARTS}
-STEP_PARTS = {part.name: part.meaning for part in errors.STEP_PARTS}
+__all__ = ["CheckReport", "CheckSettings", "MethodReport"]
 
 
 @dataclass(frozen=True)
@@ -63,23 +59,20 @@ class CheckSettings:
     friction: float | None = None
     r: float = 3.0
     momenta: tuple[float, ...] = (0.2, 0.5)
-    hm_regime: str = "fixed"
-    layers: str = "first"
+    hm_regime: Literal["fixed", "inertial"] = "fixed"
+    layers: Literal["first", "both"] = "first"
     device: str = "cpu"
-    dtype: str = "float64"
+    dtype: Literal["float32", "float64"] = "float64"
     allow_unstable: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("width", "seeds", "num_steps"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-            object.__setattr__(self, name, int(value))
+            require_integer(name, getattr(self, name), 1, 2**53)
         for name in ("lr", "friction"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            if value is not None and not (is_number(value) and math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value!r}")
-        if not 0 < self.lr_fraction <= 1:
+        if not is_number(self.lr_fraction) or not 0 < self.lr_fraction <= 1:
             raise ValueError(f"lr_fraction must lie in (0, 1], got {self.lr_fraction!r}")
         if self.hm_regime not in ("fixed", "inertial"):
             raise ValueError(f'hm_regime must be "fixed" or "inertial", got {self.hm_regime!r}')
@@ -102,18 +95,19 @@ class MethodReport:
     time_origin : float
         In steps.
     exact_ode, exact_discrete : Rate
-        Of the linear ODE and of the iteration, both per unit of time, for the kernel H(0) of the first seed.
+        Of the linear ODE and of the iteration, both per unit of time, for the kernel H(0) of the first seed
+        off its null space.
     fitted_ode, fitted_trained : Rate or None
-        Measured on the seed averages of the curves; None where the curve is too short for a fit.
+        Measured on the seed averages of the curves above `CheckReport.problem["loss_floor"]`; None where the
+        curve is too short for a fit.
     budget_by_seed : mapping
-        Part of :data:`BUDGET_PARTS` to the largest deviation over steps, relative to the initial
-        loss, for each seed.
+        Name of a part (:data:`odeopt.spectra.errors.WHOLE_PARTS`) to the largest deviation over steps,
+        relative to the initial loss, for each seed.
     vector_budget_by_seed : mapping
         The same for the error vectors: the largest norm of their difference, relative to that of the initial
         error. Equal losses can hide different vectors.
     step_by_seed : mapping
-        The parts :data:`STEP_PARTS` of the step-size part, as `budget_by_seed`; empty without a
-        high-resolution ODE.
+        The parts of the step-size part, as `budget_by_seed`; empty without a high-resolution ODE.
     high_resolution : str
         The high-resolution ODE in the error, or why there is none.
     integration_error : float
@@ -160,26 +154,17 @@ class MethodReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the curves, as plain JSON types."""
-        fields = (
-            "name",
-            "weight_ode",
-            "error_ode",
-            "time_step",
-            "time_origin",
-            "budget",
-            "budget_by_seed",
-            "vector_budget_by_seed",
-            "step_by_seed",
-            "high_resolution",
-            "integration_error",
-            "kernel_drift",
-            "drift_by_seed",
-            "diverged_at",
-        )
-        rates = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
-        plain = {name: getattr(self, name) for name in fields}
-        plain |= {name: rate and asdict(rate) for name in rates for rate in [getattr(self, name)]}
+        plain = {name: getattr(self, name) for name in _PLAIN}
+        plain |= {name: rate and asdict(rate) for name in _RATES for rate in [getattr(self, name)]}
         return {**plain, "rule": type(self.rule).__name__, "hyperparameters": self.rule.hyperparameters}
+
+
+_PLAIN = (
+    "name", "weight_ode", "error_ode", "time_step", "time_origin", "budget", "budget_by_seed",
+    "vector_budget_by_seed", "step_by_seed", "high_resolution", "integration_error", "kernel_drift",
+    "drift_by_seed", "diverged_at",
+)  # fmt: skip
+_RATES = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
 
 
 @dataclass(frozen=True)
@@ -190,7 +175,9 @@ class CheckReport:
     ----------
     settings : CheckSettings
     problem : mapping
-        n, d, the extreme eigenvalues of H_inf and of H(0) for each seed, and the learning rate.
+        n, d, the learning rate, the extreme eigenvalues of H_inf and of H(0) for each seed off the null
+        space, "null_dimension" and "singular_part", what makes the kernels singular, and "loss_floor", the
+        loss that cannot fall at any width.
     methods : tuple of MethodReport
     """
 
@@ -206,19 +193,17 @@ class CheckReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return settings, problem and methods as plain JSON types."""
-        from odeopt import __version__
-
         return {
-            "version": __version__,
+            "version": importlib.metadata.version("odeopt"),
             "settings": asdict(self.settings),
             "problem": self.problem,
-            "budget_parts": BUDGET_PARTS,
-            "step_parts": STEP_PARTS,
+            "budget_parts": {part.name: part.meaning for part in WHOLE_PARTS},
+            "step_parts": {part.name: part.meaning for part in STEP_PARTS},
             "methods": [method.to_dict() for method in self.methods],
         }
 
-    def save(self, folder: str | os.PathLike) -> Path:
-        """Write check.json, curves.npz and check.png.
+    def save(self, folder: str | os.PathLike[str] | OutputFolder) -> Path:
+        """Write check.json, curves.npz and check.png, all or none of them.
 
         Parameters
         ----------
@@ -232,56 +217,6 @@ class CheckReport:
         Raises
         ------
         ValueError
-            If the folder cannot be written.
+            If the folder cannot be written, or another run holds it; what was there before then stays whole.
         """
-        folder = writable_folder(folder)
-        text = json.dumps(_finite(self.to_dict()), indent=2, allow_nan=False)
-        (folder / "check.json").write_text(text + "\n")
-        arrays = {f"{m.name}_{key}": value for m in self.methods for key, value in m.curves.items()}
-        np.savez_compressed(folder / "curves.npz", **arrays)
-        from odeopt import plot
-
-        plot.check(self).figure.savefig(folder / "check.png", dpi=150)
-        return folder
-
-
-def _finite(value: Any) -> Any:
-    """Replace nonfinite numbers, which JSON does not have, by None."""
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
-
-
-def writable_folder(folder: str | os.PathLike) -> Path:
-    """Return the folder, created and tried by writing, or raise ValueError.
-
-    Parameters
-    ----------
-    folder : path-like
-
-    Returns
-    -------
-    pathlib.Path
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as parent:
-    ...     writable_folder(Path(parent) / "new").is_dir()
-    True
-    """
-    folder = Path(folder)
-    probe = folder / ".odeopt-write-test"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(
-            f"out = {str(folder)!r} is not a writable folder ({error.strerror or error}); choose another"
-        ) from error
-    return folder
+        return save_check(self, folder)

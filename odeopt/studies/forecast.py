@@ -6,40 +6,41 @@ copies of opposite sign), so that :math:`\Delta_0=-y`. One Lanczos run serves al
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from odeopt.checks import is_number, real_array, require_integer
 from odeopt.data import prepare
+from odeopt.kernels.blocks import ReluGramOperator
+from odeopt.kernels.inputs import SingularPart, singular_part, validate_inputs
 from odeopt.kernels.memory import MemoryPlan, memory_plan
 from odeopt.kernels.operator import relu_gram_operator
 from odeopt.rates.iteration import max_learning_rate
 from odeopt.rates.tuning import StepsTo, steps_to, tune, tune_for
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.classical import GradientDescent, HeavyBall, Nesterov, NesterovConstant
-from odeopt.rules.momentum import TripleMomentum
+from odeopt.rules.classical import Nesterov
+from odeopt.rules.names import METHODS, method_names
 from odeopt.spectra.curve import LossCurve, loss_curve
+from odeopt.spectra.lanczos import Chain
+from odeopt.spectra.largest import largest_eigenvalue_bound
 from odeopt.spectra.measure import SpectralMeasure, spectral_measure
+from odeopt.studies.files import OutputFolder, save_forecast
 
 __all__ = ["FORECAST_METHODS", "Forecast", "MethodForecast", "forecast"]
 
-# Each from the interval [mu, L] to a rule. Nesterov's r/t friction needs no mu: its lr is the classical 1/L.
-FORECAST_METHODS: dict[str, tuple[type, Callable[[float, float], UpdateRule]]] = {
-    "gd": (GradientDescent, lambda mu, L: tune(GradientDescent, mu, L)),
-    "hb": (HeavyBall, lambda mu, L: tune(HeavyBall, mu, L)),
-    "nag": (Nesterov, lambda mu, L: Nesterov(1 / L, 3)),
-    "nagc": (NesterovConstant, lambda mu, L: tune(NesterovConstant, mu, L)),
-    "tm": (TripleMomentum, lambda mu, L: tune(TripleMomentum, mu, L)),
-}
+FORECAST_METHODS = ("gd", "hb", "nag", "nagc", "tm")
 # Points of the curves that are kept and drawn.
 _POINTS = 300
 # Where tuning begins when the smallest Ritz value is zero but for rounding.
 _LEAST = 1e-12
+_EPS = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class MethodForecast:
     rule : UpdateRule
         With its tuned hyperparameters.
     lr_limit : float
-        Stability limit of its learning rate, the momentum kept.
+        Stability limit of its learning rate for `Forecast.L`, the momentum kept.
     steps : StepsTo
         To the target.
     curve : LossCurve
@@ -65,7 +66,7 @@ class MethodForecast:
     steps: StepsTo
     curve: LossCurve = field(repr=False)
 
-    def summary(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what a table or a JSON file holds."""
         return {
             "name": self.name,
@@ -90,9 +91,15 @@ class Forecast:
     target : float
         Share of the initial loss to be reached.
     initial_loss : float
+    loss_floor : float
+        The part of it that cannot fall, of the error in the null space.
     mu, L : float
-        The interval for which methods are tuned: the smallest curvature that the error was seen to have, and
-        a bound on the largest.
+        The interval for which methods are tuned: the smallest curvature that the error was seen to have off
+        the null space, and the upper end of `largest`.
+    largest : tuple of float
+        Enclosure of the largest eigenvalue, of the width of rounding once Lanczos has found it.
+    singular : SingularPart
+        What in the data makes the kernel singular.
     measure : SpectralMeasure
     plan : MemoryPlan
     methods : tuple of MethodForecast
@@ -102,63 +109,70 @@ class Forecast:
     d: int
     target: float
     initial_loss: float
+    loss_floor: float
     mu: float
     L: float
+    largest: tuple[float, float]
+    singular: SingularPart = field(repr=False)
     measure: SpectralMeasure = field(repr=False)
     plan: MemoryPlan = field(repr=False)
     methods: tuple[MethodForecast, ...]
 
-    def summary(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what a JSON file holds."""
         return {
             "n": self.n,
             "d": self.d,
             "target": self.target,
             "initial_loss": self.initial_loss,
+            "loss_floor": self.loss_floor,
+            "null_dimension": self.singular.dimension,
+            "singular_part": str(self.singular),
             "mu": self.mu,
             "L": self.L,
+            "largest_eigenvalue": list(self.largest),
             "num_matvecs": self.measure.num_matvecs,
             "exact": self.measure.exact,
             "memory_bytes": self.plan.total,
-            "methods": [method.summary() for method in self.methods],
+            "methods": [method.to_dict() for method in self.methods],
         }
 
-    def save(self, folder: str | os.PathLike) -> None:
-        """Write forecast.json, forecast.npz with the curves, and forecast.png.
+    def save(self, folder: str | os.PathLike[str] | OutputFolder) -> Path:
+        """Write forecast.json, forecast.npz with the curves, and forecast.png, all or none of them.
 
         Parameters
         ----------
         folder : path-like
-            An existing folder.
-        """
-        from odeopt import plot
+            Created if it does not exist.
 
-        folder = Path(folder)
-        (folder / "forecast.json").write_text(json.dumps(self.summary(), indent=2) + "\n")
-        arrays = {
-            f"{method.name}_{key}": getattr(method.curve, key)
-            for method in self.methods
-            for key in ("k", "loss", "lower", "upper", "proved")
-        }
-        np.savez(folder / "forecast.npz", **arrays)
-        plot.forecast(self).figure.savefig(folder / "forecast.png", dpi=150)
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        ValueError
+            If the folder cannot be written, or another run holds it; what was there before then stays whole.
+        """
+        return save_forecast(self, folder)
 
 
 def forecast(
-    x: Any,
-    y: Any,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
     *,
     methods: Sequence[str] = ("gd", "hb", "nag"),
     target: float = 1e-3,
     num_matvecs: int = 300,
-    layers: str = "first",
+    layers: Literal["first", "both"] = "first",
     depth: int = 1,
-    storage: str = "auto",
+    storage: Literal["auto", "float64", "float32", "recompute"] = "auto",
     device: str | None = None,
     best_at: int | None = None,
     max_steps: int = 100_000,
-    state: str | os.PathLike | None = None,
-    progress: Callable[[str, int], object] | None = None,
+    strict: bool = False,
+    state: str | os.PathLike[str] | None = None,
+    progress: Callable[[str, int, int], object] | None = None,
     on_plan: Callable[[MemoryPlan], object] | None = None,
 ) -> Forecast:
     r"""Predict how fast each method trains an infinitely wide ReLU network on given data.
@@ -166,7 +180,8 @@ def forecast(
     Parameters
     ----------
     x : array_like, shape (n, d)
-        Inputs; scaled to unit norm.
+        Inputs; scaled to unit norm. Rows that are blank or of one direction make the kernel singular: the
+        part of the loss that cannot fall is then named, and the rest is predicted.
     y : array_like, shape (n,)
         Targets; scaled to mean 0 and unit root mean square.
     methods : sequence of str
@@ -181,13 +196,15 @@ def forecast(
         torch device that holds the kernel, as in :func:`odeopt.relu_gram_operator`; without it numpy
         computes it on the host.
     best_at : int, optional
-        Tune for the loss after so many steps (:func:`odeopt.tune_for`), not for the asymptotic rate.
+        Tune for the loss after so many steps (:func:`odeopt.rates.tune_for`), not for the asymptotic rate.
     max_steps : int
         Where the search for the target ends.
+    strict : bool, optional
+        Refuse rows that make the kernel singular.
     state : path-like, optional
         File from which an interrupted Lanczos run is continued.
     progress : callable, optional
-        Called with "kernel" or "lanczos" and the rows or steps done.
+        Called as ``progress(stage, done, total)``: "kernel" with its rows, "lanczos" with its steps.
     on_plan : callable, optional
         Called with the memory plan before any work.
 
@@ -207,40 +224,44 @@ def forecast(
     >>> [method.steps.value > 0 for method in found.methods]
     [True, True]
     """
-    names = _known(methods)
-    if not isinstance(target, (int, float)) or not 0 < target < 1:
+    names = method_names(methods, FORECAST_METHODS)
+    if not is_number(target) or not 0 < target < 1:
         raise ValueError(f"target must lie in (0, 1), a share of the initial loss, got {target!r}")
-    x = np.asarray(x)
-    n, d = x.shape if x.ndim == 2 else (len(x), 1)
-    # Refused before anything is computed, and so before `prepare`, which looks at all pairs of rows.
-    plan = _planned(n, d, device, storage=storage, num_vectors=num_matvecs)
+    num_matvecs = require_integer("num_matvecs", num_matvecs, 1)
+    x = real_array(x, "x", ndim=2)
+    # Refused before anything is computed, and so before all pairs of rows are looked at.
+    plan = _planned(*x.shape, device, storage=storage, num_vectors=num_matvecs)
     if on_plan is not None:
         on_plan(plan)
-    data = prepare(x, y)
+    if strict:
+        validate_inputs(x, depth=depth)
+    data, singular = prepare(x, y, allow_singular=True), singular_part(x, depth=depth)
     kernel = relu_gram_operator(
-        data.x,
+        singular.reduced_rows(data.x),
         device=device,
         layers=layers,
         depth=depth,
-        storage=plan.storage,
+        storage=storage,
         num_vectors=num_matvecs,
-        progress=None if progress is None else lambda done: progress("kernel", done),
+        allow_singular=True,
+        progress=progress,
     )
-    measure = spectral_measure(
-        kernel,
-        -data.y,
-        num_matvecs=min(num_matvecs, n),
-        state=state,
-        progress=None if progress is None else lambda stage, done, total: progress(stage, done),
+    seen = _seen(kernel, singular, -data.y, num_matvecs, state, progress)
+    floor = singular.plateau(data.y)
+    L = min(kernel.interval[1], kernel.frobenius + kernel.storage_error) if seen is None else seen.interval[1]
+    mu = L if seen is None else max(_slowest(seen, singular), _LEAST * L)
+    whole = _with_floor(seen, floor, L)
+    found = tuple(_method(name, seen, whole, (mu, L), floor, target, best_at, max_steps) for name in names)
+    # The largest eigenvalue of g is at least the root mean square of all.
+    least = kernel.frobenius / kernel.shape[0] ** 0.5
+    largest = (min(least if seen is None else max(least, seen.lam_max), L), L)
+    return Forecast(
+        *x.shape, float(target), whole.mass / 2, floor, mu, L, largest, singular, whole, kernel.plan, found
     )
-    L = measure.interval[1]
-    mu = max(measure.lam_min, _LEAST * L)
-    initial = measure.mass / 2
-    found = tuple(_method(name, measure, mu, L, target * initial, best_at, max_steps) for name in names)
-    return Forecast(n, d, float(target), initial, mu, L, measure, kernel.plan, found)
 
 
-def _planned(n: int, d: int, device: str | None, **options) -> MemoryPlan:
+def _planned(n: int, d: int, device: str | None, **options: Any) -> MemoryPlan:
+    """Plan the kernel on the host, or on a torch device."""
     if device is None:
         return memory_plan(n, d, **options)
     from odeopt.kernels.device import device_plan  # brings torch
@@ -248,25 +269,73 @@ def _planned(n: int, d: int, device: str | None, **options) -> MemoryPlan:
     return device_plan(n, d, device=device, **options)
 
 
-def _known(methods: Sequence[str]) -> tuple[str, ...]:
-    known = ", ".join(FORECAST_METHODS)
-    if not methods:
-        raise ValueError(f"methods must not be empty; choose among {known}")
-    for name in methods:
-        if name not in FORECAST_METHODS:
-            raise ValueError(f"unknown method {name!r}; known are {known}")
-    if len(set(methods)) < len(methods):
-        raise ValueError(f"methods must differ, got {', '.join(methods)}")
-    return tuple(methods)
+def _seen(
+    kernel: ReluGramOperator,
+    singular: SingularPart,
+    delta0: np.ndarray,
+    num_matvecs: int,
+    state: str | os.PathLike[str] | None,
+    progress: Callable[[str, int, int], object] | None,
+) -> SpectralMeasure | None:
+    """Measure the error off the null space, where it has any, and close the interval above."""
+    error, n = singular.reduced(delta0), kernel.shape[0]
+    if np.linalg.norm(error) <= 8 * singular.n * _EPS * np.linalg.norm(delta0):
+        return None
+    steps = min(num_matvecs, singular.rank)
+    measure = spectral_measure(kernel, error, num_matvecs=steps, state=state, progress=progress)
+    low, high = measure.interval
+    slack = kernel.storage_error
+    bound = largest_eigenvalue_bound(measure.chains[0], kernel.frobenius + slack, n) + slack
+    return dataclasses.replace(measure, interval=(low, max(min(high, bound), measure.lam_max)))
 
 
-def _method(name, measure, mu, L, loss, best_at, max_steps) -> MethodForecast:
-    rule_type, build = FORECAST_METHODS[name]
-    rule = build(mu, L) if best_at is None else tune_for(rule_type, measure, best_at)
-    steps = steps_to(rule, measure, loss, max_steps=max_steps)
+def _slowest(seen: SpectralMeasure, singular: SingularPart) -> float:
+    """Smallest curvature of the error, but for what rounding put into the null space of antipodal pairs."""
+    least = _EPS * seen.mass if singular.antipodal else 0.0
+    return float(seen.nodes[seen.weights >= least][0])
+
+
+def _with_floor(seen: SpectralMeasure | None, floor: float, L: float) -> SpectralMeasure:
+    """Add the error in the null space: it is a Lanczos chain of one step, whose eigenvalue is 0."""
+    rest = Chain(np.zeros(1), np.zeros(1), 2 * floor, 0.0)
+    if seen is None:
+        return SpectralMeasure(np.zeros(1), np.array([2 * floor]), True, (rest,), (0.0, L))
+    if not floor:
+        return seen
+    return dataclasses.replace(
+        seen,
+        nodes=np.append(0.0, seen.nodes),
+        weights=np.append(2 * floor, seen.weights),
+        chains=(*seen.chains, rest),
+    )
+
+
+def _method(
+    name: str,
+    seen: SpectralMeasure | None,
+    whole: SpectralMeasure,
+    interval: tuple[float, float],
+    floor: float,
+    target: float,
+    best_at: int | None,
+    max_steps: int,
+) -> MethodForecast:
+    mu, L = interval
+    kind = METHODS[name]
+    if best_at is not None and seen is not None:
+        rule = tune_for(kind, seen, best_at)
+        rule = rule.replace(lr=min(rule.lr, max_learning_rate(rule, L)))
+    else:  # Nesterov's r/t friction needs no mu: its lr is the classical 1/L
+        rule = Nesterov(1 / L, 3) if kind is Nesterov else tune(kind, mu, L)
+    loss = target * whole.mass / 2
+    if loss > floor:
+        steps = shown = steps_to(rule, whole, loss, max_steps=max_steps)
+    else:  # never reached: shown is how what can fall does so
+        steps = shown = StepsTo(None, None, None, True, loss)
+        if seen is not None:
+            shown = steps_to(rule, seen, target * seen.mass / 2, max_steps=max_steps)
     # The curve ends a little beyond the last bound, so that a plot shows where it meets the target.
-    last = max(v for v in (steps.high, steps.value, 10) if v is not None)
-    last = min(max_steps, int(1.2 * last) + 1) if steps.value is not None else max_steps
+    last = max(v for v in (shown.high, shown.value, 10) if v is not None)
+    last = max_steps if shown.value is None and seen is not None else min(max_steps, int(1.2 * last) + 1)
     k = np.unique(np.linspace(0, last, min(last, _POINTS) + 1).astype(int))
-    limit = max_learning_rate(rule, L)
-    return MethodForecast(name, rule, float(limit), steps, loss_curve(rule, measure, k))
+    return MethodForecast(name, rule, float(max_learning_rate(rule, L)), steps, loss_curve(rule, whole, k))

@@ -74,12 +74,15 @@ def test_duplicate_rows_in_a_file_are_named(monkeypatch, capsys, tmp_path):
     x = np.random.default_rng(9).standard_normal((5, 3))
     x[4] = 3 * x[1]
     np.savez(tmp_path / "d.npz", x=x, y=np.arange(5.0))
-    code, _, err = run(
-        monkeypatch, capsys, "check", "--data", str(tmp_path / "d.npz"), "--out", str(tmp_path / "o")
+    options = ["--data", str(tmp_path / "d.npz"), "--out", str(tmp_path / "o"), "--methods", "gd"]
+    code, out, _ = run(monkeypatch, capsys, "check", *SMALL, *options)
+    assert code == 0
+    assert "Singular kernel, 1 zero eigenvalue(s): 1 group(s) of parallel rows (1, 4)" in " ".join(
+        out.split()
     )
-    assert code == 2
-    assert "1" in err
-    assert "4" in err
+    code, out, err = run(monkeypatch, capsys, "check", *SMALL, *options, "--strict")
+    assert (code, out) == (2, "")
+    assert "parallel rows 1 and 4" in err
 
 
 def test_module_entry_point_shows_help():

@@ -49,7 +49,7 @@ def test_a_killed_worker_changes_nothing(client, x):
     delta0 = np.random.default_rng(2).standard_normal(400)
     undisturbed = spectral_measure(operator, delta0, num_matvecs=20)
 
-    def kill(step):
+    def kill(stage, step, total):
         if step == 7:
             pid = next(iter(client.run(os.getpid).values()))
             os.kill(pid, signal.SIGKILL)

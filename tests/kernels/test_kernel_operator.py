@@ -105,7 +105,9 @@ def test_plan_that_does_not_fit_is_refused_before_any_work():
         memory_plan(100_000, 10, storage="float64", memory_limit=2**30)
     seen = []
     with pytest.raises(ValueError, match="does not fit"):
-        relu_gram_operator(random_inputs(), storage="float64", memory_limit=1e4, progress=seen.append)
+        relu_gram_operator(
+            random_inputs(), storage="float64", memory_limit=1e4, progress=lambda *told: seen.append(told)
+        )
     assert seen == []
 
 
@@ -145,8 +147,8 @@ def test_parallel_and_dependent_antipodal_rows_are_named():
 
 def test_progress_counts_rows():
     seen = []
-    relu_gram_operator(random_inputs(), progress=seen.append)
-    assert seen[-1] == 120
+    relu_gram_operator(random_inputs(), progress=lambda *told: seen.append(told))
+    assert seen[-1] == ("kernel", 120, 120)
 
 
 # Depth

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from odeopt import UpdateRule, check
-from odeopt.studies.check import method_names
-from odeopt.studies.check_report import BUDGET_PARTS, STEP_PARTS, CheckSettings
+from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS
+from odeopt.studies import CheckSettings
 
 CHAIN = ("trained", "discrete_h0", "ode_h0", "ode_inf")
 
@@ -55,23 +55,23 @@ def test_budget_parts_add_up_to_the_whole_distance(report):
 def test_step_part_is_split_at_the_high_resolution_ode_and_vectors_are_reported(report):
     for method in report.methods:
         c = method.curves
-        for part, (upper, lower) in zip(
-            STEP_PARTS, (("discrete_h0", "high_resolution_h0"), ("high_resolution_h0", "ode_h0")), strict=True
-        ):
-            worst = np.abs(c[upper] - c[lower]).max(axis=1) / c["trained"][:, 0]
-            assert method.step_by_seed[part] == pytest.approx(worst)
-        for part in BUDGET_PARTS:
+        for part in STEP_PARTS:
+            worst = np.abs(c[part.upper] - c[part.lower]).max(axis=1) / c["trained"][:, 0]
+            assert method.step_by_seed[part.name] == pytest.approx(worst)
+        for part in WHOLE_PARTS:
             # | |a|^2 - |b|^2 | <= |a - b| (|a| + |b|), each at most some initial errors long
             assert all(
                 loss <= 4 * vector
                 for loss, vector in zip(
-                    method.budget_by_seed[part], method.vector_budget_by_seed[part], strict=True
+                    method.budget_by_seed[part.name], method.vector_budget_by_seed[part.name], strict=True
                 )
             )
     assert report["nag"].high_resolution.startswith("Delta'' + ")
     stored = report["nag"].to_dict()
-    assert set(stored["step_by_seed"]) == set(STEP_PARTS)
-    assert set(stored["vector_budget_by_seed"]) == set(BUDGET_PARTS) == set(stored["budget"])
+    assert set(stored["step_by_seed"]) == {part.name for part in STEP_PARTS}
+    assert (
+        set(stored["vector_budget_by_seed"]) == {part.name for part in WHOLE_PARTS} == set(stored["budget"])
+    )
 
 
 def test_all_curves_of_a_seed_start_at_the_loss_of_the_network(report):
@@ -194,7 +194,7 @@ def test_bad_settings_are_refused(data, options, words):
         assert word in str(error.value)
 
 
-def test_bad_data_are_refused(data):
+def test_rows_that_make_the_kernel_singular_are_refused_where_strict_is_said(data):
     x, y = data
     for bad, word in (
         (np.vstack([x, 2 * x[3]]), "10"),
@@ -202,22 +202,10 @@ def test_bad_data_are_refused(data):
         (np.where(np.arange(10)[:, None] == 4, np.nan, x), "nan"),
     ):
         with pytest.raises(ValueError, match=word):
-            check(bad, np.resize(y, len(bad)))
-
-
-def test_method_names_suggest_the_nearest():
-    with pytest.raises(ValueError, match="did you mean 'hb'"):
-        method_names(["hbb"])
-    with pytest.raises(ValueError, match="empty"):
-        method_names([])
-    with pytest.raises(ValueError, match="differ"):
-        method_names(["gd", "gd"])
+            check(bad, np.resize(y, len(bad)), strict=True)
 
 
 def test_progress_is_called_once_a_step(data):
-    calls = []
-    check(
-        *data, methods=["gd"], settings=CheckSettings(width=16, seeds=2, num_steps=7), progress=calls.append
-    )
-    assert calls == ["gd"] * 14
-    assert set(BUDGET_PARTS)
+    calls, settings = [], CheckSettings(width=16, seeds=2, num_steps=7)
+    check(*data, methods=["gd"], settings=settings, progress=lambda *told: calls.append(told))
+    assert calls == [("gd", k, 14) for k in range(1, 15)]

@@ -1,0 +1,40 @@
+"""Methods by name: known ones once each, and the nearest where one is not known; rules from text."""
+
+import pytest
+
+from odeopt import Adam, HeavyBall
+from odeopt.rules.names import METHODS, method_names, rule_named
+
+
+def test_method_names_suggest_the_nearest():
+    assert method_names(["gd", "tm"]) == ("gd", "tm")
+    with pytest.raises(ValueError, match="did you mean 'hb'"):
+        method_names(["hbb"])
+    with pytest.raises(ValueError, match="empty"):
+        method_names([])
+    with pytest.raises(ValueError, match="differ"):
+        method_names(["gd", "gd"])
+    with pytest.raises(ValueError, match=r"unknown method 'tm'.* Known are gd, hb$"):
+        method_names(["tm"], ("gd", "hb"))
+    assert set(METHODS) >= {"gd", "hb", "nag", "nagc", "hm", "tm"}
+
+
+def test_rules_from_text_have_their_numbers_and_switches():
+    assert rule_named("HeavyBall", ["lr=0.1", "momentum=0.9"]) == HeavyBall(0.1, 0.9)
+    assert rule_named("Adam", ["lr=0.1", "bias_correction=false"]) == Adam(0.1, bias_correction=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "hyperparameters", "words"),
+    [
+        ("HeavyBal", ["lr=0.1"], "unknown method 'HeavyBal'; did you mean HeavyBall?"),
+        ("HeavyBall", ["lr=0.1", "momentum"], "name=value, got 'momentum'"),
+        ("HeavyBall", ["lr=0.1", "lr=0.2", "momentum=0.9"], "lr is given twice, the second time as '0.2'"),
+        ("HeavyBall", ["lr=0.1", "momentum=x"], "momentum must be numbers separated by commas, got 'x'"),
+        ("HeavyBall", ["lr=0.1", "beta=0.9"], "HeavyBall takes lr, momentum"),
+    ],
+)
+def test_text_that_is_no_rule_is_refused_with_the_reason(name, hyperparameters, words):
+    with pytest.raises(ValueError) as error:
+        rule_named(name, hyperparameters)
+    assert words in str(error.value)
