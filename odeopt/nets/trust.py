@@ -267,12 +267,7 @@ class _Linearisation:
         def gradient(z: np.ndarray) -> np.ndarray:
             return np.concatenate([self.errors(z), np.zeros(count)])
 
-        path = [(iterates, memory)]
-        for k in range(begin, end):
-            x_next, memory = rule.step(k, iterates, memory, gradient)
-            iterates = (x_next, *iterates[:-1])
-            path.append((iterates, memory))
-        return path
+        return list(itertools.islice(rule.states_from(begin, iterates, memory, gradient), end - begin + 1))
 
     def vector(self, z: np.ndarray) -> torch.Tensor:
         """Weights, less w, of coordinates."""

@@ -25,7 +25,6 @@ from odeopt.nets.training.flat import (
     ReLUProblem,
     RowSpaceProblem,
     in_row_space,
-    iterate_states,
     problem_of,
     thread_count,
 )
@@ -230,7 +229,7 @@ def _run(
     torch.set_num_threads(thread_count(stack.initial.numel() * len(stack.y), stack.x.device))
     try:
         with torch.no_grad():
-            states = iterate_states(rule, stack.initial, stack.gradient)
+            states = rule.states(stack.initial, stack.gradient)
             for k, (iterates, _) in zip(range(num_steps + 1), states, strict=False):
                 errors = stack.errors(iterates[0])
                 alive = torch.isfinite((errors * errors).sum(dim=1))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -30,16 +28,6 @@ from odeopt.rules.base import UpdateRule
 
 # Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
 _SMALL_PRODUCT = 10**8
-
-
-def iterate_states(rule: UpdateRule, x0: torch.Tensor, grad: Callable) -> Iterator[tuple[tuple, Any]]:
-    """As :func:`odeopt.rules.base.iterate`, but with all iterates that the rule reads, and its memory."""
-    iterates, memory = (x0,) * rule.history, rule.initial_memory(x0)
-    yield iterates, memory
-    for k in itertools.count():
-        x_next, memory = rule.step(k, iterates, memory, grad)
-        iterates = (x_next, *iterates[:-1])
-        yield iterates, memory
 
 
 def problem_of(
@@ -278,11 +266,11 @@ def in_row_space(problem: FlatProblem, rule: UpdateRule) -> FlatProblem:
     """Return the problem in the row space of its inputs if that is smaller and the rule allows it."""
     if not isinstance(problem, ReLUProblem) or problem.x.shape[1] <= len(problem.x):
         return problem
-    from odeopt.rules.linear import transition_matrix  # brings sympy
+    from odeopt.rules.reading import read  # brings sympy
 
-    try:
-        transition_matrix(rule, [1.0], k=3)
-    except ValueError:  # a rule that works entry by entry is another method in other coordinates
+    # a rule that works entry by entry, or shrinks its weights, is another method in other coordinates
+    reading = read(rule)
+    if not reading.equivariant or reading.law_refusal is not None:
         return problem
     return RowSpaceProblem(problem)
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from odeopt.checks import frozen, require_integer
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
-from odeopt.nets.training.flat import ReLUProblem, in_row_space, iterate_states, problem_of, threads_for
+from odeopt.nets.training.flat import ReLUProblem, in_row_space, problem_of, threads_for
 from odeopt.nets.training.stability import require_numeric, require_stable
 from odeopt.nets.training.train import TrainingRun, recorded_steps
 from odeopt.rules.base import UpdateRule
@@ -133,7 +133,7 @@ def _run(problem, rule, num_steps, batch_size, rng, record, progress) -> tuple[d
 
     try:
         with torch.no_grad(), threads_for(problem):
-            states = iterate_states(rule, problem.initial, gradient)
+            states = rule.states(problem.initial, gradient)
             for k, (iterates, _) in zip(range(num_steps + 1), states, strict=False):
                 if k in record:
                     u = problem.predictions(iterates[0])

@@ -7,6 +7,7 @@ kernel :math:`H_k=J_kJ_k^\top`: the prediction from step k on is the rule's own 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,12 +71,11 @@ class Snapshot:
         iterates = tuple(self.errors @ vectors)
         memory = None if self.memory is None else tuple(self.memory @ vectors)
         losses = np.full(int(steps.max()) - self.k + 1, np.inf)
+        states = self.rule.states_from(self.k, iterates, memory, lambda z: values * z)
         with np.errstate(over="ignore", invalid="ignore"):
-            for j in range(losses.size):
-                losses[j] = 0.5 * iterates[0] @ iterates[0]
+            for j, (newest, _) in enumerate(itertools.islice(states, losses.size)):
+                losses[j] = 0.5 * newest[0] @ newest[0]
                 if not np.isfinite(losses[j]):
                     losses[j:] = np.inf
                     break
-                x_next, memory = self.rule.step(self.k + j, iterates, memory, lambda z: values * z)
-                iterates = (x_next, *iterates[:-1])
         return losses[steps - self.k]

@@ -19,14 +19,12 @@ def require_numeric(rule: object, name: str = "rule") -> None:
 
 def require_linear(rule: UpdateRule, objective: PredictionLoss, name: str) -> None:
     """Refuse what has no linear recursion in the errors; `name` is the argument that asks for one."""
-    from odeopt.rules.linear import transition_matrix  # brings sympy
+    from odeopt.rules import reading  # brings sympy
 
     if not isinstance(objective, SquaredLoss):
         raise ValueError(f"{name} needs the squared loss, got {objective.label}: only its gradient is linear")
-    try:
-        transition_matrix(rule, [1.0], k=3)
-    except ValueError as error:
-        raise ValueError(f"{name} needs a linear rule: {error}") from error
+    purpose = f"recursion in the errors ({name} needs a linear rule)"
+    reading.require_linear(rule, purpose, equivariant=True, forever=True)
 
 
 def require_stable(rule: UpdateRule, objective: PredictionLoss, lam_max: float) -> None:

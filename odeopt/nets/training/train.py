@@ -22,7 +22,6 @@ from odeopt.nets.training.flat import (
     FlatProblem,
     ReLUProblem,
     in_row_space,
-    iterate_states,
     problem_of,
     threads_for,
 )
@@ -286,7 +285,7 @@ class _Record:
 def _run(problem: FlatProblem, rule: UpdateRule, num_steps: int, observe: Callable) -> int | None:
     """Iterate, observing each step of finite loss; return the first step of infinite loss, if any."""
     last = problem.initial
-    states = iterate_states(rule, problem.initial, problem.gradient)
+    states = rule.states(problem.initial, problem.gradient)
     try:
         with torch.no_grad():
             for k, (iterates, memory) in zip(range(num_steps + 1), states, strict=False):
