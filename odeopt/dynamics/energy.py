@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 import sympy
 from sympy import Expr, Function, Symbol
@@ -50,7 +51,7 @@ class Energy:
         return self.potential + self.kinetic
 
 
-def energy(dynamics: PredictionDynamics, kernel, trajectory: PredictionTrajectory) -> Energy:
+def energy(dynamics: PredictionDynamics, kernel: npt.ArrayLike, trajectory: PredictionTrajectory) -> Energy:
     r"""Evaluate the energy of predictions, whose kinetic part is the norm of :math:`H^{-1}`.
 
     For :math:`\ddot u+b(t)\dot u+cH\nabla\ell(u)=0` and any loss,
@@ -141,7 +142,7 @@ class Lagrangian:
     residual: sympy.Matrix = field(repr=False)
     stiffness: Expr = field(repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if any(entry != 0 for entry in self.residual):
             raise ValueError(f"the Euler-Lagrange equations miss the dynamics by {self.residual}")
 

@@ -12,10 +12,12 @@ exact for a model that is linear in its weights. For a network, terms are droppe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
+import numpy.typing as npt
 import sympy
 from sympy import Add, Derivative, Expr, Integer, Symbol
 
@@ -63,7 +65,7 @@ class ErrorLoss:
 
     power: int
 
-    def value(self, kernel, z) -> float:
+    def value(self, kernel: npt.ArrayLike, z: npt.ArrayLike) -> float:
         r"""Evaluate :math:`\tfrac12z^\top H^{\pm1}z`.
 
         Parameters
@@ -81,7 +83,7 @@ class ErrorLoss:
         image = kernel @ z if self.power == 1 else np.linalg.solve(kernel, z)
         return float(0.5 * z @ image)
 
-    def constants(self, kernel) -> tuple[float, float]:
+    def constants(self, kernel: npt.ArrayLike) -> tuple[float, float]:
         r"""Return strong convexity and smoothness: :math:`(\lambda_{\min},\lambda_{\max})` of the form.
 
         Parameters
@@ -160,7 +162,7 @@ class ErrorDynamics:
         """Whether no coefficient depends on t."""
         return not any(c.has(self.t) for c in self.coefficients)
 
-    def subs(self, values: dict) -> ErrorDynamics:
+    def subs(self, values: Mapping[Any, Any]) -> ErrorDynamics:
         """Return the dynamics with numbers in place of symbols.
 
         Parameters
@@ -271,6 +273,10 @@ class PreconditionedDynamics:
         return f"Delta' = -J D^-1 J' Delta, D = {plain(self.preconditioner)}; not closed in (Delta, H)"
 
 
+@overload
+def error_dynamics(limit: ODELimit) -> ErrorDynamics: ...
+@overload
+def error_dynamics(limit: SystemLimit) -> PreconditionedDynamics: ...
 def error_dynamics(limit: ODELimit | SystemLimit) -> ErrorDynamics | PreconditionedDynamics:
     r"""Carry a limit from the weights to the prediction error.
 

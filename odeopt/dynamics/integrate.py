@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import scipy.integrate
 import sympy
 
@@ -50,7 +51,7 @@ class Trajectory:
     message: str
     layer: ClassVar[str] = "linear ODE"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("t", "delta", "loss"):
             getattr(self, name).setflags(write=False)
 
@@ -80,16 +81,16 @@ class PredictionTrajectory:
     message: str
     layer: ClassVar[str] = "prediction-space ODE"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("t", "u", "velocity", "loss"):
             getattr(self, name).setflags(write=False)
 
 
 def integrate(
     dynamics: ErrorDynamics,
-    kernel: np.ndarray | Callable[[float], np.ndarray],
-    delta0,
-    t,
+    kernel: npt.ArrayLike | Callable[[float], npt.ArrayLike],
+    delta0: npt.ArrayLike,
+    t: npt.ArrayLike,
     *,
     rtol: float,
     atol: float,
@@ -151,10 +152,10 @@ def integrate(
 
 def integrate_predictions(
     dynamics: PredictionDynamics,
-    kernel: np.ndarray | Callable[[float], np.ndarray],
-    u0,
-    y,
-    t,
+    kernel: npt.ArrayLike | Callable[[float], npt.ArrayLike],
+    u0: npt.ArrayLike,
+    y: npt.ArrayLike,
+    t: npt.ArrayLike,
     *,
     rtol: float,
     atol: float,

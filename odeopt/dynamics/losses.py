@@ -59,7 +59,7 @@ class PredictionLoss(abc.ABC):
     mean_factor: ClassVar[float] = 1.0
 
     @abc.abstractmethod
-    def value(self, u, y) -> Any:
+    def value(self, u: Any, y: Any) -> Any:
         r"""Evaluate :math:`\ell(u)`, summed over the examples.
 
         Parameters
@@ -76,7 +76,7 @@ class PredictionLoss(abc.ABC):
         """
 
     @abc.abstractmethod
-    def gradient(self, u, y) -> Any:
+    def gradient(self, u: Any, y: Any) -> Any:
         r"""Evaluate :math:`\nabla\ell(u)`.
 
         Parameters
@@ -92,7 +92,7 @@ class PredictionLoss(abc.ABC):
             Of the kind of `u`.
         """
 
-    def hessian_diagonal(self, u, y) -> Any:
+    def hessian_diagonal(self, u: Any, y: Any) -> Any:
         r"""Evaluate :math:`\ell_i''(u_i)`; by central differences of the gradient unless overridden.
 
         Parameters
@@ -137,19 +137,19 @@ class SquaredLoss(PredictionLoss):
     (2.0, array([0., 2.]))
     """
 
-    strong_convexity = 1.0
-    smoothness = 1.0
-    mean_factor = 2.0
+    strong_convexity: ClassVar[float] = 1.0
+    smoothness: ClassVar[float | None] = 1.0
+    mean_factor: ClassVar[float] = 2.0
 
-    def value(self, u, y):
+    def value(self, u: Any, y: Any) -> Any:
         error = self.gradient(u, y)
         return (0.5 * error) @ error
 
-    def gradient(self, u, y):
+    def gradient(self, u: Any, y: Any) -> Any:
         _, u, y = _pair(u, y)
         return u - y
 
-    def hessian_diagonal(self, u, y):
+    def hessian_diagonal(self, u: Any, y: Any) -> Any:
         library, u, _ = _pair(u, y)
         return library.ones_like(u)
 
@@ -198,22 +198,22 @@ class LogisticLoss(PredictionLoss):
         """A quarter, more the ridge."""
         return 0.25 + self.ridge
 
-    def value(self, u, y):
+    def value(self, u: Any, y: Any) -> Any:
         library, u, y = self._labelled(u, y)
         margin = y * u
         # log(1 + exp(-z)) = max(-z, 0) + log(1 + exp(-|z|)), whose exponential cannot overflow
         terms = (-margin).clip(min=0) + library.log1p(library.exp(-abs(margin)))
         return terms.sum() + 0.5 * self.ridge * (u @ u)
 
-    def gradient(self, u, y):
+    def gradient(self, u: Any, y: Any) -> Any:
         library, u, y = self._labelled(u, y)
         return self.ridge * u - y * _logistic(library, -y * u)
 
-    def hessian_diagonal(self, u, y):
+    def hessian_diagonal(self, u: Any, y: Any) -> Any:
         library, u, _ = self._labelled(u, y)
         return _logistic(library, u) * _logistic(library, -u) + self.ridge
 
-    def _labelled(self, u, y):
+    def _labelled(self, u: Any, y: Any) -> tuple[Any, Any, Any]:
         library, u, y = _pair(u, y)
         wrong = abs(y) != 1
         if wrong.any():

@@ -3,6 +3,7 @@ r"""Numerical evaluation of the modes, each in a form that stays accurate where 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import scipy.special
 
 __all__ = ["bessel_mode", "damped_oscillator"]
@@ -11,7 +12,9 @@ __all__ = ["bessel_mode", "damped_oscillator"]
 _MAX_FRICTION = 800
 
 
-def damped_oscillator(times: np.ndarray, b, q, v=0.0) -> np.ndarray:
+def damped_oscillator(
+    times: np.ndarray, b: npt.ArrayLike, q: npt.ArrayLike, v: npt.ArrayLike = 0.0
+) -> np.ndarray:
     r"""Solve :math:`\varphi''+b\varphi'+q\varphi=0` in all regimes, :math:`\varphi(0)=1,\varphi'(0)=v`.
 
     Examples

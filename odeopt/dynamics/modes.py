@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import sympy
 from sympy import Expr, Integer, Symbol
 
@@ -54,7 +55,7 @@ class ModeSolution:
         """t = (k + time_origin) * time_step."""
         return self.dynamics.time_origin
 
-    def __call__(self, t, lam) -> np.ndarray:
+    def __call__(self, t: npt.ArrayLike, lam: npt.ArrayLike) -> np.ndarray:
         r"""Evaluate the mode on a grid.
 
         Parameters

@@ -12,9 +12,12 @@ and a rule that is linear in iterates and gradients runs on u itself, with the g
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import sympy
 from sympy import Expr, Symbol
 
@@ -74,7 +77,7 @@ class PredictionDynamics:
         stiffness, *damping, leading = self.linear.coefficients
         return tuple(sympy.cancel(a / leading) for a in (stiffness / self.linear.lam, *damping))
 
-    def subs(self, values: dict) -> PredictionDynamics:
+    def subs(self, values: Mapping[Any, Any]) -> PredictionDynamics:
         """Return the dynamics with numbers in place of symbols.
 
         Parameters
@@ -97,7 +100,7 @@ class PredictionDynamics:
         """
         return PredictionDynamics(self.linear.subs(values), self.loss)
 
-    def times(self, k) -> np.ndarray:
+    def times(self, k: npt.ArrayLike) -> np.ndarray:
         """Return the times of iterations, t = (k + time_origin) * time_step.
 
         Parameters
