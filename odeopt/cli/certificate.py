@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from sympy import Expr
 
 from odeopt.proofs.certificate import Certificate
@@ -102,14 +103,19 @@ def print_certificate(certificate: Certificate) -> bool:
     True
     """
     console, checks = Console(), certificate.checks()
-    console.print(f"{certificate}\nV = {certificate.energy}", highlight=False, soft_wrap=True)
+    console.print(f"{certificate}\nV = {certificate.energy}", highlight=False, markup=False, soft_wrap=True)
     if certificate.search is not None:
         search = certificate.search
-        console.print(f"optimum {search.optimum:.9g} ({search.bound}), gap {search.gap:.1e}", highlight=False)
+        console.print(
+            f"optimum {search.optimum:.9g} ({search.bound}), gap {search.gap:.1e}",
+            highlight=False,
+            markup=False,
+        )
     table = Table()
     for column in ("claim", "holds", "reason"):
         table.add_column(column, overflow="fold")
     for check in checks:
-        table.add_row(check.claim, "yes" if check.holds else "NO", check.reason)
+        holds = "yes" if check.holds else "undecided" if check.undecided else "NO"
+        table.add_row(check.claim, holds, Text(check.reason))
     console.print(table)
     return all(check.holds for check in checks)

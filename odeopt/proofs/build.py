@@ -48,7 +48,7 @@ def build(
         vectors = tuple(s for s in flow.vectors if s.name != "q")
     empty = sympy.ImmutableMatrix.zeros(0, 0)
     bare = Statement(title, flow, functions, energy, rate, law, (), (), (), empty, tuple(domain), correction)
-    field = bare.field()
+    field = bare.new_field()
 
     points, tangents = flow.points, flow.tangents
 

@@ -88,7 +88,7 @@ class Certificate(Statement):
         """
         rate = exact_number(rate, "rate")
         weaker = replace(self, rate=rate, search=None)
-        field = self.field()
+        field = self.new_field()
         domain = Domain(field, self.domain)
         # rates of a flow shrink, factors of an iteration grow
         excess = field.read(self.decay) - field.read(weaker.decay)
@@ -133,7 +133,7 @@ class Certificate(Statement):
         if symbols or self.law != "exponential" or [m.name for m in self.positivity] != ["G(x)"]:
             raise ValueError("f is compared with V only for numbers and exponential rates of flows")
         weight, mu = self.positivity[0].value, self.function_class.mu
-        field = self.field()
+        field = self.new_field()
         rest = schur_complement(quadratic_rows(self.positive_part(field), self.flow.gens, self.vectors))
         # V - kappa f = (weight - kappa)(f - mu/2 |x|^2) + z'(T - kappa mu/2 E)z, with E for |x|^2
         ratio = rest / field.read(mu / 2)

@@ -168,7 +168,8 @@ class Iteration:
 
     Gradient descent (0, 0), heavy ball (beta, 0), Nesterov's constant momentum (beta, beta) and triple
     momentum are the cases of (beta, gamma). The symbols x_0, x_1 stand for :math:`x_k,x_{k-1}`, and
-    g_0, f_0 and g_1, f_1 for gradient and value at :math:`y_k` and :math:`y_{k+1}`.
+    g_0, f_0 and g_1, f_1 for gradient and value at :math:`y_k` and :math:`y_{k+1}`, and t for k, on which the
+    coefficients may depend.
 
     Attributes
     ----------
@@ -193,7 +194,7 @@ class Iteration:
     def rules(self) -> dict[Symbol, Expr]:
         """Each symbol of the state to its value after the step."""
         following = x0 + self.beta * (x0 - x1) - self.lr * g0
-        return {x0: following, x1: x0, g0: g1, f0: f1}
+        return {x0: following, x1: x0, g0: g1, f0: f1, time: time + 1}
 
     @property
     def points(self) -> dict[str, tuple[Expr, Expr, Expr]]:
@@ -221,10 +222,13 @@ class Iteration:
 
     @property
     def constants(self) -> tuple[Expr, ...]:
-        """Coefficients, none of which depends on time."""
-        return (self.lr, self.beta, self.gamma)
+        """Coefficients that do not depend on time."""
+        return (self.lr,)
 
-    varying = ()
+    @property
+    def varying(self) -> tuple[Expr, ...]:
+        """Coefficients that may depend on time."""
+        return (self.beta, self.gamma)
 
     @property
     def gens(self) -> tuple[Symbol, ...]:

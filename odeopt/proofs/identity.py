@@ -8,11 +8,11 @@ import sympy
 from flint import fmpq
 from sympy import ImmutableMatrix, Symbol
 
-from odeopt.proofs.exact.domain import Domain
+from odeopt.proofs.exact.domain import Domain, Rows
 from odeopt.proofs.exact.field import Element
 from odeopt.proofs.flow import time
 
-__all__ = ["ends_time", "growth", "matrix_of", "quadratic_rows", "schur_complement", "squares"]
+__all__ = ["Rows", "ends_time", "growth", "matrix_of", "quadratic_rows", "schur_complement", "squares"]
 
 
 def quadratic_rows(element: Element, gens: Sequence, vectors: Sequence) -> list[list[Element]]:
@@ -31,7 +31,7 @@ def quadratic_rows(element: Element, gens: Sequence, vectors: Sequence) -> list[
     return rows
 
 
-def matrix_of(rows: Sequence[Sequence[Element]]) -> ImmutableMatrix:
+def matrix_of(rows: Rows) -> ImmutableMatrix:
     """Return rows as a matrix of factored expressions."""
     return ImmutableMatrix(len(rows), len(rows), [e.factored() for row in rows for e in row])
 
@@ -67,7 +67,7 @@ def ends_time(domain: Domain, moving: set[Symbol]) -> Symbol | None:
     return None
 
 
-def schur_complement(rows: Sequence[Sequence[Element]]) -> Element:
+def schur_complement(rows: Rows) -> Element:
     """Return the least value of a positive semidefinite form of numbers over vectors with first entry 1."""
     rest = [list(row) for row in rows]
     for k in reversed(range(1, len(rest))):
@@ -79,7 +79,7 @@ def schur_complement(rows: Sequence[Sequence[Element]]) -> Element:
     return rest[0][0]
 
 
-def squares(rows: Sequence[Sequence[Element]]) -> list[tuple[Element, list[Element]]] | None:
+def squares(rows: Rows) -> list[tuple[Element, list[Element]]] | None:
     """Return a form as a sum of weight * (linear form)^2, the last vector first; None at a zero pivot."""
     rest, found = [list(row) for row in rows], []
     n = len(rest)

@@ -140,7 +140,7 @@ def certificate_latex(w: Statement) -> str:
     vectors, values = w.flow.vectors, w.flow.values
     energy = gram_latex(w.energy, vectors, values)
     weights = [_term(sympy.factor(m.value), _name_latex(m.name)) for m in w.multipliers]
-    field = w.field()
+    field = w.new_field()
     form = _squares_latex([[field.read(e) for e in row] for row in w.remainder.tolist()], w.vectors)
     signs = "" if form == "0" else form if form.startswith("-") else "+" + form
     right = "".join(weights).removeprefix("+") + signs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flint import fmpq
 from sympy import Expr, Symbol
@@ -11,7 +11,7 @@ from odeopt.proofs.exact.domain import Bound
 from odeopt.proofs.exact.field import Element, Field
 from odeopt.proofs.exact.roots import UndecidedError
 
-__all__ = ["point_of"]
+__all__ = ["holds_at", "point_of"]
 
 # Distances from the bounds that are tried, the same for all symbols.
 _DISTANCES = (fmpq(1), fmpq(1, 3), fmpq(5), fmpq(1, 50), fmpq(100))
@@ -34,6 +34,23 @@ def point_of(bounds: Sequence[Bound]) -> dict[Symbol, Expr]:
         else:
             return {symbol: value.expr() for symbol, value in values.items()}
     raise UndecidedError("undecided: no point of the domain was found")
+
+
+def holds_at(bounds: Sequence[Bound], point: Mapping[Symbol, Expr]) -> bool:
+    """Tell whether a point, a number for each symbol, lies in a domain."""
+    if {b.symbol for b in bounds} != set(point):
+        return False
+    field = Field(b.symbol for b in bounds)
+    values = {symbol: field.read(value) for symbol, value in point.items()}
+    for bound in bounds:
+        value, both = values[bound.symbol], None not in (bound.lower, bound.upper)
+        limits = [e if e is None else _at(field, e, values) for e in (bound.lower, bound.upper)]
+        below, above = (
+            1 if e is None else (e - value).sign() * s for e, s in zip(limits, (-1, 1), strict=True)
+        )
+        if below < 0 or above < 0 or (bound.strict and 0 in (below, above)) or (both and above == 0):
+            return False
+    return True
 
 
 def _value(field: Field, bound: Bound, values: dict[Symbol, Element], distance) -> Element | None:

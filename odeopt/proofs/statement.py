@@ -2,7 +2,7 @@ r"""What a certificate states, and with which proof; nothing here is verified.""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sympy
 from sympy import Expr, ImmutableMatrix, Symbol
@@ -12,9 +12,9 @@ from odeopt.proofs.exact.field import Element, Field
 from odeopt.proofs.flow import Flow, Iteration, time
 from odeopt.proofs.functions import FunctionClass
 
-__all__ = ["LAWS", "Check", "Multiplier", "Search", "Statement"]
+__all__ = ["LAWS", "Check", "Ends", "Evidence", "Multiplier", "Search", "Statement"]
 
-LAWS = ("exponential", "power", "integral", "factor")
+LAWS = ("exponential", "power", "integral", "factor", "potential")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,33 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Ends:
+    r"""What a potential V of an iteration, which does not grow, says of f after N steps.
+
+    At the first step, where :math:`x_{-1}=x_0`, V is at most `bound`, a form in :math:`x_0`; after N steps
+    `value` is at most V. Each by its own multipliers, and a form without a wrong sign.
+    """
+
+    horizon: Symbol
+    bound: Expr
+    start: tuple[Multiplier, ...]
+    value: Expr
+    end: tuple[Multiplier, ...]
+
+
+Squares = tuple[tuple[Expr, Expr], ...]  # pairs (weight, linear form)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a file holds beside the proof, for others to follow: a point of the domain, and squares."""
+
+    point: dict[Symbol, Expr] | None
+    remainder: Squares | None
+    positivity: Squares | None
+
+
+@dataclass(frozen=True)
 class Statement:
     r"""A rate of convergence, and what its proof consists of.
 
@@ -71,8 +98,8 @@ class Statement:
         V in terms of f and of the vectors, products of vectors standing for inner products.
     rate : sympy.Expr
         c in :math:`e^{-ct}`, p in :math:`t^{-p}`, :math:`c(t)` in
-        :math:`e^{-\int c}`, or the factor of one step.
-    law : {"exponential", "power", "integral", "factor"}
+        :math:`e^{-\int c}`, the factor of one step, or the power of a potential.
+    law : {"exponential", "power", "integral", "factor", "potential"}
     multipliers, positivity : tuple of Multiplier
         The :math:`\lambda_i` and the :math:`\nu_i`.
     vectors : tuple of sympy.Symbol
@@ -85,6 +112,10 @@ class Statement:
         With law "power": what is added to p/t, integrable at infinity.
     search : Search or None
         Not part of the proof.
+    ends : Ends or None
+        With law "potential": what V says of f.
+    evidence : Evidence or None
+        What the file held that it was read from.
     """
 
     title: str
@@ -100,14 +131,20 @@ class Statement:
     domain: tuple[Bound, ...] = ()
     correction: Expr = sympy.S.Zero
     search: Search | None = None
+    ends: Ends | None = None
+    evidence: Evidence | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self):
         if self.law not in LAWS:
             raise ValueError(f"law must be one of {', '.join(LAWS)}; got {self.law!r}")
+        if (self.law == "potential") != (self.ends is not None):
+            raise ValueError("a potential, and nothing else, has ends that say what follows for f")
 
     @property
     def decay(self) -> Expr:
         """The c(t) of the identity."""
+        if self.law == "potential":
+            return sympy.S.One
         return self.rate / time + self.correction if self.law == "power" else self.rate
 
     @property
@@ -121,7 +158,7 @@ class Statement:
         """Symbols that depend on time."""
         return {time, *dict(getattr(self.flow, "derivatives", ()))}
 
-    def field(self) -> Field:
+    def new_field(self) -> Field:
         """Return a new field that holds all its symbols."""
         return Field(self.symbols)
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 import sympy
 from sympy import Dummy, Expr
 
+from odeopt.proofs.evidence import evidence_reason
 from odeopt.proofs.exact.domain import Bound, Domain, determinant
 from odeopt.proofs.exact.field import Element, Field
 from odeopt.proofs.exact.roots import UndecidedError
 from odeopt.proofs.flow import Iteration, time
 from odeopt.proofs.identity import ends_time, growth, quadratic_rows
 from odeopt.proofs.point import point_of
+from odeopt.proofs.potential import EndsTest
 from odeopt.proofs.statement import Check, Statement
 
 __all__ = ["Verification"]
@@ -54,6 +56,7 @@ class Verification:
             "remainder": self._remainder,
             "positivity": self._positivity,
             "energy": self._energy,
+            "evidence": lambda: evidence_reason(self.statement, self.domain),
         }
         checks = []
         for claim, test in tests.items():
@@ -138,21 +141,32 @@ class Verification:
         return ""
 
     def _rate_is_one(self) -> str:
-        w, rate, bounded_below = self.statement, self.statement.rate, set()
-        bounded_below = {b.symbol for b in w.domain if b.lower is not None}
-        if isinstance(self.flow, Iteration) != (w.law == "factor"):
+        w, rate = self.statement, self.statement.rate
+        if isinstance(self.flow, Iteration) != (w.law in ("factor", "potential")):
             return f"the law {w.law!r} does not belong to {self.flow}"
         if w.law != "integral" and rate.free_symbols & self.moving:
             return f"the rate {rate} depends on time"
-        if w.law == "power" and time not in bounded_below:
+        if not self._nonnegative(rate) or self.field.read(rate).is_zero():
+            return f"the rate {rate} is not proved positive"
+        if w.law == "potential":
+            return self._correction()
+        return self._correction() or self._all_times() or self._weight_of_f()
+
+    def _all_times(self) -> str:
+        """The claim is one about all later times."""
+        w = self.statement
+        if w.law == "factor":
+            held = set().union(w.energy.free_symbols, *(e.free_symbols for e in self._expressions))
+            if time in held or any(time in e.free_symbols for b in w.domain for e in b.limits):
+                return "a factor is that of a steady iteration, and here something depends on t"
+            return (
+                "" if self._nonnegative(1 - w.rate) else f"the factor {w.rate} is not proved to be at most 1"
+            )
+        if w.law == "power" and time not in {b.symbol for b in w.domain if b.lower is not None}:
             return "the domain does not hold all large t"
         if w.law in ("power", "exponential") and (ended := ends_time(self.domain, self.moving)):
             return f"the domain does not hold all large t: the range of {ended} may end it"
-        if not self._nonnegative(rate) or self.field.read(rate).is_zero():
-            return f"the rate {rate} is not proved positive"
-        if w.law == "factor" and not self._nonnegative(1 - rate):
-            return f"the factor {rate} is not proved to be at most 1"
-        return self._correction() or self._weight_of_f()
+        return ""
 
     def _correction(self) -> str:
         w = self.statement
@@ -239,6 +253,8 @@ class Verification:
         """
         lam, mu, L = self.eigenvalue, self.function_class.mu, self.function_class.L
         statement = self.statement
+        if statement.ends is not None:
+            return EndsTest(statement, statement.ends, self.domain).reason()
         held = statement.energy.free_symbols & self.moving
         if statement.law in ("power", "exponential") and held - {time}:
             return f"V holds {', '.join(sorted(map(str, held - {time})))}, and may fall with it"

@@ -444,7 +444,7 @@ def boosted(bound, zero):
     """Power 4 for 2: the correction -2/(w t^3 + t) is integrable unless w is 0, and it is."""
     proof, spare = families_vanishing.nesterov_convex(r=3), 2 * zero * t**2 / (zero * t**3 + t)
     granted = proof.function_class.inequality("G(x)", proof.flow.points)
-    form = matrix_of(quadratic_rows(proof.positive_part(proof.field()), proof.flow.gens, proof.vectors))
+    form = matrix_of(quadratic_rows(proof.positive_part(proof.new_field()), proof.flow.gens, proof.vectors))
     return dataclasses.replace(
         proof, rate=Integer(4), correction=-2 / (zero * t**3 + t), domain=(*proof.domain, *bound),
         multipliers=(proof.multipliers[0], Multiplier("G(x)", -spare, granted)),

@@ -125,6 +125,20 @@ class Domain:
         below = self._sign(written.den, strict=True)
         return below and below * self._sign(written.num, strict)
 
+    def signed_by(self, element: Element) -> str:
+        """How a sign is seen: by the coefficients, or by the roots of a polynomial in one distance."""
+        written = self.on_distances(element)
+        for polynomial in (written.num, written.den):
+            if len({self.field.sign(c) for _, c in self.field.coefficients(polynomial)} - {0}) > 1:
+                return "roots"
+        return "coefficients"
+
+    def weakly_signed(self, element: Element, sign: int) -> bool:
+        """Tell whether an element has a weak sign wherever it is defined."""
+        written = self.on_distances(element)
+        below = self._sign(written.den)
+        return (below != 0 and sign * below * self._sign(written.num) > 0) or written.num.is_zero()
+
     def _sign(self, polynomial: fmpq_mpoly, strict: bool = False) -> int:
         coefficients = [(e, self.field.sign(c)) for e, c in self.field.coefficients(polynomial)]
         coefficients = [(e, s) for e, s in coefficients if s]
