@@ -39,18 +39,15 @@ class ErrorBudget:
     ----------
     rule : UpdateRule
     width : int or None
-        That of the run.
     k : numpy.ndarray of int, shape (K,)
         The recorded steps.
     time_step, time_origin : float
         t = (k + time_origin) * time_step.
     errors : mapping
         Level, a key of :data:`odeopt.spectra.errors.LEVELS` and in their order, to error vectors, shape
-        (K, n), read-only. A level that is not available is left out.
-    equations : mapping
-        Level of an ODE to its equation in the error.
-    notes : mapping
-        Level that is left out to the reason; "high_resolution_h0" also where its clock is another one.
+        (K, n), read-only; a level that is not available is left out.
+    equations, notes : mapping
+        Level of an ODE to its equation; level that is left out, or on another clock, to the reason.
     """
 
     rule: UpdateRule
@@ -222,20 +219,16 @@ def error_budget(
     run : TrainingRun
         Of any module and any linear rule whose limit is an ODE, with the squared loss.
     kernel : array_like, shape (n, n), or EmpiricalOperator, optional
-        :math:`H(0)=JJ^\top` at the weights from which the run *started*, without the scale of the reduction
-        (which the run knows). By default that of the run, which a
-        :class:`odeopt.nets.TwoLayerReLU` has recorded; for another module make
-        :func:`odeopt.nets.empirical_operator` before training.
-    net : torch.nn.Module, optional
-        The network, with `x` its inputs: where the kernel of its infinite width has a closed form
+        :math:`H(0)=JJ^\top` at the weights from which the run *started*, without the scale of the reduction.
+        By default that of the run, which a :class:`odeopt.nets.TwoLayerReLU` has recorded; for another
+        module make :func:`odeopt.nets.empirical_operator` before training.
+    net, x : torch.nn.Module and array_like, shape (n, d), optional
+        The network and its inputs: where the kernel of its infinite width has a closed form
         (:func:`odeopt.nets.infinite_width_kernel`), that is H_inf. Its weights do not matter.
-    x : array_like, shape (n, d), optional
     limit_kernel : array_like, shape (n, n), optional
         H_inf itself, in the scale of `kernel`. Without it and `net` the chain ends at the ODE with H(0).
-    regime : {"natural", "fixed", "inertial"}, optional
-        Of :func:`odeopt.ode_limit`.
-    resolution : int, optional
-        Orders of the time step that the high-resolution ODE keeps.
+    regime, resolution : optional
+        Of :func:`odeopt.ode_limit`; `resolution` is that of the high-resolution ODE.
 
     Returns
     -------
@@ -298,25 +291,7 @@ def error_budget(
 
 
 def budget_of(run: TrainingRun, found: Prediction, notes: Mapping[str, str] | None = None) -> ErrorBudget:
-    """Join a run and predictions made for its steps, or for more steps than a diverged run has.
-
-    Parameters
-    ----------
-    run : TrainingRun
-    found : Prediction
-        Of :func:`odeopt.spectra.errors.predicted_errors`.
-    notes : mapping, optional
-        Reasons for levels left out, besides those of the prediction.
-
-    Returns
-    -------
-    ErrorBudget
-
-    Examples
-    --------
-    >>> budget_of.__name__  # see error_budget
-    'budget_of'
-    """
+    """Join a run and predictions made for its steps, or for more steps than a diverged run has."""
     errors = {level: frozen(error[: run.k.size]) for level, error in found.errors.items()}
     return ErrorBudget(
         rule=run.rule,
@@ -331,27 +306,7 @@ def budget_of(run: TrainingRun, found: Prediction, notes: Mapping[str, str] | No
 
 
 def initial_kernel(run: TrainingRun, kernel: Any) -> np.ndarray:
-    """Return H(0) as an array, of the weights from which the run started.
-
-    Parameters
-    ----------
-    run : TrainingRun
-    kernel : array_like, EmpiricalOperator or None
-        As for :func:`error_budget`.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, n)
-        Without the scale of the reduction.
-
-    Examples
-    --------
-    >>> from odeopt import GradientDescent
-    >>> from odeopt.nets import TwoLayerReLU, train
-    >>> run = train(TwoLayerReLU(2, 8), GradientDescent(0.1), np.eye(2), [0.0, 1.0], 1)
-    >>> initial_kernel(run, None) is run.initial_kernel
-    True
-    """
+    """H(0) of the weights from which the run started, shape (n, n), without the scale of the reduction."""
     if kernel is None:
         if run.initial_kernel is None:
             raise ValueError(

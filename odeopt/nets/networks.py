@@ -104,24 +104,11 @@ class TwoLayerReLU(nn.Module):
     def output_and_pullback(
         self, x: torch.Tensor, weights: torch.Tensor, a: torch.Tensor, buffer: torch.Tensor | None = None
     ):
-        r"""Outputs at given weights, and the map :math:`c\mapsto J^\top c` by two matrix products.
+        r"""Outputs, shape (n,), at given weights, and the map :math:`c\mapsto J^\top c` by matrix products.
 
-        Parameters
-        ----------
-        x : torch.Tensor, shape (n, d)
-            Of any d: also inputs and weights in coordinates of a subspace.
-        weights : torch.Tensor, shape (m, d)
-        a : torch.Tensor, shape (m,)
-        buffer : torch.Tensor, shape (m, n), optional
-            Where the hidden layer is computed; it must stay untouched until the last pull-back.
-            Without it each call allocates one, which for large networks costs as much as the products.
-
-        Returns
-        -------
-        output : torch.Tensor, shape (n,)
-        pullback : callable
-            From a cotangent, shape (n,), to the flat gradient with respect to the trained weights,
-            in the order of ``named_parameters``; faster than autodiff, and equal to it.
+        `x` and `weights` may be in coordinates of a subspace. `buffer`, shape (m, n), holds the hidden layer
+        and must stay untouched until the last pull-back; without it each call allocates one, which for large
+        networks costs as much as the products.
         """
         self._require_columns(x, weights.shape[1])
         hidden = torch.mm(weights, x.T, out=buffer).relu_()

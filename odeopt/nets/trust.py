@@ -163,7 +163,7 @@ def trust_estimate(
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance must lie in (0, 1), got {tolerance!r}")
     problem = problem_of(net, x, y, SquaredLoss(), reduction)
-    require_linear(rule, problem.objective, "rule")
+    require_linear(rule, problem.objective, "rule", num_steps)
     kernel = problem.scale * problem.kernel_at(problem.initial)
     error = problem.predictions(problem.initial) - problem.targets
     linear = _linear_losses(rule, kernel, error, num_steps)
@@ -295,8 +295,8 @@ def _estimated(
 ) -> _Estimate:
     """Run the rule by linearisations, one from each checkpoint to the next with the Jacobian midway.
 
-    A stretch on which the network grows is halved, as far as `_SPARE` goes: growth is what a linearisation says
-    beyond its range, where the network itself has turned.
+    A stretch on which the network grows is halved, as far as `_SPARE` goes: growth is what a linearisation
+    says beyond its range, where the network itself has turned.
     """
     start = problem.initial
     memory = rule.initial_memory(start)

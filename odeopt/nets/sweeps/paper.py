@@ -259,11 +259,6 @@ def unstable_runs(results: JobResults) -> list[str]:
     Returns
     -------
     list of str
-
-    Examples
-    --------
-    >>> unstable_runs.__name__  # see notebook 05
-    'unstable_runs'
     """
     worst: dict[str, tuple[float, float]] = {}
     for entry in results.entries:
@@ -286,8 +281,7 @@ def power_slopes(
 
     Once :math:`k\sqrt{\eta\lambda_{\min}}\gg1` the loss is an oscillation times
     :math:`k^{-r}(1-\eta\lambda_{\min})^k`, whose slope over the interval is :math:`-r` plus that of the
-    discrete factor. Before, modes that have not begun to oscillate make it flatter; "begun" says how far that
-    is.
+    discrete factor. Before, modes that have not begun to oscillate make it flatter.
 
     Parameters
     ----------
@@ -301,11 +295,6 @@ def power_slopes(
     list of dict
         For each friction "r": "trained", "restarted prediction", "power", "power and factor", and "begun",
         :math:`k\sqrt{\eta\lambda_{\min}}` at the last epoch.
-
-    Examples
-    --------
-    >>> power_slopes.__name__  # see notebook 05
-    'power_slopes'
     """
     rows = []
     for entry in results.entries:

@@ -34,11 +34,6 @@ def paper_figures(results: JobResults) -> Any:
     Returns
     -------
     matplotlib.figure.Figure
-
-    Examples
-    --------
-    >>> paper_figures.__name__  # see notebook 05
-    'paper_figures'
     """
     from matplotlib.figure import Figure
 

@@ -57,18 +57,10 @@ def train_batch(
         last step.
     rules : UpdateRule or sequence of UpdateRule
         One for all, or one for each network: of one method, whose numbers may differ.
-    x : array_like or torch.Tensor, shape (n, d)
-    y : array_like or torch.Tensor, shape (n,)
-    num_steps : int
-    record_at : iterable of int, optional
+    x, y, num_steps, record_at, reduction, allow_unstable, progress
         As for :func:`odeopt.nets.train`.
-    reduction : {"sum", "mean"}, optional
     row_space : bool, optional
         Train in the row space of the inputs. By default where d > n and the rule is linear.
-    allow_unstable : bool, optional
-        Run learning rates above the stability limit.
-    progress : callable, optional
-        Called as ``progress("train", k, num_steps)`` after each step.
 
     Returns
     -------
@@ -102,7 +94,7 @@ def train_batch(
     if not allow_unstable:
         for rule, problem, kernel in zip(rules, problems, kernels, strict=True):
             require_stable(rule, problem.objective, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
-    stack = _Stack(nets, _reduced(problems, rules, row_space))
+    stack = _Stack(nets, _reduced(problems, rules, row_space, num_steps))
     history, diverged = _run(stack, _stacked(rules, stack.initial), num_steps, record, progress)
     stack.write()
     return tuple(
@@ -158,13 +150,13 @@ def _stacked(rules: list[UpdateRule], like: torch.Tensor) -> UpdateRule:
     return stacked
 
 
-def _reduced(problems: list, rules: list[UpdateRule], asked: bool | None) -> list:
+def _reduced(problems: list, rules: list[UpdateRule], asked: bool | None, num_steps: int) -> list:
     """Problems in the row space of the inputs, all or none of them."""
     if asked is False:
         return problems
     if asked:
         for rule in set(rules):
-            require_linear(rule, problems[0].objective, "row_space")
+            require_linear(rule, problems[0].objective, "row_space", num_steps)
         return [RowSpaceProblem(problem) for problem in problems]
     reduced = [in_row_space(problem, rule) for problem, rule in zip(problems, rules, strict=True)]
     return reduced if all(isinstance(problem, RowSpaceProblem) for problem in reduced) else problems

@@ -263,16 +263,18 @@ class RowSpaceProblem(ReLUProblem):
 
 
 def in_row_space(problem: FlatProblem, rule: UpdateRule) -> FlatProblem:
-    """Return the problem in the row space of its inputs if that is smaller and the rule allows it."""
+    """Return the problem in the row space of its inputs if that is smaller and the rule allows it.
+
+    It must be linear, or it is another method in other coordinates, and go along with a shift of the weights:
+    their part outside the row space, which no gradient moves, would shrink under a decay.
+    """
     if not isinstance(problem, ReLUProblem) or problem.x.shape[1] <= len(problem.x):
         return problem
     from odeopt.rules.reading import read  # brings sympy
 
-    # a rule that works entry by entry, or shrinks its weights, is another method in other coordinates
+    # where the law in k was not read, equivariance is known of the first steps alone
     reading = read(rule)
-    if not reading.equivariant or reading.law_refusal is not None:
-        return problem
-    return RowSpaceProblem(problem)
+    return RowSpaceProblem(problem) if reading.equivariant and reading.law_refusal is None else problem
 
 
 def thread_count(work: int, device: torch.device) -> int:

@@ -46,25 +46,16 @@ def train_sgd(
 
     Parameters
     ----------
-    net : torch.nn.Module
-        As for :func:`odeopt.nets.train`, with examples that do not influence each other.
-    rule : UpdateRule
-        The method, with numeric hyperparameters; it sees one batch a step.
-    x : array_like or torch.Tensor, shape (n, ...)
-    y : array_like or torch.Tensor, shape (n,)
-    num_steps : int
+    net, rule, x, y, num_steps, objective, record_at, reduction
+        As for :func:`odeopt.nets.train`, of examples that do not influence each other. Only at the recorded
+        steps are all examples evaluated, and divergence noticed.
     batch_size : int
         Examples in a batch, from 1 to n; n is the full batch.
     seed : int, optional
         Of the batches; the same one gives the same run.
-    objective : PredictionLoss, optional
-    record_at : iterable of int, optional
-        As for :func:`odeopt.nets.train`. Only at these steps are all examples evaluated, and divergence
-        noticed.
-    reduction : {"sum", "mean"}, optional
     allow_unstable : bool, optional
         Run a learning rate above the stability limit of the mean. The second moment has a lower limit:
-        :func:`odeopt.nets.sgd_prediction` shows it.
+        :func:`odeopt.spectra.sgd_prediction` shows it.
     progress : callable, optional
         Called as ``progress("train", k, num_steps)`` at the recorded steps.
 

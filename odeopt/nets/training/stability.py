@@ -17,14 +17,14 @@ def require_numeric(rule: object, name: str = "rule") -> None:
         )
 
 
-def require_linear(rule: UpdateRule, objective: PredictionLoss, name: str) -> None:
+def require_linear(rule: UpdateRule, objective: PredictionLoss, name: str, num_steps: int) -> None:
     """Refuse what has no linear recursion in the errors; `name` is the argument that asks for one."""
     from odeopt.rules import reading  # brings sympy
 
     if not isinstance(objective, SquaredLoss):
         raise ValueError(f"{name} needs the squared loss, got {objective.label}: only its gradient is linear")
     purpose = f"recursion in the errors ({name} needs a linear rule)"
-    reading.require_linear(rule, purpose, equivariant=True, forever=True)
+    reading.require_linear(rule, purpose, equivariant=True, k=num_steps)
 
 
 def require_stable(rule: UpdateRule, objective: PredictionLoss, lam_max: float) -> None:

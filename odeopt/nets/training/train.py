@@ -214,7 +214,7 @@ def train(
     if kernel is None and steps["kernel_at"]:
         raise ValueError(f"kernel_at needs a TwoLayerReLU, got {type(net).__name__}; take laziness_at")
     if steps["snapshot_at"]:
-        require_linear(rule, problem.objective, "snapshot_at")
+        require_linear(rule, problem.objective, "snapshot_at", num_steps)
     if not allow_unstable:
         lam_max = problem.lam_max() if kernel is None else float(np.linalg.eigvalsh(kernel)[-1])
         require_stable(rule, problem.objective, problem.scale * lam_max)
