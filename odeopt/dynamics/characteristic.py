@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
+from typing import Any
 
 import flint
 import numpy as np
+import numpy.typing as npt
 
 __all__ = ["characteristic_roots", "constant_coefficient_mode", "exact_roots"]
 
@@ -24,7 +26,7 @@ _CLUSTER_GAP = 1e-2
 _MOST_BITS = 2**16
 
 
-def characteristic_roots(monic: np.ndarray) -> np.ndarray:
+def characteristic_roots(monic: np.ndarray) -> npt.NDArray[np.complex128]:
     r"""Roots of :math:`z^n+c_{n-1}z^{n-1}+\dots+c_0`, shape (m, n), of m polynomials given as (n, m).
 
     Examples
@@ -38,7 +40,7 @@ def characteristic_roots(monic: np.ndarray) -> np.ndarray:
     return roots
 
 
-def exact_roots(coefficients: list[Fraction]) -> np.ndarray:
+def exact_roots(coefficients: list[Fraction]) -> npt.NDArray[np.complex128]:
     """Return all roots of a polynomial with rational coefficients, ascending, multiple roots repeated.
 
     Examples
@@ -49,7 +51,8 @@ def exact_roots(coefficients: list[Fraction]) -> np.ndarray:
     scale = np.lcm.reduce(np.array([c.denominator for c in coefficients], dtype=object))
     polynomial = flint.fmpz_poly([int(c * scale) for c in coefficients])
     with flint.ctx.workprec(128):
-        found = [[complex(root)] * multiplicity for root, multiplicity in polynomial.complex_roots()]
+        roots: Any = polynomial.complex_roots()  # pairs, which flint's own types do not say
+        found = [[complex(root)] * multiplicity for root, multiplicity in roots]
     return np.array(list(itertools.chain.from_iterable(found)), dtype=complex)
 
 
@@ -71,7 +74,7 @@ def constant_coefficient_mode(times: np.ndarray, monic: np.ndarray, initial: np.
         z = roots[separate]
         weights = _weights(z, start[:, separate])
         with np.errstate(over="ignore", invalid="ignore"):
-            terms = (weights[None] * np.exp(times[:, None, None] * z[None])).real
+            terms = np.real(weights[None] * np.exp(times[:, None, None] * z[None]))
         result[:, separate] = terms.sum(axis=2)
     for i in np.flatnonzero(~separate):
         result[:, i] = _mode_in_balls(times, monic[:, i], start[:, i])

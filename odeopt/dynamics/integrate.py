@@ -230,7 +230,9 @@ def integrate_predictions(
     return PredictionTrajectory(t, u, velocity, loss, nfev, message)
 
 
-def _solve(dynamics, problem, kernel, matrix, x0, t, options) -> tuple:
+def _solve(
+    dynamics, problem, kernel, matrix, x0, t, options
+) -> tuple[np.ndarray, np.ndarray, _System, int, str]:
     """Return times, states of shape (T, order * n), the system, its evaluations and the message."""
     t = nonnegative_grid(t, "t")
     if np.any(np.diff(t) <= 0):
@@ -331,7 +333,7 @@ def _start(dynamics, system, matrix, x0, reach) -> tuple[float, np.ndarray, np.n
     r = sympy.cancel(t * dynamics.coefficients[1] / dynamics.coefficients[2]) if dynamics.order == 2 else t
     stiffness = sympy.cancel(dynamics.coefficients[0] / dynamics.coefficients[-1])
     if dynamics.order == 2 and isinstance(system.loss, SquaredLoss) and (r.has(t) or stiffness.has(t)):
-        return _damped_start(dynamics, apply, np.linalg.norm(matrix, 2), x0, reach)
+        return _damped_start(dynamics, apply, float(np.linalg.norm(matrix, 2)), x0, reach)
     if r.has(t) or stiffness.has(t) or any(np.any(v) for v in velocities):
         raise ValueError(f"integration of {dynamics} from t = 0 needs friction r/t and zero initial velocity")
     r = float(r)

@@ -237,7 +237,7 @@ def _logistic(library: Any, z: Any) -> Any:
 def _pair(u: Any, y: Any) -> tuple[Any, Any, Any]:
     """Return the library of `u`, and both as its arrays of one shape."""
     # A tensor exists only where torch is loaded already.
-    library = sys.modules["torch"] if type(u).__module__.partition(".")[0] == "torch" else np
+    library: Any = sys.modules["torch"] if type(u).__module__.partition(".")[0] == "torch" else np
     if library is np:
         u, y = np.asarray(u, dtype=float), np.asarray(y, dtype=float)
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -137,7 +138,7 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     )
 
 
-def _function_of_lam(dynamics: ErrorDynamics, *exprs: Expr) -> Callable | None:
+def _function_of_lam(dynamics: ErrorDynamics, *exprs: Expr) -> Any:
     """Compile expressions in lam; None if other symbols are left."""
     if any(e.free_symbols - {dynamics.lam} for e in exprs):
         return None
@@ -250,7 +251,7 @@ def _bessel(dynamics: ErrorDynamics, friction: Expr, stiffness: Expr, damping: E
     phi, (t, r, q, d), residual = _verified_bessel()
     if friction.is_number and friction < 0:
         raise ValueError(f"friction r/t must have r >= 0, got r = {friction}")
-    compiled = _function_of_lam(dynamics, stiffness, damping) if friction.is_number else None
+    compiled: Any = _function_of_lam(dynamics, stiffness, damping) if friction.is_number else None
 
     def evaluate(times, lam):
         q_values, d_values = compiled(lam)

@@ -3,13 +3,17 @@ r"""Measured rates: a law fitted to the upper envelope of a loss curve, with a c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import scipy.stats
 
 from odeopt.rates.rate import Rate
 
 __all__ = ["fit_rate", "upper_envelope"]
+
+Unit = Literal["time", "iteration"]
 
 # The loss of a float64 computation cannot be trusted below this fraction of its start: errors carry
 # roundings of 1e-16 relative to their initial size, and the loss is their square.
@@ -20,7 +24,7 @@ _MIN_PEAKS = _MIN_POINTS
 _BLOCKS = 8
 
 
-def upper_envelope(x, loss) -> tuple[np.ndarray, np.ndarray]:
+def upper_envelope(x: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Points at which a curve touches its smallest nonincreasing majorant.
 
     Examples
@@ -71,7 +75,7 @@ def _refined_peaks(x: np.ndarray, loss: np.ndarray, peaks: np.ndarray) -> tuple[
     return x[peaks] + np.where(sound, shift, 0.0), np.exp(np.where(sound, top, y[peaks]))
 
 
-def fit_rate(curve, *, unit: str | None = None, start: float = 0.1, level: float = 0.95) -> Rate:
+def fit_rate(curve: Any, *, unit: Unit | None = None, start: float = 0.1, level: float = 0.95) -> Rate:
     r"""Fit :math:`e^{-cx}` and :math:`x^{-p}` to the tail of a loss curve and return the better law.
 
     Parameters
@@ -139,7 +143,7 @@ def fit_rate(curve, *, unit: str | None = None, start: float = 0.1, level: float
 class _Fit:
     """A straight line through the points from index `first` on, and how much worse the other law is."""
 
-    law: str
+    law: Literal["linear", "power"]
     first: int
     slope: float
     spread: float
@@ -155,10 +159,9 @@ def _straightest(x: np.ndarray, y: np.ndarray) -> _Fit:
         first = int(np.searchsorted(x, x[0] + share * (x[-1] - x[0])))
         if best is not None and x.size - first < 3 * _MIN_POINTS:
             break  # a few peaks may lie on a line by chance
-        lines = {law: _line(z[first:], y[first:]) for law, z in (("linear", x), ("power", np.log(x)))}
-        law = min(lines, key=lambda name: lines[name][1])
-        slope, rest = lines[law]
-        other = lines["power" if law == "linear" else "linear"][1]
+        linear, power = _line(x[first:], y[first:]), _line(np.log(x)[first:], y[first:])
+        law: Literal["linear", "power"] = "linear" if linear[1] <= power[1] else "power"
+        (slope, rest), (_, other) = (linear, power) if law == "linear" else (power, linear)
         spread = rest / (x.size - first)
         found = _Fit(law, first, slope, spread, other / rest if rest > 0 else np.inf)
         # a later part must be straighter by far, and still tell the laws apart
@@ -167,7 +170,7 @@ def _straightest(x: np.ndarray, y: np.ndarray) -> _Fit:
     return best
 
 
-def _tail(curve, unit: str | None, start: float) -> tuple[np.ndarray, np.ndarray, str]:
+def _tail(curve: Any, unit: Unit | None, start: float) -> tuple[np.ndarray, np.ndarray, Unit]:
     if unit not in (None, "time", "iteration"):
         raise ValueError(f'unit must be "time" or "iteration", got {unit!r}')
     if unit is None:

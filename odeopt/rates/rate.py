@@ -61,7 +61,7 @@ class Rate:
     high: float | None = None
     note: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("low", "high"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.value)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.optimize
@@ -32,6 +33,8 @@ from odeopt.spectra.curve import LossCurve, loss_curve
 from odeopt.spectra.measure import SpectralMeasure
 
 __all__ = ["StepsTo", "steps_to", "tune", "tune_for"]
+
+Rule = TypeVar("Rule", bound=UpdateRule)
 
 # Iterations up to which bounds are computed at every one: beyond, their cost grows as the square.
 _EVERY_STEP = 2000
@@ -48,7 +51,7 @@ def _nesterov_constant(mu: float, L: float) -> NesterovConstant:
     return NesterovConstant(4 / (3 * L + mu), (root - 2) / (root + 2))
 
 
-_TUNED: dict[type, Callable[[float, float], UpdateRule]] = {
+_TUNED: dict[type, Callable[[float, float], Any]] = {
     GradientDescent: lambda mu, L: GradientDescent(2 / (L + mu)),
     HeavyBall: _heavy_ball,
     NesterovConstant: _nesterov_constant,
@@ -56,7 +59,7 @@ _TUNED: dict[type, Callable[[float, float], UpdateRule]] = {
 }
 
 
-def tune(rule_type: type[UpdateRule], mu: float, L: float) -> UpdateRule:
+def tune(rule_type: type[Rule], mu: float, L: float) -> Rule:
     r"""Return the rule with the smallest asymptotic rate on quadratics with curvatures in [mu, L].
 
     Parameters
@@ -89,7 +92,7 @@ def tune(rule_type: type[UpdateRule], mu: float, L: float) -> UpdateRule:
     return _tuner(rule_type)(mu, L)
 
 
-def _tuner(rule_type: type) -> Callable[[float, float], UpdateRule]:
+def _tuner(rule_type: type[Rule]) -> Callable[[float, float], Rule]:
     if rule_type not in _TUNED:
         known = ", ".join(each.__name__ for each in _TUNED)
         name = getattr(rule_type, "__name__", repr(rule_type))
@@ -97,7 +100,7 @@ def _tuner(rule_type: type) -> Callable[[float, float], UpdateRule]:
     return _TUNED[rule_type]
 
 
-def tune_for(rule_type: type[UpdateRule], measure: SpectralMeasure, num_steps: int) -> UpdateRule:
+def tune_for(rule_type: type[Rule], measure: SpectralMeasure, num_steps: int) -> Rule:
     r"""Return the rule with the smallest loss of this measure after a given number of steps.
 
     Parameters
@@ -139,6 +142,7 @@ def tune_for(rule_type: type[UpdateRule], measure: SpectralMeasure, num_steps: i
             values = residual_polynomials(rule, measure.nodes, [num_steps])[0] ** 2 @ measure.weights
         return float(values) if np.isfinite(values) else math.inf
 
+    starts: list[Any]
     if rule_type is Nesterov:
         starts = [Nesterov(c / high) for c in np.linspace(0.3, 1.3, 11)]
     else:
@@ -151,11 +155,11 @@ def tune_for(rule_type: type[UpdateRule], measure: SpectralMeasure, num_steps: i
     return found.replace(lr=min(float(found.lr), max_learning_rate(found, high)))
 
 
-def _refined(rule: UpdateRule, loss: Callable[[UpdateRule], float]) -> UpdateRule:
+def _refined(rule: Any, loss: Callable[[UpdateRule], float]) -> Any:
     """Improve lr and momentum by a simplex search in log lr and log (1 - momentum)."""
     momentum = getattr(rule, "momentum", None)
 
-    def build(z) -> UpdateRule | None:
+    def build(z: np.ndarray) -> Any:
         changes = {"lr": math.exp(z[0])}
         if momentum is not None:
             changes["momentum"] = 1 - math.exp(z[1])
@@ -253,6 +257,8 @@ def steps_to(
         return _first_below(rule_or_curve, loss)
     if not isinstance(max_steps, (int, np.integer)) or isinstance(max_steps, bool) or max_steps < 1:
         raise ValueError(f"max_steps must be an integer of at least 1, got {max_steps!r}")
+    if measure is None:
+        raise ValueError("measure = None goes with a curve alone; a rule needs the measure that it runs on")
     reached = _first_step(rule_or_curve, measure, loss, max_steps)
     last = max_steps if reached is None else min(max_steps, 2 * reached + 10)
     curve = loss_curve(rule_or_curve, measure, _grid(reached, last))
@@ -286,7 +292,7 @@ def _grid(reached: int | None, last: int) -> np.ndarray:
 
 
 def _first_below(curve: LossCurve, loss: float) -> StepsTo:
-    at = curve.k if curve.layer == "discrete iteration" else curve.t
+    at = np.asarray(curve.k if curve.layer == "discrete iteration" else curve.t)
 
     def first(values):
         below = np.flatnonzero(values <= loss)

@@ -135,6 +135,8 @@ def test_a_loss_out_of_reach_is_no_step(measure):
 def test_a_curve_is_read(measure):
     curve = loss_curve(GradientDescent(1.0), measure, [0, 10, 100])
     assert steps_to(curve, None, curve.loss[1]).value == 10
+    with pytest.raises(ValueError, match="a rule needs the measure"):
+        steps_to(GradientDescent(1.0), None, 1e-3)
 
 
 @pytest.mark.parametrize("loss", [0.0, -1.0, float("nan"), "1"])
