@@ -28,8 +28,10 @@ def largest_eigenvalue_bound(chain: Chain, frobenius: float, n: int) -> float:
     4.0
     """
     # The chain is that of H + E, |E| <= error, whose Frobenius norm may be sqrt(n) error larger.
-    whole = (frobenius + np.sqrt(n) * chain.error) ** 2
-    rest = whole - chain.alpha @ chain.alpha - 2 * chain.beta @ chain.beta
-    corner = np.sqrt(max(rest, 0.0) + 4 * (n + chain.size) * np.finfo(float).eps * whole)
-    values = scipy.linalg.eigvalsh_tridiagonal(np.append(chain.alpha, corner), chain.beta)
-    return float(values[-1]) + chain.error
+    whole = frobenius + np.sqrt(n) * chain.error
+    if whole == 0:
+        return 0.0
+    alpha, beta = chain.alpha / whole, chain.beta / whole
+    rest = max(1 - alpha @ alpha - 2 * beta @ beta, 0.0) + 4 * (n + chain.size) * np.finfo(float).eps
+    values = scipy.linalg.eigvalsh_tridiagonal(np.append(alpha, np.sqrt(rest)), beta)
+    return float(values[-1]) * whole + chain.error

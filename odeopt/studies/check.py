@@ -184,8 +184,9 @@ def _named_rule(name: str, lr: float | None, settings: CheckSettings, lam_min: f
     """Return a method by its name, with the hyperparameters of the settings."""
     kind = METHODS[name]
     if kind is HeavyBall:
-        friction = 2 * math.sqrt(lam_min) if settings.friction is None else settings.friction
-        return HeavyBall.with_friction(lr, friction)
+        # At sqrt(2/lr) the momentum is 0, which is less than critical where the spectrum is narrow.
+        critical = min(2 * math.sqrt(lam_min), (1 - 1e-9) * math.sqrt(2 / lr))
+        return HeavyBall.with_friction(lr, critical if settings.friction is None else settings.friction)
     more = {Nesterov: {"r": settings.r}, HigherMomentum: {"momenta": settings.momenta}}
     return kind(lr=lr, **more.get(kind, {}))
 

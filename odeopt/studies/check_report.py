@@ -36,7 +36,7 @@ class CheckSettings:
     lr_fraction : float
     friction : float or None
         b of heavy ball (:meth:`HeavyBall.with_friction`); None takes the critical
-        2 sqrt(lambda_min(H_inf)).
+        2 sqrt(lambda_min(H_inf)), or sqrt(2/lr) where that would take a negative momentum.
     r : float
         Friction r/t of Nesterov's method.
     momenta : tuple of float
