@@ -7,24 +7,31 @@ dynamics are the case :math:`\ell=\tfrac12\lVert u-y\rVert^2` with :math:`u-y=\D
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.integrate
 import sympy
 
-from odeopt.checks import nonnegative_grid, predictions_and_targets, validate_error, validate_kernel
+from odeopt.checks import predictions_and_targets, real_array, validate_error, validate_kernel
+from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import ErrorDynamics
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 from odeopt.dynamics.prediction import PredictionDynamics
+from odeopt.limits.initial_value import (
+    EXPLICIT,
+    MOST_EVALUATIONS,
+    follow,
+    report_times,
+    require_finite,
+    solver_options,
+)
+from odeopt.limits.poles import Term, equation_start
 
 __all__ = ["PredictionTrajectory", "Trajectory", "integrate", "integrate_predictions"]
-
-# Where friction r/t is started from its series: this fraction of the shortest period, 1/sqrt(lam_max).
-_REACH_CONSTANT, _REACH_VARYING = 1e-3, 1e-5
+Method = Literal["DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ def integrate(
     *,
     rtol: float,
     atol: float,
-    method: str = "DOP853",
+    method: Method = "DOP853",
 ) -> Trajectory:
     r"""Integrate the error dynamics with :func:`scipy.integrate.solve_ivp`.
 
@@ -110,8 +117,8 @@ def integrate(
         Increasing nonnegative times at which to report. Integration starts at 0.
     rtol, atol : float
         Tolerances of the solver; there is no default.
-    method : str
-        Any method of `solve_ivp`.
+    method : {"DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"}
+        The solver.
 
     Returns
     -------
@@ -120,16 +127,17 @@ def integrate(
     Raises
     ------
     ValueError
-        On an invalid kernel, error or grid, or dynamics that hold symbols.
+        On an invalid kernel, error, grid or tolerance, dynamics that hold symbols, a singularity at t = 0
+        from which the initial data do not determine a solution, or work beyond ten million evaluations.
     RuntimeError
-        If the solver fails, with its message.
+        If the solver fails, with its message, or the solution leaves the range of float64; it is a
+        ValueError too.
 
     Notes
     -----
-    Friction r/t is singular at t = 0. The integration then starts at a small :math:`t_0` from the
-    power series :math:`\Delta=\Delta_0-\frac{t^2}{2(1+r)}H\Delta_0+\frac{t^4}{8(1+r)(3+r)}H^2\Delta_0`,
-    whose relative error :math:`(\lambda_{\max}t_0^2)^3` is below rounding; for a varying kernel
-    :math:`t_0` is smaller still, since the first neglected term is then :math:`O(t^3\dot H)`.
+    Coefficients such as friction r/t are singular at t = 0. The solution that starts from the initial data
+    is then found on a first interval as a series in t (in :math:`t^{1/q}` for fractional powers), by
+    collocation to a hundredth of `rtol`, for any regular pole and for varying kernels.
 
     Examples
     --------
@@ -139,15 +147,18 @@ def integrate(
     >>> bool(np.allclose(run.delta[1], np.exp([-1.0, -2.0]), rtol=1e-9))
     True
     """
-    matrix = validate_kernel(kernel(0.0) if callable(kernel) else kernel)
-    delta0 = validate_error(delta0, matrix.shape[0])
-    if dynamics.start != 1:
-        delta0 = _displaced(dynamics, matrix, delta0)
-    problem = (SquaredLoss(), np.zeros_like(delta0))  # the error is a prediction whose target is 0
-    options = {"method": method, "rtol": rtol, "atol": atol}
-    t, states, _, nfev, message = _solve(dynamics, problem, kernel, matrix, delta0, t, options)
-    delta = states[:, : delta0.size]
-    return Trajectory(t, delta, 0.5 * np.sum(delta**2, axis=1), nfev, message)
+    dynamics = require_error_dynamics(dynamics, "trajectory")
+    options = solver_options(rtol, atol, method)
+    kernel, matrix = _kernel(kernel)
+    delta0 = validate_error(delta0, len(matrix))
+    system = _System(dynamics, kernel, (SquaredLoss(), np.zeros_like(delta0)), matrix)
+    data = [system.image(e, matrix, delta0) for e in (dynamics.start, *dynamics.initial)]
+    t, states, nfev, message = _solve(system, data, t, options)
+    delta = states[:, 0]
+    with np.errstate(over="ignore"):
+        loss = 0.5 * np.sum(delta**2, axis=1)
+    require_finite(loss, float(t[np.argmin(np.isfinite(loss))]), "the loss")
+    return Trajectory(t, delta, loss, nfev, message)
 
 
 def integrate_predictions(
@@ -159,7 +170,7 @@ def integrate_predictions(
     *,
     rtol: float,
     atol: float,
-    method: str = "DOP853",
+    method: Method = "DOP853",
 ) -> PredictionTrajectory:
     r"""Integrate the dynamics of the predictions under any loss with :func:`scipy.integrate.solve_ivp`.
 
@@ -177,8 +188,8 @@ def integrate_predictions(
         Increasing nonnegative times at which to report. Integration starts at 0.
     rtol, atol : float
         Tolerances of the solver; there is no default.
-    method : str
-        Any method of `solve_ivp`.
+    method : {"DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"}
+        The solver.
 
     Returns
     -------
@@ -187,22 +198,17 @@ def integrate_predictions(
     Raises
     ------
     ValueError
-        On invalid kernel, predictions, targets or grid, or dynamics that hold symbols.
+        On invalid kernel, predictions, targets, grid or tolerances, dynamics that hold symbols, a
+        singularity at t = 0 from which the initial data do not determine a solution, or work beyond ten
+        million evaluations.
     RuntimeError
-        If the solver fails, with its message.
+        If the solver fails, with its message, or the solution leaves the range of float64; it is a
+        ValueError too.
 
     Notes
     -----
-    For friction r/t (and a force :math:`H\nabla\ell`) the integration starts at a small :math:`t_0` from
-
-    .. math:: u=u_0-\frac{t^2}{2(1+r)}q_1+\frac{t^4}{8(1+r)(3+r)}H\,\nabla^2\ell(u_0)\,q_1,
-        \qquad q_1=H\nabla\ell(u_0).
-
-    With :math:`t_0^2=10^{-6}/(\lambda_{\max}\ell'')` the terms left out are
-    :math:`O(t_0^6(\lambda_{\max}\ell'')^3)` and, from the third derivative of the loss,
-    :math:`O(t_0^6\lambda_{\max}\ell^{(3)}\lVert q_1\rVert^2)`: some :math:`10^{-18}`, below rounding.
-    For a varying kernel :math:`t_0` is a hundred times smaller, since the first term left out is then
-    :math:`O(t_0^3\dot H)`.
+    Coefficients that are singular at t = 0 are treated as in :func:`odeopt.integrate`; no derivative of the
+    loss beyond its gradient is taken.
 
     Examples
     --------
@@ -215,170 +221,136 @@ def integrate_predictions(
     True
     """
     if not isinstance(dynamics, PredictionDynamics):
-        raise ValueError(f"dynamics must be PredictionDynamics, got {type(dynamics).__name__}")
-    matrix = validate_kernel(kernel(0.0) if callable(kernel) else kernel)
-    u0, y = predictions_and_targets(u0, y, matrix.shape[0])
-    options = {"method": method, "rtol": rtol, "atol": atol}
-    problem = (dynamics.loss, y)
-    t, states, system, nfev, message = _solve(dynamics.linear, problem, kernel, matrix, u0, t, options)
-    u = states[:, : u0.size]
-    if dynamics.order > 1:
-        velocity = states[:, u0.size : 2 * u0.size]
-    else:  # the state holds no velocity: it is the right-hand side
-        velocity = np.array([system(s, state) for s, state in zip(t, states, strict=True)])
+        raise ValueError(
+            f"dynamics must be PredictionDynamics, got {type(dynamics).__name__}; make it with "
+            "prediction_dynamics(limit, loss)"
+        )
+    options = solver_options(rtol, atol, method)
+    kernel, matrix = _kernel(kernel)
+    u0, y = predictions_and_targets(u0, y, len(matrix))
+    system = _System(dynamics.linear, kernel, (dynamics.loss, y), matrix)
+    slope = dynamics.loss.gradient(u0, y)
+    data = [u0, *(system.image(e, matrix, slope) for e in dynamics.linear.initial)]
+    t, states, nfev, message = _solve(system, data, t, options)
+    u = states[:, 0]
+    # of first order the state holds no velocity: it is the right-hand side
+    velocity = states[:, 1] if dynamics.order > 1 else np.array([system(*s) for s in zip(t, u, strict=True)])
     loss = np.array([float(dynamics.loss.value(v, y)) for v in u])
+    require_finite(loss, float(t[np.argmin(np.isfinite(loss))]), "the loss")
     return PredictionTrajectory(t, u, velocity, loss, nfev, message)
 
 
-def _solve(
-    dynamics, problem, kernel, matrix, x0, t, options
-) -> tuple[np.ndarray, np.ndarray, _System, int, str]:
-    """Return times, states of shape (T, order * n), the system, its evaluations and the message."""
-    t = nonnegative_grid(t, "t")
-    if np.any(np.diff(t) <= 0):
-        raise ValueError(f"t must increase strictly, got {t.tolist()[:6]}...; sort it and drop repeats")
-    constant = not callable(kernel)
-    system = _System(dynamics, (lambda s: matrix) if constant else kernel, problem, x0.size)
-    reach = _REACH_CONSTANT if constant else _REACH_VARYING
-    start, state, first = _start(dynamics, system, matrix, x0, reach)
-    early, nfev = _early(t[t <= start], start, state, x0, first), 0
-    later, message = [], "no time beyond the start"
-    options = dict(options)
-    for target in t[t > start]:
-        state, used, message, options["first_step"] = _advance(system, start, target, state, options)
-        start, nfev = target, nfev + used
-        later.append(state)
-    return t, np.vstack([early, *later]), system, nfev, message
+def _kernel(kernel: Any) -> tuple[Callable[[float], np.ndarray], np.ndarray]:
+    """H as a function of t whose values are checked, and H(0)."""
+    first = validate_kernel(kernel(0.0) if callable(kernel) else kernel)
+    if not callable(kernel):
+        return lambda t: first, first
+
+    def checked(t: float) -> np.ndarray:
+        name = f"kernel({t:.6g})"
+        matrix = real_array(kernel(t), name, ndim=2, finite=False)
+        if matrix.shape != first.shape:
+            raise ValueError(f"{name} must have shape {first.shape} like kernel(0), got {matrix.shape}")
+        return matrix
+
+    return checked, first
 
 
-def _advance(system, start: float, target: float, state: np.ndarray, options: dict) -> tuple:
-    """Integrate to one report time, so that it ends a step: dense output is of lower order than the steps."""
-    options = dict(options)
-    if "first_step" in options:
-        options["first_step"] = min(options["first_step"], target - start)
-    with np.errstate(over="ignore", invalid="ignore"):
-        solution = scipy.integrate.solve_ivp(system, (start, target), state, **options)
-    if not solution.success:
-        raise RuntimeError(
-            f"solve_ivp({options['method']}) failed between t = {start:.6g} and {target:.6g}: "
-            f"{solution.message}"
-        )
-    # the last step was cut to end at the target, so the one before it tells the natural size
-    steps = np.diff(solution.t)
-    return solution.y[:, -1], solution.nfev, solution.message, float(steps.max())
-
-
-def _early(times: np.ndarray, start: float, state: np.ndarray, x0: np.ndarray, first) -> np.ndarray:
-    """States on [0, start]; where that is an interval, x is a parabola from x0 with the velocity `first`."""
-    if start == 0:
-        return np.tile(state, (times.size, 1))
-    x, velocity = state.reshape(2, x0.size)
-    weight = times / start
-    inside = x0 + np.multiply.outer(times, first) + np.multiply.outer(weight**2, x - x0 - start * first)
-    return np.hstack([inside, first + np.multiply.outer(weight, velocity - first)])
+def _solve(system: _System, data: list[np.ndarray], t: Any, options: dict) -> tuple:
+    """Return times, states of shape (T, order, n), evaluations and the message."""
+    t = report_times(t)
+    start, early = system.start(data, t, options["rtol"])
+    if options["method"] in EXPLICIT:
+        system.require_affordable(t[-1], options["method"])
+    steps = list(follow(system, start, early(start).ravel(), t[t > start], options))
+    later = [state.reshape(system.order, system.n) for state, _, _ in steps]
+    message = steps[-1][2] if steps else "no time beyond the start"
+    return t, np.array([early(s) for s in t[t <= start]] + later), sum(used for _, used, _ in steps), message
 
 
 class _System:
     """The dynamics as a first-order system for solve_ivp."""
 
     def __init__(
-        self, dynamics: ErrorDynamics, kernel: Callable, problem: tuple[PredictionLoss, np.ndarray], n: int
+        self,
+        dynamics: ErrorDynamics,
+        kernel: Callable,
+        problem: tuple[PredictionLoss, np.ndarray],
+        first: np.ndarray,
     ):
-        self.order, self.kernel, self.n = dynamics.order, kernel, n
+        self.dynamics, self.order, self.kernel = dynamics, dynamics.order, kernel
+        self.n, self.largest = len(first), float(np.linalg.eigvalsh(first)[-1])
         self.loss, self.y = problem
         if not dynamics.is_numeric:
             raise ValueError(f"{dynamics} holds symbols; give them numbers with dynamics.subs(...)")
         leading = dynamics.coefficients[-1]
         if leading.has(dynamics.lam):
             raise ValueError(f"the coefficient {leading} of the highest derivative must not depend on H")
-        # terms[j] = coefficients in t of H^0, H^1, ... multiplying the j-th derivative
-        self.terms = [
-            [
-                sympy.lambdify(dynamics.t, sympy.cancel(c / leading), "numpy")
-                for c in sympy.Poly(a, dynamics.lam).all_coeffs()[::-1]
-            ]
+        # parts[j] = coefficients in t of H^0, H^1, ... multiplying the j-th derivative
+        self.parts = [
+            [sympy.cancel(c / leading) for c in sympy.Poly(a, dynamics.lam).all_coeffs()[::-1]]
             for a in dynamics.coefficients[:-1]
         ]
+        self.terms = [[sympy.lambdify(dynamics.t, c, "numpy") for c in part] for part in self.parts]
 
-    def apply_polynomial(self, coefficients, matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        """Evaluate (c_0 + c_1 H + c_2 H^2 + ...) v by Horner's scheme."""
-        result = coefficients[-1] * vector
-        for c in reversed(coefficients[:-1]):
-            result = matrix @ result + c * vector
-        return result
+    def image(self, polynomial: sympy.Expr, matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        """Evaluate a polynomial in H on a vector."""
+        coefficients = sympy.Poly(polynomial, self.dynamics.lam).all_coeffs()[::-1]
+        return _horner([float(c) for c in coefficients], matrix, vector)
+
+    def acceleration(self, t: float, blocks: np.ndarray) -> np.ndarray:
+        """The highest derivative at a state of shape (order, n)."""
+        matrix = self.kernel(t)
+        sources = [self.loss.gradient(blocks[0], self.y), *blocks[1:]]
+        return -sum(
+            _horner([c(t) for c in terms], matrix, source)
+            for terms, source in zip(self.terms, sources, strict=True)
+        )
 
     def __call__(self, t: float, state: np.ndarray) -> np.ndarray:
         blocks = state.reshape(self.order, self.n)
-        matrix = self.kernel(t)
-        sources = [self.loss.gradient(blocks[0], self.y), *blocks[1:]]
-        force = -sum(
-            self.apply_polynomial([c(t) for c in self.terms[j]], matrix, source)
-            for j, source in enumerate(sources)
+        return np.concatenate([*blocks[1:], self.acceleration(t, blocks)])
+
+    def require_affordable(self, end: float, method: str) -> None:
+        """Refuse a time that an explicit method, held by its stability to steps of 1/|root|, cannot reach."""
+        largest = self.largest
+        times = end * np.linspace(0, 1, 34)[1:]
+        with np.errstate(all="ignore"):
+            c = np.array(
+                [[_horner([c(s) for c in terms], largest, 1.0) for terms in self.terms] for s in times]
+            )
+            # some root of z^n + ... + c_0 is at least as large as this
+            radius = np.max(np.abs(c) ** (1 / (self.order - np.arange(self.order))), axis=1) / self.order
+            needed = min(2 * end * float(np.mean(radius)), 1e300)
+        if needed > MOST_EVALUATIONS:
+            raise ValueError(
+                f"t = {end:.6g} is too far for {method}: with an eigenvalue {largest:.4g} it needs "
+                f"at least {needed:.1e} evaluations, beyond {MOST_EVALUATIONS:.0e}; ask for shorter times, "
+                "evaluate mode_solution(dynamics), or take method='Radau' for a stiff equation"
+            )
+
+    def start(self, data: list[np.ndarray], t: np.ndarray, rtol: float) -> tuple[float, Callable]:
+        """The time at which solve_ivp takes over, and the states (order, n) until then."""
+        terms = [
+            Term(c, j, p, "H " * p + "Delta" + "'" * j)
+            for j, part in enumerate(self.parts)
+            for p, c in enumerate(part)
+        ]
+        return equation_start(
+            self.dynamics,
+            self.dynamics.t,
+            terms,
+            self.acceleration,
+            np.array(data),
+            end=float(t[-1]),
+            rtol=rtol,
+            largest=self.largest,
         )
-        return np.concatenate([*blocks[1:], force])
 
 
-def _start(dynamics, system, matrix, x0, reach) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the time at which integration starts, the state there, and the velocity at t = 0."""
-    lam, t = dynamics.lam, dynamics.t
-    gradient = system.loss.gradient(x0, system.y)
-
-    def apply(polynomial, vector):
-        coefficients = [float(c) for c in sympy.Poly(polynomial, lam).all_coeffs()[::-1]]
-        return system.apply_polynomial(coefficients, matrix, vector)
-
-    velocities = [apply(e, gradient) for e in dynamics.initial]
-    if not any(sympy.cancel(a / dynamics.coefficients[-1]).has(t) for a in dynamics.coefficients):
-        return 0.0, np.concatenate([x0, *velocities]), np.zeros_like(x0)
-    r = sympy.cancel(t * dynamics.coefficients[1] / dynamics.coefficients[2]) if dynamics.order == 2 else t
-    stiffness = sympy.cancel(dynamics.coefficients[0] / dynamics.coefficients[-1])
-    if dynamics.order == 2 and isinstance(system.loss, SquaredLoss) and (r.has(t) or stiffness.has(t)):
-        return _damped_start(dynamics, apply, float(np.linalg.norm(matrix, 2)), x0, reach)
-    if r.has(t) or stiffness.has(t) or any(np.any(v) for v in velocities):
-        raise ValueError(f"integration of {dynamics} from t = 0 needs friction r/t and zero initial velocity")
-    r = float(r)
-    curvature = system.loss.hessian_diagonal(x0, system.y)
-    q1 = apply(stiffness, gradient)
-    q2 = apply(stiffness, curvature * q1)
-    sizes = sympy.Poly(stiffness, lam).terms()
-    largest = sum(abs(float(c)) * np.linalg.norm(matrix, 2) ** p for (p,), c in sizes)
-    largest *= system.loss.smoothness or np.abs(curvature).max()
-    t0 = reach / np.sqrt(max(largest, np.finfo(float).tiny))
-    x = x0 - t0**2 / (2 * (1 + r)) * q1 + t0**4 / (8 * (1 + r) * (3 + r)) * q2
-    velocity = -t0 / (1 + r) * q1 + t0**3 / (2 * (1 + r) * (3 + r)) * q2
-    return t0, np.concatenate([x, velocity]), np.zeros_like(x0)
-
-
-def _displaced(dynamics, matrix: np.ndarray, delta0: np.ndarray) -> np.ndarray:
-    """Apply the polynomial start(H), by which a corrected limit begins beside the first iterate."""
-    if dynamics.order > 1:
-        raise ValueError(f"integration of {dynamics} from phi(0) = {dynamics.start} is for first order only")
-    result = np.zeros_like(delta0)
-    for c in sympy.Poly(dynamics.start, dynamics.lam).all_coeffs():
-        result = matrix @ result + float(c) * delta0
+def _horner(coefficients: Sequence[Any], matrix: Any, vector: Any) -> Any:
+    """Evaluate (c_0 + c_1 H + c_2 H^2 + ...) v."""
+    result = coefficients[-1] * vector
+    for c in reversed(coefficients[:-1]):
+        result = np.dot(matrix, result) + c * vector
     return result
-
-
-def _damped_start(dynamics, apply, largest: float, x0: np.ndarray, reach: float) -> tuple:
-    r"""Start :math:`\ddot x+(\frac rt+d)\dot x+(q+\frac et)x=0` from its power series; d, q, e depend on H.
-
-    The coefficients obey :math:`(j+1)(j+r)c_{j+1}=-(jd+e)c_j-qc_{j-1}`; eight of them leave a relative
-    error of :math:`(t_0\sqrt{\lambda_{\max}})^8`.
-    """
-    t, lam = dynamics.t, dynamics.lam
-    friction = sympy.expand(sympy.cancel(dynamics.coefficients[1] / dynamics.coefficients[2]))
-    stiffness = sympy.expand(sympy.cancel(dynamics.coefficients[0] / dynamics.coefficients[2]))
-    r, d = friction.coeff(t, -1), friction.coeff(t, 0)
-    e, q = stiffness.coeff(t, -1), stiffness.coeff(t, 0)
-    if not r.is_number or r == 0 or sympy.expand(friction - r / t - d) != 0 or stiffness.has(t**2):
-        raise ValueError(f"integration of {dynamics} from t = 0 needs coefficients r/t + d and q + e/t")
-    r = float(r)
-    t0 = reach / np.sqrt(max(float(q.subs(lam, largest)), np.finfo(float).tiny))
-    terms = [x0]
-    for j in range(8):
-        force = apply(e, terms[j]) + (j * apply(d, terms[j]) if j else 0.0)
-        force = force + (apply(q, terms[j - 1]) if j else 0.0)
-        terms.append(-force / ((j + 1) * (j + r)))
-    x = sum(c * t0**j for j, c in enumerate(terms))
-    velocity = sum(j * c * t0 ** (j - 1) for j, c in enumerate(terms) if j)
-    return t0, np.concatenate([x, velocity]), terms[1]

@@ -19,6 +19,7 @@ from sympy import Expr, Integer, Symbol
 
 from odeopt.checks import nonnegative_grid
 from odeopt.dynamics.characteristic import constant_coefficient_mode
+from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import ErrorDynamics
 from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
 
@@ -125,6 +126,7 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     array([[1.      , 1.      ],
            [0.735759, 0.150574]])
     """
+    dynamics = require_error_dynamics(dynamics, "mode")
     if dynamics.start != 1 and dynamics.order > 1:
         raise ValueError(f"no closed form is known for {dynamics} from phi(0) = {dynamics.start}")
     if dynamics.is_constant:

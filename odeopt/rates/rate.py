@@ -20,6 +20,7 @@ import sympy
 
 from odeopt.checks import spectral_interval
 from odeopt.dynamics.characteristic import characteristic_roots, exact_roots
+from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import ErrorDynamics
 
 __all__ = ["Rate", "exact_rate"]
@@ -132,6 +133,7 @@ def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Ra
     >>> print(exact_rate(error_dynamics(ode_limit(Nesterov(lr=0.01, r=3))), mu=0.19))
     t^-3, exact (linear ODE)
     """
+    dynamics = require_error_dynamics(dynamics, "rate")
     mu, L = spectral_interval(mu, L)
     if not dynamics.is_numeric:
         raise ValueError(f"{dynamics} holds symbols; give them numbers with dynamics.subs(...)")

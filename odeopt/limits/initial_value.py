@@ -1,0 +1,122 @@
+r"""Initial value problems for scipy's solvers: what may be asked, what it costs, where it breaks off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.integrate
+
+from odeopt.checks import is_number, nonnegative_grid
+
+__all__ = [
+    "EXPLICIT",
+    "MOST_EVALUATIONS",
+    "IntegrationError",
+    "follow",
+    "report_times",
+    "require_finite",
+    "solver_options",
+]
+
+EXPLICIT = ("DOP853", "RK45", "RK23")
+METHODS = (*EXPLICIT, "Radau", "BDF", "LSODA")
+# Evaluations of the right-hand side, some minutes of work for a small system.
+MOST_EVALUATIONS = 10_000_000
+# Progress is looked at, and extrapolated, after so many evaluations.
+_CHUNK = 20_000
+# scipy's solvers go no further: their error estimates are rounding below it.
+_LEAST_RTOL = 100 * float(np.finfo(float).eps)
+
+
+class IntegrationError(RuntimeError, ValueError):
+    """A solution that could not be followed to a time that was asked for."""
+
+
+def solver_options(rtol: Any, atol: Any, method: Any) -> dict[str, Any]:
+    """Return the options of `solve_ivp`, or raise ValueError."""
+    if not is_number(rtol) or not _LEAST_RTOL <= rtol <= 1:
+        raise ValueError(
+            f"rtol must be a number from {_LEAST_RTOL:.3g} (100 roundings of float64) to 1, got {rtol!r}; "
+            "1e-10 suits most curves"
+        )
+    if not is_number(atol) or not 0 <= atol < np.inf:
+        raise ValueError(f"atol must be a nonnegative number, got {atol!r}; 0 asks for rtol alone")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    return {"rtol": float(rtol), "atol": float(atol), "method": method}
+
+
+def report_times(t: Any) -> npt.NDArray[np.float64]:
+    """Return strictly increasing nonnegative times, or raise ValueError."""
+    t = nonnegative_grid(t, "t")
+    if np.any(np.diff(t) <= 0):
+        raise ValueError(f"t must increase strictly, got {t.tolist()[:6]}...; sort it and drop repeats")
+    return t
+
+
+def require_finite(values: np.ndarray, t: float, name: str) -> np.ndarray:
+    """Return finite values, or say at which time they left float64."""
+    if not np.all(np.isfinite(values)):
+        raise IntegrationError(
+            f"{name} is not finite at t = {t:.6g}: it has left the range of float64, or the right-hand side "
+            "holds a value that is no number; end the times before it"
+        )
+    return values
+
+
+def follow(
+    system: Callable[[float, np.ndarray], np.ndarray],
+    start: float,
+    state: np.ndarray,
+    times: np.ndarray,
+    options: dict[str, Any],
+    clock: Callable[[float], float] = float,
+) -> Iterator[tuple[np.ndarray, int, str]]:
+    """Yield state, evaluations and message at each time; `clock` gives the reported time for the solver's.
+
+    Each time ends a step, since dense output is of lower order than the steps.
+    """
+    options = dict(options)
+    for target in times:
+        budget = _Budget(system, start, target, clock)
+        # a first step is chosen from this value: of one that is no number the solver's loop has no end
+        with np.errstate(all="ignore"):
+            require_finite(system(start, state), clock(start), "the right-hand side")
+        if "first_step" in options:
+            options["first_step"] = min(options["first_step"], target - start)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            solution = scipy.integrate.solve_ivp(budget, (start, target), state, **options)
+        if not solution.success:
+            raise IntegrationError(
+                f"solve_ivp({options['method']}) failed between t = {clock(start):.6g} and "
+                f"{clock(target):.6g}: {solution.message}"
+            )
+        state = require_finite(solution.y[:, -1], clock(target), "the solution")
+        # the last step was cut to end at the target, so the one before it tells the natural size
+        options["first_step"], start = float(np.diff(solution.t).max()), target
+        yield state, int(solution.nfev), str(solution.message)
+
+
+class _Budget:
+    """A right-hand side that counts its evaluations, and stops where the rest would take too many."""
+
+    def __init__(self, system: Callable, start: float, end: float, clock: Callable[[float], float]):
+        self.system, self.end, self.clock = system, end, clock
+        self.count, self.reached = 0, start
+
+    def __call__(self, t: float, state: np.ndarray) -> np.ndarray:
+        self.count += 1
+        if self.count % _CHUNK == 0:
+            progress, left = t - self.reached, self.end - t
+            needed = self.count + _CHUNK * left / progress if progress > 0 else np.inf
+            if needed > MOST_EVALUATIONS:
+                raise IntegrationError(
+                    f"after {self.count} evaluations the solver has reached t = {self.clock(t):.6g} of "
+                    f"{self.clock(self.end):.6g}; at this pace it needs {needed:.1e}, more than "
+                    f"{MOST_EVALUATIONS:.0e}: ask for shorter times, or take method='Radau' if it is stiff"
+                )
+            self.reached = t
+        return self.system(t, state)
