@@ -149,16 +149,16 @@ def integrate(
     """
     dynamics = require_error_dynamics(dynamics, "trajectory")
     options = solver_options(rtol, atol, method)
-    kernel, matrix = _kernel(kernel)
-    delta0 = validate_error(delta0, len(matrix))
-    system = _System(dynamics, kernel, (SquaredLoss(), np.zeros_like(delta0)), matrix)
-    data = [system.image(e, matrix, delta0) for e in (dynamics.start, *dynamics.initial)]
-    t, states, nfev, message = _solve(system, data, t, options)
+    checked, matrix = _kernel(kernel)
+    first = validate_error(delta0, len(matrix))
+    system = _System(dynamics, checked, (SquaredLoss(), np.zeros_like(first)), matrix)
+    data = [system.image(e, matrix, first) for e in (dynamics.start, *dynamics.initial)]
+    times, states, nfev, message = _solve(system, data, t, options)
     delta = states[:, 0]
     with np.errstate(over="ignore"):
         loss = 0.5 * np.sum(delta**2, axis=1)
-    require_finite(loss, float(t[np.argmin(np.isfinite(loss))]), "the loss")
-    return Trajectory(t, delta, loss, nfev, message)
+    require_finite(loss, times, "the loss")
+    return Trajectory(times, delta, loss, nfev, message)
 
 
 def integrate_predictions(
@@ -226,18 +226,18 @@ def integrate_predictions(
             "prediction_dynamics(limit, loss)"
         )
     options = solver_options(rtol, atol, method)
-    kernel, matrix = _kernel(kernel)
+    checked, matrix = _kernel(kernel)
     u0, y = predictions_and_targets(u0, y, len(matrix))
-    system = _System(dynamics.linear, kernel, (dynamics.loss, y), matrix)
+    system = _System(dynamics.linear, checked, (dynamics.loss, y), matrix)
     slope = dynamics.loss.gradient(u0, y)
     data = [u0, *(system.image(e, matrix, slope) for e in dynamics.linear.initial)]
-    t, states, nfev, message = _solve(system, data, t, options)
+    times, states, nfev, message = _solve(system, data, t, options)
     u = states[:, 0]
     # of first order the state holds no velocity: it is the right-hand side
-    velocity = states[:, 1] if dynamics.order > 1 else np.array([system(*s) for s in zip(t, u, strict=True)])
+    velocity = states[:, 1] if dynamics.order > 1 else np.array(list(map(system, times, u)))
     loss = np.array([float(dynamics.loss.value(v, y)) for v in u])
-    require_finite(loss, float(t[np.argmin(np.isfinite(loss))]), "the loss")
-    return PredictionTrajectory(t, u, velocity, loss, nfev, message)
+    require_finite(loss, times, "the loss")
+    return PredictionTrajectory(times, u, velocity, loss, nfev, message)
 
 
 def _kernel(kernel: Any) -> tuple[Callable[[float], np.ndarray], np.ndarray]:
@@ -256,7 +256,9 @@ def _kernel(kernel: Any) -> tuple[Callable[[float], np.ndarray], np.ndarray]:
     return checked, first
 
 
-def _solve(system: _System, data: list[np.ndarray], t: Any, options: dict) -> tuple:
+def _solve(
+    system: _System, data: list[np.ndarray], t: Any, options: dict
+) -> tuple[np.ndarray, np.ndarray, int, str]:
     """Return times, states of shape (T, order, n), evaluations and the message."""
     t = report_times(t)
     start, early = system.start(data, t, options["rtol"])
@@ -302,10 +304,11 @@ class _System:
         """The highest derivative at a state of shape (order, n)."""
         matrix = self.kernel(t)
         sources = [self.loss.gradient(blocks[0], self.y), *blocks[1:]]
-        return -sum(
+        forces = [
             _horner([c(t) for c in terms], matrix, source)
             for terms, source in zip(self.terms, sources, strict=True)
-        )
+        ]
+        return -np.sum(forces, axis=0)
 
     def __call__(self, t: float, state: np.ndarray) -> np.ndarray:
         blocks = state.reshape(self.order, self.n)

@@ -57,11 +57,13 @@ def report_times(t: Any) -> npt.NDArray[np.float64]:
     return t
 
 
-def require_finite(values: np.ndarray, t: float, name: str) -> np.ndarray:
-    """Return finite values, or say at which time they left float64."""
-    if not np.all(np.isfinite(values)):
+def require_finite(values: np.ndarray, t: float | np.ndarray, name: str) -> np.ndarray:
+    """Return finite values, or say at which time (of several, one for each row) they are not."""
+    finite = np.isfinite(values)
+    if not np.all(finite):
+        at = float(np.broadcast_to(t, values.shape[:1])[np.argwhere(~finite)[0][0]])
         raise IntegrationError(
-            f"{name} is not finite at t = {t:.6g}: it has left the range of float64, or the right-hand side "
+            f"{name} is not finite at t = {at:.6g}: it has left the range of float64, or the right-hand side "
             "holds a value that is no number; end the times before it"
         )
     return values
