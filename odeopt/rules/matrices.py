@@ -23,7 +23,10 @@ Matrix = tuple[tuple[Any, ...], ...]
 
 @dataclass(frozen=True)
 class StepMatrices:
-    """Exact entries of :math:`Y=Az+Bg+a`, :math:`z_{k+1}=Mz+Ng+c`; a and c are 0 for a linear step."""
+    """Exact entries of :math:`Y=Az+Bg+a`, :math:`z_{k+1}=Mz+Ng+c`; a and c are 0 for a linear step.
+
+    `order` is the point of each gradient that the code asks for: the same twice where it asks twice.
+    """
 
     M: Matrix
     N: Matrix
@@ -31,7 +34,7 @@ class StepMatrices:
     B: Matrix
     c: tuple[Any, ...] = ()
     a: tuple[Any, ...] = ()
-    calls: int = 0
+    order: tuple[int, ...] = ()
 
     @property
     def entries(self) -> Iterable[Any]:
@@ -54,7 +57,7 @@ class StepMatrices:
     def map(self, function: Callable[[Any], Any]) -> StepMatrices:
         """Apply a function to every entry."""
         matrices = (tuple(tuple(map(function, row)) for row in m) for m in (self.M, self.N, self.A, self.B))
-        return StepMatrices(*matrices, tuple(map(function, self.c)), tuple(map(function, self.a)), self.calls)
+        return StepMatrices(*matrices, tuple(map(function, self.c)), tuple(map(function, self.a)), self.order)
 
     def at(self, symbol: sympy.Symbol, k: int) -> StepMatrices:
         """Put a number for the symbol of the iteration."""
@@ -98,7 +101,7 @@ def matrices_of(run: Trace, history: int) -> StepMatrices:
         rows(run.points, gradients),
         tuple(form.coefficient(CONSTANT) for form in following),
         tuple(form.coefficient(CONSTANT) for form in run.points),
-        run.calls,
+        tuple(run.order),
     )
 
 

@@ -110,10 +110,10 @@ class Reading:
         """Largest number of gradients that a step takes."""
         return max((len(step.A) for step in self.steps), default=0)
 
-    @property
-    def calls(self) -> set[int]:
-        """How often a step asks for a gradient, over all steps."""
-        return {step.calls for step in self.steps}
+    def order(self, k: int) -> tuple[int, ...]:
+        """The point of each gradient that the code of step k asks for."""
+        lawful = bool(self.laws) and k >= self.law_from
+        return self.law(k).order if lawful else self.matrices(k).order
 
     @property
     def degree(self) -> int:

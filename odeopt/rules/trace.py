@@ -32,25 +32,24 @@ class Refusal:
 
 @dataclass
 class Trace:
-    """The forms of one step: next iterate, memories, gradient points, and the memories before the first."""
+    """The forms of one step: next iterate, memories, gradient points and their order, memories at first."""
 
     x_next: Form = field(default_factory=lambda: Form({}))
     memory: tuple[Form, ...] = ()
     points: list[Form] = field(default_factory=list)
     start: tuple[Form, ...] = ()
-    calls: int = 0
+    order: list[int] = field(default_factory=list)
 
     def gradient(self, point: Any) -> Form:
         """Record the point; a gradient asked for twice at one point is the same gradient."""
         if not isinstance(point, Form):
             raise StepRefusal("broken", f"takes the gradient at an object of type {type(point).__name__}")
-        self.calls += 1
         point = point.shortened()
         known = [earlier.terms for earlier in self.points]
         if point.terms not in known:
             self.points.append(point)
-            return Form({("g", len(known)): 1})
-        return Form({("g", known.index(point.terms)): 1})
+        self.order.append(known.index(point.terms) if point.terms in known else len(known))
+        return Form({("g", self.order[-1]): 1})
 
 
 def exact_rule(rule: UpdateRule) -> UpdateRule:

@@ -30,7 +30,7 @@ import sympy
 from odeopt.checks import is_symbolic
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, descent_speed, residual_polynomials
-from odeopt.rules.reading import Reading, require_linear
+from odeopt.rules.reading import Reading, read, require_linear
 from odeopt.spectra.bracket import Bracket, Integrand, bracket
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.panels import PANEL_RATIO, panel_bounds
@@ -226,6 +226,7 @@ class _Run:
         self.kicks = np.zeros((steps, rule.history + len(memory or ())))
         self.size, self.peak = np.ones((2, steps + 1))
         taken: list[np.ndarray] = []
+        reading = read(rule)
 
         def grad(z: Rounded) -> Rounded:
             taken.append(z.value)
@@ -239,7 +240,7 @@ class _Run:
                     (0, *range(rule.history, self.kicks.shape[1])), (x, *(memory or ())), strict=True
                 ):
                     self.kicks[j, entry] = np.sqrt(new.error**2 @ weights)
-                for point, z in enumerate(taken):
+                for point, z in zip(reading.order(j), taken, strict=True):
                     self.met[j, point], self.largest[j, point] = np.sqrt(z**2 @ weights), np.abs(z).max()
                     self.tail[j, point], self.spread[j, point] = abs(z @ ends), np.abs(z) @ np.abs(ends)
                 iterates = (x.settled(), *iterates[:-1])
