@@ -2,10 +2,16 @@ r"""What a kernel operator will hold in memory, planned before anything is compu
 
 from __future__ import annotations
 
+import math
 import os
+import resource
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
-__all__ = ["MemoryPlan", "available_memory", "first_fitting", "memory_plan", "panel_rows"]
+from odeopt.checks import is_number, require_integer
+
+__all__ = ["MemoryPlan", "available_memory", "cgroups_free", "first_fitting", "memory_plan", "panel_rows"]
 
 _STORAGES = ("float64", "float32", "recompute")
 PANEL = 2**22  # entries of a panel: 32 MB of float64
@@ -63,7 +69,12 @@ class MemoryPlan:
 
 
 def memory_plan(
-    n: int, d: int, *, storage: str = "auto", num_vectors: int = 400, memory_limit: float | None = None
+    n: int,
+    d: int,
+    *,
+    storage: Literal["auto", "float64", "float32", "recompute"] = "auto",
+    num_vectors: int = 400,
+    memory_limit: float | None = None,
 ) -> MemoryPlan:
     """Plan the memory of a kernel operator before anything is computed.
 
@@ -76,7 +87,8 @@ def memory_plan(
     num_vectors : int
         Vectors of length n beside the kernel, mainly the basis of Lanczos.
     memory_limit : float, optional
-        Bytes; by default four fifths of the memory that is free now.
+        Bytes; by default four fifths of the memory that is free now, within the limits of the process
+        (``ulimit``) and of its cgroups.
 
     Returns
     -------
@@ -85,13 +97,17 @@ def memory_plan(
     Raises
     ------
     ValueError
-        If the storage is unknown, or the plan does not fit.
+        If an argument is out of range, the storage is unknown, or the plan does not fit.
 
     Examples
     --------
     >>> print(memory_plan(60_000, 784, memory_limit=12 * 2**30))
     n = 60000, storage float32: 7.78 GiB (kernel 6.71, work 0.19, inputs 0.70, vectors 0.18) of 12.00 GiB
     """
+    n, d = require_integer("n", n, 1), require_integer("d", d, 1)
+    num_vectors = require_integer("num_vectors", num_vectors, 0)
+    if memory_limit is not None and not (is_number(memory_limit) and 0 < memory_limit < math.inf):
+        raise ValueError(f"memory_limit must be a positive number of bytes, got {memory_limit!r}")
     limit = SHARE * available_memory() if memory_limit is None else memory_limit
     return first_fitting(n, d, storage, num_vectors, int(limit))
 
@@ -132,23 +148,60 @@ def panel_rows(n: int) -> int:
 
 
 def available_memory() -> int:
-    """Bytes of memory free for this process: the least of what the system and its limits say.
+    """Bytes free for this process: the least of what the system, its cgroups and its own limits leave."""
+    return max(0, min([_system_free(), *_limits_free(), *cgroups_free()]))
 
-    Returns
-    -------
-    int
-    """
-    candidates = []
+
+def _system_free() -> int:
     try:
         with open("/proc/meminfo") as file:
             fields = dict(line.split(":", 1) for line in file)
-        candidates.append(int(fields["MemAvailable"].split()[0]) * 1024)
+        return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         # No such file but on Linux: what is installed is then the best guess.
-        candidates.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _limits_free() -> list[int]:
+    """What `ulimit -v` and `ulimit -d` leave of the address space and of the data segment."""
     try:
-        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as used:
-            candidates.append(int(limit.read()) - int(used.read()))
+        pages = [int(field) for field in Path("/proc/self/statm").read_text().split()]
     except (OSError, ValueError):
-        pass
-    return max(min(candidates), 0)
+        return []
+    limits = ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5]))
+    used = [(resource.getrlimit(limit)[0], count * resource.getpagesize()) for limit, count in limits]
+    return [limit - taken for limit, taken in used if limit != resource.RLIM_INFINITY]
+
+
+def cgroups_free(groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What each cgroup around the process leaves, of version 2 and of version 1, up to the outermost one."""
+    try:
+        lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
+    except OSError:
+        return []
+    found = []
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        if controllers == "":
+            homes, names = (root, root / "unified"), ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            homes = (root / "memory",)
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        # In a container the path may be that of the host: then the outermost group is seen alone.
+        inside = PurePosixPath(path.lstrip("/"))
+        found += [_group_free(home / part, *names) for home in homes for part in (inside, *inside.parents)]
+    return [free for free in found if free is not None]
+
+
+def _group_free(group: Path, limit: str, usage: str, cache: str) -> int | None:
+    """Limit less usage, where pages of files that are not in use count as free; None without a limit."""
+    try:
+        free = int((group / limit).read_text()) - int((group / usage).read_text())
+    except (OSError, ValueError):  # no such group, or the limit is "max"
+        return None
+    try:
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return free + int(stat.get(cache, 0))
+    except (OSError, ValueError):
+        return free
