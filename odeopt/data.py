@@ -7,6 +7,7 @@ labelled -1 and 1, as :class:`odeopt.dynamics.losses.LogisticLoss` wants them, a
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
@@ -15,9 +16,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib import format as npy
 
 from odeopt.checks import real_array
 from odeopt.kernels.inputs import unit_rows, validate_inputs
+from odeopt.kernels.memory import available_memory
 
 __all__ = ["Dataset", "load_digits", "load_npz", "prepare"]
 
@@ -46,7 +49,7 @@ class Dataset:
     target_mean: float
     target_scale: float
 
-    def raw_targets(self, u) -> np.ndarray:
+    def raw_targets(self, u: npt.ArrayLike) -> np.ndarray:
         """Map outputs of a network trained on `y` back to the units of the raw targets.
 
         Parameters
@@ -130,7 +133,7 @@ def load_digits(
     return x[rows].astype(np.float64), y[rows].astype(np.float64)
 
 
-def _two_classes(x: np.ndarray, y: np.ndarray, classes) -> tuple[np.ndarray, np.ndarray]:
+def _two_classes(x: np.ndarray, y: np.ndarray, classes: object) -> tuple[np.ndarray, np.ndarray]:
     pair = tuple(classes) if isinstance(classes, (tuple, list)) else ()
     digits = all(_is_integer(c) and 0 <= c <= 9 for c in pair)
     if not digits or len(pair) != 2 or pair[0] == pair[1]:
@@ -139,11 +142,11 @@ def _two_classes(x: np.ndarray, y: np.ndarray, classes) -> tuple[np.ndarray, np.
     return x[chosen], np.where(y[chosen] == pair[0], -1, 1)
 
 
-def _is_integer(value) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def load_npz(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+def load_npz(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     r"""Read the arrays ``x`` and ``y`` of an .npz file; pickled objects are never loaded.
 
     Parameters
@@ -161,8 +164,8 @@ def load_npz(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ValueError
-        If the file cannot be read, is no .npz archive, lacks one of the keys, or holds something
-        other than finite real arrays of these shapes.
+        If the file cannot be read, is no .npz archive, lacks one of the keys, does not fit into memory, or
+        holds something other than finite real arrays of these shapes.
 
     Examples
     --------
@@ -184,18 +187,47 @@ def load_npz(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
 def _read_npz(name: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     remedy = "write it with numpy.savez(path, x=x, y=y), x and y numeric arrays"
     try:
-        # Opened here, because numpy leaves its own handle open when the archive is damaged.
+        if os.path.exists(name) and not os.path.isfile(name):  # a pipe would be waited for without end
+            raise ValueError("it is not a regular file")
         with open(name, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+            if file.read(6) == npy.MAGIC_PREFIX:
                 raise ValueError("it holds a single array, not an archive")
-            missing = [key for key in keys if key not in archive.files]
-            if missing:
-                held = ", ".join(archive.files) or "nothing"
-                raise ValueError(f"it has no array {' and no '.join(missing)}, but holds {held}")
-            return {key: archive[key] for key in keys}
+            with zipfile.ZipFile(file) as archive:
+                held = [member.removesuffix(".npy") for member in archive.namelist()]
+                missing = [key for key in keys if key not in held]
+                if missing:
+                    there = ", ".join(held) or "nothing"
+                    raise ValueError(f"it has no array {' and no '.join(missing)}, but holds {there}")
+                _require_room(archive, keys)
+                return {key: _array(archive, key) for key in keys}
     except _READ_ERRORS as error:
         raise ValueError(f"path {name!r} cannot be read as .npz data: {error}; {remedy}") from error
+
+
+def _array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    with archive.open(f"{key}.npy") as stream:
+        return npy.read_array(stream, allow_pickle=False)
+
+
+def _require_room(archive: zipfile.ZipFile, keys: tuple[str, ...]) -> None:
+    """Compare what headers announce with what the archive holds and with the free memory."""
+    total = 0
+    for key in keys:
+        with archive.open(f"{key}.npy") as stream:
+            version = npy.read_magic(stream)
+            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = header(stream)
+            content = archive.getinfo(f"{key}.npy").file_size - stream.tell()
+        if math.prod(shape) * dtype.itemsize > content and not dtype.hasobject:
+            raise ValueError(
+                f"{key} is announced with shape {shape}, but only {content} bytes of it are there"
+            )
+        total += math.prod(shape) * max(8, dtype.itemsize)
+    free = available_memory()
+    if 2 * total > free:  # read, and converted
+        raise ValueError(
+            f"x and y take {2 * total / 2**30:.3g} GiB of memory, of which {free / 2**30:.3g} are free"
+        )
 
 
 def prepare(

@@ -1,6 +1,7 @@
 """Loading and normalising: what comes out, and every refusal by its words."""
 
 import io
+import os
 import pickle
 import sys
 import zipfile
@@ -237,6 +238,37 @@ def test_unreadable_files_are_refused_with_their_path(tmp_path, kind):
     path = broken(tmp_path, kind)
     with pytest.raises(ValueError, match=r"data\.npz"):
         load_npz(path)
+
+
+def announced(path, shape, descr, content=b""):
+    """An archive whose headers announce arrays of a shape, and whatever follows them."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("x.npy", "y.npy"):
+            archive.writestr(name, header.getvalue() + content)
+    return path
+
+
+def test_sizes_are_checked_before_anything_is_read(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *arguments, **options: read.append(arguments))
+    with pytest.raises(ValueError, match=r"x is announced with shape \(1000, 1000\), but only 100 bytes"):
+        load_npz(announced(tmp_path / "cut.npz", (1000, 1000), "<f8", bytes(100)))
+    # 8 MB of zeros in 8 kB of file, where 4 MB are free
+    monkeypatch.setattr("odeopt.data.available_memory", lambda: 2**22)
+    with pytest.raises(ValueError, match=r"x and y take .* GiB of memory, of which 0\.00391 are free"):
+        load_npz(announced(tmp_path / "bomb.npz", (10**6,), "<f8", bytes(8 * 10**6)))
+    # One byte an entry in the file becomes eight.
+    with pytest.raises(ValueError, match="x and y take"):
+        load_npz(announced(tmp_path / "bytes.npz", (10**6,), "|i1", bytes(10**6)))
+    assert read == []
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(ValueError, match=r"pipe\.npz.* is not a regular file"):
+        load_npz(tmp_path / "pipe.npz")
 
 
 def test_pickled_objects_are_never_loaded(tmp_path):
