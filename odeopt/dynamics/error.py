@@ -26,7 +26,14 @@ from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
 from odeopt.limits.text import derivative_latex, derivative_text, equation_latex, equation_text
 
-__all__ = ["Assumption", "ErrorDynamics", "ErrorLoss", "PreconditionedDynamics", "error_dynamics"]
+__all__ = [
+    "Assumption",
+    "ErrorDynamics",
+    "ErrorLoss",
+    "PreconditionedDynamics",
+    "error_dynamics",
+    "mode_image",
+]
 
 
 @dataclass(frozen=True)
@@ -309,55 +316,81 @@ def error_dynamics(limit: ODELimit | SystemLimit) -> ErrorDynamics | Preconditio
     """
     if isinstance(limit, SystemLimit):
         return PreconditionedDynamics(limit, _assumptions(1, False))
+    if not isinstance(limit, ODELimit):
+        raise ValueError(f"limit must be what ode_limit returns, got {type(limit).__name__}")
     lam = Symbol("lam", positive=True)
     coefficients = [Integer(0)] * (limit.order + 1)
-    dropped_curvature = False
     for vector, scalar in limit.terms.items():
-        order, factor = _mode_image(vector, lam)
-        if factor == 0 or (isinstance(vector, GradientDifferential) and len(vector.directions) > 0):
-            dropped_curvature = True
-        coefficients[order] += scalar * factor
-    initial = tuple(_initial_image(e, lam) for e in limit.initial)
+        if isinstance(vector, sympy.core.function.AppliedUndef):
+            raise ValueError(
+                f"the limit {limit} holds X itself, a decay of the weights, and is not of the form that "
+                "closes in (Delta, H): J X is the error less u_0 - y - J w_0, so the equation of the error "
+                "has a right side; integrate the limit in the weights, with integrate_limit"
+            )
+        for order, factor in mode_image(vector, lam).items():
+            coefficients[order] += scalar * factor
+    dropped = any(isinstance(v, GradientDifferential) and v.directions for v in limit.terms)
     return ErrorDynamics(
         coefficients=tuple(coefficients),
-        initial=initial,
+        initial=tuple(_at_start(e, lam) for e in limit.initial),
         t=limit.t,
         lam=lam,
         time_step=limit.time_step,
-        assumptions=_assumptions(limit.order, dropped_curvature),
+        assumptions=_assumptions(limit.order, dropped),
         limit=limit,
-        start=_initial_image(limit.initial_position, lam),
+        start=_at_start(limit.initial_position, lam),
         time_origin=limit.time_origin,
     )
 
 
-def _mode_image(vector: Expr, lam: Symbol) -> tuple[int, Expr]:
-    """Image of a vector on one mode: (derivative order j, factor), meaning factor * phi^(j)."""
-    if isinstance(vector, Derivative):
-        return vector.derivative_count, Integer(1)
-    if isinstance(vector, GradientDifferential):
-        if not vector.directions:
-            return 0, lam
-        if len(vector.directions) == 1:
-            order, factor = _mode_image(vector.directions[0], lam)
-            return order, lam * factor
-        return 0, Integer(0)  # third and higher derivatives of a quadratic vanish
-    if isinstance(vector, sympy.core.function.AppliedUndef):
-        return 0, Integer(1)
-    raise ValueError(
-        f"the limit contains {vector}, which is not linear in iterates and gradients; "
-        "it does not close in (Delta, H)"
-    )
+def mode_image(expr: Expr, lam: Symbol) -> dict[int, Expr]:
+    """Image of a vector on one mode, as {derivative order j: factor}, meaning the sum of factor * phi^(j)."""
+    if isinstance(expr, Derivative):
+        return {expr.derivative_count: Integer(1)}
+    if isinstance(expr, GradientDifferential):
+        if len(expr.directions) > 1:
+            return {}  # third and higher derivatives of a quadratic vanish
+        inner = mode_image(expr.directions[0] if expr.directions else expr.point, lam)
+        if not expr.directions:
+            _require_whole(expr.point, expr)
+        return {j: lam * c for j, c in inner.items()}
+    if isinstance(expr, sympy.core.function.AppliedUndef):
+        return {0: Integer(1)}
+    total: dict[int, Expr] = {}
+    for term in Add.make_args(sympy.expand(expr)):
+        scalar, vector = term.as_independent(
+            GradientDifferential, Derivative, sympy.core.function.AppliedUndef, as_Add=False
+        )
+        if term == 0:
+            continue
+        if vector == expr or vector == 1:
+            raise ValueError(
+                f"the limit contains {vector}, which is not linear; it does not close in (Delta, H)"
+            )
+        for j, c in mode_image(vector, lam).items():
+            total[j] = total.get(j, Integer(0)) + scalar * c
+    return total
 
 
-def _initial_image(expr: Expr, lam: Symbol) -> Expr:
+def _require_whole(point: Expr, gradient: Expr) -> None:
+    """Refuse a gradient point whose weights of X do not sum to 1, where the error is not what is scaled."""
+    weights = [
+        t.as_independent(sympy.core.function.AppliedUndef, Derivative, as_Add=False)
+        for t in Add.make_args(sympy.expand(point))
+    ]
+    total = Add(*(c for c, v in weights if isinstance(v, sympy.core.function.AppliedUndef)))
+    if sympy.simplify(total - 1) != 0:
+        raise ValueError(
+            f"the limit contains {gradient}, at a point where X has the weight {total}: the error there "
+            "is not a multiple "
+            "of Delta, so the equation does not close in (Delta, H); integrate the limit in the weights, "
+            "with integrate_limit"
+        )
+
+
+def _at_start(expr: Expr, lam: Symbol) -> Expr:
     """Initial derivative of a mode that starts from the first iterate 1."""
-
-    def image(vector):
-        return _mode_image(vector, lam)[1]
-
-    expr = expr.replace(lambda e: isinstance(e, GradientDifferential), image)
-    return expr.replace(lambda e: isinstance(e, sympy.core.function.AppliedUndef), lambda _: Integer(1))
+    return mode_image(expr, lam).get(0, Integer(0))
 
 
 def _assumptions(order: int, dropped_curvature: bool) -> tuple[Assumption, ...]:
