@@ -13,6 +13,8 @@ from torch import nn
 from odeopt.checks import real_array
 
 __all__ = [
+    "differentiable",
+    "first_words",
     "fitting",
     "inputs_of",
     "integers_refused",
@@ -59,6 +61,11 @@ def require_module(module: object) -> nn.Module:
         if isinstance(p, nn.UninitializedParameter) or p.device.type == "meta":
             raise ValueError(
                 f"module has a parameter {name} without values; run it once on inputs, or load its weights"
+            )
+        if p._post_accumulate_grad_hooks:
+            raise ValueError(
+                f"module has a parameter {name} with a hook that acts once its gradient is there (an "
+                "optimizer of its own?); remove the hook"
             )
     return module
 
@@ -130,6 +137,23 @@ def require_outputs(output: object, n: int, *, columns: str) -> torch.Tensor:
     return output
 
 
+def first_words(error: BaseException) -> str:
+    """The first sentence of an error of another library."""
+    return (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+
+
+@contextlib.contextmanager
+def differentiable() -> Iterator[None]:
+    """Say that it is the backward pass of the module where torch refuses it."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(
+            f"the backward pass of the module fails ({first_words(error)}); compute what depends on the weights "
+            "or on x in forward, and not in place"
+        ) from error
+
+
 @contextlib.contextmanager
 def fitting(x: torch.Tensor) -> Iterator[None]:
     """Say which argument is at fault where a first pass fails.
@@ -144,7 +168,9 @@ def fitting(x: torch.Tensor) -> Iterator[None]:
     try:
         yield
     except _MISFITS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_words(error)
+        if isinstance(error, IndexError):
+            raise ValueError(f"x has entries beyond a table of the module ({reason}); change them") from error
         if not x.is_floating_point():
             raise integers_refused(x.dtype, f"which the module does not take ({reason})") from error
         raise ValueError(

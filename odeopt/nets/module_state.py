@@ -15,13 +15,19 @@ __all__ = ["ModuleState", "left_as_it_was", "plain_arithmetic"]
 
 
 class ModuleState:
-    """Buffers, attributes, modes and gradients of a module, and the random generators, at one moment."""
+    """Buffers, attributes, modes and gradients of a module, and the random generators, at one moment.
 
-    def __init__(self, module: nn.Module) -> None:
+    With `weights` also its weights, which no pass is expected to change.
+    """
+
+    def __init__(self, module: nn.Module, *, weights: bool = False) -> None:
         # the dictionaries themselves, so that what a pass adds, replaces or removes is undone as well
         self._parts = [(part, dict(part.__dict__), dict(part._buffers)) for part in module.modules()]
         self._tables = [(part, dict(part._parameters), dict(part._modules)) for part in module.modules()]
-        self._buffers = [(name, b, b.detach().clone()) for name, b in module.named_buffers()]
+        named = [("buffer", *pair) for pair in module.named_buffers()]
+        if weights:
+            named += [("weight", *pair) for pair in module.named_parameters()]
+        self._values = [(f"{kind} {name}", t, t.detach().clone()) for kind, name, t in named]
         self._parameters = [(p, p.requires_grad, p.grad) for p in module.parameters()]
         self._random = _random_states(module)
 
@@ -36,11 +42,11 @@ class ModuleState:
         replaced = {
             id(b) for part, _, held in self._parts for k, b in held.items() if part._buffers.get(k) is not b
         }
-        for name, buffer, before in self._buffers:
-            if id(buffer) in replaced or not _same(buffer, before):
+        for name, tensor, before in self._values:
+            if id(tensor) in replaced or not _same(tensor, before):
                 raise ValueError(
-                    f"module changes its buffer {name} in a forward pass, so that it is another network in "
-                    "the next one; call module.eval(), or leave the buffer alone"
+                    f"module changes its {name} in a forward pass, so that it is another network in "
+                    "the next one; call module.eval(), or leave it alone"
                 )
 
     @torch.no_grad()
@@ -58,9 +64,9 @@ class ModuleState:
             ):
                 table.clear()
                 table.update(held)
-        for _, buffer, before in self._buffers:
-            if not _same(buffer, before):
-                buffer.copy_(before)
+        for _, tensor, before in self._values:
+            if not _same(tensor, before):
+                tensor.copy_(before)
         for p, requires_grad, grad in self._parameters:
             p.requires_grad_(requires_grad)
             p.grad = grad
@@ -68,9 +74,9 @@ class ModuleState:
 
 
 @contextlib.contextmanager
-def left_as_it_was(module: nn.Module) -> Iterator[ModuleState]:
+def left_as_it_was(module: nn.Module, *, weights: bool = False) -> Iterator[ModuleState]:
     """Whatever happens inside, the module and the random generators are then as before."""
-    state = ModuleState(module)
+    state = ModuleState(module, weights=weights)
     try:
         yield state
     finally:
@@ -78,20 +84,15 @@ def left_as_it_was(module: nn.Module) -> Iterator[ModuleState]:
 
 
 @contextlib.contextmanager
-def plain_arithmetic(device: torch.device, default: torch.dtype | None = None) -> Iterator[None]:
+def plain_arithmetic(device: torch.device) -> Iterator[None]:
     """Derivatives recorded, whatever the caller has set, by kernels that can be differentiated twice."""
-    before = torch.get_default_dtype()
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
     ):
-        torch.set_default_dtype(default or before)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(before)
+        yield
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -2,13 +2,15 @@ r"""A module at weights held apart from it: exchanged for the time of an action,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.func import functional_call
 
+from odeopt.nets.module_checks import first_words, fitting
 from odeopt.nets.module_state import left_as_it_was, plain_arithmetic
 
 __all__ = ["HeldWeights"]
@@ -28,25 +30,42 @@ class _Inside(nn.Module):
 
 
 class HeldWeights:
-    """Copies of the weights and buffers of a module; `leaves` are those named, open to derivatives."""
+    """Copies of the weights and buffers of a module; `leaves` are those named, open to derivatives.
 
-    def __init__(self, module: nn.Module, names: Iterable[str], dtype: torch.dtype, *, lifted: bool) -> None:
+    `lifted` copies are of double precision.
+    """
+
+    def __init__(self, module: nn.Module, names: Iterable[str], *, lifted: bool = False) -> None:
         def copied(t: torch.Tensor) -> torch.Tensor:
-            kind = dtype.to_complex() if t.is_complex() else dtype if t.is_floating_point() else t.dtype
-            return t.detach().to(kind, copy=True)
+            double = torch.complex128 if t.is_complex() else torch.float64
+            keep = not lifted or not (t.is_floating_point() or t.is_complex())
+            return t.detach().to(t.dtype if keep else double, copy=True)
 
         named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self._tensors = {f"module.{name}": copied(t) for name, t in named.items()}
         self.leaves = [self._tensors[f"module.{name}"].requires_grad_() for name in names]
         self._module = module
         self._modes = [(part, part.training) for part in module.modules()]
-        # what a lifted module makes of its own, such as torch.zeros(...), is to be as precise as its weights
-        self._default = dtype if lifted else None
+        self._lifted = lifted
 
     def run(self, action: Callable[[], _T]) -> _T:
         """Run an action with these weights in the module, in the modes of the time when they were copied."""
         device = self.leaves[0].device
-        with left_as_it_was(self._module), plain_arithmetic(device, self._default):
+        with left_as_it_was(self._module), plain_arithmetic(device):
             for part, mode in self._modes:
                 part.training = mode
             return functional_call(_Inside(self._module), self._tensors, (action,))
+
+    @contextlib.contextmanager
+    def fitting(self, x: torch.Tensor) -> Iterator[None]:
+        """As :func:`odeopt.nets.module_checks.fitting`: what a module took at first fails by its dtype."""
+        try:
+            with fitting(x):
+                yield
+        except ValueError as error:
+            if not self._lifted:
+                raise
+            raise ValueError(
+                f"module cannot be evaluated in double precision ({first_words(error.__cause__ or error)}); "
+                "remove casts to another dtype from forward, and convert it with module.double()"
+            ) from error

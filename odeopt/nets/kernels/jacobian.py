@@ -7,6 +7,7 @@ held weights (a list, a view or a closure of weights is not reached by those).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 
 from odeopt.nets.kernels.held import HeldWeights
 from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, real_size
-from odeopt.nets.module_checks import fitting, require_outputs
+from odeopt.nets.module_checks import differentiable, fitting, require_outputs
 from odeopt.nets.module_state import ModuleState, left_as_it_was, plain_arithmetic
 
 __all__ = ["Jacobian", "own_tape"]
@@ -26,27 +27,37 @@ _BLOCK = 2**25  # entries of the Jacobian held at a time: two blocks of 256 MB o
 def own_tape(
     module: nn.Module, leaves: dict[str, nn.Parameter], x: torch.Tensor, state: ModuleState, *, columns: str
 ) -> Tape:
-    """The outputs of the module itself: refused if another pass has others, or other derivatives."""
+    """The outputs of the module itself, refused if those, or `backward()`, of another pass are others."""
+    before = x.clone()
     for p in leaves.values():
         p.requires_grad_()
+        p.grad = None
     with fitting(x):
         output = require_outputs(module(x), len(x), columns=columns).reshape(-1)
     state.require_unchanged()
+    if not torch.equal(x, before):
+        raise ValueError("module changes its inputs in place; let its forward pass begin with x.clone()")
     if not output.detach().isfinite().all():
         raise ValueError("module has non-finite outputs at these weights; initialise it again, or scale x")
-    tape, again = Tape(output, leaves.values()), Tape(module(x).reshape(-1), leaves.values())
+    tape, again = Tape(output, leaves.values()), module(x).reshape(-1)
     c = probe(len(output), output)
-    with fitting(x):
-        pulled, repeated = tape.pull_back(c), again.pull_back(c)
+    with differentiable():
+        pulled = tape.pull_back(c)
+        again.backward(c)
     if not pulled.isfinite().all():
         raise ValueError("module has a derivative that is not finite at these weights; change them, or x")
-    same = equal_to_rounding(output.detach(), again.output.detach())
-    if not (same and equal_to_rounding(pulled, repeated)):
+    repeated = flat([p.grad for p in leaves.values()], tuple(leaves.values()))
+    if equal_to_rounding(output.detach(), again.detach()) and equal_to_rounding(pulled, repeated):
+        return tape
+    if equal_to_rounding(pulled, Tape(module(x).reshape(-1), leaves.values()).pull_back(c)):
         raise ValueError(
-            "module gives other outputs at each pass, or other derivatives, so it is random; make it "
-            "deterministic"
+            "module has another gradient by backward() than by torch.autograd.grad (a reentrant "
+            "checkpoint?); use checkpoint(..., use_reentrant=False)"
         )
-    return tape
+    raise ValueError(
+        "module gives other outputs at each pass, or other derivatives, so it is random; make it "
+        "deterministic"
+    )
 
 
 class Jacobian:
@@ -63,8 +74,7 @@ class Jacobian:
         self._batches = (self.x,) if batch_size is None else self.x.split(batch_size)
         self._tape: Tape | None = None
         self._require_reached(chosen)
-        lifted = _own_dtype(chosen) != torch.float64
-        self._held = HeldWeights(module, self.names, torch.float64, lifted=lifted)
+        self._held = HeldWeights(module, self.names, lifted=_is_below_double(module))
         outputs = self._held.run(lambda: torch.cat([tape.output.detach() for tape in self._each_tape()]))
         self.predictions = outputs.cpu().numpy()
         self.predictions.setflags(write=False)
@@ -76,11 +86,12 @@ class Jacobian:
         """Refuse a module whose own backward pass is not that by held weights, in its own dtype."""
         dtype, x = _own_dtype(chosen), self._batches[0]
         x = x.to(dtype) if x.is_floating_point() else x
-        with left_as_it_was(self._module) as state, plain_arithmetic(self.device):
+        with left_as_it_was(self._module, weights=True) as state, plain_arithmetic(self.device):
             own = own_tape(self._module, chosen, x, state, columns="c")
             c = probe(len(own.output), own.output)
-            parts = torch.autograd.grad(own.output, own.leaves, c, allow_unused=True)
-        held = HeldWeights(self._module, self.names, dtype, lifted=False)
+            with differentiable():
+                parts = torch.autograd.grad(own.output, own.leaves, c, allow_unused=True)
+        held = HeldWeights(self._module, self.names)
 
         def pulled() -> tuple:
             output = self._module(x).reshape(-1)
@@ -91,6 +102,11 @@ class Jacobian:
         floor = float(flat(parts, own.leaves).norm())
         for name, p, one, other in zip(self.names, own.leaves, parts, held.run(pulled), strict=True):
             if not equal_to_rounding(flat([one], [p]), flat([other], [p]), floor=floor):
+                if chosen[name]._backward_hooks:
+                    raise ValueError(
+                        f"module has a hook that changes the gradient of its weight {name}, so that it has "
+                        "no Jacobian; remove the hook"
+                    )
                 raise ValueError(
                     f"module reads its weight {name} from elsewhere than its attribute (a list, a view or a "
                     "closure made before), so that its kernel at held weights is not known; read it as an "
@@ -100,7 +116,7 @@ class Jacobian:
     # --- products ---
 
     def _record(self, x: torch.Tensor) -> Tape:
-        with fitting(x):
+        with self._held.fitting(x):
             output = require_outputs(self._module(x), len(x), columns="c")
         return Tape(output.reshape(-1).double(), self._held.leaves)
 
@@ -145,6 +161,12 @@ class Jacobian:
             gram, pulled = np.empty(0), torch.full_like(expected, torch.nan)
         if not equal_to_rounding(pulled, expected) and len(self._batches) == 1:
             gram, pulled = self._held.run(lambda: self._blocks(self._rows_of_all, c))
+        gap = float((pulled - expected).norm() / expected.norm().clamp(min=torch.finfo(c.dtype).tiny))
+        if not equal_to_rounding(pulled, expected) and gap < 1e-3:
+            raise ValueError(
+                f"module computes in less than double precision inside: its derivatives agree to {gap:.0e} "
+                "only; remove the cast"
+            )
         if not equal_to_rounding(pulled, expected):
             raise ValueError(
                 "module has no Jacobian: its backward pass is not linear (a hook or a function of its own "
@@ -201,6 +223,12 @@ class Jacobian:
                 "batch_size is for modules whose outputs do not depend on other examples, and this one's do; "
                 "leave it out"
             )
+
+
+def _is_below_double(module: nn.Module) -> bool:
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    kinds = {t.dtype for t in tensors if t.is_floating_point() or t.is_complex()}
+    return bool(kinds - {torch.float64, torch.complex128})
 
 
 def _own_dtype(chosen: dict[str, nn.Parameter]) -> torch.dtype:

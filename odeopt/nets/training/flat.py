@@ -17,6 +17,8 @@ from odeopt.nets.kernels.empirical import empirical_operator, largest_eigenvalue
 from odeopt.nets.kernels.jacobian import own_tape
 from odeopt.nets.kernels.tape import Tape, flat, split
 from odeopt.nets.module_checks import (
+    differentiable,
+    first_words,
     inputs_of,
     require_module,
     require_outputs,
@@ -69,7 +71,7 @@ class FlatProblem:
         self.scale = 1.0 if reduction == "sum" else objective.mean_factor / n
         self.targets = self.y.cpu().double().numpy()
         self._point: torch.Tensor | None = None
-        with left_as_it_was(net) as state, plain_arithmetic(self.device):
+        with left_as_it_was(net, weights=True) as state, plain_arithmetic(self.device):
             tape = own_tape(net, self.parameters, self.x, state, columns="1")
         with torch.no_grad():
             self.initial = flat(tuple(self.parameters.values()), tuple(self.parameters.values()))
@@ -91,7 +93,7 @@ class FlatProblem:
         self._point, self._gradient, self._spent = w, None, False
 
     def _pull_back(self, cotangent: torch.Tensor, *, keep: bool = False) -> torch.Tensor:
-        with plain_arithmetic(self.device):
+        with plain_arithmetic(self.device), differentiable():
             return self._tape.pull_back(cotangent.to(self._output.dtype), keep=keep)
 
     def predictions(self, w: torch.Tensor) -> np.ndarray:
@@ -140,10 +142,9 @@ class FlatProblem:
         try:
             return largest_eigenvalue(self.net, self.x)
         except (ValueError, RuntimeError) as error:  # ARPACK without convergence is one of the latter
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
-                f"the stability limit of {type(self.net).__name__} could not be computed ({reason}); "
-                "pass allow_unstable=True to train without it"
+                f"the stability limit of {type(self.net).__name__} could not be computed "
+                f"({first_words(error)}); pass allow_unstable=True to train without it"
             ) from error
 
     def pull_back_at(self, w: torch.Tensor, cotangent: torch.Tensor) -> torch.Tensor:
