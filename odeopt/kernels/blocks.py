@@ -11,16 +11,31 @@ torch :mod:`odeopt.kernels.device` runs them on any device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
+import numpy.typing as npt
 
 from odeopt.kernels.inputs import parallel_tolerance, require_independent_pairs
 from odeopt.kernels.matrix import norm_bound
 from odeopt.kernels.memory import PANEL, MemoryPlan, panel_rows
 from odeopt.kernels.relu import gram_diagonal, unit_profile
+
+if TYPE_CHECKING:
+
+    class LinearOperator:
+        """What is used of scipy's class, which comes without types."""
+
+        shape: tuple[int, int]
+        dtype: np.dtype[np.float64]
+
+        def __init__(self, dtype: np.dtype[np.float64], shape: tuple[int, int]) -> None: ...
+        def matvec(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]: ...
+        def matmat(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]: ...
+        def __matmul__(self, x: npt.ArrayLike) -> npt.NDArray[np.float64]: ...
+else:
+    from scipy.sparse.linalg import LinearOperator
 
 __all__ = ["ReluGramOperator", "SymmetricOperator", "gram_panel", "panel_product"]
 
@@ -35,13 +50,15 @@ _NEAR = 1e-6
 class SymmetricOperator(LinearOperator):
     """A symmetric matrix that acts through `_product`, on columns of float64 numbers."""
 
-    def _matvec(self, vector):
+    _product: Callable[[np.ndarray], np.ndarray]
+
+    def _matvec(self, vector: np.ndarray) -> np.ndarray:
         return self._product(np.asarray(vector, dtype=float).reshape(-1, 1))[:, 0]
 
-    def _matmat(self, vectors):
+    def _matmat(self, vectors: np.ndarray) -> np.ndarray:
         return self._product(np.ascontiguousarray(vectors, dtype=float))
 
-    def _adjoint(self):
+    def _adjoint(self) -> SymmetricOperator:
         return self
 
 
@@ -61,16 +78,23 @@ class ReluGramOperator(SymmetricOperator):
         :math:`\lambda_{\min}`, late losses need float64. 0 for the other storages.
     """
 
-    _xp = np
+    _xp: Any = np
     _tile = TILE
 
     def __init__(
-        self, unit: np.ndarray, norms: np.ndarray, layers: str, depth: int, plan: MemoryPlan, progress, refuse
-    ):
+        self,
+        unit: np.ndarray,
+        norms: np.ndarray,
+        layers: str,
+        depth: int,
+        plan: MemoryPlan,
+        progress: Callable[[str, int, int], object] | None,
+        refuse: bool,
+    ) -> None:
         super().__init__(np.dtype(np.float64), (plan.n, plan.n))
         self._unit, self._norms = self._placed(unit), self._placed(norms)
         self._layers, self._depth = layers, depth
-        self.plan = plan
+        self.plan: MemoryPlan = plan
         self._rows = panel_rows(plan.n)
         self._panels: list[Any] = []
         squares, nonnegative = 0.0, True
@@ -90,25 +114,25 @@ class ReluGramOperator(SymmetricOperator):
         if refuse and antipodal and depth == 1:
             require_independent_pairs(unit, antipodal)
         self._nonnegative = nonnegative
-        self.frobenius = float(np.sqrt(squares))
-        self.storage_error = 2.0**-24 * self.frobenius if plan.storage == "float32" else 0.0
+        self.frobenius: float = float(np.sqrt(squares))
+        self.storage_error: float = 2.0**-24 * self.frobenius if plan.storage == "float32" else 0.0
         # Recomputed products are dear, and the first bound, the largest row sum, is a bound already.
         products = 2 if plan.storage == "recompute" else 12
         bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], plan.n, products)
-        self.interval = (0.0, bound + self.storage_error)
+        self.interval: tuple[float, float] = (0.0, bound + self.storage_error)
 
     # Where arrays live, which another library changes.
 
-    def _placed(self, array: np.ndarray):
+    def _placed(self, array: np.ndarray) -> Any:
         return array
 
-    def _returned(self, array) -> np.ndarray:
+    def _returned(self, array: Any) -> np.ndarray:
         return array
 
-    def _stored(self, panel):
+    def _stored(self, panel: Any) -> Any:
         return panel.astype(self.plan.storage)
 
-    def _compute(self, start: int, *, refuse: bool = False):
+    def _compute(self, start: int, *, refuse: bool = False) -> tuple[Any, list[tuple[int, int]]]:
         return gram_panel(
             self._unit,
             self._norms,
@@ -134,7 +158,15 @@ class ReluGramOperator(SymmetricOperator):
 
 
 def gram_panel(
-    unit, norms, start: int, rows: int, *, layers: str, depth: int, refuse: bool = False, xp=np
+    unit: Any,
+    norms: Any,
+    start: int,
+    rows: int,
+    *,
+    layers: str,
+    depth: int,
+    refuse: bool = False,
+    xp: Any = np,
 ) -> tuple[Any, list[tuple[int, int]]]:
     """Rows of the kernel from `start` on, columns from the diagonal on, and antipodal pairs of rows.
 
@@ -180,7 +212,9 @@ def _repair(unit, overlap, cosine, start: int, refuse: bool, xp) -> list[tuple[i
     return found
 
 
-def panel_product(panel, start: int, vectors, result, buffer, absolute: bool = False) -> None:
+def panel_product(
+    panel: Any, start: int, vectors: Any, result: Any, buffer: Any, absolute: bool = False
+) -> None:
     """Add to `result` the share of a symmetric matrix that one panel of its upper half holds.
 
     The panel has the rows and columns from `start` on, its leading square symmetric; `buffer` is work space

@@ -8,9 +8,10 @@ with its worker is computed anew by another.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from odeopt.kernels.blocks import TILE, SymmetricOperator, gram_panel, panel_product
 from odeopt.kernels.inputs import require_independent_pairs, unit_rows, validate_inputs
@@ -60,10 +61,20 @@ class ClusterReluGram(SymmetricOperator):
         As that of :class:`odeopt.kernels.ReluGramOperator`.
     """
 
-    def __init__(self, client: Client, unit, norms, layers: str, depth: int, storage: str, refuse: bool):
+    def __init__(
+        self,
+        client: Client,
+        unit: np.ndarray,
+        norms: np.ndarray,
+        layers: str,
+        depth: int,
+        storage: str,
+        refuse: bool,
+    ) -> None:
         n = len(unit)
         super().__init__(np.dtype(np.float64), (n, n))
-        self._client, self._inputs = client, (unit, norms)
+        self._client: Any = client
+        self._inputs = (unit, norms)
         rows = panel_rows(n)
         self._starts = range(0, n, rows)
         self._options = (rows, layers, depth, storage, refuse)
@@ -75,9 +86,9 @@ class ClusterReluGram(SymmetricOperator):
         if refuse and pairs and depth == 1:
             require_independent_pairs(unit, pairs)
         squares = sum(square for _, square, _ in facts)
-        self.storage_error = 2.0**-24 * float(np.sqrt(squares)) if storage == "float32" else 0.0
+        self.storage_error: float = 2.0**-24 * float(np.sqrt(squares)) if storage == "float32" else 0.0
         bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], n)
-        self.interval = (0.0, bound + self.storage_error)
+        self.interval: tuple[float, float] = (0.0, bound + self.storage_error)
 
     def _scatter(self) -> None:
         # To every worker, so that a panel can be computed anew wherever one is lost.
@@ -117,11 +128,11 @@ class ClusterReluGram(SymmetricOperator):
 
 def cluster_relu_gram(
     client: Client,
-    x: Any,
+    x: npt.ArrayLike,
     *,
-    layers: str = "first",
+    layers: Literal["first", "both"] = "first",
     depth: int = 1,
-    storage: str = "float32",
+    storage: Literal["float32", "float64"] = "float32",
     allow_singular: bool = False,
 ) -> ClusterReluGram:
     """Kernel of the infinitely wide ReLU network as an operator over a cluster.

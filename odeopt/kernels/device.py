@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,20 +39,29 @@ class DeviceReluGram(ReluGramOperator):
 
     _xp = torch
 
-    def __init__(self, device: torch.device, unit: np.ndarray, norms: np.ndarray, layers, depth, plan, *rest):
-        self.device = device
+    def __init__(
+        self,
+        device: torch.device,
+        unit: np.ndarray,
+        norms: np.ndarray,
+        layers: str,
+        depth: int,
+        plan: MemoryPlan,
+        *rest: Any,
+    ) -> None:
+        self.device: torch.device = device
         # A panel is converted as a whole: smaller tiles fit a cache, but cost launches and waits of threads.
         self._tile = (panel_rows(plan.n), plan.n)
         super().__init__(unit, norms, layers, depth, plan, *rest)
 
-    def _placed(self, array):
+    def _placed(self, array: np.ndarray) -> torch.Tensor:
         # torch shares an array with numpy only if it is contiguous, and warns where it is not writeable
         return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
 
-    def _returned(self, array):
+    def _returned(self, array: Any) -> np.ndarray:
         return array.cpu().numpy()
 
-    def _stored(self, panel):
+    def _stored(self, panel: Any) -> Any:
         return panel.to(getattr(torch, self.plan.storage))
 
 

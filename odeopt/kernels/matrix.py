@@ -8,6 +8,7 @@ vector x and :math:`D=\mathrm{diag}(x)`, the largest row sum of :math:`D^{-1}|H|
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.linalg.blas
@@ -20,7 +21,7 @@ _ROWS = 512  # of an array at a time, so that checks of a large kernel copy litt
 _TILE = 256  # both a tile and its transpose stay in the cache of a core
 
 
-def require_square(matrix) -> int:
+def require_square(matrix: Any) -> int:
     """Return n of a real (n, n) matrix or operator, or raise ValueError."""
     if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"kernel must be square, got shape {matrix.shape}; pass H = J J^T of shape (n, n)")
@@ -29,7 +30,7 @@ def require_square(matrix) -> int:
     return int(matrix.shape[0])
 
 
-def symmetric_array(kernel) -> tuple[np.ndarray, float]:
+def symmetric_array(kernel: Any) -> tuple[np.ndarray, float]:
     """Return the symmetric part as a float array, checked in tiles, and a bound on what was left out."""
     if not (isinstance(kernel, np.ndarray) and kernel.dtype in (np.float64, np.float32)):
         kernel = real_array(kernel, "kernel", ndim=2)

@@ -115,7 +115,7 @@ def validate_architecture(layers: str, depth: int) -> None:
         )
 
 
-def gram_diagonal(norms, layers: str, depth: int, xp=np):
+def gram_diagonal(norms: Any, layers: str, depth: int, xp: Any = np) -> Any:
     """Return the kernel of each input with itself: half the squared norm for each trained layer.
 
     `xp` is the module whose arrays are given, numpy or torch.
@@ -131,7 +131,7 @@ def gram_diagonal(norms, layers: str, depth: int, xp=np):
     return (depth + 1) * diagonal if layers == "both" else diagonal
 
 
-def unit_profile(cosine, overlap, layers: str, depth: int, xp=np):
+def unit_profile(cosine: Any, overlap: Any, layers: str, depth: int, xp: Any = np) -> Any:
     r"""Return :math:`2\pi` times the kernel of unit inputs, from their cosine and :math:`\pi-\theta`.
 
     `xp` is the module whose arrays are given, numpy or torch: the formula stands here for both.

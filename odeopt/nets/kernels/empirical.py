@@ -14,10 +14,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import eigsh
 from torch import nn
 
 from odeopt.checks import require_integer
+from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.nets.kernels.jacobian import Jacobian
 from odeopt.nets.module_checks import inputs_of, require_module, trained_parameters
 
@@ -30,7 +31,7 @@ _FEW = 8
 _RITZ = 1e-6
 
 
-class EmpiricalOperator(LinearOperator):
+class EmpiricalOperator(SymmetricOperator):
     r"""Kernel :math:`H=\mathrm{scale}\cdot JJ^\top` at fixed weights; see :func:`empirical_operator`.
 
     Attributes
@@ -50,7 +51,7 @@ class EmpiricalOperator(LinearOperator):
 
     def __init__(self, jacobian: Jacobian, scale: float) -> None:
         self.predictions: np.ndarray = jacobian.predictions
-        super().__init__(np.dtype(np.float64), (self.predictions.size,) * 2)
+        super().__init__(np.dtype(np.float64), (self.predictions.size, self.predictions.size))
         self.scale = scale
         self.parameters: tuple[str, ...] = jacobian.names
         self.num_parameters: int = jacobian.size
@@ -76,8 +77,7 @@ class EmpiricalOperator(LinearOperator):
             self._gram = gram
         return self._gram
 
-    def _matmat(self, columns: np.ndarray) -> np.ndarray:
-        columns = np.asarray(columns, dtype=np.float64)
+    def _product(self, columns: np.ndarray) -> np.ndarray:
         if self._gram is None and not self._jacobian.differentiable_twice():
             self.gram()  # a product would take as many passes as the matrix
         if self._gram is not None:
@@ -87,12 +87,6 @@ class EmpiricalOperator(LinearOperator):
             self._jacobian.product(torch.from_numpy(c.copy()).to(device)).cpu().numpy() for c in columns.T
         ]
         return self.scale * np.column_stack(products)
-
-    def _matvec(self, vector: np.ndarray) -> np.ndarray:
-        return self._matmat(np.reshape(vector, (-1, 1)))[:, 0]
-
-    def _adjoint(self) -> EmpiricalOperator:
-        return self
 
 
 def empirical_operator(
