@@ -149,8 +149,8 @@ def differentiable() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise ValueError(
-            f"the backward pass of the module fails ({first_words(error)}); compute what depends on the weights "
-            "or on x in forward, and not in place"
+            f"the backward pass of the module fails ({first_words(error)}); compute what depends on the "
+            "weights or on x in forward, and not in place"
         ) from error
 
 

@@ -1,13 +1,16 @@
 """Sweeps: every run once, whatever is killed; failures kept with their reason while the rest goes on."""
 
 import concurrent.futures as cf
+import importlib
 import json
+import linecache
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -231,6 +234,106 @@ def test_a_key_is_that_of_the_content():
     assert job_key({"a": 1}) != job_key({"a": 2})
 
 
+# --- damaged files, earlier versions, a rule that was edited ------------------------------------
+
+
+def small_sweep(folder, rules=None, **options):
+    rules = rule_grid(HeavyBall, lr=[0.01], momentum=0.5) if rules is None else rules
+    with cf.ThreadPoolExecutor(1) as pool:
+        return sweep(rules, np.eye(4), np.arange(4.0), 10, folder, widths=[16], executor=pool, **options)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(b"loss.npy") + 200] ^= 1  # among the numbers of an array
+    path.write_bytes(content)
+
+
+def claim(path):
+    """A header that promises more numbers than the file has bytes."""
+    array = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (10000000000,), }"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("_entry.npy", array.ljust(127) + b"\n")
+
+
+def other(path):
+    path.write_bytes(max(path.parent.glob("*.npz")).read_bytes())
+
+
+@pytest.mark.parametrize("damage", [cut, flip, claim, other, lambda path: path.write_bytes(b"")])
+def test_a_damaged_file_is_named_and_set_aside_and_its_run_done_again(tmp_path, damage):
+    fresh = small_sweep(tmp_path, seeds=[0, 1])
+    whole = [fresh.load(entry)["loss"] for entry in fresh.entries]
+    victim = min((tmp_path / "runs").glob("*.npz"))
+    damage(victim)
+    with pytest.warns(UserWarning, match=rf"{victim.name} cannot be read .* is set aside as .*\.damaged"):
+        again = small_sweep(tmp_path, seeds=[0, 1])
+    assert (again.reused, again.set_aside) == (1, (victim.name,))
+    assert victim.with_name(f"{victim.name}.damaged").exists()
+    for entry, loss in zip(again.entries, whole, strict=True):
+        np.testing.assert_array_equal(again.load(entry)["loss"], loss)
+    assert small_sweep(tmp_path, seeds=[0, 1]).set_aside == ()
+
+
+def test_a_damaged_record_of_a_failure_is_set_aside_too(tmp_path):
+    failed = small_sweep(tmp_path, [GradientDescent(50.0)])
+    (path,) = (tmp_path / "runs").glob("*.json")
+    path.write_text(path.read_text()[:20])
+    with pytest.warns(UserWarning, match=path.name):
+        again = small_sweep(tmp_path, [GradientDescent(50.0)])
+    assert again.failures[0]["reason"] == failed.failures[0]["reason"]
+
+
+def test_runs_of_an_earlier_version_are_read_under_their_old_key(tmp_path):
+    done = small_sweep(tmp_path).entries[0]
+    spec = {**done["spec"], "rule": {**done["spec"]["rule"], "type": "odeopt.methods.HeavyBall"}}
+    entry = {**done, "spec": spec, "key": job_key(spec)}
+    path = tmp_path / "runs" / f"{done['key']}.npz"
+    with np.load(path) as held:
+        arrays = {name: held[name] for name in held.files}
+    np.savez(path.with_name(f"{entry['key']}.npz"), **{**arrays, "_entry": np.array(json.dumps(entry))})
+    path.unlink()
+    again = small_sweep(tmp_path)
+    assert again.reused == 1
+    np.testing.assert_array_equal(again.load(again.entries[0])["loss"], arrays["loss"])
+
+
+MINE = """
+from dataclasses import dataclass
+from odeopt import UpdateRule
+
+@dataclass(frozen=True)
+class Mine(UpdateRule):
+    lr: float
+
+    def step(self, k, iterates, memory, grad):
+        return iterates[0] - FACTOR * self.lr * grad(iterates[0]), memory
+"""
+
+
+def test_an_edited_rule_does_not_take_the_results_of_the_old_one(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    last = []
+    for factor in ("1.0", "5.00"):
+        (tmp_path / "mine.py").write_text(MINE.replace("FACTOR", factor))
+        sys.modules.pop("mine", None)
+        linecache.clearcache()
+        importlib.invalidate_caches()
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two edits within a second look alike
+        import mine
+
+        results = small_sweep(tmp_path / "out", [mine.Mine(0.01)])
+        assert results.reused == 0
+        last.append(results.load(results.entries[0])["loss"][-1])
+    assert last[1] < 0.99 * last[0]
+    assert small_sweep(tmp_path / "out", [mine.Mine(0.01)]).reused == 1
+    sys.modules.pop("mine", None)
+
+
 # --- networks ----------------------------------------------------------------------------------
 
 
@@ -262,6 +365,7 @@ def test_a_sweep_of_networks_holds_what_training_and_theory_give(tmp_path):
         ({"rules": []}, ["must not be empty"]),
         ({"rules": ["gd"]}, ["rules", "'gd'"]),
         ({"widths": [0]}, ["widths", "0"]),
+        ({"widths": [16.7]}, ["widths", "integer", "16.7"]),
         ({"seeds": [1, 1]}, ["repeated"]),
     ],
 )

@@ -8,6 +8,7 @@ held weights (a list, a view or a closure of weights is not reached by those).
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -156,7 +157,9 @@ class Jacobian:
         c = self._probe(len(self.predictions))
         expected = self.pull_back(c)
         try:
-            gram, pulled = self._held.run(lambda: self._blocks(self._rows_of_examples, c))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what torch says of a batch of one is not the user's doing
+                gram, pulled = self._held.run(lambda: self._blocks(self._rows_of_examples, c))
         except (RuntimeError, ValueError, IndexError):  # statistics of a batch, of which one example has none
             gram, pulled = np.empty(0), torch.full_like(expected, torch.nan)
         if not equal_to_rounding(pulled, expected) and len(self._batches) == 1:
