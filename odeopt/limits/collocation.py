@@ -54,10 +54,12 @@ def regular_start(
     longest: float,
     tolerance: float,
     scales: Sequence[int],
+    guess: Callable[[float], np.ndarray] | None = None,
 ) -> RegularStart | None:
     """Find the start on the longest interval on which it converges; None if there is no such.
 
-    `remainder(t, y)` is w; `scales[i]` is the row of y by whose size the error of row i is measured.
+    `remainder(t, y)` is w; `scales[i]` is the row of y by whose size the error of row i is measured; `guess`
+    is where the iteration begins, if not at b.
     """
     size = len(euler)
     nodes, theta = _nodes(), _theta()
@@ -69,7 +71,7 @@ def regular_start(
     with np.errstate(all="ignore"):
         for _ in range(_MOST_TRIALS):
             trial = _Trial(remainder, base, time * nodes**root, nodes**first, factors, scales)
-            values = trial.converge(tolerance)
+            values = trial.converge(tolerance, guess or base)
             if values is not None:
                 return RegularStart(time, base, first, root, values)
             time /= _SHORTER
@@ -85,9 +87,10 @@ class _Trial:
         self.lift = lift[:, None, None]
         self.base = np.array([base(t) for t in times])
 
-    def converge(self, tolerance: float) -> np.ndarray | None:
+    def converge(self, tolerance: float, guess: Callable[[float], np.ndarray]) -> np.ndarray | None:
         """Values of p at the nodes; None where they do not converge, or to no polynomial."""
-        values, first_change = np.zeros_like(self.base), None
+        values = (np.array([guess(t) for t in self.times]) - self.base) / self.lift
+        first_change = None
         for _ in range(_MOST_SWEEPS):
             states = self.base + self.lift * values
             w = np.array([self.remainder(t, y) for t, y in zip(self.times, states, strict=True)])

@@ -113,7 +113,7 @@ class _Budget:
         self.count += 1
         if self.count % _CHUNK == 0:
             progress, left = t - self.reached, self.end - t
-            needed = self.count + _CHUNK * left / progress if progress > 0 else np.inf
+            needed = self.count + _CHUNK * min(left / progress, 1e300) if progress > 0 else 1e300
             if needed > MOST_EVALUATIONS:
                 raise IntegrationError(
                     f"after {self.count} evaluations the solver has reached t = {self.clock(t):.6g} of "

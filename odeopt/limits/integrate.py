@@ -7,27 +7,26 @@ against their own iterates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.integrate
-from sympy import Derivative, Expr
+import sympy
+from sympy import Derivative, Expr, Symbol
 
-from odeopt.checks import nonnegative_grid, real_array, require_positive
+from odeopt.checks import real_array
 from odeopt.limits.adaptive import SystemLimit
+from odeopt.limits.collocation import regular_start
 from odeopt.limits.equation import ODELimit
 from odeopt.limits.field import Field
-from odeopt.limits.regular_start import regular_start
+from odeopt.limits.initial_value import follow, report_times, solver_options
+from odeopt.limits.poles import Term, equation_start, require_determined
+from odeopt.limits.series import GradientDifferential
 
-__all__ = ["WeightTrajectory", "checked_options", "integrate_limit", "require_reachable"]
-
-# The root of the time at which averages are started; x has then moved by this much times its speed.
-_ROOT_START = 1e-8
-# Steps beyond which an integration is refused before it begins.
-_MOST_STEPS = 1e8
-METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
+__all__ = ["WeightTrajectory", "integrate_limit", "system_field"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,10 @@ class WeightTrajectory:
     x: npt.NDArray[np.float64]
     nfev: int
 
+    def __post_init__(self) -> None:
+        for name in ("t", "x"):
+            getattr(self, name).setflags(write=False)
+
 
 def integrate_limit(
     limit: ODELimit | SystemLimit,
@@ -56,7 +59,7 @@ def integrate_limit(
     *,
     rtol: float,
     atol: float,
-    method: str = "DOP853",
+    method: Literal["DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"] = "DOP853",
 ) -> WeightTrajectory:
     r"""Integrate a limit with :func:`scipy.integrate.solve_ivp` on a loss with known derivatives.
 
@@ -73,8 +76,8 @@ def integrate_limit(
         Increasing nonnegative times.
     rtol, atol : float
         Tolerances of the solver; there is no default.
-    method : str
-        Any method of `solve_ivp`.
+    method : {"DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"}
+        The solver.
 
     Returns
     -------
@@ -83,14 +86,16 @@ def integrate_limit(
     Raises
     ------
     ValueError
-        If the limit holds symbols, the grid is not increasing, or the times are out of reach.
+        If the limit holds symbols, an argument is invalid, or the initial data do not determine a solution
+        from a singularity at t = 0.
     RuntimeError
-        If the solver fails, with its message, or the solution leaves the range of numbers.
+        If the solver fails, with its message, the solution leaves the range of float64, or the times are out
+        of reach of ten million evaluations; it is a ValueError too.
 
     Notes
     -----
-    Where coefficients are singular at t = 0, the solution that is regular there is found on a first interval
-    as a polynomial in (a root of) t, by collocation.
+    Where coefficients are singular at t = 0, or averages start at 0 under a root, the solution is found on a
+    first interval as a polynomial in (a root of) t, by collocation to a hundredth of `rtol`.
 
     Examples
     --------
@@ -102,119 +107,157 @@ def integrate_limit(
     """
     if not isinstance(limit, (ODELimit, SystemLimit)):
         raise ValueError(
-            f"limit must be an ODELimit or a SystemLimit, got {type(limit).__name__}; pass what "
-            "ode_limit returns"
+            f"limit must be an ODELimit or a SystemLimit, got {type(limit).__name__}; pass what ode_limit "
+            "returns"
         )
-    t = nonnegative_grid(t, "t")
-    if np.any(np.diff(t) <= 0):
-        raise ValueError(f"t must increase strictly, got {t.tolist()[:6]}...; sort it and drop repeats")
-    x0 = real_array(x0, "x0", ndim=1)
-    options = checked_options(rtol, atol, method)
-    if isinstance(limit, SystemLimit):
-        return _integrate_system(limit, differential, x0, t, options)
-    return _integrate_equation(limit, differential, x0, t, options)
-
-
-def checked_options(rtol: float, atol: float, method: str) -> dict:
-    """Options of solve_ivp, or what is wrong with them."""
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
-    return {"rtol": require_positive("rtol", rtol), "atol": require_positive("atol", atol), "method": method}
-
-
-def require_reachable(span: float, scale: float, order: int) -> None:
-    """Refuse times that steps of about scale^(-1/order) do not reach in a reasonable number."""
-    steps = span * max(scale, 0.0) ** (1 / order)
-    if steps > _MOST_STEPS:
+    if not callable(differential):
         raise ValueError(
-            f"t reaches to {span:.6g}, some {steps:.1g} steps of the solver away; integrate to a shorter "
-            "time, or "
-            "take a closed form from mode_solution"
+            f"differential must be a function of x and directions, got {type(differential).__name__}"
         )
+    times, first = report_times(t), real_array(x0, "x0", ndim=1)
+    options = solver_options(rtol, atol, method)
+    arguments = _checked(differential), first, float(times[-1]), options["rtol"]
+    if isinstance(limit, SystemLimit):
+        rates, start, early = _system(limit, *arguments)
+    else:
+        rates, start, early = _equation(limit, *arguments)
+    steps = list(follow(rates, start, early(start).ravel(), times[times > start], options))
+    rows = [early(s)[0] for s in times[times <= start]] + [state[: first.size] for state, _, _ in steps]
+    return WeightTrajectory(times, np.array(rows), sum(used for _, used, _ in steps))
 
 
-def _integrate_equation(limit: ODELimit, differential: Callable, x0, t, options: dict) -> WeightTrajectory:
-    n, curve, s = limit.order, limit.curve, limit.t
+def _checked(differential: Callable[..., npt.ArrayLike]) -> Callable[..., np.ndarray]:
+    """The differential, with an error that names it where it cannot be called or returns no numbers."""
+
+    def checked(x: np.ndarray, *directions: np.ndarray) -> np.ndarray:
+        try:
+            return np.asarray(differential(x, *directions), dtype=float)
+        except (TypeError, ValueError) as error:
+            vectors = "".join(f", v_{i + 1}" for i in range(len(directions)))
+            raise ValueError(
+                f"differential(x{vectors}) returned no array of numbers: {error}; it must give the "
+                f"derivative of order {len(directions) + 1} of the loss, applied to {len(directions)} vectors"
+            ) from error
+
+    return checked
+
+
+# --- equations of order n ------------------------------------------------------------------------------
+
+
+def _equation(
+    limit: ODELimit, differential: Callable[..., np.ndarray], x0: np.ndarray, end: float, rtol: float
+) -> tuple[Callable, float, Callable]:
+    """The first-order system, the time from which it is integrated, and its states until then."""
+    n, curve, t = limit.order, limit.curve, limit.t
     if any(_highest(v) > n for v in limit.terms):
         raise ValueError(f"{limit} is not in normal form; derive it with form='normal'")
-    initial = Field([limit.initial_position, *limit.initial], [curve], s, differential)
-    position, *derivatives = initial(0.0, [x0])
-    _require_short(differential, x0, t[-1], n)
-    unknowns = [curve.diff(s, j) for j in range(n)]
-    lead = limit.terms[curve.diff(s, n)]
-    force = -sum(c / lead * v for v, c in limit.terms.items() if v != curve.diff(s, n))
-    field = Field([force], unknowns, s, differential)
-    begun = regular_start(limit, differential, np.array([position, *derivatives]), float(t[-1]))
+    start = Field([limit.initial_position, *limit.initial], [curve], t, differential)
+    top = curve.diff(t, n)
+    lead = limit.terms[top]
+    others = {v: _ratio(c, lead) for v, c in limit.terms.items() if v != top}
+    unknowns = [curve.diff(t, j) for j in range(n)]
+    field = Field([-sympy.Add(*(c * v for v, c in others.items()))], unknowns, t, differential)
+    terms = [
+        Term(c, unknowns.index(v), 0, str(v)) if v in unknowns else Term(c, _order(v), 1, str(v))
+        for v, c in others.items()
+    ]
 
-    def system(time: float, state: np.ndarray) -> np.ndarray:
+    def acceleration(time: float, blocks: np.ndarray) -> np.ndarray:
+        return field(time, list(blocks))[0]
+
+    def rates(time: float, state: np.ndarray) -> np.ndarray:
         blocks = state.reshape(n, -1)
-        return np.concatenate([*blocks[1:], *field(time, list(blocks))])
+        return np.concatenate([*blocks[1:], acceleration(time, blocks)])
 
-    early = t[t <= begun.end]
-    rows = [*begun.positions(early)]
-    later, nfev = _advance(system, begun.end, begun.state.reshape(-1), t[t > begun.end], options)
-    return WeightTrajectory(t, np.array([*rows, *(state[: x0.size] for state in later)]), nfev)
+    data = np.array(start(0.0, [x0]))
+    return rates, *equation_start(limit, t, terms, acceleration, data, end=end, rtol=rtol)
 
 
-def _advance(system: Callable, start: float, state: np.ndarray, times, options: dict) -> tuple[list, int]:
-    """States at the times, each the end of an integration of its own, so that it ends a step."""
-    states, nfev = [], 0
-    for target in times:
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            solution = scipy.integrate.solve_ivp(system, (start, target), state, **options)
-        start, state, nfev = target, solution.y[:, -1], nfev + solution.nfev
-        if not solution.success or not np.isfinite(state).all():
-            reason = solution.message if not solution.success else "the solution is no longer finite"
-            raise RuntimeError(f"solve_ivp({options['method']}) failed before t = {target:.6g}: {reason}")
-        states.append(state)
-    return states, nfev
+def _ratio(coefficient: Expr, lead: Expr) -> Expr:
+    ratio = coefficient / lead
+    return sympy.cancel(ratio) if ratio.is_rational_function() else ratio
 
 
-def _require_short(differential: Callable, x0: np.ndarray, span: float, order: int) -> None:
-    """Estimate the curvature along the gradient, and refuse times out of its reach."""
-    gradient = np.asarray(differential(x0), dtype=float)
-    if gradient.shape != x0.shape:
-        raise ValueError(f"differential(x) must return the gradient, shape {x0.shape}, got {gradient.shape}")
-    size = np.linalg.norm(gradient)
-    if not np.isfinite(size):
-        raise ValueError(f"differential(x0) is not finite: {gradient.tolist()[:6]}")
-    shift = 1e-6 * gradient / size if size else np.zeros_like(x0)
-    change = np.linalg.norm(np.asarray(differential(x0 + shift), dtype=float) - gradient)
-    require_reachable(span, max(1e6 * change, 1e-30), order)
+def _order(vector: Expr) -> int:
+    """Derivatives of X among the directions of a differential, which are each of order 1/t at a pole."""
+    return sum(_highest(v) for v in vector.directions) if isinstance(vector, GradientDifferential) else 0
 
 
 def _highest(vector: Expr) -> int:
     return max((d.derivative_count for d in vector.atoms(Derivative)), default=0)
 
 
-def _integrate_system(limit: SystemLimit, differential: Callable, x0, t, options: dict) -> WeightTrajectory:
-    r"""Integrate a system in :math:`\tau=\sqrt t`.
+# --- systems -------------------------------------------------------------------------------------------
 
-    Averages may start at 0, where the velocity may be singular like :math:`t^{-1/2}` but its derivative in
-    :math:`\tau` is not. They are started at :math:`\tau_0` from their rates; what x moves until then is
-    of order :math:`\tau_0`.
-    """
-    _require_short(differential, x0, t[-1], 1)
-    system = system_field(limit, differential)
+
+def _system(
+    limit: SystemLimit, differential: Callable[..., np.ndarray], x0: np.ndarray, end: float, rtol: float
+) -> tuple[Callable, float, Callable]:
+    """The same for a system, whose averages may start at 0 under a root or be divided by t."""
+    rates = system_field(limit, differential)
     starts = Field(list(limit.initial.values()), [limit.curve], limit.t, differential)
-    averages = [np.array(a) for a in starts(0.0, [x0])]
-    begin = _ROOT_START**2
-    averages_only = Field(
-        list(limit.averages.values()), [limit.curve, *limit.averages], limit.t, differential
+    data = np.array([x0, *starts(0.0, [x0])])
+    expressions = [limit.velocity, *limit.averages.values()]
+    root = math.lcm(1, *(int(p.exp.q) for e in expressions for p in e.atoms(sympy.Pow) if p.exp.is_Rational))
+    with np.errstate(all="ignore"):
+        regular = root == 1 and np.all(np.isfinite(rates(0.0, data.ravel())))
+    if regular or end == 0:
+        return rates, 0.0, lambda s: data
+    euler = _poles(expressions, [limit.curve, *limit.averages], limit.t)
+    require_determined(euler, limit, given=0, below=0.0, first=1, root=root)
+    gap = np.abs(euler @ data).max()
+    if gap > 1e-9 * np.abs(data).max():
+        raise ValueError(f"{limit} is singular at t = 0, and its initial data are not at rest there")
+
+    def remainder(t: float, state: np.ndarray) -> np.ndarray:
+        return t * rates(t, state.ravel()).reshape(data.shape) - euler @ state
+
+    slopes = Field(list(limit.averages.values()), [limit.curve, *limit.averages], limit.t, differential)
+
+    def guess(t: float) -> np.ndarray:
+        return data + t * np.array([np.zeros_like(x0), *slopes(t, list(data))])
+
+    found = regular_start(
+        remainder,
+        lambda t: data,
+        euler,
+        first=1,
+        root=root,
+        longest=min(end, 1.0),
+        tolerance=0.01 * rtol,
+        scales=range(len(data)),
+        guess=guess,
     )
-    rates = averages_only(begin, [x0, *averages])
-    state = np.concatenate([x0, *(a + rate * begin for a, rate in zip(averages, rates, strict=True))])
-    rows = [x0 for s in t if s <= begin]
-    later, nfev = _advance(system, _ROOT_START, state, np.sqrt(t[t > begin]), options)
-    return WeightTrajectory(t, np.array([*rows, *(s[: x0.size] for s in later)]), nfev)
+    if found is None:
+        raise ValueError(
+            f"{limit} has no solution at t = 0 that starts from its initial data as a series in t"
+        )
+    return rates, found.time, found
 
 
-def system_field(limit: SystemLimit, differential: Callable) -> Callable[[float, np.ndarray], np.ndarray]:
-    """The right side in tau = sqrt(t) of the weights and the averages, as one state."""
+def _poles(expressions: Sequence[Expr], unknowns: Sequence[Expr], t: Symbol) -> np.ndarray:
+    """The matrix E in t y' = E y + ...: what divides an unknown by t, and by nothing else that varies."""
+    vectors = set().union(*(e.atoms(GradientDifferential) for e in expressions))
+    names = {v: sympy.Dummy(f"v{i}") for i, v in enumerate((*unknowns, *vectors))}
+    euler = np.zeros((len(unknowns), len(unknowns)))
+    for i, expression in enumerate(expressions):
+        for j, unknown in enumerate(unknowns):
+            slope = expression.xreplace(names).diff(names[unknown])
+            if slope.has(t) and slope.free_symbols == {t}:
+                pole = sympy.limit(t * slope, t, 0, "+")
+                euler[i, j] = float(pole) if pole.is_number and pole.is_finite and pole.is_real else 0.0
+    return euler
+
+
+def system_field(
+    limit: SystemLimit, differential: Callable[..., Any]
+) -> Callable[[float, np.ndarray], np.ndarray]:
+    """The rates of the weights and the averages, as one state."""
     unknowns = [limit.curve, *limit.averages]
     field = Field([limit.velocity, *limit.averages.values()], unknowns, limit.t, differential)
 
-    def rates(tau: float, state: np.ndarray) -> np.ndarray:
-        return np.concatenate([2 * tau * r for r in field(tau**2, list(state.reshape(len(unknowns), -1)))])
+    def rates(t: float, state: np.ndarray) -> np.ndarray:
+        return np.concatenate(field(t, list(state.reshape(len(unknowns), -1))))
 
     return rates

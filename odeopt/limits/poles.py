@@ -154,7 +154,14 @@ def _require_agreement(equation: object, found: RegularStart, data: np.ndarray, 
     # t^j X^(j) ends as j! times the coefficient of t^j, and later derivatives follow from the equation
     decided = math.factorial(given) * found.leading()[0] / found.time**given
     gap = np.abs(decided - data[given]).max()
-    if gap > 1e-6 * max(np.abs(decided).max(), np.abs(data[given]).max(), np.abs(found(found.time)).max()):
+    end = found(found.time) / found.time**given  # what it has become, and the rounding of X
+    sizes = (
+        np.abs(decided).max(),
+        np.abs(data[given]).max(),
+        np.abs(end[given]).max(),
+        1e-8 * np.abs(end[0]).max(),
+    )
+    if gap > 1e-6 * max(sizes):
         raise ValueError(
             f"{equation} is singular at t = 0, which decides the derivative of order {given} there; the "
             f"stated one is off by {gap:.3g}; take the initial data of the limit"
