@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import sympy
 from sympy import Expr, Symbol
 
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.domain import Bound
-from odeopt.proofs.exact.field import Field
 from odeopt.proofs.flow import Flow, Iteration
 from odeopt.proofs.functions import FunctionClass
 from odeopt.proofs.identity import matrix_of, quadratic_rows
-from odeopt.proofs.statement import Multiplier, Search, Statement
+from odeopt.proofs.statement import Ends, Multiplier, Search
 
 __all__ = ["build", "closed_form", "positive"]
 
@@ -42,36 +42,30 @@ def build(
     correction: Expr = sympy.S.Zero,
     vectors: Sequence[Symbol] | None = None,
     search: Search | None = None,
+    ends: tuple[Symbol, Expr, Mapping, Expr, Mapping] | None = None,
 ) -> Certificate:
     """Return the certificate with S computed; ValueError if what is left over is no quadratic form."""
     if vectors is None:
         vectors = tuple(s for s in flow.vectors if s.name != "q")
     empty = sympy.ImmutableMatrix.zeros(0, 0)
-    bare = Statement(title, flow, functions, energy, rate, law, (), (), (), empty, tuple(domain), correction)
-    field = bare.new_field()
-
-    points, tangents = flow.points, flow.tangents
-
-    def granted(name: str) -> Expr:
-        return functions.inequality(name, points, tangents)
+    draft = Certificate(
+        title, flow, functions, energy, rate, law, (), (), tuple(vectors), empty, tuple(domain), correction,
+        search,
+    )  # fmt: skip
+    field, points, tangents = draft.new_field(), flow.points, flow.tangents
 
     def used(weights: Mapping) -> tuple[Multiplier, ...]:
         found = ((n, field.read(sympy.sympify(w, strict=True))) for n, w in weights.items())
-        return tuple(Multiplier(n, w.factored(), granted(n)) for n, w in found if not w.is_zero())
+        granted = functions.inequality
+        return tuple(
+            Multiplier(n, w.factored(), granted(n, points, tangents)) for n, w in found if not w.is_zero()
+        )
 
-    weights = used(multipliers)
-    tidy = _tidy(field, energy, flow.gens)
-    left = Statement(
-        title, flow, functions, tidy, rate, law, weights, (), (), empty, tuple(domain), correction
-    )
-    S = matrix_of(quadratic_rows(left.decrease(field), flow.gens, vectors))
-    return Certificate(
-        title, flow, functions, tidy, rate, law, weights, used(positivity), tuple(vectors), S, tuple(domain),
-        correction, search,
-    )  # fmt: skip
-
-
-def _tidy(field: Field, energy: Expr, gens: Sequence[Symbol]) -> Expr:
-    """An energy with factored coefficients."""
-    terms = field.read(energy).collect(gens).items()
-    return sympy.Add(*(sympy.Mul(c.factored(), *monomial) for monomial, c in terms if not c.is_zero()))
+    terms = field.read(energy).collect(flow.gens).items()
+    tidy = sympy.Add(*(sympy.Mul(c.factored(), *monomial) for monomial, c in terms if not c.is_zero()))
+    draft = replace(draft, energy=tidy, multipliers=used(multipliers), positivity=used(positivity))
+    if ends is not None:
+        horizon, bound, start, value, end = ends
+        draft = replace(draft, ends=Ends(horizon, bound, used(start), value, used(end)))
+    S = matrix_of(quadratic_rows(draft.decrease(field), flow.gens, vectors))
+    return replace(draft, remainder=S)

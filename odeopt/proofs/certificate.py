@@ -21,6 +21,7 @@ from odeopt.proofs.exact.domain import Domain
 from odeopt.proofs.exact.signs import exact_number
 from odeopt.proofs.identity import matrix_of, quadratic_rows, schur_complement
 from odeopt.proofs.latex import certificate_latex
+from odeopt.proofs.potential import bound_of_f
 from odeopt.proofs.statement import Check, Multiplier, Statement
 from odeopt.proofs.storage import statement_from_json, statement_to_json
 from odeopt.proofs.verification import Verification
@@ -204,6 +205,9 @@ class Certificate(Statement):
         return cls(**statement_from_json(text))
 
     def __str__(self) -> str:
+        if self.ends is not None:
+            place, bound = bound_of_f(self)
+            return f"{self.title}: f({place}) <= {bound} |x_0|^2 on {self.function_class}"
         laws = {
             "exponential": "exp(-{} t)",
             "power": "t^-({})",

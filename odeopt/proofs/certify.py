@@ -21,6 +21,7 @@ from odeopt.limits.series import GradientDifferential
 from odeopt.proofs import families
 from odeopt.proofs import flow as flows
 from odeopt.proofs.certificate import Certificate
+from odeopt.proofs.certify_iteration import certify_iteration
 from odeopt.proofs.exact.signs import exact_number, is_zero, number_sign
 from odeopt.proofs.families import vanishing as families_vanishing
 from odeopt.proofs.flow import Flow
@@ -98,8 +99,6 @@ def certify(
     wanted = None if rate is None else _positive(rate, "rate")
     mu, L = _constants(mu, L)
     if isinstance(problem, UpdateRule):
-        from odeopt.proofs.certify_iteration import certify_iteration
-
         return certify_iteration(problem, mu, L, factor=rate, solver=solver)
     if isinstance(problem, ErrorDynamics):
         return asked_for(_on_quadratics(problem, mu), wanted)
@@ -354,10 +353,16 @@ def _closed_form(flow: Flow, mu: Expr, L: Expr | None, ceiling: float) -> Certif
     """The master identity, where it is optimal: for any smoothness, and where it reaches the quadratics."""
     if flow.order != 2 or flow.hessian != 0:
         return None
-    b = flow.friction[0]
-    certificate = families.heavy_ball(b, mu, force=flow.force)
-    on_slow_branch = number_sign(2 * b**2 - 9 * flow.force * mu) >= 0
-    if on_slow_branch:
+    b, stiffness = flow.friction[0], flow.force * mu
+    if number_sign(2 * b**2 - 9 * stiffness) >= 0:
+        certificate = families.heavy_ball(b, mu, force=flow.force)
+        assert certificate.search is not None
         bound = replace(certificate.search, optimum=ceiling, bound="quadratics", gap=0.0)
         return replace(on_smooth(certificate, L), search=bound)
-    return certificate if L is None else None
+    if L is None or is_zero(L - mu):
+        return on_smooth(families.heavy_ball(b, mu, force=flow.force), L) if L is None else None
+    k = sympy.sqrt(L / mu)
+    if not k.is_Rational or not is_zero(b**2 - 4 * stiffness):
+        return None
+    c = (5 + 3 * k - sympy.sqrt((k - 1) * (9 * k + 7))) / 4
+    return families.heavy_ball_smooth(b / 2, c, force=flow.force)

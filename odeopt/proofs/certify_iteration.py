@@ -1,31 +1,37 @@
-r"""Certified factors of the methods themselves: the iteration at finite step size on F(mu, L).
+r"""Certified factors of the methods themselves: the iteration at finite step size.
 
-With the value :math:`f_k` and the gradient :math:`g_k` at the point :math:`y_k` where the method takes its
-gradient,
+What is certified is the step that the reader (:mod:`odeopt.rules.reading`) finds, not the name of the class:
+a step with one gradient and at most one momentum is
+
+.. math:: x_{k+1}=x_k+\beta(x_k-x_{k-1})-\eta\nabla f(y_k),\qquad y_k=x_k+\gamma(x_k-x_{k-1}).
+
+Known proofs come first (:mod:`odeopt.proofs.families.iterations`); else with value and gradient at
+:math:`y_k`
 
 .. math:: V_k=f_k+\xi_k^\top P\xi_k,\quad \xi_k=(x_k,x_{k-1},g_k),\qquad
-    V_{k+1}-\rho V_k=\sum_i\lambda_iA_i+z^\top Sz,
-
-and the inequalities :math:`A_i` of the class between :math:`y_k,y_{k+1}` and the minimiser.
+    V_{k+1}-\rho V_k=\sum_i\lambda_iA_i+z^\top Sz.
 """
 
 from __future__ import annotations
 
 import math
 
-from sympy import Expr
+import numpy as np
+import sympy
+from sympy import Expr, Symbol
 
+from odeopt.proofs import families
 from odeopt.proofs import flow as flows
 from odeopt.proofs.certificate import Certificate
+from odeopt.proofs.exact.domain import determinant
+from odeopt.proofs.exact.field import Element, Field
 from odeopt.proofs.exact.signs import exact_number, is_zero, number_sign
 from odeopt.proofs.flow import Iteration
 from odeopt.proofs.functions import strongly_convex
 from odeopt.proofs.lmi import SOLVERS
-from odeopt.proofs.search import Template, search
-from odeopt.rates.iteration import discrete_rate
+from odeopt.proofs.search import Template, asked_for, search
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.classical import GradientDescent, HeavyBall, NesterovConstant
-from odeopt.rules.momentum import TripleMomentum
+from odeopt.rules.reading import StepMatrices, require_linear
 
 __all__ = ["certify_iteration", "iteration_of"]
 
@@ -33,83 +39,118 @@ _PAIRS = ("A(0,1)", "A(1,0)", "A(0,*)", "A(*,0)", "A(1,*)", "A(*,1)")
 
 
 def iteration_of(rule: UpdateRule) -> Iteration:
-    """Return a rule as an iteration with exact numbers.
+    """Return the step of a rule with exact numbers, functions of t for k; ValueError for other steps.
 
-    Parameters
-    ----------
-    rule : GradientDescent, HeavyBall, NesterovConstant or TripleMomentum
-
-    Returns
-    -------
-    Iteration
-
-    Raises
-    ------
-    ValueError
-        For other rules, or one that holds symbols.
-
-    Examples
-    --------
+    >>> from odeopt import HeavyBall
     >>> print(iteration_of(HeavyBall(lr=0.1, momentum=0.5)))
     x_(k+1) = x_k + (1/2) (x_k - x_(k-1)) - (1/10) grad f(x_k)
     """
-    weights = {
-        GradientDescent: ("lr",),
-        HeavyBall: ("lr", "momentum"),
-        NesterovConstant: ("lr", "momentum", "momentum"),
-        TripleMomentum: ("lr", "beta", "gamma"),
-    }
-    if type(rule) not in weights:
-        known = ", ".join(kind.__name__ for kind in weights)
-        raise ValueError(f"certificates of iterations are known for {known}; got {type(rule).__name__}")
-    numbers = [exact_number(getattr(rule, name), name) for name in weights[type(rule)]]
-    if any(n.free_symbols for n in numbers):
-        raise ValueError(f"{rule.label} holds symbols; give them numbers with rule.at(...)")
-    return Iteration(*numbers)
+    held = sorted(
+        {str(s) for v in rule.hyperparameters.values() if isinstance(v, Expr) for s in v.free_symbols}
+    )
+    if held:
+        raise ValueError(
+            f"{rule.label} holds symbols ({', '.join(held)}); give them numbers with rule.at(...)"
+        )
+    reading = require_linear(rule, "certificate", equivariant=True, forever=True)
+    law = reading.law(0)
+    if reading.period > 1 or law.calls != 1:
+        what = f"period {reading.period}" if reading.period > 1 else f"{law.calls} gradients"
+        raise ValueError(f"a step of {rule.label} has {what}; certificates are known for one gradient a step")
+    in_time = {reading.k: flows.time}
+    found = _two_step(law, in_time)
+    if found is None and not reading.varies:
+        found = _from_transfer(law)
+    if found is None:
+        raise ValueError(
+            "certificates of iterations are known for steps with one momentum (heavy ball, QHM, triple "
+            f"momentum) and constant weights; that of {rule.label} has more states, or weights that vary with k"
+        )
+    return found
+
+
+def _exact(entry, in_time=()) -> Expr:
+    return exact_number(entry).xreplace(dict(in_time))
+
+
+def _two_step(law: StepMatrices, in_time) -> Iteration | None:
+    """A step in the form of the iteration, which x_k and x_(k-1) determine."""
+    if len(law.M) == 1:
+        return Iteration(-_exact(law.N[0][0], in_time)) if law.M[0][0] == 1 == law.A[0][0] else None
+    (after, kept), lr = law.M[:2], -_exact(law.N[0][0], in_time)
+    if len(law.M) != 2 or list(kept) != [1, 0] or law.N[1][0] != 0:
+        return None
+    beta, gamma = (-_exact(row[1], in_time) for row in (after, law.A[0]))
+    sums = (_exact(row[0], in_time) - 1 - weight for row, weight in ((after, beta), (law.A[0], gamma)))
+    return Iteration(lr, beta, gamma) if all(is_zero(e) for e in sums) else None
+
+
+def _from_transfer(law: StepMatrices) -> Iteration | None:
+    r"""From gradients to their points it is :math:`-\eta\frac{(1+\gamma)s-\gamma}{(s-1)(s-\beta)}`."""
+    s, n = Symbol("s"), len(law.M)
+    field = Field((s,))
+    rows = [
+        [field.read((s if i == j else 0) - _exact(e)) for j, e in enumerate(r)] for i, r in enumerate(law.M)
+    ]
+    every = tuple(range(n))
+    parts = []
+    for i in every:
+        for j in every:
+            kept_rows, kept_columns = (tuple(k for k in every if k != m) for m in (j, i))
+            minor = determinant(rows, kept_rows, kept_columns) if n > 1 else field.read(sympy.S.One)
+            weight = field.read(_exact(law.A[0][i]) * _exact(law.N[j][0]) * (-1) ** (i + j))
+            parts.append(weight * minor)
+    transfer = field.total(parts) / determinant(rows, every, every)
+    num, den = (_coefficients(field, p, s) for p in (transfer.num, transfer.den))
+    if len(den) > 3 or len(den) < 2 or sum(den) != 0 or not num:
+        return None
+    if len(den) == 2:
+        return Iteration(-num[0])
+    b0, b1 = num[0], num[1] if len(num) > 1 else sympy.S.Zero
+    lr = sympy.expand(-b0 - b1)
+    return None if is_zero(lr) else Iteration(lr, den[0], sympy.expand(sympy.radsimp(b0 / lr)))
+
+
+def _coefficients(field: Field, polynomial, symbol: Symbol) -> list[Expr]:
+    """Coefficients of the powers of the symbol, the lowest first."""
+    found = Element(field, polynomial, field.one).collect((symbol,))
+    degree = max((len(monomial) for monomial in found), default=0)
+    zero = field.read(sympy.S.Zero)
+    return [found.get((symbol,) * e, zero).expr() for e in range(degree + 1)]
 
 
 def certify_iteration(rule: UpdateRule, mu, L, *, factor=None, solver: str = "newton") -> Certificate:
-    r"""Prove a factor :math:`\rho<1` of one step on :math:`\mathcal F_{\mu,L}`: :math:`V_k\le\rho^kV_0`.
+    r"""Prove a factor :math:`\rho<1` of one step on :math:`\mathcal F_{\mu,L}`, :math:`V_k\le\rho^kV_0`.
 
-    Parameters
-    ----------
-    rule : GradientDescent, HeavyBall, NesterovConstant or TripleMomentum
-        With numbers, read as the decimals they print as; sympy numbers stay what they are.
-    mu, L : number
-        0 < mu < L.
-    factor : number, optional
-        Factor to be proved; without it the smallest.
-    solver : {"newton", "clarabel"}
-        Of the LMI. It takes no part in the proof.
+    Without mu: a bound of f after N steps on convex L-smooth functions. Errors as those of
+    :func:`odeopt.proofs.certify.certify`.
 
-    Returns
-    -------
-    Certificate
-        Verified, with law "factor". :meth:`Certificate.to_rate` gives :math:`-\log\rho` per iteration.
-
-    Raises
-    ------
-    ValueError
-        On bad input, or a method that is unstable on the quadratics of the class.
-    NoCertificateError
-        If there is no certificate, with the best factor that has one.
-    UnsolvedError
-        If the solver could not decide.
-
-    Examples
-    --------
+    >>> from odeopt import GradientDescent
     >>> certificate = certify_iteration(GradientDescent(lr=0.4), mu=1, L=4)
     >>> round(float(certificate.rate), 5), certificate.verify()
     (0.36, True)
     """
     mu, L = (None if value is None else exact_number(value, name) for name, value in (("mu", mu), ("L", L)))
-    if mu is None or L is None:
-        raise ValueError("certificates of iterations need mu and L: no step size is stable for every L")
+    iteration = iteration_of(rule)
+    if L is None:
+        raise ValueError(
+            "certificates of iterations need mu and L, or L alone for convex functions: "
+            "no step is stable for every L"
+        )
+    if mu is None:
+        return _on_convex(rule, iteration, L, factor)
     if number_sign(mu) <= 0 or number_sign(L - mu) <= 0:
         raise ValueError(f"certificates of iterations need 0 < mu < L, got mu = {mu}, L = {L}")
-    iteration = iteration_of(rule)
-    ceiling = _quadratic_ceiling(rule, mu, L)
+    if any(e.has(flows.time) for e in iteration.varying):
+        raise ValueError(
+            f"{rule.label} has weights that vary with k; factors are certified for constant weights "
+            "(GradientDescent, HeavyBall, NesterovConstant, TripleMomentum, QHM): leave mu out"
+        )
+    ceiling = _quadratic_ceiling(rule, iteration, mu, L)
     wanted = None if factor is None else _decrease(exact_number(factor, "factor"))
+    known = _known(iteration, mu, L)
+    if known is not None and (known.search is not None or (wanted is not None and _within(wanted, known))):
+        return asked_for(known, None if wanted is None else 1 - wanted)
     position, gradient = 1 / math.sqrt(float(mu)), math.sqrt(float(L))
     scales = {flows.x0: position, flows.x1: position, flows.g0: gradient, flows.g1: gradient, "rate": 1.0}
     vectors = (*iteration.state, flows.g0)
@@ -119,19 +160,68 @@ def certify_iteration(rule: UpdateRule, mu, L, *, factor=None, solver: str = "ne
     )
 
 
+def _within(decrease: Expr, known: Certificate) -> bool:
+    return number_sign(1 - decrease - known.rate) >= 0
+
+
+def _known(iteration: Iteration, mu: Expr, L: Expr) -> Certificate | None:
+    """The closed form for this iteration, None where none is known."""
+    if iteration.beta == 0 == iteration.gamma:
+        return families.gradient_descent(iteration.lr, mu, L)
+    for family in (families.triple_momentum, families.nesterov_constant):
+        known = family(mu, L)
+        flow = known.flow
+        pairs = ((iteration.lr, flow.constants[0]), *zip(iteration.varying, flow.varying, strict=True))
+        if all(is_zero(a - b) for a, b in pairs):
+            return known
+    return None
+
+
+def _on_convex(rule: UpdateRule, iteration: Iteration, L: Expr, factor) -> Certificate:
+    """A potential, for gradient descent and for Nesterov's momentum."""
+    if factor is not None:
+        raise ValueError(
+            "without mu there is no factor to be proved, but a bound of f after N steps: leave rate out"
+        )
+    lr, beta, gamma = iteration.lr, iteration.beta, iteration.gamma
+    if number_sign(1 - lr * L) < 0:
+        raise ValueError(
+            f"without mu certificates are known for lr <= 1/L = {1 / L}; got lr = {lr} for {rule.label}"
+        )
+    if beta == 0 == gamma:
+        return families.gradient_descent_convex(lr, L)
+    t = flows.time
+    # (t - 1)/(t + r - 1) at t = 2
+    r = 1 / beta.subs(t, 2) - 1 if beta.has(t) else None
+    if (
+        r is not None
+        and is_zero(beta - gamma)
+        and is_zero(beta - (t - 1) / (t + r - 1))
+        and number_sign(r - 3) >= 0
+    ):
+        return families.nesterov_descent(lr, L, r)
+    raise ValueError(
+        "without mu certificates are known for gradient descent and Nesterov's momentum (k - 1)/(k + r - 1) "
+        f"with r >= 3; the step of {rule.label} is neither, so mu must be given"
+    )
+
+
 def _decrease(factor: Expr) -> Expr:
-    if factor.free_symbols or number_sign(factor) <= 0 or number_sign(1 - factor) <= 0 or is_zero(factor):
+    if factor.free_symbols or number_sign(factor) <= 0 or number_sign(1 - factor) <= 0:
         raise ValueError(f"factor must lie strictly between 0 and 1, got {factor}")
     return 1 - factor
 
 
-def _quadratic_ceiling(rule: UpdateRule, mu: Expr, L: Expr) -> float:
-    """Largest decrease on the quadratics of the class, 1 - spectral radius squared."""
-    numeric = rule.replace(**{name: float(value) for name, value in rule.hyperparameters.items()})
-    rate = discrete_rate(numeric, float(mu), float(L)).value
-    if rate <= 0:
+def _quadratic_ceiling(rule: UpdateRule, iteration: Iteration, mu: Expr, L: Expr) -> float:
+    """Decrease on quadratics of the class, 1 - spectral radius squared, which none of all can exceed."""
+    lam = np.geomspace(float(mu), float(L), 2001)
+    lr, beta, gamma = (float(e) for e in (iteration.lr, *iteration.varying))
+    trace, det = 1 + beta - lr * lam * (1 + gamma), beta - lr * lam * gamma
+    root = np.sqrt((trace**2 - 4 * det).astype(complex))
+    radius = float(np.max(np.maximum(abs(trace + root), abs(trace - root)) / 2)) ** 2
+    if radius >= 1:
         raise ValueError(
             f"{rule.label} is unstable on the quadratics of {strongly_convex(mu, L)}: squared spectral "
-            f"radius {math.exp(-rate):.6g}; lower lr"
+            f"radius {radius:.6g}; lower lr"
         )
-    return -math.expm1(-rate)
+    return 1 - radius

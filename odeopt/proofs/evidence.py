@@ -5,9 +5,9 @@ from __future__ import annotations
 import sympy
 from sympy import Expr
 
-from odeopt.proofs.exact.domain import Domain
+from odeopt.proofs.exact.domain import Domain, squares
 from odeopt.proofs.exact.field import Element
-from odeopt.proofs.identity import Rows, quadratic_rows, squares
+from odeopt.proofs.identity import Rows, quadratic_rows
 from odeopt.proofs.point import holds_at, point_of
 from odeopt.proofs.statement import Evidence, Squares, Statement
 

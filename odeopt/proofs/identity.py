@@ -12,7 +12,7 @@ from odeopt.proofs.exact.domain import Domain, Rows
 from odeopt.proofs.exact.field import Element
 from odeopt.proofs.flow import time
 
-__all__ = ["Rows", "ends_time", "growth", "matrix_of", "quadratic_rows", "schur_complement", "squares"]
+__all__ = ["Rows", "ends_time", "growth", "matrix_of", "quadratic_rows", "schur_complement"]
 
 
 def quadratic_rows(element: Element, gens: Sequence, vectors: Sequence) -> list[list[Element]]:
@@ -77,19 +77,3 @@ def schur_complement(rows: Rows) -> Element:
                 for j in range(k):
                     rest[i][j] = rest[i][j] - column[i] * column[j] / column[k]
     return rest[0][0]
-
-
-def squares(rows: Rows) -> list[tuple[Element, list[Element]]] | None:
-    """Return a form as a sum of weight * (linear form)^2, the last vector first; None at a zero pivot."""
-    rest, found = [list(row) for row in rows], []
-    n = len(rest)
-    for k in reversed(range(n)):
-        pivot, column = rest[k][k], [row[k] for row in rest]
-        if pivot.is_zero():
-            if not all(e.is_zero() for e in column):
-                return None
-            continue
-        linear = [e / pivot for e in column]
-        rest = [[rest[i][j] - pivot * linear[i] * linear[j] for j in range(n)] for i in range(n)]
-        found.append((pivot, linear))
-    return found

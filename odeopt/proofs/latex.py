@@ -8,8 +8,8 @@ import sympy
 from sympy import Expr
 
 from odeopt.proofs import flow as flows
-from odeopt.proofs.exact.domain import Bound
-from odeopt.proofs.identity import quadratic_rows, squares
+from odeopt.proofs.exact.domain import Bound, squares
+from odeopt.proofs.identity import quadratic_rows
 from odeopt.proofs.statement import Statement
 
 __all__ = ["certificate_latex", "gram_latex"]

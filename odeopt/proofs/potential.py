@@ -50,11 +50,14 @@ class EndsTest:
     def _end(self) -> str:
         weight, value = self.weight, self.field.read(self.ends.value)
         rest = value - weight * self.field.read(flows.f0)
-        if not rest.is_zero():  # else f at y_N - g_N / L, by the descent lemma
-            L = self.statement.function_class.L
-            lemma = L is not None and rest + weight * self.field.read(flows.g0**2 / (2 * L))
-            if not lemma or not lemma.is_zero():
-                return f"{self.ends.value} is neither a multiple of f_0 nor of f_0 - |g_0|^2 / (2 L)"
+        if not rest.is_zero():  # else f at y_N - lr g_N, by the descent lemma
+            lr, L = self.statement.flow.constants[0], self.statement.function_class.L
+            if L is None or set(rest.collect(self.statement.flow.gens)) != {(flows.g0, flows.g0)}:
+                return f"{self.ends.value} is no multiple of f_0, less a multiple of |g_0|^2"
+            share = -rest.collect(self.statement.flow.gens)[flows.g0, flows.g0] / weight
+            most = self.field.read(lr * (1 - L * lr / 2))
+            if not self.domain.nonnegative(share) or not self.domain.nonnegative(most - share):
+                return f"{self.ends.value} is more than the descent lemma grants"
         if not self.domain.positive(weight):
             return f"the coefficient of f in {self.ends.value} is not proved positive"
         last = {time: self.field.read(self.ends.horizon)}
@@ -95,8 +98,10 @@ class EndsTest:
         return self.field.read(self.ends.bound).collect(self.statement.flow.gens)[flows.x0, flows.x0]
 
 
-def bound_of_f(statement: Statement) -> sympy.Expr:
-    """Return the factor of |x_0|^2 that bounds f after N steps."""
+def bound_of_f(statement: Statement) -> tuple[str, sympy.Expr]:
+    """Return where f is taken after N steps, and the factor of |x_0|^2 that bounds it there."""
     assert statement.ends is not None
     test = EndsTest(statement, statement.ends, Domain(statement.new_field(), ()))
-    return (test.bound / test.weight).factored()
+    extrapolated = statement.flow.points["0"][0] != flows.x0
+    place = f"x_({statement.ends.horizon}+1)" if extrapolated else f"x_{statement.ends.horizon}"
+    return place, (test.bound / test.weight).factored()

@@ -137,8 +137,6 @@ class Statement:
     def __post_init__(self):
         if self.law not in LAWS:
             raise ValueError(f"law must be one of {', '.join(LAWS)}; got {self.law!r}")
-        if (self.law == "potential") != (self.ends is not None):
-            raise ValueError("a potential, and nothing else, has ends that say what follows for f")
 
     @property
     def decay(self) -> Expr:

@@ -51,7 +51,7 @@ and for a potential the `ends`:
     `domain` ends with 0 <= t, t + 1 <= N, N = ends.horizon
     V at t = 0, x_1 = x_0:   V - bound = sum of start * inequality - squares,   bound = B x_0^2
     V at t = N:              value - V = sum of end * inequality - squares,
-    value = w f_0, or w (f_0 - g_0^2/(2L)), which is at least w f at y_N - g_N/L
+    value = w f_0, or w (f_0 - c g_0^2) with 0 <= c <= lr (1 - L lr/2), at least w f at y_N - lr g_N
 
 for all N >= 1, so f <= (B/w) x_0^2, and B/w falls at least like N^(-rate).
 
@@ -62,8 +62,8 @@ sides are continuous. `signs` lists what has to be signed, but for rational numb
 numerator / denominator after each bounded symbol s is replaced by its distance d_s >= 0 (> 0 where strict):
 s = lower + d_s, upper - d_s, or (lower + upper d_s)/(1 + d_s), the last symbol first; `relation` is ">= 0",
 "> 0", "<= 0" or "!= 0", and where `by` is "coefficients" all coefficients of the numerator have one sign,
-and all of the denominator have one; where it is "roots" a polynomial in one distance has no root of odd
-order on (0, oo).
+and all of the denominator have one; "factors": so it is for each factor of odd power; "roots": or an
+irreducible factor in one distance has no root in (0, oo).
 """
 
 from __future__ import annotations

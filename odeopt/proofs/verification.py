@@ -148,6 +148,8 @@ class Verification:
             return f"the rate {rate} depends on time"
         if not self._nonnegative(rate) or self.field.read(rate).is_zero():
             return f"the rate {rate} is not proved positive"
+        if (w.law == "potential") != (w.ends is not None):
+            return "a potential, and nothing else, has ends that say what follows for f"
         if w.law == "potential":
             return self._correction()
         return self._correction() or self._all_times() or self._weight_of_f()

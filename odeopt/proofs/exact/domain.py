@@ -18,7 +18,7 @@ from sympy import Expr, Symbol
 from odeopt.proofs.exact.field import Element, Field
 from odeopt.proofs.exact.roots import UndecidedError
 
-__all__ = ["Bound", "Domain", "Rows"]
+__all__ = ["Bound", "Domain", "Rows", "determinant", "squares"]
 
 Rows = Sequence[Sequence[Element]]
 _HIGHEST_DEGREE = 60  # of a polynomial whose roots are counted
@@ -126,12 +126,15 @@ class Domain:
         return below and below * self._sign(written.num, strict)
 
     def signed_by(self, element: Element) -> str:
-        """How a sign is seen: by the coefficients, or by the roots of a polynomial in one distance."""
+        """How a sign is seen: by the coefficients, those of the factors, or the roots in one distance."""
         written = self.on_distances(element)
+        if all(self._factor_sign(p, False) for p in (written.num, written.den)):
+            return "coefficients"
         for polynomial in (written.num, written.den):
-            if len({self.field.sign(c) for _, c in self.field.coefficients(polynomial)} - {0}) > 1:
+            factors = polynomial.factor()[1]
+            if not all(self._factor_sign(p, False) for p, power in factors if power % 2):
                 return "roots"
-        return "coefficients"
+        return "factors"
 
     def weakly_signed(self, element: Element, sign: int) -> bool:
         """Tell whether an element has a weak sign wherever it is defined."""
@@ -140,14 +143,28 @@ class Domain:
         return (below != 0 and sign * below * self._sign(written.num) > 0) or written.num.is_zero()
 
     def _sign(self, polynomial: fmpq_mpoly, strict: bool = False) -> int:
+        """By the coefficients, or by those of the factors."""
+        if polynomial.is_zero():
+            return 0 if strict else 1
+        if (sign := self._factor_sign(polynomial, strict)) or len(polynomial) == 1:
+            return sign
+        self.field.spend(len(polynomial) ** 2)
+        constant, factors = polynomial.factor()
+        sign = self.field.sign(constant)
+        for factor, power in factors:
+            if power % 2 == 1:
+                sign *= self._factor_sign(factor, strict) or self._sign_by_roots(factor, strict)
+            elif strict:
+                sign *= abs(self._factor_sign(factor, True) or self._sign_by_roots(factor, True))
+        return sign
+
+    def _factor_sign(self, polynomial: fmpq_mpoly, strict: bool) -> int:
         coefficients = [(e, self.field.sign(c)) for e, c in self.field.coefficients(polynomial)]
         coefficients = [(e, s) for e, s in coefficients if s]
         if not coefficients:
             return 0 if strict else 1
-        for sign in {s for _, s in coefficients}:
-            if self._has_sign(coefficients, sign, strict):
-                return sign
-        return self._sign_by_roots(polynomial, strict)
+        signs = {s for _, s in coefficients}
+        return next((sign for sign in signs if self._has_sign(coefficients, sign, strict)), 0)
 
     def _has_sign(self, coefficients, sign: int, strict: bool) -> bool:
         """Whether all coefficients have the sign, and with `strict` one monomial never vanishes."""
@@ -162,9 +179,9 @@ class Domain:
         return never_zero or not strict
 
     def _sign_by_roots(self, polynomial: fmpq_mpoly, strict: bool) -> int:
-        """Sign of a polynomial in one distance: no root of odd order on (0, oo), by Sturm's theorem."""
+        """Sign of an irreducible polynomial in one distance: no root in (0, oo), by Sturm's theorem."""
         places = [place for place, degree in enumerate(polynomial.degrees()) if degree]
-        if len(places) != 1 or places[0] not in self.strict or places[0] >= len(self.field.symbols):
+        if len(places) != 1 or places[0] not in self.strict or places[0] >= self.field.size:
             return 0
         (place,) = places
         if (degree := int(polynomial.degrees()[place])) > _HIGHEST_DEGREE:
@@ -174,18 +191,17 @@ class Domain:
             (int(e[place]),): sympy.Rational(int(c.p), int(c.q)) for e, c in polynomial.to_dict().items()
         }
         poly = sympy.Poly.from_dict(terms, sympy.Dummy(), domain=sympy.QQ)
-        for factor, multiplicity in poly.sqf_list()[1]:
-            roots = factor.count_roots(0, None) - int(factor.eval(0) == 0)
-            if roots and (multiplicity % 2 or strict):
-                return 0
-        if strict and poly.eval(0) == 0 and not self.strict[place]:
+        at_zero = poly.eval(0) == 0
+        if poly.count_roots(0, None) - int(at_zero) or (strict and at_zero and not self.strict[place]):
             return 0
         return 1 if poly.LC() > 0 else -1
 
     def semidefinite(self, rows: Rows) -> bool:
         r"""Tell whether a symmetric matrix is provably positive semidefinite.
 
-        Numbers by elimination, others by Sylvester's criterion: every principal minor is nonnegative.
+        Numbers by elimination; others as a sum of squares with nonnegative weights, whose forms may divide
+        by what vanishes on a set without interior, since the matrix is continuous and the domain lies in the
+        closure of its interior; or else by Sylvester's criterion: every principal minor is nonnegative.
         """
         n = len(rows)
         if any(len(row) != n for row in rows):
@@ -194,6 +210,8 @@ class Domain:
             return False
         if all(entry.is_number for row in rows for entry in row):
             return self._eliminated(rows)
+        if (found := squares(rows)) and all(self.weakly_signed(weight, 1) for weight, _ in found):
+            return True
         kept = [i for i in range(n) if not all(e.is_zero() for e in rows[i])]
         return all(self.nonnegative(determinant(rows, part, part)) for part in _subsets(kept))
 
@@ -214,6 +232,22 @@ class Domain:
                 for j in range(i, n):
                     rest[i][j] = rest[j][i] = rest[i][j] - factor * rest[k][j]
         return True
+
+
+def squares(rows: Rows) -> list[tuple[Element, list[Element]]] | None:
+    """Return a form as a sum of weight * (linear form)^2, the last vector first; None at a zero pivot."""
+    rest, found = [list(row) for row in rows], []
+    n = len(rest)
+    for k in reversed(range(n)):
+        pivot, column = rest[k][k], [row[k] for row in rest]
+        if pivot.is_zero():
+            if not all(e.is_zero() for e in column):
+                return None
+            continue
+        linear = [e / pivot for e in column]
+        rest = [[rest[i][j] - pivot * linear[i] * linear[j] for j in range(n)] for i in range(n)]
+        found.append((pivot, linear))
+    return found
 
 
 def _homogeneous(field: Field, polynomial: fmpq_mpoly, place: int, top: fmpq_mpoly, bottom: fmpq_mpoly):

@@ -8,6 +8,13 @@ from odeopt.proofs.families.constant import (
     heavy_ball_quadratic,
     heavy_ball_smooth,
 )
+from odeopt.proofs.families.iterations import (
+    gradient_descent,
+    gradient_descent_convex,
+    nesterov_constant,
+    nesterov_descent,
+    triple_momentum,
+)
 from odeopt.proofs.families.vanishing import (
     any_damping,
     nesterov_convex,
@@ -19,15 +26,20 @@ from odeopt.proofs.families.vanishing import (
 
 __all__ = [
     "any_damping",
+    "gradient_descent",
+    "gradient_descent_convex",
     "gradient_flow",
     "gradient_flow_convex",
     "heavy_ball",
     "heavy_ball_classical",
     "heavy_ball_quadratic",
     "heavy_ball_smooth",
+    "nesterov_constant",
     "nesterov_convex",
+    "nesterov_descent",
     "nesterov_hessian",
     "nesterov_quadratic",
     "nesterov_smooth",
     "nesterov_strongly_convex",
+    "triple_momentum",
 ]

@@ -1,19 +1,22 @@
-r"""Certificates in closed form, each valid for all parameters in its range.
+r"""Certificates in closed form for constant friction, each valid for all parameters in its range.
 
 Called without numbers, a family returns the certificate for symbols; with numbers, that of the case.
 Either way nothing is believed: the remainder is computed from the energy and the multipliers, and
-:meth:`Certificate.verify` proves the rest.
+:meth:`odeopt.proofs.Certificate.verify` proves the rest. In all of them `force` is the coefficient
+:math:`\gamma` of the gradient, 1 in the formulas.
 """
 
 from __future__ import annotations
 
 import sympy
-from sympy import Expr, Rational, Symbol, sqrt
+from sympy import Expr, Rational, sqrt
 
-from odeopt.proofs.build import build, closed_form, positive
+from odeopt.proofs.build import build, closed_form
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.domain import Bound
-from odeopt.proofs.exact.signs import exact_number, number_sign
+from odeopt.proofs.exact.field import Field
+from odeopt.proofs.exact.signs import number_sign
+from odeopt.proofs.families.family import parameters, positive_number, real
 from odeopt.proofs.flow import Flow, f, time, v, x
 from odeopt.proofs.functions import convex, quadratic, strongly_convex
 
@@ -26,17 +29,7 @@ __all__ = [
     "heavy_ball_smooth",
 ]
 
-t = time
-s = Symbol("s", real=True)
-
-
-def positive_numbers(**values) -> dict[str, Expr]:
-    """Return the arguments as exact numbers, positive."""
-    exact = {name: exact_number(value, name) for name, value in values.items()}
-    for name, value in exact.items():
-        if not value.free_symbols and number_sign(value) <= 0:
-            raise ValueError(f"{name} must be positive, got {values[name]!r}")
-    return exact
+_mu, _b, _s, _m, _c = real("mu b s m c")
 
 
 def gradient_flow(mu=None, *, force=1) -> Certificate:
@@ -49,7 +42,6 @@ def gradient_flow(mu=None, *, force=1) -> Certificate:
     mu : number, optional
         Without it the certificate holds for every mu > 0.
     force : number
-        :math:`\gamma` in :math:`\dot x+\gamma\nabla f(x)=0`.
 
     Returns
     -------
@@ -60,13 +52,20 @@ def gradient_flow(mu=None, *, force=1) -> Certificate:
     >>> gradient_flow().verify(), gradient_flow(mu=3).rate
     (True, 6)
     """
-    domain = () if mu is not None else positive(Symbol("mu", real=True))
-    mu = Symbol("mu", real=True) if mu is None else positive_numbers(mu=mu)["mu"]
-    gamma = exact_number(force)
-    rate = 2 * gamma * mu
+    gamma = positive_number(force, "force")
+    p, domain = parameters("gradient flow", (Bound(_mu, strict=True),), mu=mu)
+    return _exponential("gradient flow", Flow(force=gamma), p.mu, f, 2 * gamma * p.mu, domain)
+
+
+def _exponential(
+    title: str, flow: Flow, mu: Expr, energy: Expr, rate: Expr, domain, **options
+) -> Certificate:
+    """By A(*,x) with the rate as multiplier, on mu-strongly convex functions."""
+    functions = options.pop("functions", strongly_convex(mu))
+    weights = options.pop("weights", {"A(*,x)": rate})
     return build(
-        "gradient flow", Flow(force=gamma), strongly_convex(mu), f, rate, {"A(*,x)": rate}, domain,
-        positivity={"G(x)": 1}, law="exponential", search=None if domain else closed_form(rate),
+        title, flow, functions, energy, rate, weights, domain, positivity={"G(x)": 1}, law="exponential",
+        search=None if domain or options.pop("open", False) else closed_form(rate),
     )  # fmt: skip
 
 
@@ -76,7 +75,6 @@ def gradient_flow_convex(*, force=1) -> Certificate:
     Parameters
     ----------
     force : number
-        :math:`\gamma`.
 
     Returns
     -------
@@ -87,21 +85,18 @@ def gradient_flow_convex(*, force=1) -> Certificate:
     >>> gradient_flow_convex().rate, gradient_flow_convex().verify()
     (1, True)
     """
-    gamma = exact_number(force)
-    energy = f + x**2 / (2 * gamma * t)
+    gamma = positive_number(force, "force")
     return build(
-        "gradient flow, convex", Flow(force=gamma), convex(), energy, sympy.S.One, {"A(*,x)": 1 / t},
-        positive(t), positivity={"G(x)": 1}, law="power", search=closed_form(sympy.S.One),
+        "gradient flow, convex", Flow(force=gamma), convex(), f + x**2 / (2 * gamma * time), sympy.S.One,
+        {"A(*,x)": 1 / time}, (Bound(time, strict=True),), positivity={"G(x)": 1}, law="power",
+        search=closed_form(sympy.S.One),
     )  # fmt: skip
 
 
-def _heavy_ball(b, mu, s, domain=(), gamma=sympy.S.One, **options) -> Certificate:
+def _master(title: str, b: Expr, mu: Expr, s: Expr, gamma: Expr, domain=()) -> Certificate:
     """The master identity, for any s."""
     energy = f + (s**2 * x**2 + 2 * s * x * v + v**2 / 2) / gamma
-    return build(
-        options.pop("title", "heavy ball"), Flow((b,), gamma), strongly_convex(mu), energy, 2 * s,
-        {"A(*,x)": 2 * s}, domain, positivity={"G(x)": 1}, law="exponential", **options,
-    )  # fmt: skip
+    return _exponential(title, Flow((b,), gamma), mu, energy, 2 * s, domain)
 
 
 def heavy_ball(b=None, mu=None, *, force=1) -> Certificate:
@@ -117,7 +112,6 @@ def heavy_ball(b=None, mu=None, *, force=1) -> Certificate:
         Without them the certificate holds for all s > 0, b >= 3s and mu >= s(b - s), with rate 2s. With
         them s is the largest possible: the rate is :math:`\min(\frac{2b}3,b-\sqrt{b^2-4\gamma\mu})`.
     force : number
-        :math:`\gamma` in :math:`\ddot x+b\dot x+\gamma\nabla f(x)=0`.
 
     Returns
     -------
@@ -128,16 +122,16 @@ def heavy_ball(b=None, mu=None, *, force=1) -> Certificate:
     >>> heavy_ball().verify(), heavy_ball(b=2, mu=1).rate, heavy_ball(b=3, mu=1).rate
     (True, 4/3, 3 - sqrt(5))
     """  # noqa: D400
+    gamma = positive_number(force, "force")
     if b is None and mu is None:
-        b, mu = Symbol("b", real=True), Symbol("mu", real=True)
-        return _heavy_ball(b, mu, s, (Bound(s, strict=True), Bound(b, 3 * s), Bound(mu, s * (b - s))))
-    exact = positive_numbers(b=b, mu=mu, force=force)
-    b, gamma = exact["b"], exact["force"]
-    stiffness = sympy.expand(gamma * exact["mu"])
+        ranges = (Bound(_s, strict=True), Bound(_b, 3 * _s), Bound(_mu, _s * (_b - _s) / gamma))
+        return _master("heavy ball", _b, _mu, _s, gamma, ranges)
+    b, mu = positive_number(b, "b"), positive_number(mu, "mu")
+    stiffness = sympy.expand(gamma * mu)
     # b/3 holds below its crossing with the slow root, b^2 = 9/2 gamma mu, and that root above
     first = number_sign(9 * stiffness - 2 * b**2) >= 0
     half = b / 3 if first else sympy.expand((b - sqrt(sympy.expand(b**2 - 4 * stiffness))) / 2)
-    return _heavy_ball(b, exact["mu"], half, gamma=gamma, search=closed_form(2 * half))
+    return _master("heavy ball", b, mu, half, gamma)
 
 
 def heavy_ball_classical(which="classical", m=None) -> Certificate:
@@ -167,14 +161,14 @@ def heavy_ball_classical(which="classical", m=None) -> Certificate:
     """
     if which not in ("classical", "fastest"):
         raise ValueError(f"which must be 'classical' or 'fastest', got {which!r}")
-    domain = () if m is not None else positive(Symbol("m", real=True))
-    m = Symbol("m", real=True) if m is None else positive_numbers(m=m)["m"]
+    title = "heavy ball at b = 2 sqrt(mu)"
+    p, domain = parameters(title, (Bound(_m, strict=True),), m=m)
     if which == "fastest":
-        return _heavy_ball(2 * m, m**2, 2 * m / 3, domain, title="heavy ball at b = 2 sqrt(mu)")
-    return build(
-        "heavy ball at b = 2 sqrt(mu), classical energy", Flow((2 * m,)), strongly_convex(m**2),
-        f + (v + m * x) ** 2 / 2, m, {"A(*,x)": m}, domain, positivity={"G(x)": 1}, law="exponential",
-    )  # fmt: skip
+        return _master(title, 2 * p.m, p.m**2, 2 * p.m / 3, sympy.S.One, domain)
+    energy = f + (v + p.m * x) ** 2 / 2
+    return _exponential(
+        f"{title}, classical energy", Flow((2 * p.m,)), p.m**2, energy, p.m, domain, open=True
+    )
 
 
 def heavy_ball_quadratic(b=None, mu=None, *, overdamped=False, force=1) -> Certificate:
@@ -197,7 +191,6 @@ def heavy_ball_quadratic(b=None, mu=None, *, overdamped=False, force=1) -> Certi
     overdamped : bool
         The branch, where there are no numbers.
     force : number
-        :math:`\gamma`.
 
     Returns
     -------
@@ -210,52 +203,45 @@ def heavy_ball_quadratic(b=None, mu=None, *, overdamped=False, force=1) -> Certi
     >>> heavy_ball_quadratic(b=1, mu=1).rate, heavy_ball_quadratic(b=3, mu=1).rate
     (1, 3 - sqrt(5))
     """
+    gamma = positive_number(force, "force")
     if b is None and mu is None:
-        b, mu, gamma = Symbol("b", real=True), Symbol("mu", real=True), sympy.S.One
-        if overdamped:  # b = 2s + p, mu = s(b - s)
-            return _overdamped(b, s * (b - s), s, gamma, (Bound(s, strict=True), Bound(b, 2 * s)))
-        return _underdamped(b, mu, gamma, (Bound(b, strict=True), Bound(mu, b**2 / 4)))
-    exact = positive_numbers(b=b, mu=mu, force=force)
-    b, mu, gamma = exact["b"], exact["mu"], exact["force"]
+        # overdamped: mu = s (b - s), so that s is a symbol and not a root
+        free = (Bound(_s, strict=True), Bound(_b, 2 * _s))
+        free = free if overdamped else (Bound(_b, strict=True), Bound(_mu, _b**2 / (4 * gamma)))
+        b, mu, s = (_b, _s * (_b - _s) / gamma, _s) if overdamped else (_b, _mu, _b / 2)
+        return _on_quadratics(b, mu, s, gamma, overdamped, free)
+    b, mu = positive_number(b, "b"), positive_number(mu, "mu")
     discriminant = sympy.expand(b**2 - 4 * gamma * mu)
-    if number_sign(discriminant) <= 0:
-        return _underdamped(b, mu, gamma, search=closed_form(b))
-    half = sympy.expand((b - sqrt(discriminant)) / 2)
-    return _overdamped(b, mu, half, gamma, search=closed_form(2 * half))
+    overdamped = number_sign(discriminant) > 0
+    half = sympy.expand((b - sqrt(discriminant)) / 2) if overdamped else b / 2
+    return _on_quadratics(b, mu, half, gamma, overdamped, ())
 
 
-def _underdamped(b, mu, gamma, domain=(), **options) -> Certificate:
-    energy = f + (b / 2 * x * v + v**2 / 2) / gamma
-    return build(
-        "heavy ball on quadratics", Flow((b,), gamma), quadratic(mu), energy, b, {"E(x)": -b / 2}, domain,
-        positivity={"G(x)": 1}, law="exponential", **options,
-    )  # fmt: skip
+def _on_quadratics(b, mu, s, gamma, overdamped: bool, domain) -> Certificate:
+    title = "heavy ball on quadratics" + ", overdamped" * overdamped
+    spare = b**2 / 4 - gamma * mu if overdamped else sympy.S.Zero
+    energy = f + (spare * x**2 + b / 2 * x * v + v**2 / 2) / gamma
+    weights = {"E(x)": -b / 2, "G(x)": b - 2 * s}
+    flow = Flow((b,), gamma)
+    return _exponential(title, flow, mu, energy, 2 * s, domain, functions=quadratic(mu), weights=weights)
 
 
-def _overdamped(b, mu, s, gamma, domain=(), **options) -> Certificate:
-    energy = f + ((b**2 / 4 - gamma * mu) * x**2 + b / 2 * x * v + v**2 / 2) / gamma
-    return build(
-        "heavy ball on quadratics, overdamped", Flow((b,), gamma), quadratic(mu), energy, 2 * s,
-        {"E(x)": -b / 2, "G(x)": b - 2 * s}, domain, positivity={"G(x)": 1}, law="exponential", **options,
-    )  # fmt: skip
-
-
-def heavy_ball_smooth(m=None, c=None) -> Certificate:
+def heavy_ball_smooth(m=None, c=None, *, force=1) -> Certificate:
     r"""Friction :math:`b=2\sqrt\mu` on :math:`\mathcal F_{\mu,L}`, with its rate in closed form.
 
-    With :math:`\mu=m^2` and :math:`k=\sqrt{L/\mu}` the rate is cm for
+    With :math:`\mu=m^2` (:math:`\gamma\mu=m^2`) and :math:`k=\sqrt{L/\mu}` the rate is cm for
 
     .. math:: c=\tfrac14\left[5+3k-\sqrt{(k-1)(9k+7)}\right]
         \quad\Longleftrightarrow\quad k=\frac{2c^2-5c+4}{3c-4},\ \tfrac43<c<2,
 
-    and S has rank one: :math:`-\frac c{2(k^2-1)m}\lVert g+\alpha mv+\beta m^2x\rVert^2`,
-    :math:`\beta=-(c-1)k`.
+    and S has rank one: :math:`-\frac c{2(k^2-1)m}\lVert g+(2-c)mv-k(c-1)m^2x\rVert^2`.
 
     Parameters
     ----------
     m, c : number, optional
         The rate cm in place of L, in which everything is rational. Without them the certificate holds
         for all m > 0 and 4/3 < c < 2.
+    force : number
 
     Returns
     -------
@@ -266,23 +252,17 @@ def heavy_ball_smooth(m=None, c=None) -> Certificate:
     >>> heavy_ball_smooth().verify(), heavy_ball_smooth(1, 1.5).function_class.L
     (True, 4)
     """
-    given = m is not None or c is not None
-    if given:
-        m, c = (positive_numbers(m=m, c=c)[name] for name in ("m", "c"))
-        if not 4 < 3 * c < 6:
-            raise ValueError(f"c must lie strictly between 4/3 and 2, got {c}")
-        domain = ()
-    else:
-        m, c = Symbol("m", real=True), Symbol("c", real=True)
-        domain = (*positive(m), Bound(c, Rational(4, 3), sympy.Integer(2), strict=True))
+    gamma = positive_number(force, "force")
+    title = "heavy ball at b = 2 sqrt(mu), smooth"
+    ranges = (Bound(_m, strict=True), Bound(_c, Rational(4, 3), sympy.Integer(2), strict=True))
+    p, domain = parameters(title, ranges, m=m, c=c)
+    m, c = p.m, p.c
     k = (2 * c**2 - 5 * c + 4) / (3 * c - 4)
-    beta, ratio = -(c - 1) * k, 1 / (2 * (k**2 - 1))
-    alpha = (beta**2 - k**2 + (2 - c) * c * (k**2 + beta)) / (c * beta)
-    p11, p12, p22 = (k**2 - beta**2) * ratio, c * (k**2 + beta) * ratio, Rational(1, 2) + c * alpha * ratio
-    p11, p12, p22 = (sympy.factor(sympy.cancel(p)) for p in (p11, p12, p22))
-    energy = f + p11 * m**2 * x**2 + 2 * p12 * m * x * v + p22 * v**2
-    functions = strongly_convex(m**2, sympy.factor(m**2 * k**2))
-    return build(
-        "heavy ball at b = 2 sqrt(mu), smooth", Flow((2 * m,)), functions, energy, c * m, {"A(*,x)": c * m},
-        domain, positivity={"G(x)": 1}, law="exponential", search=closed_form(c * m) if given else None,
-    )  # fmt: skip
+    if not domain:
+        k = Field(()).read(k).expr()
+    ratio = c / (2 * (k**2 - 1))
+    p11, p12, p22 = ratio * k**2 * (2 - c), ratio * k * (k + 1 - c), ratio * (k + 1 - c) * (k - 1 + c) / c
+    energy = f + (p11 * m**2 * x**2 + 2 * p12 * m * x * v + p22 * v**2) / gamma
+    mu = m**2 / gamma
+    functions = strongly_convex(mu, sympy.factor(mu * k**2))
+    return _exponential(title, Flow((2 * m,), gamma), mu, energy, c * m, domain, functions=functions)

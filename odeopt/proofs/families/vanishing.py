@@ -1,20 +1,23 @@
 r"""Certificates in closed form for friction that changes with time: r/t, and any other.
 
-As in :mod:`odeopt.proofs.families.constant`, a family called without numbers is the certificate for symbols.
+As in :mod:`odeopt.proofs.families.constant`, a family called without numbers is the certificate for symbols,
+and `force` is the coefficient :math:`\gamma` of the gradient, 1 in the formulas.
 """
 
 from __future__ import annotations
 
-import sympy
-from sympy import Expr, Symbol, sqrt
+from collections.abc import Mapping, Sequence
 
-from odeopt.proofs.build import build, closed_form, positive
+import sympy
+from sympy import Expr, Integer, sqrt
+
+from odeopt.proofs.build import build, closed_form
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.domain import Bound
-from odeopt.proofs.exact.signs import exact_number, number_sign, simplest_fraction
-from odeopt.proofs.families.constant import positive_numbers
+from odeopt.proofs.exact.signs import number_sign, simplest_fraction
+from odeopt.proofs.families.family import parameters, positive_number, real
 from odeopt.proofs.flow import Flow, f, time, v, x, y
-from odeopt.proofs.functions import convex, quadratic, strongly_convex
+from odeopt.proofs.functions import FunctionClass, convex, quadratic, strongly_convex
 from odeopt.proofs.statement import Search
 
 __all__ = [
@@ -27,7 +30,22 @@ __all__ = [
 ]
 
 t = time
-mu, s, s1, s2 = (Symbol(name, real=True) for name in ("mu", "s", "s_1", "s_2"))
+_r, _mu, _beta, _k, _u, _s, _s1, _s2 = real("r mu beta k u s s_1 s_2")
+_ZERO = sympy.S.Zero
+
+
+def _power(
+    title: str, flow: Flow, functions: FunctionClass, energy: Expr, rate: Expr, weights: Mapping,
+    domain: Sequence[Bound], *, excess: Expr = _ZERO, share: Expr = sympy.S.One, search: Search | None = None,
+) -> Certificate:  # fmt: skip
+    """A power, with `excess` as correction and as multiplier of G(x)."""
+    if search is None and {b.symbol for b in domain} == {t}:
+        search = closed_form(rate)
+    weights = dict(weights) | ({"G(x)": excess} if excess != 0 else {})
+    return build(
+        title, flow, functions, energy, rate, weights, domain, positivity={"G(x)": share}, law="power",
+        correction=-excess, search=search,
+    )  # fmt: skip
 
 
 def nesterov_convex(r=None, *, force=1) -> Certificate:
@@ -41,7 +59,6 @@ def nesterov_convex(r=None, *, force=1) -> Certificate:
     r : number, optional
         Without it the certificate holds for every r >= 3.
     force : number
-        :math:`\gamma`.
 
     Returns
     -------
@@ -61,25 +78,13 @@ def nesterov_convex(r=None, *, force=1) -> Certificate:
     >>> nesterov_convex().verify(), nesterov_convex(r=3).rate
     (True, 2)
     """
-    gamma = exact_number(force)
-    domain = positive(t)
-    if r is None:
-        r = Symbol("r", real=True)
-        domain += (Bound(r, sympy.Integer(3)),)
-    else:
-        r = positive_numbers(r=r)["r"]
-        if number_sign(r - 3) < 0:
-            raise ValueError(
-                f"power 2 on convex functions needs r >= 3, got r = {r}: the multiplier r - 3 of f >= 0 "
-                f"would be negative; nesterov_strongly_convex(r, mu=0) has the power 2r/3 = {2 * r / 3}"
-            )
-    c = (r - 1) / t
+    gamma = positive_number(force, "force")
+    title = "Nesterov flow, convex"
+    p, domain = parameters(title, (Bound(t, strict=True), Bound(_r, Integer(3))), r=r)
+    c = (p.r - 1) / t
     energy = f + (c**2 * x**2 + 2 * c * x * v + v**2) / (2 * gamma)
-    return build(
-        "Nesterov flow, convex", Flow((r / t,), gamma), convex(), energy, sympy.Integer(2),
-        {"A(*,x)": (r - 1) / t, "G(x)": (r - 3) / t}, domain, positivity={"G(x)": 1}, law="power",
-        search=closed_form(sympy.Integer(2)) if len(domain) == 1 else None,
-    )  # fmt: skip
+    weights = {"A(*,x)": c, "G(x)": (p.r - 3) / t}
+    return _power(title, Flow((p.r / t,), gamma), convex(), energy, Integer(2), weights, domain)
 
 
 def nesterov_hessian(r=None, beta=None, *, force=1) -> Certificate:
@@ -94,9 +99,8 @@ def nesterov_hessian(r=None, beta=None, *, force=1) -> Certificate:
     Parameters
     ----------
     r, beta : number, optional
-        Without them the certificate holds for all r > 3 and beta > 0, with force 1.
+        Without them the certificate holds for all r > 3 and beta > 0.
     force : number
-        :math:`\gamma`.
 
     Returns
     -------
@@ -107,26 +111,16 @@ def nesterov_hessian(r=None, beta=None, *, force=1) -> Certificate:
     >>> nesterov_hessian().verify(), nesterov_hessian(r=4, beta=0.1).rate
     (True, 2)
     """
-    gamma = exact_number(force)
-    numeric = r is not None
-    if numeric:
-        exact = positive_numbers(r=r, beta=beta)
-        r, beta = exact["r"], exact["beta"]
-        if number_sign(r - 3) <= 0:
-            raise ValueError(f"with Hessian damping power 2 is known for r > 3, got r = {r}")
-        domain = (Bound(t, (r - 2) * beta / (gamma * (r - 3)), strict=True),)
-    else:
-        r, beta = Symbol("r", real=True), Symbol("beta", real=True)
-        domain = (Bound(r, sympy.Integer(3), strict=True), *positive(beta))
-        domain += (Bound(t, (r - 2) * beta / (r - 3), strict=True),)
-    b = beta / gamma
-    energy = (1 - b / t) * f + ((r - 1) * x / t + y) ** 2 / (2 * gamma)
-    weights = {"A(*,x)": (r - 1) * (t - b) / t**2, "G(x)": ((r - 3) * t - (r - 2) * b) / t**2}
-    return build(
-        "Nesterov flow with Hessian damping, convex", Flow((r / t,), gamma, beta), convex(), energy,
-        sympy.Integer(2), weights, domain, positivity={"G(x)": 1 - b / t}, law="power",
-        search=closed_form(sympy.Integer(2)) if numeric else None,
-    )  # fmt: skip
+    gamma = positive_number(force, "force")
+    title = "Nesterov flow with Hessian damping, convex"
+    start = (_r - 2) * _beta / (gamma * (_r - 3))
+    ranges = (Bound(_r, Integer(3), strict=True), Bound(_beta, strict=True), Bound(t, start, strict=True))
+    p, domain = parameters(title, ranges, r=r, beta=beta)
+    b = p.beta / gamma
+    energy = (1 - b / t) * f + ((p.r - 1) * x / t + y) ** 2 / (2 * gamma)
+    weights = {"A(*,x)": (p.r - 1) * (t - b) / t**2, "G(x)": ((p.r - 3) * t - (p.r - 2) * b) / t**2}
+    flow = Flow((p.r / t,), gamma, p.beta)
+    return _power(title, flow, convex(), energy, Integer(2), weights, domain, share=1 - b / t)
 
 
 def nesterov_strongly_convex(r=None, mu=None, *, above_three=False, force=1) -> Certificate:
@@ -148,7 +142,6 @@ def nesterov_strongly_convex(r=None, mu=None, *, above_three=False, force=1) -> 
     above_three : bool
         The branch, where there are no numbers.
     force : number
-        :math:`\gamma`.
 
     Returns
     -------
@@ -163,27 +156,26 @@ def nesterov_strongly_convex(r=None, mu=None, *, above_three=False, force=1) -> 
     >>> certificate.rate, certificate.domain[0].lower
     (4, sqrt(6))
     """
-    gamma = exact_number(force)
-    numeric = r is not None
-    if numeric:
-        r = positive_numbers(r=r)["r"]
-        mu = sympy.S.Zero if mu == 0 else positive_numbers(mu=mu)["mu"]
-        if number_sign(r - 3) > 0 and mu == 0:
+    gamma = positive_number(force, "force")
+    low = 2 * (_r**2 - 9) / (9 * gamma)  # of mu t^2, for r > 3
+    if r is not None:
+        r = positive_number(r, "r")
+        mu = _ZERO if mu == 0 else positive_number(mu, "mu")
+        above_three = number_sign(r - 3) > 0
+        if above_three and mu == 0:
             raise ValueError(f"r = {r} > 3 needs mu > 0; on convex functions use nesterov_convex")
-        start = sqrt(2 * (r**2 - 9) / (9 * gamma * mu)) if number_sign(r - 3) > 0 else sympy.S.Zero
-        domain = (Bound(t, start, strict=True),)
+        domain = (Bound(t, sqrt(low.subs(_r, r) / mu) if above_three else _ZERO, strict=True),)
     else:
-        r, mu = Symbol("r", real=True), Symbol("mu", real=True)
-        domain = (Bound(t, strict=True), Bound(r, sympy.S.Zero, sympy.Integer(3), strict=True), Bound(mu))
+        r, mu = _r, _mu
+        ranges = (Bound(_r, _ZERO, Integer(3), strict=True), Bound(_mu))
         if above_three:
-            domain = (domain[0], Bound(r, sympy.Integer(3)), Bound(mu, 2 * (r**2 - 9) / (9 * t**2)))
-    third = r / (3 * t)
-    energy = f + ((third**2 + third / t) * x**2 + 2 * third * x * v + v**2 / 2) / gamma
+            ranges = (Bound(_r, Integer(3)), Bound(_mu, low / t**2))
+        domain = (Bound(t, strict=True), *ranges)
+    c = r / (3 * t)
+    energy = f + ((c**2 + c / t) * x**2 + 2 * c * x * v + v**2 / 2) / gamma
     functions = convex() if mu == 0 else strongly_convex(mu)
-    return build(
-        "Nesterov flow", Flow((r / t,), gamma), functions, energy, 2 * r / 3, {"A(*,x)": 2 * third}, domain,
-        positivity={"G(x)": 1}, law="power", search=closed_form(2 * r / 3) if numeric else None,
-    )  # fmt: skip
+    weights = {"A(*,x)": 2 * c}
+    return _power("Nesterov flow", Flow((r / t,), gamma), functions, energy, 2 * r / 3, weights, domain)
 
 
 def nesterov_smooth(r=None, mu=None, L=None, *, above_two=False, force=1) -> Certificate:
@@ -209,7 +201,6 @@ def nesterov_smooth(r=None, mu=None, L=None, *, above_two=False, force=1) -> Cer
     above_two : bool
         The branch p > 2, where there are no numbers.
     force : number
-        :math:`\gamma`.
 
     Returns
     -------
@@ -228,42 +219,37 @@ def nesterov_smooth(r=None, mu=None, L=None, *, above_two=False, force=1) -> Cer
     >>> nesterov_smooth(r=3, mu=1, L=9).rate
     12/5
     """
-    gamma = exact_number(force)
-    numeric = r is not None
-    if numeric:
-        exact = positive_numbers(r=r, mu=mu, L=L)
-        r, mu, L = exact["r"], exact["mu"], exact["L"]
+    gamma, best = positive_number(force, "force"), None
+    if r is not None:
+        r, mu, L = (positive_number(value, name) for value, name in ((r, "r"), (mu, "mu"), (L, "L")))
         if number_sign(L - mu) <= 0:
             raise ValueError(f"L must be larger than mu, got mu = {mu}, L = {L}; use nesterov_quadratic")
         best = 2 * r * (sqrt(L / mu) + 1) / (3 * sqrt(L / mu) + 1)
         p = best if best.is_Rational else _rational_below(best)
         above_two = p > 2
     else:
-        k, u = Symbol("k", real=True), Symbol("u", real=True)
-        mu = Symbol("mu", real=True)
-        L, r, p = mu * k**2, (3 * k + 1) * u, 2 * (k + 1) * u
+        mu, L, r, p = _mu, _mu * _k**2, (3 * _k + 1) * _u, 2 * (_k + 1) * _u
     a = r / 2 - p / 4
-    growth = (p - 2) * a * (1 + r - p)
     from_mu = 2 * a * (p - 2) / gamma  # mu t^2 beyond which the form beside f is positive
-    if numeric:
-        start = _rational_above(sqrt(from_mu / mu)) if above_two else sympy.S.Zero
-        domain = (Bound(t, start, strict=True),)
+    if best is not None:
+        domain = (Bound(t, _rational_above(sqrt(from_mu / mu)) if above_two else _ZERO, strict=True),)
     else:
-        turn = 1 / (k + 1)  # where p = 2
-        range_of_u = (turn,) if above_two else (sympy.S.Zero, turn)
-        domain = (
-            Bound(t, strict=True),
-            Bound(k, sympy.S.One, strict=True),
-            Bound(u, *range_of_u, strict=True),
+        turn = 1 / (_k + 1)  # where p = 2
+        ranges = (turn,) if above_two else (_ZERO, turn)
+        low = from_mu / t**2 if above_two else _ZERO
+        bounds = (
+            Bound(_k, sympy.S.One, strict=True),
+            Bound(_u, *ranges, strict=True),
+            Bound(_mu, low, strict=True),
         )
-        domain += (Bound(mu, from_mu / t**2 if above_two else sympy.S.Zero, strict=True),)
+        domain = (Bound(t, strict=True), *bounds)
     # twice what the growth needs: the other half pays for the energy of x and v
-    excess = 4 * growth / (gamma * mu * t**3) if above_two else sympy.S.Zero
+    excess = 4 * (p - 2) * a * (1 + r - p) / (gamma * mu * t**3) if above_two else _ZERO
     energy = f + (a * (1 + r - p) / t**2 * x**2 + 2 * a / t * x * v + v**2 / 2) / gamma
-    return build(
-        "Nesterov flow, smooth", Flow((r / t,), gamma), strongly_convex(mu, L), energy, p,
-        {"A(*,x)": p / t, "G(x)": excess}, domain, positivity={"G(x)": 1}, law="power", correction=-excess,
-        search=Search(float(best), float(best - p), "closed form", 0) if numeric else None,
+    found = None if best is None else Search(float(best), float(best - p), "closed form", 0)
+    return _power(
+        "Nesterov flow, smooth", Flow((r / t,), gamma), strongly_convex(mu, L), energy, p, {"A(*,x)": p / t},
+        domain, excess=excess, search=found,
     )  # fmt: skip
 
 
@@ -298,7 +284,6 @@ def nesterov_quadratic(r=None, mu=None, *, above_two=False, force=1) -> Certific
     above_two : bool
         The branch, where there are no numbers.
     force : number
-        :math:`\gamma`.
 
     Returns
     -------
@@ -311,27 +296,24 @@ def nesterov_quadratic(r=None, mu=None, *, above_two=False, force=1) -> Certific
     >>> nesterov_quadratic(r=3, mu=1).correction
     -3/t**3
     """
-    gamma = exact_number(force)
-    numeric = r is not None
-    if numeric:
-        exact = positive_numbers(r=r, mu=mu)
-        r, mu = exact["r"], exact["mu"]
+    gamma = positive_number(force, "force")
+    low = _r * (_r - 2) / (2 * gamma)  # of mu t^2, for r > 2
+    if r is not None:
+        r, mu = positive_number(r, "r"), positive_number(mu, "mu")
         above_two = number_sign(r - 2) > 0
-        start = sqrt(r * (r - 2) / (2 * gamma * mu)) if above_two else sympy.S.Zero
-        domain = (Bound(t, start, strict=True),)
+        domain = (Bound(t, sqrt(low.subs(_r, r) / mu) if above_two else _ZERO, strict=True),)
     else:
-        r, mu = Symbol("r", real=True), Symbol("mu", real=True)
-        domain = (Bound(t, strict=True), Bound(r, sympy.S.Zero, sympy.Integer(2), strict=True), Bound(mu))
+        r, mu = _r, _mu
+        ranges = (Bound(_r, _ZERO, Integer(2), strict=True), Bound(_mu))
         if above_two:
-            low = r * (r - 2) / (2 * t**2)
-            domain = (domain[0], Bound(r, sympy.Integer(2), strict=True), Bound(mu, low, strict=True))
-    excess = r * (r - 2) / (gamma * mu * t**3) if above_two else sympy.S.Zero
+            ranges = (Bound(_r, Integer(2), strict=True), Bound(_mu, low / t**2, strict=True))
+        domain = (Bound(t, strict=True), *ranges)
+    excess = r * (r - 2) / (gamma * mu * t**3) if above_two else _ZERO
     energy = f + (r / (4 * t**2) * x**2 + r / (2 * t) * x * v + v**2 / 2) / gamma
-    return build(
-        "Nesterov flow on quadratics", Flow((r / t,), gamma), quadratic(mu), energy, r,
-        {"E(x)": -r / (2 * t), "G(x)": excess}, domain, positivity={"G(x)": 1}, law="power",
-        correction=-excess, search=closed_form(r) if numeric else None,
-    )  # fmt: skip
+    weights, flow = {"E(x)": -r / (2 * t)}, Flow((r / t,), gamma)
+    return _power(
+        "Nesterov flow on quadratics", flow, quadratic(mu), energy, r, weights, domain, excess=excess
+    )
 
 
 def any_damping() -> Certificate:
@@ -353,14 +335,11 @@ def any_damping() -> Certificate:
     >>> any_damping().verify(), any_damping().rate
     (True, 2*s)
     """
-    flow = Flow((3 * s,), derivatives={s: s1, s1: s2})
-    domain = (
-        *positive(s, mu),
-        Bound(s1, None, mu / 2 - s**2),
-        Bound(s2, 2 * s**3 - mu * s),
-    )
-    energy = f + (s**2 - s1) * x**2 + 2 * s * x * v + v**2 / 2
+    flow = Flow((3 * _s,), derivatives={_s: _s1, _s1: _s2})
+    low, high = 2 * _s**3 - _mu * _s, _mu / 2 - _s**2
+    domain = (Bound(_s, strict=True), Bound(_mu, strict=True), Bound(_s1, None, high), Bound(_s2, low))
+    energy = f + (_s**2 - _s1) * x**2 + 2 * _s * x * v + v**2 / 2
     return build(
-        "any damping", flow, strongly_convex(mu), energy, 2 * s, {"A(*,x)": 2 * s}, domain,
+        "any damping", flow, strongly_convex(_mu), energy, 2 * _s, {"A(*,x)": 2 * _s}, domain,
         positivity={"G(x)": 1}, law="integral",
     )  # fmt: skip
