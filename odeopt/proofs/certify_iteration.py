@@ -54,8 +54,8 @@ def iteration_of(rule: UpdateRule) -> Iteration:
         )
     reading = require_linear(rule, "certificate", equivariant=True, forever=True)
     law = reading.law(0)
-    if reading.period > 1 or law.calls != 1:
-        what = f"period {reading.period}" if reading.period > 1 else f"{law.calls} gradients"
+    if reading.period > 1 or reading.points != 1:
+        what = f"period {reading.period}" if reading.period > 1 else f"{reading.points} gradients"
         raise ValueError(f"a step of {rule.label} has {what}; certificates are known for one gradient a step")
     in_time = {reading.k: flows.time}
     found = _two_step(law, in_time)
@@ -63,8 +63,8 @@ def iteration_of(rule: UpdateRule) -> Iteration:
         found = _from_transfer(law)
     if found is None:
         raise ValueError(
-            "certificates of iterations are known for steps with one momentum (heavy ball, QHM, triple "
-            f"momentum) and constant weights; that of {rule.label} has more states, or weights that vary with k"
+            "certificates of iterations are known for one momentum (heavy ball, QHM, triple momentum) "
+            f"and constant weights; {rule.label} has more states, or weights that vary with k"
         )
     return found
 
