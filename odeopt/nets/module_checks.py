@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +113,7 @@ def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-def require_outputs(output: object, n: int, *, columns: str) -> torch.Tensor:
+def require_outputs(output: Any, n: int, *, columns: str) -> torch.Tensor:
     """Refuse outputs of n examples that are not real of shape (n,) or (n, columns), columns "1" or "c".
 
     >>> require_outputs(torch.zeros(5, 2), 5, columns="1")

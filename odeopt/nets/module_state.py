@@ -57,6 +57,8 @@ class ModuleState:
         ):
             part.__dict__.clear()
             part.__dict__.update(attributes)
+            held: Any
+            table: Any
             for table, held in (
                 (part._buffers, buffers),
                 (part._parameters, parameters),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import nn
@@ -61,27 +63,28 @@ class TwoLayerReLU(nn.Module):
         d: int,
         m: int,
         *,
-        layers: str = "first",
+        layers: Literal["first", "both"] = "first",
         seed: int = 0,
         dtype: torch.dtype | str = torch.float64,
         device: str | torch.device = "cpu",
     ) -> None:
         super().__init__()
-        self.d = require_integer("d", d, 1)
-        self.m = require_integer("m", m, 1)
-        self.seed = require_integer("seed", seed, 0, 2**63 - 1)
+        self.d: int = require_integer("d", d, 1)
+        self.m: int = require_integer("m", m, 1)
+        self.seed: int = require_integer("seed", seed, 0, 2**63 - 1)
         if layers not in ("first", "both"):
             raise ValueError(f"layers must be 'first' or 'both', got {layers!r}; choose one of them")
         if isinstance(dtype, str):
             dtype = getattr(torch, dtype, dtype)
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype must be a real floating-point torch.dtype, got {dtype!r}")
-        self.layers = layers
+        self.layers: str = layers
         generator = torch.Generator().manual_seed(self.seed)
         weights = torch.randn(self.m, self.d, generator=generator, dtype=torch.float64)
         signs = 2.0 * torch.randint(0, 2, (self.m,), generator=generator, dtype=torch.float64) - 1.0
-        self.weights = nn.Parameter(weights.to(device=device, dtype=dtype))
+        self.weights: nn.Parameter = nn.Parameter(weights.to(device=device, dtype=dtype))
         signs = signs.to(device=device, dtype=dtype)
+        self.a: torch.Tensor
         if layers == "both":
             self.a = nn.Parameter(signs)
         else:
@@ -103,7 +106,7 @@ class TwoLayerReLU(nn.Module):
 
     def output_and_pullback(
         self, x: torch.Tensor, weights: torch.Tensor, a: torch.Tensor, buffer: torch.Tensor | None = None
-    ):
+    ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
         r"""Outputs, shape (n,), at given weights, and the map :math:`c\mapsto J^\top c` by matrix products.
 
         `x` and `weights` may be in coordinates of a subspace. `buffer`, shape (m, n), holds the hidden layer
@@ -167,14 +170,15 @@ class DeepReLU(nn.Module):
 
     def __init__(self, d: int, width: int, depth: int = 1, *, outputs: int = 1, seed: int = 0) -> None:
         super().__init__()
-        self.d, self.width = require_integer("d", d, 1), require_integer("width", width, 1)
+        self.d: int = require_integer("d", d, 1)
+        self.width: int = require_integer("width", width, 1)
         sizes = [
             self.d,
             *(self.width,) * require_integer("depth", depth, 1),
             require_integer("outputs", outputs, 1),
         ]
         generator = torch.Generator().manual_seed(require_integer("seed", seed, 0, 2**63 - 1))
-        self.weights = nn.ParameterList(
+        self.weights: nn.ParameterList = nn.ParameterList(
             _normal(generator, rows, columns) for columns, rows in itertools.pairwise(sizes)
         )
 
@@ -218,11 +222,12 @@ class ConvReLU(nn.Module):
 
     def __init__(self, side: int, channels: int, *, seed: int = 0) -> None:
         super().__init__()
-        self.side, self.channels = require_integer("side", side, 1), require_integer("channels", channels, 1)
+        self.side: int = require_integer("side", side, 1)
+        self.channels: int = require_integer("channels", channels, 1)
         generator = torch.Generator().manual_seed(require_integer("seed", seed, 0, 2**63 - 1))
-        self.first = _normal(generator, self.channels, 1, 3, 3)
-        self.second = _normal(generator, self.channels, self.channels, 3, 3)
-        self.readout = _normal(generator, self.channels * self.side**2)
+        self.first: nn.Parameter = _normal(generator, self.channels, 1, 3, 3)
+        self.second: nn.Parameter = _normal(generator, self.channels, self.channels, 3, 3)
+        self.readout: nn.Parameter = _normal(generator, self.channels * self.side**2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images, shape (n, side * side) or (n, 1, side, side), to outputs, shape (n,)."""

@@ -129,15 +129,16 @@ def sgd_report(runs: Sequence[TrainingRun], kernel: Any = None) -> SGDReport:
     first = runs[0]
     if not isinstance(first.objective, SquaredLoss):
         raise ValueError(f"runs must descend the squared loss, got {first.objective.label}")
+    batch_size = first.batch_size
+    if batch_size is None or any((run.rule, run.batch_size) != (first.rule, batch_size) for run in runs):
+        raise ValueError("runs must be of train_sgd, with one rule and one batch_size")
     for run in runs:
-        if run.batch_size is None or (run.rule, run.batch_size) != (first.rule, first.batch_size):
-            raise ValueError("runs must be of train_sgd, with one rule and one batch_size")
         if not (np.array_equal(run.k, first.k) and np.array_equal(run.errors[0], first.errors[0])):
             raise ValueError(
                 "runs must start from one network and record the same steps, none having diverged"
             )
     kernel = first.kernel_scale * initial_kernel(first, kernel)
-    prediction = sgd_prediction(first.rule, kernel, first.errors[0], first.batch_size, first.k)
+    prediction = sgd_prediction(first.rule, kernel, first.errors[0], batch_size, first.k)
     levels = predicted_errors(first.rule, kernel, first.errors[0], first.k)
     errors, values = np.array([run.errors for run in runs]), np.array([run.loss for run in runs])
     (mean, mean_error), (loss, loss_error) = _mean_and_error(errors), _mean_and_error(values)

@@ -8,10 +8,12 @@ the preconditioner acts on the weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from odeopt.checks import is_number
-from odeopt.rules.base import Scalar, UpdateRule, require_below_one, sign, sqrt
+from odeopt.rules.base import Scalar, Scaling, UpdateRule, require_below_one, sign, sqrt
 
 __all__ = ["AdaGrad", "Adam", "RMSProp", "SignDescent"]
 
@@ -53,7 +55,9 @@ class SignDescent(UpdateRule):
 
     lr: Scalar
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         (x,) = iterates
         return x - self.lr * sign(grad(x)), memory
 
@@ -89,20 +93,22 @@ class RMSProp(UpdateRule):
     alpha: Scalar = 0.99
     eps: Scalar = 1e-8
 
-    def validate(self):
+    def validate(self) -> None:
         require_below_one("alpha", self.alpha, _FORGETS_NOTHING)
         _require_eps(self.eps)
 
-    def initial_memory(self, x0):
+    def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
         return (0 * x0,)
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         (x,), (v,) = iterates, memory
         g = grad(x)
         v = self.alpha * v + (1 - self.alpha) * g**2
         return x - self.lr * g / (sqrt(v) + self.eps), (v,)
 
-    def scaling(self, h, regime="natural"):
+    def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
         r"""As :meth:`UpdateRule.scaling`: :math:`\eta=h`; unless "fixed", :math:`\alpha=1-bh`."""
         if regime == "fixed":
             return None
@@ -148,15 +154,17 @@ class Adam(UpdateRule):
     eps: Scalar = 1e-8
     bias_correction: bool = True
 
-    def validate(self):
+    def validate(self) -> None:
         require_below_one("beta1", self.beta1, _FORGETS_NOTHING)
         require_below_one("beta2", self.beta2, _FORGETS_NOTHING)
         _require_eps(self.eps)
 
-    def initial_memory(self, x0):
+    def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
         return 0 * x0, 0 * x0
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         (x,), (m, v) = iterates, memory
         g = grad(x)
         m = self.beta1 * m + (1 - self.beta1) * g
@@ -166,7 +174,7 @@ class Adam(UpdateRule):
             m_hat, v_hat = m / (1 - self.beta1 ** (k + 1)), v / (1 - self.beta2 ** (k + 1))
         return x - self.lr * m_hat / (sqrt(v_hat) + self.eps), (m, v)
 
-    def scaling(self, h, regime="natural"):
+    def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
         r"""As :meth:`UpdateRule.scaling`: :math:`\eta=h`; unless "fixed", decays 1 - ah and 1 - bh."""
         if regime == "fixed":
             return None
@@ -202,13 +210,15 @@ class AdaGrad(UpdateRule):
     lr: Scalar
     eps: Scalar = 1e-10
 
-    def validate(self):
+    def validate(self) -> None:
         _require_eps(self.eps)
 
-    def initial_memory(self, x0):
+    def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
         return (0 * x0,)
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         (x,), (s,) = iterates, memory
         g = grad(x)
         s = s + g**2

@@ -21,7 +21,7 @@ import dataclasses
 import itertools
 import math
 import numbers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Union
@@ -30,10 +30,12 @@ from odeopt.checks import is_number, is_symbolic
 
 if TYPE_CHECKING:
     import sympy
+    from typing_extensions import Self
 
 __all__ = ["Scalar", "UpdateRule", "dot", "iterate", "norm", "sign", "sqrt"]
 
 Scalar = Union[float, "sympy.Expr"]
+Scaling = tuple["UpdateRule", dict[Any, Any], float]
 
 
 def sqrt(x: Any) -> Any:
@@ -59,7 +61,7 @@ def sqrt(x: Any) -> Any:
         return sympy.sqrt(x)
     if hasattr(x, "sqrt"):  # a tensor: its own method, so that torch is not needed here
         return x.sqrt()
-    if isinstance(x, numbers.Rational) and x >= 0:
+    if isinstance(x, numbers.Rational) and not x < 0:
         root = Fraction(math.isqrt(x.numerator), math.isqrt(x.denominator))
         return root if root**2 == x else math.sqrt(x)
     if isinstance(x, numbers.Real):
@@ -92,7 +94,7 @@ def sign(x: Any) -> Any:
     if hasattr(x, "sign"):
         return x.sign()
     if isinstance(x, numbers.Real):
-        return x if x != x else (x > 0) - (x < 0)  # nan stays nan, as it does in an array
+        return x if x != x else (not x <= 0) - (x < 0)  # nan stays nan, as it does in an array
     import numpy as np
 
     return np.sign(x)
@@ -193,6 +195,12 @@ class UpdateRule(abc.ABC):
     # The step repeats with this period in k: an int, or a property computed from the hyperparameters.
     period: ClassVar[int] = 1
 
+    if TYPE_CHECKING:
+
+        @property
+        def lr(self) -> Any:
+            """The learning rate, a field of every rule."""
+
     def __post_init__(self) -> None:
         for field in filter(_is_switch, dataclasses.fields(self)):
             value = getattr(self, field.name)
@@ -201,7 +209,7 @@ class UpdateRule(abc.ABC):
         for name, value in self.hyperparameters.items():
             for entry in value if isinstance(value, tuple) else (value,):
                 self._check_scalar(name, entry)
-        lr = self.hyperparameters.get("lr")
+        lr: Any = self.hyperparameters.get("lr")
         if is_number(lr) and lr <= 0:
             raise ValueError(f"lr must be positive, got {lr!r}; pass a learning rate lr > 0")
         self.validate()
@@ -221,7 +229,9 @@ class UpdateRule(abc.ABC):
         """Raise ValueError when a numeric hyperparameter is out of range (for subclasses)."""
 
     @abc.abstractmethod
-    def step(self, k, iterates: tuple, memory: Any, grad: Callable) -> tuple[Any, Any]:
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         r"""Map :math:`x_k` to :math:`x_{k+1}`.
 
         Parameters
@@ -242,7 +252,7 @@ class UpdateRule(abc.ABC):
         x_next, memory : tuple
         """
 
-    def initial_memory(self, x0: Any) -> tuple | None:
+    def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
         """Return the running averages before the first step.
 
         Parameters
@@ -299,7 +309,7 @@ class UpdateRule(abc.ABC):
         shown |= {n: str(value) for n, (value, default) in switches.items() if value is not default}
         return f"{type(self).__name__}({', '.join(f'{n}={text}' for n, text in shown.items())})"
 
-    def replace(self, **changes: Any) -> UpdateRule:
+    def replace(self, **changes: Any) -> Self:
         """Return the same rule with some hyperparameters changed.
 
         Parameters
@@ -315,7 +325,7 @@ class UpdateRule(abc.ABC):
         """
         return dataclasses.replace(self, **changes)
 
-    def at(self, values: dict) -> UpdateRule:
+    def at(self, values: Mapping[Any, Any]) -> Self:
         """Return the numeric rule obtained by substituting numbers for sympy symbols.
 
         Parameters
@@ -353,7 +363,7 @@ class UpdateRule(abc.ABC):
 
         return self.map_hyperparameters(substitute)
 
-    def map_hyperparameters(self, function: Callable[[Scalar], Scalar]) -> UpdateRule:
+    def map_hyperparameters(self, function: Callable[[Any], Any]) -> Self:
         """Return the same rule with `function` applied to every hyperparameter.
 
         Parameters
@@ -377,7 +387,7 @@ class UpdateRule(abc.ABC):
         }
         return self.replace(**changed)
 
-    def exact(self) -> UpdateRule:
+    def exact(self) -> Self:
         """Return the rule with every float read as the decimal it prints as, so 1 - 0.2 - 0.8 is 0.
 
         Returns
@@ -401,7 +411,9 @@ class UpdateRule(abc.ABC):
 
         return self.map_hyperparameters(read)
 
-    def scaling(self, h: sympy.Symbol, regime: str = "natural") -> tuple[UpdateRule, dict, float] | None:
+    def scaling(
+        self, h: sympy.Symbol, regime: str = "natural"
+    ) -> tuple[UpdateRule, dict[Any, Any], float] | None:
         r"""Embed a numeric rule in a family that has an ODE limit as :math:`h\to0`.
 
         Parameters
@@ -420,7 +432,7 @@ class UpdateRule(abc.ABC):
         """
         return None
 
-    def states(self, x0: Any, grad: Callable[[Any], Any]) -> Iterator[tuple[tuple, Any]]:
+    def states(self, x0: Any, grad: Callable[[Any], Any]) -> Iterator[tuple[tuple[Any, ...], Any]]:
         r"""Yield the states :math:`((x_k,x_{k-1},\dots),\text{memory})` for k = 0, 1, ... for ever.
 
         Parameters
@@ -442,8 +454,8 @@ class UpdateRule(abc.ABC):
         return self.states_from(0, (x0,) * self.history, self.initial_memory(x0), grad)
 
     def states_from(
-        self, k: int, iterates: tuple, memory: Any, grad: Callable[[Any], Any]
-    ) -> Iterator[tuple[tuple, Any]]:
+        self, k: int, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> Iterator[tuple[tuple[Any, ...], Any]]:
         """Go on from the state of iteration k: the one loop that runs every rule."""
         yield iterates, memory
         for j in itertools.count(k):
@@ -452,7 +464,7 @@ class UpdateRule(abc.ABC):
             yield iterates, memory
 
 
-def iterate(rule: UpdateRule, x0: Any, grad: Callable) -> Iterator[Any]:
+def iterate(rule: UpdateRule, x0: Any, grad: Callable[[Any], Any]) -> Iterator[Any]:
     r"""Yield :math:`x_0, x_1, x_2, \dots` for ever, the iterates of :meth:`UpdateRule.states`.
 
     Parameters

@@ -89,7 +89,8 @@ def _roots(coefficients: list[flint.fmpq]) -> list[flint.acb]:
     scale = functools.reduce(math.lcm, (int(c.q) for c in coefficients), 1)
     polynomial = flint.fmpz_poly([int(c.p) * (scale // int(c.q)) for c in coefficients])
     with flint.ctx.workprec(_BITS):
-        return [root for root, multiplicity in polynomial.complex_roots() for _ in range(multiplicity)]
+        roots: Any = polynomial.complex_roots()  # pairs, which flint's own types do not say
+        return [root for root, multiplicity in roots for _ in range(multiplicity)]
 
 
 def unstable_at(polynomial: flint.fmpq_mpoly, lam: Fraction) -> bool:
@@ -110,7 +111,8 @@ def log_radius(polynomial: flint.fmpq_mpoly, lam: float) -> tuple[float, float, 
         logs = [[size.log() for size in group] for group in groups if all(size > 0 for size in group)]
         found = [[float(sum(log, flint.arb(0)) / len(log)), *map(float, log)] for log in logs]
     if not found:  # all roots are 0: the iteration ends
-        return (math.log(np.finfo(float).tiny),) * 3
+        tiny = math.log(np.finfo(float).tiny)
+        return tiny, tiny, tiny
     value = max(log[0] for log in found)
     return value, min(min(log) for log in found if log[0] == value), max(max(log) for log in found)
 

@@ -7,11 +7,12 @@ Those with memory or constants of their own stand in :mod:`odeopt.rules.momentum
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from odeopt.checks import is_number, is_symbolic
-from odeopt.rules.base import Scalar, UpdateRule, iterate, require_below_one
+from odeopt.rules.base import Scalar, Scaling, UpdateRule, iterate, require_below_one
 
 if TYPE_CHECKING:
     import sympy
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 
-def _inertial(rule: UpdateRule, h: sympy.Symbol) -> tuple[UpdateRule, dict, float]:
+def _inertial(rule: HeavyBall | NesterovConstant, h: sympy.Symbol) -> Scaling:
     """Embed lr = h^2, momentum = 1 - b h, with b = (1 - momentum) / sqrt(lr) held fixed."""
     import sympy
 
@@ -54,7 +55,9 @@ class GradientDescent(UpdateRule):
 
     lr: Scalar
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         (x,) = iterates
         return x - self.lr * grad(x), memory
 
@@ -82,14 +85,16 @@ class HeavyBall(UpdateRule):
     momentum: Scalar
     history = 2
 
-    def validate(self):
+    def validate(self) -> None:
         require_below_one("momentum", self.momentum)
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         x, x_prev = iterates
         return x + self.momentum * (x - x_prev) - self.lr * grad(x), memory
 
-    def scaling(self, h, regime="natural"):
+    def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
         return None if regime == "fixed" else _inertial(self, h)
 
     @classmethod
@@ -164,11 +169,13 @@ class Nesterov(UpdateRule):
     r: Scalar = 3
     history = 2
 
-    def validate(self):
+    def validate(self) -> None:
         if is_number(self.r) and self.r < 0:
             raise ValueError(f"r must be nonnegative, got {self.r!r}; negative friction has no limit")
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         x, x_prev = iterates
         # k = 0: x_0 = x_{-1}, so the weight is irrelevant; k = 1: the weight is 0 for every r >= 0.
         weight = 0 if k in (0, 1) else (k - 1) / (k + self.r - 1)
@@ -200,15 +207,17 @@ class NesterovConstant(UpdateRule):
     momentum: Scalar
     history = 2
 
-    def validate(self):
+    def validate(self) -> None:
         require_below_one("momentum", self.momentum)
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         x, x_prev = iterates
         y = x + self.momentum * (x - x_prev)
         return y - self.lr * grad(y), memory
 
-    def scaling(self, h, regime="natural"):
+    def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
         return None if regime == "fixed" else _inertial(self, h)
 
 
@@ -231,9 +240,9 @@ class HigherMomentum(UpdateRule):
     """
 
     lr: Scalar
-    momenta: tuple
+    momenta: tuple[Scalar, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         momenta = self.momenta
         if is_number(momenta) or is_symbolic(momenta):
             momenta = (momenta,)
@@ -246,7 +255,7 @@ class HigherMomentum(UpdateRule):
     def history(self) -> int:  # type: ignore[override]
         return len(self.momenta) + 1
 
-    def validate(self):
+    def validate(self) -> None:
         if not self.is_numeric:
             return
         size = max(abs(self._momentum_roots()), default=0.0)
@@ -263,14 +272,16 @@ class HigherMomentum(UpdateRule):
 
         return np.roots([1.0, *(-float(beta) for beta in self.momenta)])
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         x = iterates[0]
         x_next = x - self.lr * grad(x)
         for beta, newer, older in zip(self.momenta, iterates, iterates[1:], strict=False):
             x_next = x_next + beta * (newer - older)
         return x_next, memory
 
-    def scaling(self, h, regime="natural"):
+    def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
         r"""As :meth:`UpdateRule.scaling`; "natural" keeps the momenta fixed.
 
         "inertial" writes the momentum polynomial in :math:`w=(z-1)/h` as

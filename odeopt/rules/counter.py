@@ -24,12 +24,17 @@ _ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "tr
 _REMEDY = "declare `period = p` if the step repeats, or write the schedule as a smooth function of k"
 
 
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real)
+
+
 class StepRefusal(ValueError):
     """A step did what its reading cannot take; kind is "nonlinear", "counter" or "broken"."""
 
-    def __init__(self, kind: str, reason: str):
+    def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
-        self.kind, self.reason = kind, reason
+        self.kind: str = kind
+        self.reason: str = reason
 
 
 class Counter:
@@ -38,8 +43,12 @@ class Counter:
     __slots__ = ("expr", "k", "period", "residue", "seen")
     _op_priority = 200.0  # above sympy's own expressions, which then leave mixed arithmetic to this class
 
-    def __init__(self, expr: Any, k: Any, period: int, residue: int, seen: set[int]):
-        self.expr, self.k, self.period, self.residue, self.seen = expr, k, period, residue, seen
+    def __init__(self, expr: Any, k: Any, period: int, residue: int, seen: set[int]) -> None:
+        self.expr: Any = expr
+        self.k: Any = k
+        self.period: int = period
+        self.residue: int = residue
+        self.seen: set[int] = seen
 
     # --- arithmetic ---------------------------------------------------------------------------------
 
@@ -81,12 +90,12 @@ class Counter:
         shift = self.expr - self.k
         return int(shift) if getattr(shift, "is_Integer", False) else None
 
-    def __eq__(self, value: object) -> bool:
+    def __eq__(self, value: Any) -> bool:
         if isinstance(value, Counter) and (self.expr - value.expr).expand() == 0:
             return True
         shift = self._shift()
-        if shift is not None and isinstance(value, numbers.Real):
-            start = value - shift
+        if shift is not None and _is_real(value):
+            start: Any = -shift + value
             if start < 0 or start != int(start):
                 return False
             if start < START:
@@ -94,7 +103,7 @@ class Counter:
                 return False
         raise StepRefusal("counter", f"compares {self!r} with {value!r}; {_REMEDY}")
 
-    def __ne__(self, value: object) -> bool:
+    def __ne__(self, value: Any) -> bool:
         return not self == value
 
     def __bool__(self) -> bool:
@@ -108,9 +117,7 @@ class Counter:
     def _residue(self, modulus: Any, operation: str) -> tuple[int, int]:
         """The expression modulo an integer that divides the period, and that integer."""
         shift = self._shift()
-        whole = getattr(modulus, "is_Integer", False) or (
-            isinstance(modulus, numbers.Real) and modulus == int(modulus)
-        )
+        whole = getattr(modulus, "is_Integer", False) or (_is_real(modulus) and modulus == int(modulus))
         if not whole or modulus < 1 or shift is None or self.period % int(modulus):
             raise StepRefusal("counter", f"uses {operation} {modulus!r} on k; {_REMEDY}")
         return (self.residue + shift) % int(modulus), int(modulus)

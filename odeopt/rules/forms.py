@@ -121,10 +121,11 @@ class Form:
 
     __slots__ = ("given", "terms")
     _op_priority = 300.0  # sympy's expressions leave mixed products to this class
-    __array_priority__ = 300.0
+    __array_priority__: float = 300.0
 
-    def __init__(self, terms: dict[tuple[str, int], Any], given: bool = False):
-        self.terms, self.given = terms, given
+    def __init__(self, terms: dict[tuple[str, int], Any], given: bool = False) -> None:
+        self.terms: dict[tuple[str, int], Any] = terms
+        self.given: bool = given
 
     def coefficient(self, indeterminate: tuple[str, int]) -> Any:
         """The coefficient of one indeterminate."""

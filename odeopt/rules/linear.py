@@ -106,11 +106,8 @@ def transition_matrix(rule: UpdateRule, lam: npt.ArrayLike, k: int | None = None
     lam = _eigenvalues(rule, lam)
     if k is not None:
         return _on_eigenvalues(step_matrices(rule, require_integer("k", k, 0)), lam)
-    product = None
-    for law in limit_matrices(rule):
-        step = _on_eigenvalues(law, lam)
-        product = step if product is None else step @ product
-    return product
+    first, *later = (_on_eigenvalues(law, lam) for law in limit_matrices(rule))
+    return functools.reduce(lambda product, step: step @ product, later, first)
 
 
 def _eigenvalues(rule: UpdateRule, lam: npt.ArrayLike) -> npt.NDArray[np.float64]:

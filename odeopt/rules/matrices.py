@@ -56,8 +56,9 @@ class StepMatrices:
 
     def map(self, function: Callable[[Any], Any]) -> StepMatrices:
         """Apply a function to every entry."""
-        matrices = (tuple(tuple(map(function, row)) for row in m) for m in (self.M, self.N, self.A, self.B))
-        return StepMatrices(*matrices, tuple(map(function, self.c)), tuple(map(function, self.a)), self.order)
+        M, N, A, B = (tuple(tuple(map(function, row)) for row in m) for m in (self.M, self.N, self.A, self.B))
+        c, a = tuple(map(function, self.c)), tuple(map(function, self.a))
+        return StepMatrices(M, N, A, B, c, a, self.order)
 
     def at(self, symbol: sympy.Symbol, k: int) -> StepMatrices:
         """Put a number for the symbol of the iteration."""

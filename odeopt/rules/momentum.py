@@ -3,10 +3,12 @@ r"""Momentum beyond the textbook forms: triple momentum, quasi-hyperbolic moment
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from odeopt.checks import is_number
-from odeopt.rules.base import Scalar, UpdateRule, require_below_one
+from odeopt.rules.base import Scalar, Scaling, UpdateRule, require_below_one
 
 __all__ = ["QHM", "TorchSGD", "TripleMomentum"]
 
@@ -101,15 +103,17 @@ class TripleMomentum(UpdateRule):
             delta=rho**2 / (1 - rho**2),
         )
 
-    def validate(self):
+    def validate(self) -> None:
         require_below_one("beta", self.beta)
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         xi, xi_prev = iterates
         y = xi + self.gamma * (xi - xi_prev)
         return xi + self.beta * (xi - xi_prev) - self.lr * grad(y), memory
 
-    def output(self, iterates):
+    def output(self, iterates: tuple[Any, ...]) -> Any:
         r"""Return :math:`x_k=\xi_k+\delta(\xi_k-\xi_{k-1})`, the sequence of the convergence theorem.
 
         Parameters
@@ -129,7 +133,7 @@ class TripleMomentum(UpdateRule):
         xi, xi_prev = iterates
         return xi + self.delta * (xi - xi_prev)
 
-    def scaling(self, h, regime="natural"):
+    def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
         r"""As :meth:`UpdateRule.scaling`: :math:`\eta=h^2`, :math:`\beta=1-bh`; gamma stays fixed."""
         if regime == "fixed":
             return None
@@ -181,21 +185,23 @@ class QHM(UpdateRule):
     momentum: Scalar
     nu: Scalar
 
-    def validate(self):
+    def validate(self) -> None:
         require_below_one("momentum", self.momentum)
         if is_number(self.nu) and not 0 <= self.nu <= 1:
             raise ValueError(f"nu must lie in [0, 1], got {self.nu!r}; it is the weight of a mean")
 
-    def initial_memory(self, x0):
+    def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
         return (0 * x0,)
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         (x,), (average,) = iterates, memory
         g = grad(x)
         average = self.momentum * average + (1 - self.momentum) * g
         return x - self.lr * ((1 - self.nu) * g + self.nu * average), (average,)
 
-    def scaling(self, h, regime="natural"):
+    def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
         r"""As :meth:`UpdateRule.scaling`: :math:`\eta=h/b`, :math:`\beta=1-bh`; nu stays fixed.
 
         Then h^2 is :math:`(1-\beta)\eta`, the learning rate of the heavy ball that nu = 1 is.
@@ -262,10 +268,10 @@ class TorchSGD(UpdateRule):
     nesterov: bool = False
     r: Scalar | None = None
 
-    def validate(self):
+    def validate(self) -> None:
         require_below_one("momentum", self.momentum)
         require_below_one("dampening", self.dampening, "1 would ignore every gradient but the first")
-        if is_number(self.r) and self.r <= 0:
+        if self.r is not None and is_number(self.r) and self.r <= 0:
             raise ValueError(f"r must be positive, got {self.r!r}; r = 0 makes the first momentum 0/0")
         if self.r is not None and self.momentum != 0:
             raise ValueError(
@@ -280,10 +286,12 @@ class TorchSGD(UpdateRule):
         if self.nesterov and self.dampening != 0:
             raise ValueError(f"nesterov needs dampening = 0, got {self.dampening!r}; torch requires it")
 
-    def initial_memory(self, x0):
+    def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
         return None if self.momentum == 0 and self.r is None else (0 * x0,)
 
-    def step(self, k, iterates, memory, grad):
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
         (x,) = iterates
         g = grad(x)
         # torch skips the buffer wherever the momentum is 0: for ever, or in the first step of a schedule
@@ -294,7 +302,7 @@ class TorchSGD(UpdateRule):
         buffer = g if k == first else momentum * buffer + (1 - self.dampening) * g
         return x - self.lr * (g + momentum * buffer if self.nesterov else buffer), (buffer,)
 
-    def scaling(self, h, regime="natural"):
+    def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
         r"""As :meth:`UpdateRule.scaling`: :math:`(1-\tau)\eta=h^2`, :math:`\mu=1-bh`."""
         if regime == "fixed" or self.momentum == 0:
             return None

@@ -43,7 +43,7 @@ class HeldWeights:
 
         named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self._tensors = {f"module.{name}": copied(t) for name, t in named.items()}
-        self.leaves = [self._tensors[f"module.{name}"].requires_grad_() for name in names]
+        self.leaves: list[torch.Tensor] = [self._tensors[f"module.{name}"].requires_grad_() for name in names]
         self._module = module
         self._modes = [(part, part.training) for part in module.modules()]
         self._lifted = lifted

@@ -40,7 +40,7 @@ def own_tape(
         raise ValueError("module changes its inputs in place; let its forward pass begin with x.clone()")
     if not output.detach().isfinite().all():
         raise ValueError("module has non-finite outputs at these weights; initialise it again, or scale x")
-    tape, again = Tape(output, leaves.values()), module(x).reshape(-1)
+    tape, again = Tape(output, tuple(leaves.values())), module(x).reshape(-1)
     c = probe(len(output), output)
     with differentiable():
         pulled = tape.pull_back(c)
@@ -50,7 +50,7 @@ def own_tape(
     repeated = flat([p.grad for p in leaves.values()], tuple(leaves.values()))
     if equal_to_rounding(output.detach(), again.detach()) and equal_to_rounding(pulled, repeated):
         return tape
-    if equal_to_rounding(pulled, Tape(module(x).reshape(-1), leaves.values()).pull_back(c)):
+    if equal_to_rounding(pulled, Tape(module(x).reshape(-1), tuple(leaves.values())).pull_back(c)):
         raise ValueError(
             "module has another gradient by backward() than by torch.autograd.grad (a reentrant "
             "checkpoint?); use checkpoint(..., use_reentrant=False)"
@@ -67,19 +67,19 @@ class Jacobian:
     def __init__(
         self, module: nn.Module, chosen: dict[str, nn.Parameter], x: torch.Tensor, batch_size: int | None
     ) -> None:
-        self.names = tuple(chosen)
-        self.size = sum(real_size(p) for p in chosen.values())
-        self.device = next(iter(chosen.values())).device
-        self.x = x.to(self.device)
+        self.names: tuple[str, ...] = tuple(chosen)
+        self.size: int = sum(real_size(p) for p in chosen.values())
+        self.device: torch.device = next(iter(chosen.values())).device
+        self.x: torch.Tensor = x.to(self.device)
         self._module = module
         self._batches = (self.x,) if batch_size is None else self.x.split(batch_size)
         self._tape: Tape | None = None
         self._require_reached(chosen)
         self._held = HeldWeights(module, self.names, lifted=_is_below_double(module))
         outputs = self._held.run(lambda: torch.cat([tape.output.detach() for tape in self._each_tape()]))
-        self.predictions = outputs.cpu().numpy()
+        self.predictions: np.ndarray = outputs.cpu().numpy()
         self.predictions.setflags(write=False)
-        self.outputs = len(self.predictions) // len(self.x)  # of one example
+        self.outputs: int = len(self.predictions) // len(self.x)  # of one example
         if len(self._batches) > 1:
             self._require_independent()
 

@@ -65,7 +65,8 @@ class Tape:
     """Outputs, shape (N,), as functions of leaves, and products with their Jacobian, shape (N, P)."""
 
     def __init__(self, output: torch.Tensor, leaves: Sequence[torch.Tensor]) -> None:
-        self.output, self.leaves = output, tuple(leaves)
+        self.output: torch.Tensor = output
+        self.leaves: tuple[torch.Tensor, ...] = tuple(leaves)
         self._linear: tuple[torch.Tensor, tuple] | None = None
         self._twice: bool | None = None
 

@@ -143,7 +143,7 @@ class _Job:
 def paper_study(
     x: Any,
     y: Any,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     settings: PaperSettings | None = None,
     squared_norm: float | None = None,

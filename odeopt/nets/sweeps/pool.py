@@ -96,7 +96,7 @@ def _one_thread_for_children() -> Iterator[None]:
 
 def _follow_parent() -> None:
     """Let a worker end with the process that started it, which cannot tell it to when it is killed."""
-    parent = multiprocessing.parent_process()
+    parent: Any = multiprocessing.parent_process()
 
     def watch() -> None:
         parent.join()

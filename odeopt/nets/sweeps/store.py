@@ -135,7 +135,7 @@ class Store:
             self._write(f"{key}.json", lambda file: file.write(json.dumps(entry).encode()))
         else:
             text = np.array(json.dumps(entry))
-            self._write(f"{key}.npz", lambda file: np.savez(file, _entry=text, **arrays))
+            self._write(f"{key}.npz", lambda file: np.savez(file, allow_pickle=False, _entry=text, **arrays))
             (self.folder / "runs" / f"{key}.json").unlink(missing_ok=True)  # of an earlier failure
         self.entries[key] = entry
         with (self.folder / "index.jsonl").open("a") as file:

@@ -37,7 +37,7 @@ class _Job:
     rule: UpdateRule
     width: int
     seed: int
-    layers: str
+    layers: Literal["first", "both"]
     num_steps: int
     reduction: str
     x: np.ndarray
@@ -180,7 +180,7 @@ def _run(job: _Job) -> dict[str, Any]:
         kernel_at=[job.num_steps],
         reduction=job.reduction,
     )
-    measure = spectral_measure(run.kernel_scale * run.initial_kernel, run.errors[0])
+    measure = spectral_measure(run.kernel_scale * np.asarray(run.initial_kernel), run.errors[0])
     return {
         "k": run.k,
         "loss": run.loss,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,8 @@ class FlatProblem:
     what torch would train, however the module reads its weights.
     """
 
+    net: Any
+    initial: torch.Tensor
     _hidden: torch.Tensor | None = None  # a buffer of the closed form
     _part: FlatProblem | None = None  # this problem on a batch
     _spent = False  # the recorded pass has been used up
@@ -55,21 +58,25 @@ class FlatProblem:
     def __init__(
         self, net: nn.Module, x: npt.ArrayLike, y: npt.ArrayLike, objective: PredictionLoss, reduction: str
     ) -> None:
-        self.net, self.objective = require_module(net), objective
+        self.net = require_module(net)
+        self.objective: PredictionLoss = objective
         if reduction not in ("sum", "mean"):
             raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
         if not isinstance(objective, PredictionLoss):
             raise ValueError(
                 f"objective must be a PredictionLoss, got {objective!r}; subclass it, or leave it out"
             )
-        self.parameters = trained_parameters(net)
+        self.parameters: dict[str, nn.Parameter] = trained_parameters(net)
+        self.dtype: torch.dtype
+        self.device: torch.device
         self.dtype, self.device = _one_kind(self.parameters)
-        self.x, self.y = self._tensor(inputs_of(x)), self._tensor(torch.from_numpy(targets_of(y)))
+        self.x: torch.Tensor = self._tensor(inputs_of(x))
+        self.y: torch.Tensor = self._tensor(torch.from_numpy(targets_of(y)))
         n = len(self.y)
         if len(self.x) != n:
             raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
-        self.scale = 1.0 if reduction == "sum" else objective.mean_factor / n
-        self.targets = self.y.cpu().double().numpy()
+        self.scale: float = 1.0 if reduction == "sum" else objective.mean_factor / n
+        self.targets: np.ndarray = self.y.cpu().double().numpy()
         self._point: torch.Tensor | None = None
         with left_as_it_was(net, weights=True) as state, plain_arithmetic(self.device):
             tape = own_tape(net, self.parameters, self.x, state, columns="1")
@@ -206,7 +213,8 @@ class ReLUProblem(FlatProblem):
 
     def _weights(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         parts = self._split(w)
-        return parts["weights"], parts.get("a", self.net.a)
+        trained = parts.get("a")
+        return parts["weights"], self.net.a if trained is None else trained
 
     def neurons(self, w: torch.Tensor) -> torch.Tensor:
         """First-layer part of a flat vector, one neuron a row."""
@@ -240,8 +248,8 @@ class RowSpaceProblem(ReLUProblem):
         self.__dict__.update(full.__dict__)
         self._full = full
         self._basis, triangle = torch.linalg.qr(full.x.T)
-        self.x = triangle.T.contiguous()
-        self.initial = self._flat(full.neurons(full.initial) @ self._basis, full.initial)
+        self.x: torch.Tensor = triangle.T.contiguous()
+        self.initial: torch.Tensor = self._flat(full.neurons(full.initial) @ self._basis, full.initial)
         self._point = None
 
     def _flat(self, weights: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ with the sign of :math:`a_r` for both directions of the flip. The linear equatio
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -69,11 +69,13 @@ class LazinessRecorder:
     """Watches every step of a run for flips, and measures the network at chosen ones."""
 
     def __init__(self, problem: FlatProblem, steps: set[int]) -> None:
-        self.problem, self.steps = problem, steps
-        self.rows: list[dict] = []
+        self.problem: Any = problem
+        self.steps: set[int] = steps
+        self.rows: list[dict[str, Any]] = []
         self._kernel = problem.kernel_at(problem.initial)
         self._norm = spectral_norm(self._kernel)
-        self._first = self._before = problem.preactivations(problem.initial)
+        self._first: Any = problem.preactivations(problem.initial)
+        self._before = self._first
         self._flips = 0
         self._impulses = np.zeros(len(problem.y))
 
@@ -94,7 +96,7 @@ class LazinessRecorder:
             self._flips += count
         self._before = now
 
-    def _measure(self, w: torch.Tensor) -> dict:
+    def _measure(self, w: torch.Tensor) -> dict[str, Any]:
         kernel = self.problem.kernel_at(w)
         finite = bool(np.isfinite(kernel).all())
         values = self.problem.scale * np.linalg.eigvalsh(kernel) if finite else np.full(2, np.nan)
@@ -117,7 +119,7 @@ class LazinessRecorder:
     def result(self) -> Laziness:
         """Return the record."""
         names = Laziness.__dataclass_fields__
-        columns = {
+        columns: dict[str, Any] = {
             name: frozen([row[name] for row in self.rows], np.int64 if name in ("k", "flips") else np.float64)
             if name in self.rows[0]
             else None

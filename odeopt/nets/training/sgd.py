@@ -99,7 +99,7 @@ def train_sgd(
     return TrainingRun(
         rule=rule,
         num_steps=num_steps,
-        width=None if kernel is None else net.m,
+        width=None if kernel is None else problem.net.m,
         objective=problem.objective,
         kernel_scale=problem.scale,
         diverged_at=diverged_at,

@@ -11,6 +11,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from odeopt.rules.base import UpdateRule
 
@@ -46,7 +47,7 @@ class Snapshot:
         r"""Largest eigenvalue of the kernel here, to be compared with the stability limit."""
         return float(np.linalg.eigvalsh(self.kernel)[-1])
 
-    def predict(self, steps) -> np.ndarray:
+    def predict(self, steps: npt.ArrayLike) -> np.ndarray:
         r"""Return the loss :math:`\tfrac12\lVert\Delta\rVert^2` of the linear continuation.
 
         Parameters
