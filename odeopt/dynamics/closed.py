@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from odeopt.dynamics.error import ErrorDynamics, PreconditionedDynamics
-from odeopt.dynamics.prediction import PredictionDynamics
 from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.ode import ODELimit
 from odeopt.rules.base import UpdateRule
@@ -33,7 +32,7 @@ def require_error_dynamics(dynamics: Any, purpose: str) -> ErrorDynamics:
         )
     elif isinstance(dynamics, ODELimit):
         reason = f"got the {name} {dynamics}; carry it to the error first, with error_dynamics(limit)"
-    elif isinstance(dynamics, PredictionDynamics):
+    elif isinstance(getattr(dynamics, "linear", None), ErrorDynamics):  # PredictionDynamics
         reason = f"got {name}; its linear part under the squared loss is dynamics.linear"
     elif isinstance(dynamics, UpdateRule):
         reason = f"got the rule {dynamics.label}; take error_dynamics(ode_limit(rule))"

@@ -8,7 +8,7 @@ particle in the potential :math:`c\,\ell(u)` whose mass is :math:`H^{-1}`: the d
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,14 @@ import scipy.linalg
 import sympy
 from sympy import Expr, Function, Symbol
 
-from odeopt.checks import validate_kernel
+from odeopt.checks import require_integer, validate_kernel
+from odeopt.dynamics.integrate import PredictionTrajectory
 from odeopt.dynamics.prediction import PredictionDynamics
 
-if TYPE_CHECKING:
-    from odeopt.dynamics.integrate import PredictionTrajectory
-
 __all__ = ["Energy", "Lagrangian", "energy", "lagrangian"]
+
+# The inverse of a full symbolic kernel has a number of terms that grows like its factorial.
+_MOST_COORDINATES = 4
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def energy(dynamics: PredictionDynamics, kernel: npt.ArrayLike, trajectory: Pred
     if not dynamics.linear.is_numeric:
         raise ValueError(f"dynamics {dynamics} holds symbols; give them numbers with dynamics.subs(...)")
     matrix = validate_kernel(kernel)
+    _require_trajectory(trajectory, len(matrix))
     try:
         factor = scipy.linalg.cho_factor(matrix)
     except scipy.linalg.LinAlgError as error:
@@ -103,14 +105,31 @@ def energy(dynamics: PredictionDynamics, kernel: npt.ArrayLike, trajectory: Pred
     potential = float(stiffness) * trajectory.loss
     if damping is None:
         return Energy(trajectory.t, potential, np.zeros_like(square), square)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        friction = sympy.lambdify(dynamics.t, damping, "numpy")(trajectory.t) * np.ones_like(square)
     # At t = 0 friction r/t acts on a velocity of order t, which dissipates nothing.
-    safe = np.where(trajectory.t > 0, trajectory.t, 1.0) if damping.has(dynamics.t) else trajectory.t
-    friction = sympy.lambdify(dynamics.t, damping, "numpy")(safe)
+    friction[~np.isfinite(friction) & (square == 0)] = 0.0
     return Energy(trajectory.t, potential, 0.5 * square, friction * square)
+
+
+def _require_trajectory(trajectory: Any, n: int) -> None:
+    """Refuse what is no trajectory of n predictions."""
+    if not isinstance(trajectory, PredictionTrajectory) or trajectory.velocity.shape[1:] != (n,):
+        shape = getattr(getattr(trajectory, "u", None), "shape", None)
+        raise ValueError(
+            f"trajectory must be a PredictionTrajectory of {n} predictions like the kernel, got "
+            f"{type(trajectory).__name__}{f' of shape {shape}' if shape else ''}; make it with "
+            "integrate_predictions"
+        )
 
 
 def _mechanical(dynamics: PredictionDynamics) -> tuple[Expr | None, Expr]:
     """Friction (None for first order) and coefficient of the gradient, for unit mass."""
+    if not isinstance(dynamics, PredictionDynamics):
+        raise ValueError(
+            f"dynamics must be PredictionDynamics, got {type(dynamics).__name__}; make them with "
+            "prediction_dynamics(limit, loss)"
+        )
     stiffness, *damping = dynamics.monic
     if dynamics.order > 2 or stiffness.has(dynamics.t):
         raise ValueError(
@@ -164,7 +183,7 @@ def lagrangian(dynamics: PredictionDynamics, *, size: int = 2) -> Lagrangian:
     dynamics : PredictionDynamics
         Of second order, with a constant coefficient of the gradient; symbols are welcome.
     size : int, optional
-        Number of coordinates in which sympy checks the equation, with a full symbolic kernel.
+        Number of coordinates, up to 4, in which sympy checks the equation with a full symbolic kernel.
 
     Returns
     -------
@@ -189,8 +208,7 @@ def lagrangian(dynamics: PredictionDynamics, *, size: int = 2) -> Lagrangian:
     """
     from sympy.calculus.euler import euler_equations
 
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise ValueError(f"size must be a positive integer, got {size!r}; 2 checks a kernel that mixes")
+    size = require_integer("size", size, 1, _MOST_COORDINATES)
     damping, stiffness = _mechanical(dynamics)
     if damping is None:
         raise ValueError(f"dynamics {dynamics} is of first order, which has no such Lagrangian")

@@ -239,7 +239,10 @@ def _pair(u: Any, y: Any) -> tuple[Any, Any, Any]:
     # A tensor exists only where torch is loaded already.
     library: Any = sys.modules["torch"] if type(u).__module__.partition(".")[0] == "torch" else np
     if library is np:
-        u, y = np.asarray(u, dtype=float), np.asarray(y, dtype=float)
+        try:
+            u, y = np.asarray(u, dtype=float), np.asarray(y, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"u and y must be vectors of real numbers: {error}") from error
     else:
         y = library.as_tensor(y, dtype=u.dtype, device=u.device)
     if u.shape != y.shape or u.ndim != 1:

@@ -1,13 +1,10 @@
-r"""The dynamics of the predictions under any convex loss, continuous and discrete.
+r"""The ODE of the predictions under any convex loss.
 
 For a model that is linear in its weights, with the Jacobian J and the kernel :math:`H=JJ^\top`, the
 gradient of :math:`\ell(u(w))` is :math:`J^\top\nabla\ell(u)`. Multiplied by J, a limit that is linear in
 derivatives and gradients becomes, with nothing dropped,
 
-.. math:: \sum_{j\ge1}a_j(t)\,u^{(j)}+c(t)\,H\,\nabla\ell(u)=0,
-
-and a rule that is linear in iterates and gradients runs on u itself, with the gradient
-:math:`H\nabla\ell(u)`.
+.. math:: \sum_{j\ge1}a_j(t)\,u^{(j)}+c(t)\,H\,\nabla\ell(u)=0.
 """
 
 from __future__ import annotations
@@ -21,7 +18,8 @@ import numpy.typing as npt
 import sympy
 from sympy import Expr, Symbol
 
-from odeopt.checks import is_number
+from odeopt.checks import is_number, real_array
+from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import Assumption, ErrorDynamics, error_dynamics
 from odeopt.dynamics.losses import PredictionLoss
 from odeopt.limits.ode import ODELimit
@@ -121,7 +119,7 @@ class PredictionDynamics:
         if not all(is_number(c) or getattr(c, "is_number", False) for c in clock):
             raise ValueError(f"the clock of {self} holds symbols; give them numbers with dynamics.subs(...)")
         origin, step = (float(c) for c in clock)
-        return (np.asarray(k, dtype=float) + origin) * step
+        return (real_array(np.atleast_1d(k), "k", ndim=1) + origin) * step
 
     def latex(self) -> str:
         """Return the equation as LaTeX."""
@@ -164,7 +162,7 @@ def prediction_dynamics(limit: ODELimit, loss: PredictionLoss) -> PredictionDyna
     """
     if not isinstance(loss, PredictionLoss):
         raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or take SquaredLoss()")
-    linear = error_dynamics(limit)
+    linear = require_error_dynamics(error_dynamics(limit), "prediction equation")
     for vector in limit.terms:
         if isinstance(vector, GradientDifferential) and vector.directions:
             raise ValueError(
@@ -183,6 +181,3 @@ def prediction_dynamics(limit: ODELimit, loss: PredictionLoss) -> PredictionDyna
             "proportional to the gradient; take another scaling of its hyperparameters"
         )
     return PredictionDynamics(linear, loss)
-
-
-# The discrete method

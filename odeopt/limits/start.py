@@ -9,6 +9,7 @@ import sympy
 from sympy import Add, Expr, Integer, Poly, Rational, Symbol
 
 from odeopt.limits.derivation import Derivation
+from odeopt.limits.derivation_lines import on_curve
 from odeopt.limits.elimination import exact
 from odeopt.limits.series import (
     GradientDifferential,
@@ -16,6 +17,7 @@ from odeopt.limits.series import (
     directed,
     laurent,
     linear_terms,
+    plain,
     substitute,
     vector_series,
 )
@@ -209,11 +211,9 @@ def _regular(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
         room = n - curve.index(v) if v in curve else n
         if lowest < -room or (lowest == -room and (v == x0 or v not in curve)):
             raise NoLimitError(
-                f"the coefficient of {str(v).replace('X_0', 'X')} has a pole of order {-lowest} at t = "
-                "0, too strong for "
-                f"an equation of order {n}: the expansion in {derivation.h} fails for t of the order of "
-                f"{derivation.h}, "
-                "and the start cannot be carried across; take a lower resolution"
+                f"the coefficient of {plain(on_curve(derivation, v))} has a pole 1/t^{-lowest} at t = 0, "
+                f"too strong for an equation of order {n}: the expansion in {derivation.h} fails for t of "
+                f"the order of {derivation.h}, and the start cannot be carried across; take a lower resolution"
             )
     series = [x0]
     for e in range(1, n):

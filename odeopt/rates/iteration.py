@@ -123,9 +123,9 @@ def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
     1.9
     """
     lam_max = require_positive("lam_max", lam_max)
+    require_numeric(rule)
     if not is_number(getattr(rule, "lr", None)):
         raise ValueError(f"{getattr(rule, 'label', rule)!s} has no numeric hyperparameter lr")
-    require_numeric(rule)
     require_linear(rule, "stability limit", forever=True)
     polynomial = characteristic_polynomial(rule)
     critical = _critical_curvature(rule, polynomial)

@@ -119,7 +119,7 @@ def _eigenvalues(rule: UpdateRule, lam: npt.ArrayLike) -> npt.NDArray[np.float64
 def require_numeric(rule: Any) -> None:
     """Refuse what is no rule, and a rule that holds symbols."""
     if not isinstance(rule, UpdateRule):
-        raise ValueError(f"rule must be an UpdateRule, got {rule!r} of type {type(rule).__name__}")
+        raise ValueError(f"rule must be an UpdateRule, got {type(rule).__name__}")
     if not rule.is_numeric:
         raise ValueError(f"{rule.label} holds symbols; give them numbers with rule.at(...)")
 

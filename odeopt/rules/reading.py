@@ -181,7 +181,7 @@ def _step_at(rule: UpdateRule, k: Any) -> StepMatrices | Refusal:
 def read(rule: UpdateRule) -> Reading:
     """Decide what the step of a rule is. Cached: a rule is read once."""
     if not isinstance(rule, UpdateRule):
-        raise ValueError(f"rule must be an UpdateRule, got {rule!r} of type {type(rule).__name__}")
+        raise ValueError(f"rule must be an UpdateRule, got {type(rule).__name__}")
     period = rule.period
     whole = isinstance(period, numbers.Real) or getattr(period, "is_Integer", False)
     if not whole or isinstance(period, bool) or period < 1 or period != int(period):

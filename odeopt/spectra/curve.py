@@ -132,6 +132,11 @@ def loss_curve(
     array([1.      , 0.370933, 0.193098])
     """
     ode = isinstance(mode_or_rule, ModeSolution)
+    if not ode and not isinstance(mode_or_rule, UpdateRule):
+        raise ValueError(
+            f"mode_or_rule must be a ModeSolution or an UpdateRule, got {type(mode_or_rule).__name__}; take "
+            "the rule itself, or mode_solution(error_dynamics(limit)) for its ODE"
+        )
     if ode:
         t = nonnegative_grid(grid, "grid")
         step = float(mode_or_rule.time_step) if is_number(mode_or_rule.time_step) else None

@@ -10,6 +10,7 @@ import torch
 from zoo import kernel_with, numeric_rules, rule_id, rules_with_memory
 
 from odeopt import (
+    Adam,
     GradientDescent,
     HeavyBall,
     HigherMomentum,
@@ -140,6 +141,12 @@ def test_logistic_loss_without_ridge_has_no_minimiser():
         ),
         (lambda: lagrangian(dynamics_of(GradientDescent(0.1), SquaredLoss())), "first order"),
         (lambda: lagrangian(dynamics_of(HeavyBall(0.1, 0.5), SquaredLoss()), size=0), "size must be"),
+        (lambda: lagrangian(dynamics_of(HeavyBall(0.1, 0.5), SquaredLoss()), size=9), "size must be"),
+        (lambda: lagrangian(ode_limit(HeavyBall(0.1, 0.5))), "PredictionDynamics, got ODELimit"),
+        (lambda: energy(ode_limit(HeavyBall(0.1, 0.5)), np.eye(1), None), "PredictionDynamics, got ODELimit"),
+        (lambda: energy(dynamics_of(HeavyBall(0.1, 0.5), SquaredLoss()), np.eye(1), None), "trajectory"),
+        (lambda: prediction_dynamics(ode_limit(Adam(0.1)), SquaredLoss()), "PreconditionedDynamics of Adam"),
+        (lambda: SquaredLoss().value("a", [1.0]), "vectors of real numbers"),
         (lambda: integrate_predictions(None, [[1.0]], [0.0], [1.0], [0.0], **TOL), "dynamics must be"),
     ],
 )

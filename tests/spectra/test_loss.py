@@ -110,3 +110,9 @@ def test_symbolic_rule_is_refused(problem):
 
     with pytest.raises(ValueError, match="holds symbols"):
         loss_curve(GradientDescent(sympy.Symbol("h")), spectral_measure(*problem), [0, 1])
+
+
+@pytest.mark.parametrize("wrong", [None, "gd", error_dynamics(ode_limit(GradientDescent(0.1)))], ids=type)
+def test_what_is_neither_a_mode_nor_a_rule_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"got {type(wrong).__name__}; take the rule"):
+        loss_curve(wrong, spectral_measure(np.eye(2), [1.0, 1.0]), [0, 1])
