@@ -53,10 +53,15 @@ def _in_pool(task: Callable, todo: dict, workers: int, suspects: set) -> Iterato
     context = multiprocessing.get_context("spawn")
     with _one_thread_for_children():
         pool = cf.ProcessPoolExecutor(min(workers, len(todo)), mp_context=context, initializer=_follow_parent)
+        ended = False
         try:
             yield from _drain(task, todo, pool, workers, suspects)
+            ended = True
         finally:
+            processes = [] if ended else list((pool._processes or {}).values())
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:  # after an interrupt nobody waits for the runs under way
+                process.terminate()
 
 
 def _drain(task: Callable, todo: dict, executor: cf.Executor, workers: int, suspects: set) -> Iterator[tuple]:
