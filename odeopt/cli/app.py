@@ -57,7 +57,7 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
 
 def _integers(text: str, name: str) -> list[int]:
     numbers = _numbers(text, name)
-    return [require_integer(name, int(v) if v.is_integer() else v, 1) for v in numbers]
+    return [require_integer(name, int(v) if v.is_integer() else v, 1, 10**12) for v in numbers]
 
 
 @app.command("check")

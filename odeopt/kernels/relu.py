@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from odeopt.checks import require_integer
 from odeopt.kernels.inputs import index_chunks, unit_rows, validate_inputs
 
 __all__ = ["relu_gram"]
 
 _LAYERS = ("first", "both")
+_DEEPEST = 10_000  # hidden layers, each of which is a pass over the kernel
 
 
 def relu_gram(x: Any, *, layers: str = "first", depth: int = 1, allow_singular: bool = False) -> np.ndarray:
@@ -109,10 +111,7 @@ def validate_architecture(layers: str, depth: int) -> None:
     """Raise ValueError unless the trained layers and the number of hidden layers are known."""
     if layers not in _LAYERS:
         raise ValueError(f"layers must be 'first' or 'both', got {layers!r}; choose one of them")
-    if not isinstance(depth, (int, np.integer)) or isinstance(depth, bool) or depth < 1:
-        raise ValueError(
-            f"depth must be an integer of at least 1, the number of hidden layers, got {depth!r}"
-        )
+    require_integer("depth", depth, 1, _DEEPEST)
 
 
 def gram_diagonal(norms: Any, layers: str, depth: int, xp: Any = np) -> Any:

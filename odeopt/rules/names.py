@@ -40,7 +40,9 @@ def method_names(names: Iterable[str], known: Iterable[str] = tuple(METHODS)) ->
         ...
     ValueError: unknown method 'nga'; did you mean 'nag'? Known are gd, nag
     """
-    names, known = (names,) if isinstance(names, str) else tuple(names), tuple(known)
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"methods must be a sequence of names, got {names!r}")
+    names, known = tuple(names), tuple(known)
     if not names:
         raise ValueError(f"methods must not be empty; choose among {', '.join(known)}")
     for name in names:

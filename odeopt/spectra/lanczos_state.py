@@ -26,6 +26,8 @@ class State:
     def __init__(
         self, path: str | os.PathLike[str], starts: np.ndarray, product: Callable[..., Any], name: str
     ) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise ValueError(f"state must be a file name, got {path!r}")
         self.path, self.name = Path(path), name
         folder = self.path.parent
         if not folder.is_dir():

@@ -30,6 +30,7 @@ from odeopt.dynamics.error import ErrorDynamics, error_dynamics
 from odeopt.dynamics.integrate import integrate
 from odeopt.dynamics.modes import mode_solution
 from odeopt.kernels.inputs import SingularPart, singular_part
+from odeopt.kernels.memory import available_memory
 from odeopt.kernels.relu import relu_gram
 from odeopt.limits.ode import ode_limit
 from odeopt.rates.fit import fit_rate
@@ -105,6 +106,10 @@ def check(
     True
     """
     settings = CheckSettings() if settings is None else settings
+    if not isinstance(settings, CheckSettings):
+        raise ValueError(f"settings must be CheckSettings, got {settings!r}")
+    if isinstance(methods, str) or not isinstance(methods, Sequence):
+        raise ValueError(f"methods must be a sequence of names or rules, got {methods!r}")
     problem = _Problem.of(x, y, settings, strict)
     lam_min, lam_max = problem.ends(problem.limit_kernel)
     names = [m for m in methods if not isinstance(m, UpdateRule)]
@@ -149,6 +154,14 @@ class _Problem:
     @classmethod
     def of(cls, x: npt.ArrayLike, y: npt.ArrayLike, settings: CheckSettings, strict: bool) -> _Problem:
         data = prepare(x, y, allow_singular=not strict)
+        need = (
+            8 * settings.width * (data.x.shape[1] + 3 * len(data.y))
+        )  # weights, and the hidden layer three times
+        if need > (free := available_memory()):
+            raise ValueError(
+                f"width = {settings.width} takes {need / 2**30:.3g} GiB of memory, of which {free / 2**30:.3g} "
+                "are free; take a smaller width or fewer rows"
+            )
         kernel = relu_gram(data.x, layers=settings.layers, allow_singular=True)
         return cls(data, settings, singular_part(data.x), kernel)
 

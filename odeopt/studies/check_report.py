@@ -20,6 +20,9 @@ from odeopt.studies.files import OutputFolder, save_check
 __all__ = ["CheckReport", "CheckSettings", "MethodReport"]
 
 
+_MOST = 10**12  # of anything that is counted
+
+
 @dataclass(frozen=True)
 class CheckSettings:
     """Options of a check.
@@ -67,11 +70,13 @@ class CheckSettings:
 
     def __post_init__(self) -> None:
         for name in ("width", "seeds", "num_steps"):
-            require_integer(name, getattr(self, name), 1, 2**53)
+            require_integer(name, getattr(self, name), 1, _MOST)
         for name in ("lr", "friction"):
             value = getattr(self, name)
             if value is not None and not (is_number(value) and math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value!r}")
+        if not isinstance(self.momenta, (tuple, list)):
+            raise ValueError(f"momenta must be a tuple of numbers, got {self.momenta!r}")
         if not is_number(self.lr_fraction) or not 0 < self.lr_fraction <= 1:
             raise ValueError(f"lr_fraction must lie in (0, 1], got {self.lr_fraction!r}")
         if self.hm_regime not in ("fixed", "inertial"):

@@ -227,8 +227,8 @@ def forecast(
     names = method_names(methods, FORECAST_METHODS)
     if not is_number(target) or not 0 < target < 1:
         raise ValueError(f"target must lie in (0, 1), a share of the initial loss, got {target!r}")
-    num_matvecs = require_integer("num_matvecs", num_matvecs, 1)
     x = real_array(x, "x", ndim=2)
+    num_matvecs = min(require_integer("num_matvecs", num_matvecs, 1), len(x))
     # Refused before anything is computed, and so before all pairs of rows are looked at.
     plan = _planned(*x.shape, device, storage=storage, num_vectors=num_matvecs)
     if on_plan is not None:

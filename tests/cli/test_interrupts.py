@@ -1,0 +1,151 @@
+"""Long commands stopped in the middle: earlier results stay, one line says what is kept, and it holds."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from odeopt import cli
+from odeopt.cli.long_run import LongRun
+from odeopt.studies import OutputFolder
+
+CHECK = ["check", "--n", "8", "--width", "32", "--seeds", "1", "--steps", "20", "--methods", "gd,hb", "--out"]
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["odeopt", *map(str, arguments)])
+    with pytest.raises(SystemExit) as status:
+        cli.main()
+    captured = capsys.readouterr()
+    return status.value.code, captured.out, captured.err
+
+
+def held(path):
+    return {each.name: each.read_bytes() for each in path.iterdir()}
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """The next run gets a signal after some steps of a stage."""
+
+    def stop(number, stage, step):
+        shown = LongRun.__call__
+
+        def show(self, name, done, total):
+            shown(self, name, done, total)
+            if (name, done) == (stage, step):
+                signal.raise_signal(number)
+
+        monkeypatch.setattr(LongRun, "__call__", show)
+
+    return stop
+
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+@SIGNALS
+def test_a_stopped_check_leaves_the_results_of_the_run_before(monkeypatch, capsys, tmp_path, stopped, number):
+    assert run(monkeypatch, capsys, *CHECK, tmp_path)[0] == 0
+    before, handler = held(tmp_path), signal.getsignal(signal.SIGTERM)
+    stopped(number, "hb", 7)
+    code, out, err = run(monkeypatch, capsys, *CHECK, tmp_path, "--momenta", "0.5")
+    assert (code, out) == (128 + number, "")
+    assert err.splitlines()[-1].startswith("odeopt: interrupted; nothing of this run was kept")
+    assert held(tmp_path) == before
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+@SIGNALS
+def test_a_stopped_prediction_goes_on_from_its_state(monkeypatch, capsys, tmp_path, stopped, number):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", x=rng.standard_normal((40, 5)), y=rng.standard_normal(40))
+    arguments = [
+        "predict",
+        tmp_path / "d.npz",
+        "--methods",
+        "gd",
+        "--target",
+        "0.2",
+        "--matvecs",
+        "25",
+        "--json",
+    ]
+    whole = json.loads(run(monkeypatch, capsys, *arguments)[1])
+    state = ["--state", tmp_path / "s.npz", "--out", tmp_path / "o"]
+    with monkeypatch.context() as only:
+        stopped(number, "lanczos", 9)
+        code, _, err = run(only, capsys, *arguments, *state)
+    monkeypatch.undo()
+    assert code == 128 + number
+    assert f"Lanczos steps up to 9 are kept in {tmp_path / 's.npz'}; the same command goes on" in err
+    assert list((tmp_path / "o").iterdir()) == []
+    seen = []
+    monkeypatch.setattr(LongRun, "__call__", lambda self, *told: seen.append(told))
+    code, out, _ = run(monkeypatch, capsys, *arguments, *state)
+    assert code == 0
+    assert min(done for stage, done, _ in seen if stage == "lanczos") > 9
+    assert json.loads(out) == whole
+    assert sorted(held(tmp_path / "o")) == ["forecast.json", "forecast.npz", "forecast.png"]
+
+
+def test_a_prediction_without_a_state_names_the_option(monkeypatch, capsys, tmp_path, stopped):
+    np.savez(tmp_path / "d.npz", x=np.eye(5), y=np.arange(5.0))
+    stopped(signal.SIGINT, "kernel", 5)
+    code, _, err = run(monkeypatch, capsys, "predict", tmp_path / "d.npz")
+    assert code == 130
+    assert "nothing was kept; with --state FILE" in err
+
+
+KILLED = """
+import os, signal, sys
+from odeopt import cli
+from odeopt.cli.long_run import LongRun
+
+def die(self, stage, done, total):
+    if done == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+LongRun.__call__ = die
+sys.argv = ["odeopt", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_a_killed_check_frees_its_folder_as_it_was(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, capsys, *CHECK, tmp_path)[0] == 0
+    before = held(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *CHECK, str(tmp_path)], check=False, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert held(tmp_path) == before
+    assert run(monkeypatch, capsys, *CHECK, tmp_path)[0] == 0
+
+
+def test_on_a_full_disk_the_result_is_printed_and_the_old_files_stay(monkeypatch, capsys, tmp_path):
+    import resource
+
+    assert run(monkeypatch, capsys, *CHECK, tmp_path)[0] == 0
+    before, limits = held(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        code, out, err = run(monkeypatch, capsys, *CHECK, tmp_path, "--json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2
+    assert [m["name"] for m in json.loads(out)["methods"]] == ["gd", "hb"]
+    assert "could not be written (File too large); what an earlier run left there is untouched" in err
+    assert held(tmp_path) == before
+
+
+def test_a_folder_in_use_is_refused_before_any_work(monkeypatch, capsys, tmp_path):
+    seen = []
+    monkeypatch.setattr(LongRun, "__call__", lambda self, *told: seen.append(told))
+    with OutputFolder(tmp_path):
+        code, out, err = run(monkeypatch, capsys, *CHECK, tmp_path)
+    assert (code, out, seen) == (2, "", [])
+    assert "is in use by another run" in err
