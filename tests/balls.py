@@ -1,0 +1,75 @@
+"""Losses of the linear model in ball arithmetic: a midpoint and a radius that hold the truth."""
+
+from __future__ import annotations
+
+import itertools
+
+import flint
+import numpy as np
+import sympy
+from flint import acb, arb
+
+from odeopt.rules.base import iterate
+
+
+def exact(value):
+    """A float as the dyadic number that it is, a sympy expression to the working precision."""
+    if isinstance(value, sympy.Expr) and not value.is_Float:
+        digits = int(flint.ctx.prec / 3.3) + 10
+        value = value if value.is_Rational else sympy.Rational(str(value.evalf(digits)))
+        return arb(int(value.p)) / arb(int(value.q))
+    return arb(float(value))
+
+
+def half_square(vector):
+    return sum((x * x for x in vector), arb(0)) / 2
+
+
+def rule_losses(rule, kernel, delta0, steps):
+    """Losses of the rule's own step, on the very entries of the kernel, a matrix or eigenvalues."""
+    last = max(steps)
+    with flint.ctx.workprec(200 + 4 * last):  # a step loses some two bits to the triangle inequality
+        kernel = np.vectorize(arb, otypes=[object])(np.asarray(kernel, dtype=float))
+        start = np.array([arb(float(d)) for d in delta0], dtype=object)
+        grad = (lambda x: kernel * x) if kernel.ndim == 1 else (lambda x: kernel @ x)
+        run = [half_square(x) for x in itertools.islice(iterate(rule, start, grad), last + 1)]
+    return [run[k] for k in steps]
+
+
+def mode_losses(mode, lam, delta0, times):
+    """Losses of an ODE on eigenvalues that are exact floats, by the formula of its family."""
+    dynamics, losses = mode.dynamics, []
+    with flint.ctx.workprec(1000):
+        a = [sympy.cancel(c / dynamics.coefficients[-1]) for c in dynamics.coefficients]
+        for t in times:
+            values = [_mode(mode, a, arb(float(t)), float(value)) for value in lam]
+            losses.append(half_square([arb(float(d)) * v for d, v in zip(delta0, values, strict=True)]))
+    return losses
+
+
+def _mode(mode, a, t, value):
+    lam, time = mode.dynamics.lam, mode.dynamics.t
+    if mode.family == "exponential":
+        rate = sympy.Poly(a[0], lam)
+        powers = (exact(c) * arb(value) ** power[0] for power, c in rate.terms())
+        return (-t * sum(powers, arb(0))).exp()
+    stiffness = exact(sympy.cancel(a[0] / lam)) * arb(value)
+    if mode.family == "bessel":
+        nu = (exact(sympy.cancel(time * a[1])) - 1) / 2
+        return (-t * t * stiffness / 4).hypgeom_0f1(nu + 1)
+    b, v = exact(a[1]), exact(mode.dynamics.initial[0])
+    root = acb(b * b / 4 - stiffness).sqrt()
+    decay = (-b * t / 2).exp()
+    if root.contains(0):
+        return decay * (1 + (b / 2 + v) * t)
+    half = (root * t).cosh() + (b / 2 + v) * (root * t).sinh() / root
+    return (half * decay).real
+
+
+def outside(low, true, high) -> bool:
+    """Whether a bracket of floats certainly misses a ball."""
+    return (
+        bool(true < arb(float(low))) or bool(true > arb(float(high)))
+        if np.isfinite(high)
+        else bool(true < arb(float(low)))
+    )
