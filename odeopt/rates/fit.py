@@ -71,8 +71,8 @@ def fit_rate(
 
     The interval joins a delete-one-block jackknife over 8 blocks, as residuals of an oscillating curve are
     correlated, with three times the change of the estimate when the first half of the range is left out, as
-    far as noise does not explain it: a transient, a multiple root or a shifted power is a bias that falls by half
-    at least. On a range too short to reach the slowest mode the law found describes the range fitted.
+    far as noise does not explain it: a transient, a multiple root or a shifted power is a bias that falls by
+    half at least. On a range too short to reach the slowest mode the law found describes the range fitted.
 
     Examples
     --------
