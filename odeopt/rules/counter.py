@@ -91,11 +91,12 @@ class Counter:
         return int(shift) if getattr(shift, "is_Integer", False) else None
 
     def __eq__(self, value: Any) -> bool:
+        number: Any = value
         if isinstance(value, Counter) and (self.expr - value.expr).expand() == 0:
             return True
         shift = self._shift()
         if shift is not None and _is_real(value):
-            start: Any = -shift + value
+            start: Any = number - shift
             if start < 0 or start != int(start):
                 return False
             if start < START:
