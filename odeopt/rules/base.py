@@ -19,14 +19,18 @@ from __future__ import annotations
 import abc
 import dataclasses
 import itertools
+import linecache
 import math
 import numbers
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Union
 
-from odeopt.checks import is_number, is_symbolic
+from odeopt.checks import is_number, is_symbolic, require_integer
+from odeopt.rules.counter import StepRefusal
 
 if TYPE_CHECKING:
     import sympy
@@ -451,7 +455,8 @@ class UpdateRule(abc.ABC):
         (0.5, 1.0) None
         (0.0, 0.5) None
         """
-        return self.states_from(0, (x0,) * self.history, self.initial_memory(x0), grad)
+        history = require_integer(f"history of {type(self).__name__}", self.history, 1)
+        return self.states_from(0, (x0,) * history, self.initial_memory(x0), grad)
 
     def states_from(
         self, k: int, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
@@ -459,9 +464,50 @@ class UpdateRule(abc.ABC):
         """Go on from the state of iteration k: the one loop that runs every rule."""
         yield iterates, memory
         for j in itertools.count(k):
-            x_next, memory = self.step(j, iterates, memory, grad)
+            result = self._run_step(j, iterates, memory, grad)
+            if not isinstance(result, (tuple, list)) or len(result) != 2:
+                raise ValueError(f"the step of {self.label} must end with `return x_next, memory`")
+            x_next, memory = result
             iterates = (x_next, *iterates[:-1])
             yield iterates, memory
+
+    def _run_step(self, k: int, iterates: tuple, memory: Any, grad: Callable[[Any], Any]) -> Any:
+        """One step; a slip in its code is refused with its line, while what `grad` raises passes."""
+        passing: list[Exception] = []
+
+        def watched(z: Any) -> Any:
+            try:
+                return grad(z)
+            except Exception as error:
+                passing.append(error)
+                raise
+
+        try:
+            return self.step(k, iterates, memory, watched)
+        except _SLIPS as error:
+            if error in passing or isinstance(error, StepRefusal):
+                raise
+            reason = f"fails at k = {k} with {type(error).__name__} in {place_of(error.__traceback__)}"
+            given = f"it gets {len(iterates)} iterates (history) and the memory of initial_memory"
+            raise ValueError(f"the step of {self.label} {reason}; {given}") from error
+
+
+# What a slip in the code of a step raises, apart from what a machine or a user's interrupt does.
+_SLIPS = (TypeError, AttributeError, IndexError, KeyError, NameError, ZeroDivisionError, ValueError)
+_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_MACHINERY = {os.path.join(_FOLDER, f"{name}.py") for name in ("base", "counter", "forms", "trace")}
+
+
+def place_of(traceback: TracebackType | None, own: tuple[str, ...] = ()) -> str:
+    """File, line and text of the innermost line of the user's step, outside the files `own`."""
+    place = ""
+    while traceback is not None:
+        name, line = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
+        if os.path.abspath(name) not in (*_MACHINERY, *own) and "site-packages" not in name:
+            text = linecache.getline(name, line).strip()
+            place = f"{os.path.basename(name)}, line {line}" + (f": {text}" if text else "")
+        traceback = traceback.tb_next
+    return place
 
 
 def iterate(rule: UpdateRule, x0: Any, grad: Callable[[Any], Any]) -> Iterator[Any]:
@@ -482,4 +528,6 @@ def iterate(rule: UpdateRule, x0: Any, grad: Callable[[Any], Any]) -> Iterator[A
     >>> list(itertools.islice(iterate(GradientDescent(lr=0.5), 1.0, lambda x: x), 4))
     [1.0, 0.5, 0.25, 0.125]
     """
+    if not isinstance(rule, UpdateRule):
+        raise ValueError(f"rule must be an UpdateRule, got {type(rule).__name__}")
     return (iterates[0] for iterates, _ in rule.states(x0, grad))

@@ -240,7 +240,7 @@ for _names, _operation in {
     "pow": "takes a power of a vector", "rpow": "takes a power with a vector in the exponent",
     "rtruediv": "divides by a vector", "abs": "takes abs() of a vector", "round": "rounds a vector",
     "floordiv rfloordiv": "takes // of a vector", "mod rmod": "takes % of a vector",
-    "matmul rmatmul": "takes a product @ of vectors", "bool": "takes the truth value of a vector",
+    "matmul rmatmul": "takes a product @ of vectors", "bool": "asks whether a vector is true",
     "lt le gt ge eq ne contains": "compares a vector", "hash": "looks a vector up in a set or a table",
     "float int index complex": "turns a vector into a number", "len": "takes len() of a vector",
     "iter": "runs over the coordinates of a vector", "getitem": "takes single coordinates of a vector",

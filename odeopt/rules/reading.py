@@ -177,11 +177,15 @@ def _step_at(rule: UpdateRule, k: Any) -> StepMatrices | Refusal:
     return Refusal("affine", f"adds the constant {text_of(found.constant)} to a vector; {remedy}")
 
 
-@functools.lru_cache(maxsize=512)
 def read(rule: UpdateRule) -> Reading:
     """Decide what the step of a rule is. Cached: a rule is read once."""
     if not isinstance(rule, UpdateRule):
         raise ValueError(f"rule must be an UpdateRule, got {type(rule).__name__}")
+    return _read(rule)
+
+
+@functools.lru_cache(maxsize=512)
+def _read(rule: UpdateRule) -> Reading:
     period = rule.period
     whole = isinstance(period, numbers.Real) or getattr(period, "is_Integer", False)
     if not whole or isinstance(period, bool) or period < 1 or period != int(period):
@@ -260,7 +264,7 @@ def require_linear(
     row = reading.row
     if reading.law_refusal is not None:
         if forever:
-            raise ValueError(f"{step} {reading.law_refusal}, so it has no {purpose} that could be read")
+            raise ValueError(f"{step} {reading.law_refusal}, so its {purpose} is not known")
         last = 0 if k is None else int(np.max(k))
         for index in range(last):
             found = reading.at(index)

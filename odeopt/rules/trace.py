@@ -2,16 +2,12 @@ r"""One run of a step on linear forms: the points at which it takes gradients, a
 
 from __future__ import annotations
 
-import linecache
 import numbers
-import os
 from dataclasses import dataclass, field
 from fractions import Fraction
-from types import TracebackType
 from typing import Any
 
-from odeopt.rules import base, counter, forms
-from odeopt.rules.base import UpdateRule
+from odeopt.rules.base import UpdateRule, place_of
 from odeopt.rules.counter import StepRefusal
 from odeopt.rules.forms import Form, exact_coefficient
 
@@ -118,20 +114,3 @@ def _failure(error: Exception, rule: UpdateRule, run: Trace) -> str:
         remedy = "set the class attribute `history`, or `initial_memory`"
         return f"takes apart more or fewer iterates or memories than given, {given}; {remedy}"
     return f"fails with {type(error).__name__} when it is run on vectors"
-
-
-_OWN = tuple(
-    os.path.abspath(str(name)) for name in (base.__file__, counter.__file__, forms.__file__, __file__)
-)
-
-
-def place_of(traceback: TracebackType | None, own: tuple[str, ...] = ()) -> str:
-    """File, line and text of the innermost line of the user's step, outside the files `own`."""
-    place = ""
-    while traceback is not None:
-        name, line = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
-        if os.path.abspath(name) not in (*_OWN, *own) and "site-packages" not in name:
-            text = linecache.getline(name, line).strip()
-            place = f"{os.path.basename(name)}, line {line}" + (f": {text}" if text else "")
-        traceback = traceback.tb_next
-    return place

@@ -124,7 +124,7 @@ NOT_LINEAR = {
     "norm": (lambda s, k, x, m, grad: (x[0] - grad(x[0]) / np.linalg.norm(grad(x[0])), m), "np.norm"),
     "@": (lambda s, k, x, m, grad: (x[0] - (x[0] @ x[0]) * grad(x[0]), m), "@"),
     "a comparison": (lambda s, k, x, m, grad: (x[0] if grad(x[0]) > 0 else -x[0], m), "compares"),
-    "truth": (lambda s, k, x, m, grad: (x[0] if grad(x[0]) else -x[0], m), "truth"),
+    "truth": (lambda s, k, x, m, grad: (x[0] if grad(x[0]) else -x[0], m), "is true"),
     "max": (lambda s, k, x, m, grad: (max(x[0], grad(x[0])), m), "compares"),
     "np.where": (lambda s, k, x, m, grad: (np.where(True, x[0], 0), m), "np.where"),
     "np.clip": (lambda s, k, x, m, grad: (x[0] - np.clip(grad(x[0]), -1, 1), m), "np.clip"),
