@@ -35,7 +35,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/basedpyright --verifytypes odeopt --ignoreexternal --pythonpath $(BIN)/python
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/basedpyright --verifytypes odeopt --ignoreexternal --pythonpath $(BIN)/python
 
 bench: $(VENV)/installed-test
 	$(BIN)/python -m pytest benchmarks -m "" --numprocesses 0 $(PYTEST_ARGS)

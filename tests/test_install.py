@@ -107,7 +107,10 @@ def test_typed_client_passes_mypy_and_pyright_against_the_wheel(installed, tmp_p
 
 
 def test_public_surface_is_typed_throughout():
-    output("-m", "basedpyright", "--pythonpath", sys.executable, "--verifytypes", "odeopt", "--ignoreexternal")
+    # with --verifytypes torch is found by PATH alone: without it every network has an unknown base class
+    path = os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"]))
+    options = ("--pythonpath", sys.executable, "--verifytypes", "odeopt", "--ignoreexternal")
+    output("-m", "basedpyright", *options, env=os.environ | {"PATH": path})
 
 
 def test_types_inside_check():

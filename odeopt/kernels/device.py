@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Literal
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def device_plan(
     d: int,
     *,
     device: str | torch.device,
-    storage: str = "auto",
+    storage: Literal["auto", "float64", "float32", "recompute"] = "auto",
     num_vectors: int = 400,
     memory_limit: float | None = None,
 ) -> MemoryPlan:
