@@ -230,6 +230,11 @@ def integrate_predictions(
     u0, y = predictions_and_targets(u0, y, len(matrix))
     system = _System(dynamics.linear, checked, (dynamics.loss, y), matrix)
     slope = dynamics.loss.gradient(u0, y)
+    if np.shape(slope) != u0.shape:
+        raise ValueError(
+            f"the gradient of {dynamics.loss!r} must have shape {u0.shape} like the predictions, got "
+            f"{np.shape(slope)}"
+        )
     data = [u0, *(system.image(e, matrix, slope) for e in dynamics.linear.initial)]
     times, states, nfev, message = _solve(system, data, t, options)
     u = states[:, 0]

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from scipy.interpolate import BarycentricInterpolator
 
 __all__ = ["NODES", "RegularStart", "regular_start"]
 
@@ -37,11 +36,19 @@ class RegularStart:
 
     def __call__(self, t: float) -> np.ndarray:
         x = (t / self.time) ** (1 / self.root)
-        return self.base(t) + x**self.first * BarycentricInterpolator(_nodes(), self.values)(x)
+        return self.base(t) + x**self.first * self._polynomial(x)
 
     def leading(self) -> np.ndarray:
         """p(0), shape (N, d)."""
-        return BarycentricInterpolator(_nodes(), self.values)(0.0)
+        return self._polynomial(0.0)
+
+    def _polynomial(self, x: float) -> np.ndarray:
+        """Barycentric interpolation."""
+        gaps = x - _nodes()
+        if np.any(gaps == 0):
+            return self.values[int(np.argmin(np.abs(gaps)))]
+        weights = 1 / (_slopes() * gaps)
+        return np.tensordot(weights / weights.sum(), self.values, axes=1)
 
 
 def regular_start(
@@ -121,12 +128,18 @@ def _nodes() -> np.ndarray:
 
 
 @functools.cache
+def _slopes() -> np.ndarray:
+    """The product of the distances from each node to the others."""
+    x = _nodes()
+    return (x[:, None] - x[None, :] + np.eye(x.size)).prod(axis=1)
+
+
+@functools.cache
 def _theta() -> np.ndarray:
     """The matrix of x d/dx on polynomials given at the nodes."""
-    x = _nodes()
+    x, slopes = _nodes(), _slopes()
     gaps = x[:, None] - x[None, :] + np.eye(x.size)
-    weights = gaps.prod(axis=1)
-    matrix = weights[:, None] / weights[None, :] / gaps
+    matrix = slopes[:, None] / slopes[None, :] / gaps
     np.fill_diagonal(matrix, 0.0)
     np.fill_diagonal(matrix, (1 / gaps).sum(axis=1) - 1)
     return x[:, None] * matrix

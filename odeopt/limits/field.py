@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import sympy
 from sympy import Expr, Symbol
+from sympy.codegen.cfunctions import expm1
 
 from odeopt.limits.components import Coordinate
 from odeopt.limits.series import GradientDifferential, NoLimitError
@@ -49,6 +50,7 @@ class Field:
 
     def _compiled(self, expr: Expr) -> Callable:
         expr = expr.xreplace(self.replaced)
+        expr = expr.replace(_is_difference, lambda e: -expm1((-e.args[1]).exp))  # precise at small t
         for kind, name in _EXTREMA.items():
             expr = expr.replace(kind, lambda *args, name=name: _nested(name, args))
         return sympy.lambdify(self.arguments, expr, _NUMPY)
@@ -63,6 +65,11 @@ class Field:
             if values[i].shape != shape:
                 raise ValueError(f"differential must return an array of shape {shape}, got {values[i].shape}")
         return [np.broadcast_to(f(t, *state, *values), shape) for f in self.functions]
+
+
+def _is_difference(expr: Expr) -> bool:
+    """Whether an expression is 1 - exp(z)."""
+    return expr.is_Add and len(expr.args) == 2 and expr.args[0] == 1 and isinstance(-expr.args[1], sympy.exp)
 
 
 def _nested(name: Callable, args: tuple) -> Expr:

@@ -51,6 +51,7 @@ def equation_start(
     """
     order = len(data)
     finite = [_is_finite_at_zero(term.coefficient, t) for term in terms]
+    _require_no_pole_inside(terms, t, end)
     if end == 0 or all(finite):
         return 0.0, lambda s: data
     poles = [0.0 if known else _pole(term, t, order) for term, known in zip(terms, finite, strict=True)]
@@ -76,9 +77,11 @@ def equation_start(
         scales=[0] * order,
     )
     if found is None:
+        coupled = [v.name for v, strength in zip(terms, poles, strict=True) if v.power and strength]
+        reason = f"the pole of {coupled[0]} couples the modes" if coupled else "its force is not continuous"
         raise ValueError(
-            f"{equation} has no series at t = 0 that starts from its initial data: its force is not "
-            "continuous there; integrate from a later time"
+            f"no series at t = 0 was found that solves {equation} from its initial data: {reason}; integrate "
+            "from a later time"
         )
     if given < order and all(e.is_Integer for e in _exponents(coefficients, t)):
         _require_agreement(equation, found, data, given)
@@ -92,6 +95,21 @@ def _is_finite_at_zero(coefficient: Expr, t: Symbol) -> bool:
         except ZeroDivisionError:  # a constant 1/0 in plain Python numbers
             return False
         return bool(np.isfinite(value))
+
+
+def _require_no_pole_inside(terms: Sequence[Term], t: Symbol, end: float) -> None:
+    """Refuse times beyond a zero of a denominator: solvers step across it, onto any of many curves."""
+    for term in terms:
+        _, denominator = sympy.fraction(sympy.together(sympy.nsimplify(term.coefficient, rational=True)))
+        if not denominator.has(t) or not denominator.is_polynomial(t):
+            continue
+        roots = np.roots([float(c) for c in sympy.Poly(denominator, t).all_coeffs()])
+        inside = [z.real for z in roots if abs(z.imag) <= 1e-9 * abs(z) and 0 < z.real <= end]
+        if inside:
+            raise ValueError(
+                f"the coefficient {term.coefficient} of {term.name} has a pole at t = {min(inside):.6g}; end the "
+                "times before it"
+            )
 
 
 def _pole(term: Term, t: Symbol, order: int) -> float:

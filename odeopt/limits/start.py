@@ -213,7 +213,7 @@ def _regular(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
             raise NoLimitError(
                 f"the coefficient of {plain(on_curve(derivation, v))} has a pole 1/t^{-lowest} at t = 0, "
                 f"too strong for an equation of order {n}: the expansion in {derivation.h} fails for t of "
-                f"the order of {derivation.h}, and the start cannot be carried across; take a lower resolution"
+                f"the order of {derivation.h}, and no start is carried across; take a lower resolution"
             )
     series = [x0]
     for e in range(1, n):

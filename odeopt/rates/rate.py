@@ -140,7 +140,7 @@ def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Ra
     a, t = dynamics.coefficients, dynamics.t
     if not dynamics.is_constant:
         r = sympy.cancel(t * a[1] / a[2]) if dynamics.order == 2 else t
-        if r.has(t) or sympy.cancel(a[0] / a[2]).has(t):
+        if r.free_symbols or r < 0 or sympy.cancel(a[0] / a[2]).has(t):
             raise ValueError(f"no exact rate is known for {dynamics}; measure one with fit_rate")
         return Rate(float(r), "power", "exact", "linear ODE", note="Bessel envelope")
     ratios = [_decimal(sympy.cancel(c / a[-1])) for c in a[:-1]]

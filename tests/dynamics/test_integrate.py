@@ -165,6 +165,15 @@ def test_poles_from_which_no_curve_starts_are_refused(coefficients, word):
         integrate(dynamics, np.eye(1), [1.0], [0.0, 1.0], **TOL)
 
 
+def test_a_pole_within_the_times_is_no_place_to_step_across():
+    # X'' + X'/(1 - t) + lam X = 0 has a logarithm at t = 1: many curves go on from there
+    dynamics = equation(LAM, 1 / (1 - T), 1)
+    assert np.isfinite(integrate(dynamics, np.eye(1), [1.0], [0.99], **TOL).delta).all()
+    for end in (1.0, 2.0):
+        with pytest.raises(ValueError, match="pole at t = 1; end"):
+            integrate(dynamics, np.eye(1), [1.0], [0.5, end], **TOL)
+
+
 def test_a_varying_kernel_is_checked_at_every_time():
     with pytest.raises(ValueError, match="shape"):
         integrate(
