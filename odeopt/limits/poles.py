@@ -107,8 +107,8 @@ def _require_no_pole_inside(terms: Sequence[Term], t: Symbol, end: float) -> Non
         inside = [z.real for z in roots if abs(z.imag) <= 1e-9 * abs(z) and 0 < z.real <= end]
         if inside:
             raise ValueError(
-                f"the coefficient {term.coefficient} of {term.name} has a pole at t = {min(inside):.6g}; end the "
-                "times before it"
+                f"the coefficient {term.coefficient} of {term.name} has a pole at t = {min(inside):.6g}; end "
+                "the times before it"
             )
 
 
