@@ -90,11 +90,12 @@ def check_command(
 ) -> None:
     """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
     names = method_names(_names(methods), CHECK_METHODS)
-    settings = CheckSettings(
-        width=width, seeds=seeds, num_steps=steps, lr=lr, lr_fraction=lr_fraction, friction=friction, r=r,
-        momenta=_numbers(momenta, "momenta"), hm_regime=hm_regime, layers=layers, device=device, dtype=dtype,
-        allow_unstable=allow_unstable,
-    )  # fmt: skip
+    chosen: dict[str, Any] = {
+        "width": width, "seeds": seeds, "num_steps": steps, "lr": lr, "lr_fraction": lr_fraction,
+        "friction": friction, "r": r, "momenta": _numbers(momenta, "momenta"), "hm_regime": hm_regime,
+        "layers": layers, "device": device, "dtype": dtype, "allow_unstable": allow_unstable,
+    }  # fmt: skip
+    settings = CheckSettings(**chosen)
     x, y = _load(data, n)
 
     def kept(done: dict[str, int]) -> str:
@@ -140,7 +141,8 @@ def derive_command(
     from odeopt.limits.ode import ode_limit
 
     rule = rule_named(method, hyperparameters or [])
-    limit = ode_limit(rule, resolution=resolution, regime=regime)
+    options: dict[str, Any] = {"resolution": resolution, "regime": regime}
+    limit = ode_limit(rule, **options)
     found = {
         "rule": rule.label,
         "equation": str(limit),
@@ -190,6 +192,7 @@ def certify_command(
     if verify is not None:
         found = report.read_certificate(verify)
     else:
+        problem: Any
         if method is None:
             problem = report.flow_from_text(friction, r)
         elif friction is None and r is None:
@@ -197,8 +200,9 @@ def certify_command(
             problem = rule if iteration else ode_limit(rule)
         else:
             raise ValueError(f"name one of: the method {method}, --friction b, --r r")
-        numbers = {"mu": mu, "L": smoothness, "rate": rate}
-        found = certify(problem, **{k: report.exact_from_text(text, k) for k, text in numbers.items()})
+        texts = {"mu": mu, "L": smoothness, "rate": rate}
+        numbers: dict[str, Any] = {name: report.exact_from_text(text, name) for name, text in texts.items()}
+        found = certify(problem, **numbers)
     if json or latex:
         typer.echo(found.to_json() if json else found.latex())
     elif not report.print_certificate(found):
@@ -233,6 +237,11 @@ def predict_command(
 ) -> None:
     """Predict learning-rate limits, tuned hyperparameters and steps to a target, before any training."""
     x, y = _load(data, n)
+    options: dict[str, Any] = {
+        "methods": _names(methods), "target": target, "num_matvecs": matvecs, "layers": layers,
+        "depth": depth, "storage": storage, "device": device or None, "best_at": best_at,
+        "max_steps": max_steps, "strict": strict, "state": state,
+    }  # fmt: skip
 
     def kept(done: dict[str, int]) -> str:
         if state is None:
@@ -242,10 +251,8 @@ def predict_command(
 
     with LongRun("row").kept(kept) as progress, OutputFolder(out) if out else nullcontext() as folder:
         found = forecast(
-            x, y, methods=_names(methods), target=target, num_matvecs=matvecs, layers=layers, depth=depth,
-            storage=storage, device=device or None, best_at=best_at, max_steps=max_steps, strict=strict,
-            state=state, progress=progress, on_plan=lambda plan: typer.echo(f"Memory: {plan}", err=True),
-        )  # fmt: skip
+            x, y, progress=progress, on_plan=lambda plan: typer.echo(f"Memory: {plan}", err=True), **options
+        )
         _print_and_save(found, folder, json, print_forecast)
 
 

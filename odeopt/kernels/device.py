@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Literal
 from typing import Any
 
 import numpy as np
 import torch
 
 from odeopt.kernels.blocks import ReluGramOperator
-from odeopt.kernels.memory import SHARE, MemoryPlan, first_fitting, memory_plan, panel_rows
+from odeopt.kernels.memory import SHARE, MemoryPlan, Storage, first_fitting, memory_plan, panel_rows
 
 __all__ = ["DeviceReluGram", "device_plan", "device_relu_gram"]
 
@@ -104,7 +103,7 @@ def device_plan(
     d: int,
     *,
     device: str | torch.device,
-    storage: Literal["auto", "float64", "float32", "recompute"] = "auto",
+    storage: Storage = "auto",
     num_vectors: int = 400,
     memory_limit: float | None = None,
 ) -> MemoryPlan:

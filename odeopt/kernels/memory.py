@@ -11,8 +11,17 @@ from typing import Literal
 
 from odeopt.checks import is_number, require_integer
 
-__all__ = ["MemoryPlan", "available_memory", "cgroups_free", "first_fitting", "memory_plan", "panel_rows"]
+__all__ = [
+    "MemoryPlan",
+    "Storage",
+    "available_memory",
+    "cgroups_free",
+    "first_fitting",
+    "memory_plan",
+    "panel_rows",
+]
 
+Storage = Literal["auto", "float64", "float32", "recompute"]
 _STORAGES = ("float64", "float32", "recompute")
 PANEL = 2**22  # entries of a panel: 32 MB of float64
 # Work arrays of a panel that exist at once while it is computed.
@@ -72,7 +81,7 @@ def memory_plan(
     n: int,
     d: int,
     *,
-    storage: Literal["auto", "float64", "float32", "recompute"] = "auto",
+    storage: Storage = "auto",
     num_vectors: int = 400,
     memory_limit: float | None = None,
 ) -> MemoryPlan:

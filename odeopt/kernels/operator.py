@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.inputs import unit_rows, validate_inputs
-from odeopt.kernels.memory import memory_plan
+from odeopt.kernels.memory import Storage, memory_plan
 from odeopt.kernels.relu import validate_architecture
 
 __all__ = ["relu_gram_operator"]
@@ -21,7 +21,7 @@ def relu_gram_operator(
     device: str | None = None,
     layers: Literal["first", "both"] = "first",
     depth: int = 1,
-    storage: Literal["auto", "float64", "float32", "recompute"] = "auto",
+    storage: Storage = "auto",
     num_vectors: int = 400,
     memory_limit: float | None = None,
     allow_singular: bool = False,

@@ -32,7 +32,7 @@ from odeopt.dynamics.modes import mode_solution
 from odeopt.kernels.inputs import SingularPart, singular_part
 from odeopt.kernels.memory import available_memory
 from odeopt.kernels.relu import relu_gram
-from odeopt.limits.ode import ode_limit
+from odeopt.limits.ode import ODELimit, ode_limit
 from odeopt.rates.fit import fit_rate
 from odeopt.rates.iteration import discrete_rate, max_learning_rate
 from odeopt.rates.rate import Rate, exact_rate
@@ -118,10 +118,8 @@ def check(
     start_ends = [problem.ends(problem.start_kernel(seed)) for seed in range(settings.seeds)]
     largest = max(lam_max, *(high for _, high in start_ends))
     lr = _learning_rate(names, settings, lam_min, largest)
-    rules = {
-        _name(m, methods): m if isinstance(m, UpdateRule) else _named_rule(m, lr, settings, lam_min)
-        for m in methods
-    }
+    named = {} if lr is None else {m: _named_rule(m, lr, settings, lam_min) for m in names}
+    rules = {_name(m, methods): m if isinstance(m, UpdateRule) else named[m] for m in methods}
     if len(rules) < len(methods):
         raise ValueError(f"methods must differ, got {', '.join(_name(m, methods) for m in methods)}")
     for rule in rules.values():
@@ -159,7 +157,7 @@ class _Problem:
         )  # weights, and the hidden layer three times
         if need > (free := available_memory()):
             raise ValueError(
-                f"width = {settings.width} takes {need / 2**30:.3g} GiB of memory, of which {free / 2**30:.3g} "
+                f"width = {settings.width} takes {need / 2**30:.3g} GiB of memory, and {free / 2**30:.3g} "
                 "are free; take a smaller width or fewer rows"
             )
         kernel = relu_gram(data.x, layers=settings.layers, allow_singular=True)
@@ -193,7 +191,7 @@ class _Problem:
         return empirical_gram(self.network(seed), self.data.x)
 
 
-def _named_rule(name: str, lr: float | None, settings: CheckSettings, lam_min: float) -> UpdateRule:
+def _named_rule(name: str, lr: float, settings: CheckSettings, lam_min: float) -> UpdateRule:
     """Return a method by its name, with the hyperparameters of the settings."""
     kind = METHODS[name]
     if kind is HeavyBall:
@@ -201,7 +199,7 @@ def _named_rule(name: str, lr: float | None, settings: CheckSettings, lam_min: f
         critical = min(2 * math.sqrt(lam_min), (1 - 1e-9) * math.sqrt(2 / lr))
         return HeavyBall.with_friction(lr, critical if settings.friction is None else settings.friction)
     more = {Nesterov: {"r": settings.r}, HigherMomentum: {"momenta": settings.momenta}}
-    return kind(lr=lr, **more.get(kind, {}))
+    return kind(**{"lr": lr, **more.get(kind, {})})
 
 
 def _name(method: str | UpdateRule, methods: Sequence[str | UpdateRule]) -> str:
@@ -242,6 +240,8 @@ def _check_method(
     settings = problem.settings
     limit = ode_limit(rule, regime=settings.hm_regime if isinstance(rule, HigherMomentum) else "natural")
     dynamics = error_dynamics(limit)
+    if not isinstance(limit, ODELimit) or not isinstance(dynamics, ErrorDynamics):
+        raise ValueError(f"{rule.label} has no linear ODE in the error, and so no loss is predicted for it")
     h, origin = float(limit.time_step), float(limit.time_origin)
     k = np.unique(np.linspace(0, settings.num_steps, min(settings.num_steps, _RECORDED) + 1).astype(int))
     t = (k + origin) * h
@@ -253,6 +253,7 @@ def _check_method(
         for key in first.curves
         if all(key in s.curves for s in seeds)
     }
+    integrated = _integrated(dynamics, first, t)
     return MethodReport(
         name=name,
         rule=rule,
@@ -271,7 +272,8 @@ def _check_method(
         high_resolution=first.high_resolution,
         drift_by_seed=tuple(s.drift for s in seeds),
         diverged_at=min((s.diverged_at for s in seeds if s.diverged_at is not None), default=None),
-        **_integrated(dynamics, first, {"k": k, "t": t, **curves}),
+        integration_error=integrated.pop("error").item(),
+        curves={"k": k, "t": t, **curves, **integrated},
     )
 
 
@@ -286,7 +288,11 @@ def _runs(
     from odeopt.nets import train
 
     settings, done = problem.settings, itertools.count(1)
-    total = settings.seeds * settings.num_steps
+
+    def advance(*_: object) -> None:
+        if progress is not None:
+            progress(name, next(done), settings.seeds * settings.num_steps)
+
     return [
         train(
             problem.network(seed),
@@ -297,7 +303,7 @@ def _runs(
             record_at=k,
             kernel_at=[settings.num_steps],
             allow_unstable=settings.allow_unstable,
-            progress=None if progress is None else (lambda *_: progress(name, next(done), total)),
+            progress=advance,
         )
         for seed in range(settings.seeds)
     ]
@@ -307,9 +313,9 @@ class _Seed:
     """One trained network and its predictions on the grid k; nan after a divergence."""
 
     def __init__(self, run: TrainingRun, rule: UpdateRule, problem: _Problem, k: np.ndarray) -> None:
-        from odeopt.nets.budget import budget_of
+        from odeopt.nets.budget import budget_of, initial_kernel
 
-        self.kernel, self.delta0 = run.initial_kernel, run.errors[0]
+        self.kernel, self.delta0 = initial_kernel(run, None), run.errors[0]
         self.diverged_at = run.diverged_at
         drift = run.relative_kernel_drift
         self.drift = float(drift[-1]) if drift.size else math.nan
@@ -336,15 +342,14 @@ def _by_seed(seeds: list[_Seed], parts: Sequence[Part], measure: str) -> dict[st
     }
 
 
-def _integrated(dynamics: ErrorDynamics, seed: _Seed, curves: dict[str, np.ndarray]) -> dict[str, object]:
+def _integrated(dynamics: ErrorDynamics, seed: _Seed, times: np.ndarray) -> dict[str, np.ndarray]:
     """Integrate the first seed's dynamics at some recorded times, and compare with the closed form."""
-    times = curves["t"]
     t = times[:: max(1, times.size // _INTEGRATED)]
     scale = float(np.linalg.norm(seed.delta0))
     run = integrate(dynamics, seed.kernel, seed.delta0, t, rtol=_RTOL, atol=_ATOL * scale)
     closed = loss_curve(mode_solution(dynamics), spectral_measure(seed.kernel, seed.delta0), t).loss
-    error = float(np.max(np.abs(run.loss - closed)) / seed.curves["trained"][0])
-    return {"integration_error": error, "curves": {**curves, "integrated_t": t, "integrated": run.loss}}
+    error = np.max(np.abs(run.loss - closed)) / seed.curves["trained"][0]
+    return {"error": error, "integrated_t": t, "integrated": run.loss}
 
 
 def _fit(t: np.ndarray, losses: np.ndarray, layer: str, floor: float) -> Rate | None:

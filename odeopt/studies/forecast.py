@@ -20,7 +20,7 @@ from odeopt.checks import is_number, real_array, require_integer
 from odeopt.data import prepare
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.inputs import SingularPart, singular_part, validate_inputs
-from odeopt.kernels.memory import MemoryPlan, memory_plan
+from odeopt.kernels.memory import MemoryPlan, Storage, memory_plan
 from odeopt.kernels.operator import relu_gram_operator
 from odeopt.rates.iteration import max_learning_rate
 from odeopt.rates.tuning import StepsTo, steps_to, tune, tune_for
@@ -166,7 +166,7 @@ def forecast(
     num_matvecs: int = 300,
     layers: Literal["first", "both"] = "first",
     depth: int = 1,
-    storage: Literal["auto", "float64", "float32", "recompute"] = "auto",
+    storage: Storage = "auto",
     device: str | None = None,
     best_at: int | None = None,
     max_steps: int = 100_000,
@@ -228,9 +228,10 @@ def forecast(
     if not is_number(target) or not 0 < target < 1:
         raise ValueError(f"target must lie in (0, 1), a share of the initial loss, got {target!r}")
     x = real_array(x, "x", ndim=2)
-    num_matvecs = min(require_integer("num_matvecs", num_matvecs, 1), len(x))
+    n, d = x.shape
+    num_matvecs = min(require_integer("num_matvecs", num_matvecs, 1), n)
     # Refused before anything is computed, and so before all pairs of rows are looked at.
-    plan = _planned(*x.shape, device, storage=storage, num_vectors=num_matvecs)
+    plan = _planned(n, d, device, storage=storage, num_vectors=num_matvecs)
     if on_plan is not None:
         on_plan(plan)
     if strict:
@@ -246,18 +247,18 @@ def forecast(
         allow_singular=True,
         progress=progress,
     )
-    seen = _seen(kernel, singular, -data.y, num_matvecs, state, progress)
+    seen, L = _seen(kernel, singular, -data.y, num_matvecs, state, progress)
     floor = singular.plateau(data.y)
-    L = min(kernel.interval[1], kernel.frobenius + kernel.storage_error) if seen is None else seen.interval[1]
     mu = L if seen is None else max(_slowest(seen, singular), _LEAST * L)
     whole = _with_floor(seen, floor, L)
     found = tuple(_method(name, seen, whole, (mu, L), floor, target, best_at, max_steps) for name in names)
-    # The largest eigenvalue of g is at least the root mean square of all.
-    least = kernel.frobenius / kernel.shape[0] ** 0.5
-    largest = (min(least if seen is None else max(least, seen.lam_max), L), L)
+    # The largest of all eigenvalues is at least their root mean square.
+    low = max(kernel.frobenius / kernel.shape[0] ** 0.5, 0.0 if seen is None else seen.lam_max)
+    largest = (min(low, L), L)
+    initial = whole.mass / 2
     return Forecast(
-        *x.shape, float(target), whole.mass / 2, floor, mu, L, largest, singular, whole, kernel.plan, found
-    )
+        n, d, float(target), initial, floor, mu, L, largest, singular, whole, kernel.plan, found
+    )  # fmt: skip
 
 
 def _planned(n: int, d: int, device: str | None, **options: Any) -> MemoryPlan:
@@ -276,17 +277,16 @@ def _seen(
     num_matvecs: int,
     state: str | os.PathLike[str] | None,
     progress: Callable[[str, int, int], object] | None,
-) -> SpectralMeasure | None:
-    """Measure the error off the null space, where it has any, and close the interval above."""
-    error, n = singular.reduced(delta0), kernel.shape[0]
+) -> tuple[SpectralMeasure | None, float]:
+    """Return the measure of the error off the null space, if any is there, and a bound on the spectrum."""
+    error, slack = singular.reduced(delta0), kernel.storage_error
     if np.linalg.norm(error) <= 8 * singular.n * _EPS * np.linalg.norm(delta0):
-        return None
+        return None, min(kernel.interval[1], kernel.frobenius + slack)
     steps = min(num_matvecs, singular.rank)
     measure = spectral_measure(kernel, error, num_matvecs=steps, state=state, progress=progress)
-    low, high = measure.interval
-    slack = kernel.storage_error
-    bound = largest_eigenvalue_bound(measure.chains[0], kernel.frobenius + slack, n) + slack
-    return dataclasses.replace(measure, interval=(low, max(min(high, bound), measure.lam_max)))
+    bound = largest_eigenvalue_bound(measure.chains[0], kernel.frobenius + slack, kernel.shape[0]) + slack
+    L = max(min(kernel.interval[1], bound), measure.lam_max)
+    return dataclasses.replace(measure, interval=(0.0, L)), L
 
 
 def _slowest(seen: SpectralMeasure, singular: SingularPart) -> float:

@@ -133,7 +133,8 @@ def test_certify_prints_the_claim_and_its_checks(monkeypatch, capsys):
     code, out, _ = certify(monkeypatch, capsys, "--friction", "3/sqrt(2)", "--mu", "1", "--L", "10")
     assert code == 0
     assert "exp(-sqrt(2) t) on F(1, 10)" in out
-    assert out.count("yes") == 8
+    assert out.count("yes") >= 8
+    assert "NO" not in out
 
 
 def test_certify_writes_json_that_it_verifies_and_notices_a_change(monkeypatch, capsys, tmp_path):
