@@ -13,6 +13,8 @@ from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.parser import parse_expression
 from odeopt.proofs.exact.signs import exact_number
 from odeopt.proofs.flow import Flow, time
+from odeopt.proofs.latex import printed_proof
+from odeopt.proofs.notation import PLAIN
 
 __all__ = ["exact_from_text", "flow_from_text", "print_certificate", "read_certificate"]
 
@@ -98,12 +100,15 @@ def print_certificate(certificate: Certificate) -> bool:
     >>> from odeopt.proofs.families.constant import gradient_flow
     >>> print_certificate(gradient_flow(mu=1))  # doctest: +ELLIPSIS
     gradient flow: exp(-2 t) on F(1, oo)
-    V = f
+    ...
+    V=f
+    d/dt V+2 V=2 A(*,x) - |-x + g|^2 <= 0
     ...
     True
     """
     console, checks = Console(), certificate.checks()
-    console.print(f"{certificate}\nV = {certificate.energy}", highlight=False, markup=False, soft_wrap=True)
+    text = f"{certificate}\n\n{printed_proof(certificate, PLAIN)}\n" if checks[0].holds else str(certificate)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
     if certificate.search is not None:
         search = certificate.search
         console.print(

@@ -19,11 +19,12 @@ from sympy import Expr
 
 from odeopt.proofs.exact.domain import Domain
 from odeopt.proofs.exact.signs import exact_number
-from odeopt.proofs.identity import matrix_of, quadratic_rows, schur_complement
-from odeopt.proofs.latex import certificate_latex
+from odeopt.proofs.identity import matrix_of, quadratic_rows
+from odeopt.proofs.latex import printed_proof
 from odeopt.proofs.potential import bound_of_f
 from odeopt.proofs.statement import Check, Multiplier, Statement
 from odeopt.proofs.storage import statement_from_json, statement_to_json
+from odeopt.proofs.value import value_constant
 from odeopt.proofs.verification import Verification
 from odeopt.rates.rate import Rate
 
@@ -110,7 +111,7 @@ class Certificate(Statement):
         return replace(weaker, multipliers=multipliers, remainder=matrix_of(rows))
 
     def value_constant(self) -> Expr:
-        r"""Return the largest :math:`\kappa` with :math:`V\ge\kappa f` by this proof.
+        r"""Return a :math:`\kappa` with :math:`V\ge\kappa f` by this proof, for flows the largest.
 
         Then :math:`f-f_\star\le\frac{V(0)}\kappa e^{-ct}`. Where it is 0, V = 0 is possible with f > 0, and
         the rate of f needs another argument.
@@ -122,7 +123,7 @@ class Certificate(Statement):
         Raises
         ------
         ValueError
-            Unless it is a certificate with numbers, of an exponential rate, that uses G(x) for V >= 0.
+            Unless V >= 0 rests on one inequality, G at the point or A(0,*), and the constant is seen.
 
         Examples
         --------
@@ -130,15 +131,14 @@ class Certificate(Statement):
         >>> heavy_ball(b=2, mu=1).value_constant(), heavy_ball(b=3 / sympy.sqrt(2), mu=1).value_constant()
         (1/9, 0)
         """
-        symbols = set().union(*(e.free_symbols for e in (self.rate, *self.remainder)))
-        if symbols or self.law != "exponential" or [m.name for m in self.positivity] != ["G(x)"]:
-            raise ValueError("f is compared with V only for numbers and exponential rates of flows")
-        weight, mu = self.positivity[0].value, self.function_class.mu
-        field = self.new_field()
-        rest = schur_complement(quadratic_rows(self.positive_part(field), self.flow.gens, self.vectors))
-        # V - kappa f = (weight - kappa)(f - mu/2 |x|^2) + z'(T - kappa mu/2 E)z, with E for |x|^2
-        ratio = rest / field.read(mu / 2)
-        return ratio.expr() if (field.read(weight) - ratio).sign() >= 0 else weight
+        if any(e.free_symbols for e in (self.rate, *self.remainder)) or self.law not in (
+            "exponential",
+            "factor",
+        ):
+            raise ValueError(
+                "f is compared with V only for numbers, and rates that are exponential or factors"
+            )
+        return value_constant(self)
 
     def to_rate(self) -> Rate:
         """Return the certified rate as a :class:`odeopt.Rate`.
@@ -168,7 +168,7 @@ class Certificate(Statement):
 
     def latex(self) -> str:
         """Return the statement and its proof as LaTeX, as a paper prints them."""
-        return certificate_latex(self)
+        return printed_proof(self)
 
     def _repr_latex_(self) -> str:
         return self.latex()

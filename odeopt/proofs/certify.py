@@ -333,7 +333,9 @@ def _template(flow: Flow, mu: Expr, L: Expr | None) -> Template:
         flows.q: unit * math.sqrt(stiffness),
         "rate": unit,
     }
-    return Template(flow, strongly_convex(mu, L), flow.state, ("A(*,x)", "A(x,*)"), scales, ("G(x)",))
+    return Template(
+        flow, strongly_convex(mu, L), flow.state, ("A(*,x)", "A(x,*)"), scales, ("G(x)",), (("A(*,x)",),)
+    )
 
 
 def _quadratic_ceiling(flow: Flow, mu: Expr, L: Expr | None) -> float:

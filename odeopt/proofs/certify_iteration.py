@@ -35,6 +35,8 @@ from odeopt.rules.reading import StepMatrices, require_linear
 
 __all__ = ["certify_iteration", "iteration_of"]
 
+# the multipliers of the proofs in the literature, which are tried first
+_SMALL = (("A(0,1)", "A(*,1)"), ("A(0,1)", "A(*,0)", "A(*,1)"), ("A(0,1)", "A(1,0)", "A(*,0)", "A(*,1)"))
 _PAIRS = ("A(0,1)", "A(1,0)", "A(0,*)", "A(*,0)", "A(1,*)", "A(*,1)")
 
 
@@ -154,7 +156,7 @@ def certify_iteration(rule: UpdateRule, mu, L, *, factor=None, solver: str = "ne
     position, gradient = 1 / math.sqrt(float(mu)), math.sqrt(float(L))
     scales = {flows.x0: position, flows.x1: position, flows.g0: gradient, flows.g1: gradient, "rate": 1.0}
     vectors = (*iteration.state, flows.g0)
-    template = Template(iteration, strongly_convex(mu, L), vectors, _PAIRS, scales, ("A(0,*)",))
+    template = Template(iteration, strongly_convex(mu, L), vectors, _PAIRS, scales, ("A(0,*)",), _SMALL)
     return search(
         template, ceiling, min(1.0, ceiling), wanted, SOLVERS[solver], type(rule).__name__, "factor"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sympy
 from sympy import Expr
 
@@ -11,7 +13,7 @@ from odeopt.proofs.identity import Rows, quadratic_rows
 from odeopt.proofs.point import holds_at, point_of
 from odeopt.proofs.statement import Evidence, Squares, Statement
 
-__all__ = ["evidence_of", "evidence_reason", "signs_of"]
+__all__ = ["Sign", "evidence_of", "evidence_reason", "signs_of"]
 
 
 def evidence_of(statement: Statement) -> Evidence:
@@ -77,31 +79,39 @@ def _square(domain: Domain, weight: Expr, product: Expr) -> Element:
     return domain.field.read(weight) * domain.field.read(product)
 
 
-def signs_of(statement: Statement, evidence: Evidence) -> list[dict[str, str]]:
-    """Return what has to be signed, but for rational numbers, each in the distances from its bounds."""
+@dataclass(frozen=True)
+class Sign:
+    """A sign that a proof needs: an expression, also written in the distances from the bounds."""
+
+    expression: Expr
+    relation: str
+    written: Expr
+    numerator: Expr
+    denominator: Expr
+    by: str
+
+
+def signs_of(statement: Statement, evidence: Evidence | None = None) -> list[Sign]:
+    """Return what has to be signed, but for rational numbers."""
     field = statement.new_field()
     domain = Domain(field, statement.domain)
-    distances = {b.symbol: sympy.Symbol(f"d_{b.symbol}", real=True) for b in statement.domain if b.is_bounded}
+    # a symbol that is its own distance keeps its name
+    distances = {b.symbol: b.distance for b in statement.domain if b.is_bounded}
     found = []
     try:
-        claims = list(_signed(statement, evidence, domain))
-    except ValueError:
-        return []
-    for expr, relation in claims:
-        try:
+        claims = dict.fromkeys(_signed(statement, evidence or evidence_of(statement), domain))
+        for expr, relation in claims:
             element = field.read(expr)
             if element.rational is not None:
                 continue
             written, by = domain.on_distances(element), domain.signed_by(element)
-        except ValueError:
-            continue
-        num, den = (Element(field, field.lift(p), field.one).expr() for p in (written.num, written.den))
-        found.append(
-            {
-                "expression": str(expr), "relation": relation, "numerator": str(num.xreplace(distances)),
-                "denominator": str(den.xreplace(distances)), "by": by,
-            }
-        )  # fmt: skip
+            parts = (
+                written.factored(),
+                *(Element(field, p, field.one).expr() for p in (written.num, written.den)),
+            )
+            found.append(Sign(expr, relation, *(e.xreplace(distances) for e in parts), by))
+    except ValueError:  # of a false statement not all can be written so
+        return found
     return found
 
 

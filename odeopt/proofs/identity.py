@@ -12,7 +12,7 @@ from odeopt.proofs.exact.domain import Domain, Rows
 from odeopt.proofs.exact.field import Element
 from odeopt.proofs.flow import time
 
-__all__ = ["Rows", "ends_time", "growth", "matrix_of", "quadratic_rows", "schur_complement"]
+__all__ = ["Rows", "ends_time", "growth", "matrix_of", "quadratic_rows"]
 
 
 def quadratic_rows(element: Element, gens: Sequence, vectors: Sequence) -> list[list[Element]]:
@@ -65,15 +65,3 @@ def ends_time(domain: Domain, moving: set[Symbol]) -> Symbol | None:
         if ends:
             return bound.symbol
     return None
-
-
-def schur_complement(rows: Rows) -> Element:
-    """Return the least value of a positive semidefinite form of numbers over vectors with first entry 1."""
-    rest = [list(row) for row in rows]
-    for k in reversed(range(1, len(rest))):
-        if not rest[k][k].is_zero():  # else the row is zero, since the form is semidefinite
-            column = [row[k] for row in rest]
-            for i in range(k):
-                for j in range(k):
-                    rest[i][j] = rest[i][j] - column[i] * column[j] / column[k]
-    return rest[0][0]

@@ -27,8 +27,10 @@ from odeopt.proofs.statement import Multiplier, Search, minus_multipliers
 
 __all__ = ["NoCertificateError", "Template", "UnsolvedError", "asked_for", "search"]
 
-# Largest denominators tried, in turn, for the free entries of a certificate.
-_DENOMINATORS = (10**2, 10**3, 10**5, 10**8, 10**12, 10**16, 10**24)
+# Boxes tried, in turn, for the unknowns in units of the problem: small numbers make a proof that is read.
+_BOXES = (8.0, 64.0, 1e3, None)
+# Distances tried, in turn, from the centre to short fractions, in units in which the proof holds for certain.
+_DISTANCES = (100.0, 30.0, 10.0, 3.0, 1.0, 1e-2, 1e-5, 1e-9)
 
 # The gap that is asked for, between the verified rate and the optimum, relative to the natural rate.
 _TOLERANCE = 1e-6
@@ -68,9 +70,12 @@ class Template:
         Size of each vector in units in which f is of size 1, and "rate" for the rate; for conditioning only.
     positivity : sequence of str
         Inequalities that may be used for V >= 0.
+    small : sequence of sequences of str
+        Some of the names, that are tried first for a short proof.
     """
 
-    def __init__(self, flow, functions, energy_vectors, names, scales, positivity):
+    def __init__(self, flow, functions, energy_vectors, names, scales, positivity, small=()):
+        self._scales, self.small = scales, tuple(small)
         self.flow: Flow | Iteration = flow
         self.functions: FunctionClass = functions
         self.granted = functions.inequalities(flow.points, flow.tangents)
@@ -164,10 +169,27 @@ class Template:
         factors = np.concatenate([[1.0], self.scale])[:, None, None]
         self.lmi: Callable = lambda c: np.array(compiled(c), dtype=float) * weight * factors
 
-    def ask(self, c: float, solver: Callable[..., Answer], start=None, **options) -> Answer:
-        """Return the answer of a solver at one rate."""
-        matrices = self.lmi(c)
-        return solver(matrices[0], matrices[1:], start, **options)
+    def reduced(self, names: Sequence[str]) -> Template:
+        """Return the template with only some of the inequalities."""
+        return Template(
+            self.flow, self.functions, self.energy_vectors, names, self._scales, self.positive_names
+        )
+
+    def ask(self, c: float, solver: Callable[..., Answer], start=None, *, box=None, **options) -> Answer:
+        """Return the answer of a solver at one rate, with unknowns in a box."""
+        F0, F = (matrices := self.lmi(c))[0], matrices[1:]
+        if box is not None:
+            k, n = len(F), len(F0)
+            F0 = np.block([[F0, np.zeros((n, 2 * k))], [np.zeros((2 * k, n)), np.eye(2 * k)]])
+            F = np.array([np.pad(m, (0, 2 * k)) for m in F]).reshape(k, n + 2 * k, n + 2 * k)
+            i = np.arange(k)
+            F[i, n + i, n + i], F[i, n + k + i, n + k + i] = 1 / box, -1 / box
+            start = None
+        return solver(F0, F, start, **options)
+
+    def sizes(self, c: float) -> np.ndarray:
+        """How much each unknown moves the eigenvalues of the LMI."""
+        return np.array([np.abs(np.linalg.eigvalsh((m + m.T) / 2)).max() for m in self.lmi(c)[1:]])
 
     def certificate(self, rate: Expr, point: Sequence[Fraction], title: str, law: str) -> Certificate:
         """Return the certificate with exact entries; verify it before use."""
@@ -310,14 +332,14 @@ def _best(template: Template, ceiling: float, tolerance: float, solver, name: di
         raise NoCertificateError(
             f"{text} has no certificate V = f + quadratic form at any rate above {tolerance:.1e}"
         )
-    for back in (0.1, 0.25, 0.5, 1.0, 4.0, 16.0, 64.0):
-        rate = simplest_fraction(
-            outcome.feasible - (back + 0.3) * tolerance, outcome.feasible - back * tolerance
-        )
+    # half of the gap that is allowed is room for short fractions
+    tolerance = min(tolerance, _TOLERANCE * outcome.feasible)
+    for back in (0.15, 0.1, 0.25, 1.0, 4.0, 16.0, 64.0):
+        high = outcome.feasible - back * tolerance
+        rate = simplest_fraction(high - 0.3 * tolerance, high)
         if rate <= 0:
             break
-        answer = template.ask(float(rate), solver, outcome.point, centre=True)
-        certificate = _rounded(template, rate, answer, name) if answer.status == FEASIBLE else None
+        certificate = _shortest(template, rate, solver, name, outcome.point)
         if certificate is not None:
             bound = "quadratics" if outcome.impossible >= ceiling else "bisected"
             optimum = float(template.decay(outcome.impossible))
@@ -337,20 +359,43 @@ def _at_rate(template: Template, wanted: Expr, ceiling: float, solver, name: dic
         )
     if answer.status != FEASIBLE:
         return None
-    proved = _rounded(template, wanted, answer, name)
+    proved = _shortest(template, wanted, solver, name, answer.point)
     if proved is None:
         raise UnsolvedError(f"a point at rate {wanted} was found, but no rounding of it verified")
     return proved
 
 
+def _shortest(template: Template, rate: Expr, solver, name: dict, start) -> Certificate | None:
+    """Return a certificate of a rate, with few multipliers and small numbers if there is one."""
+    for names in (*template.small, None):
+        smaller = template if names is None else template.reduced(names)
+        for box in _BOXES:
+            if names is not None and box is None:
+                continue
+            answer = smaller.ask(float(rate), solver, start, box=box, centre=True)
+            certificate = _rounded(smaller, rate, answer, name) if answer.status == FEASIBLE else None
+            if certificate is not None:
+                return certificate
+    return None
+
+
 def _rounded(template: Template, rate: Expr, answer: Answer, name: dict) -> Certificate | None:
     """Return the certificate with the simplest entries near a point, None if none verifies."""
-    for denominator in _DENOMINATORS:
-        fractions = [Fraction(float(p)).limit_denominator(denominator) for p in answer.point * template.scale]
+    assert answer.point is not None
+    sizes = template.sizes(float(rate)) * len(answer.point)
+    sure = np.divide(abs(answer.margin), sizes, out=np.full(len(sizes), 1e-3), where=sizes > 0)
+    for distance in _DISTANCES:
+        ends = ((answer.point + side * distance * sure) * template.scale for side in (-1, 1))
+        fractions = [_short(low, high) for low, high in zip(*ends, strict=True)]
         certificate = template.certificate(rate, fractions, **name)
         if _plausible(certificate) and certificate.verify():
             return certificate
     return None
+
+
+def _short(low: float, high: float) -> Fraction:
+    found = simplest_fraction(min(low, high), max(low, high))
+    return Fraction(int(found.p), int(found.q))
 
 
 def _plausible(certificate: Certificate) -> bool:

@@ -60,10 +60,11 @@ for all N >= 1, so f <= (B/w) x_0^2, and B/w falls at least like N^(-rate).
 the same (weights >= 0); a form may divide by what vanishes on a part of the domain without interior: both
 sides are continuous. `signs` lists what has to be signed, but for rational numbers: `expression` =
 numerator / denominator after each bounded symbol s is replaced by its distance d_s >= 0 (> 0 where strict):
-s = lower + d_s, upper - d_s, or (lower + upper d_s)/(1 + d_s), the last symbol first; `relation` is ">= 0",
-"> 0", "<= 0" or "!= 0", and where `by` is "coefficients" all coefficients of the numerator have one sign,
-and all of the denominator have one; "factors": so it is for each factor of odd power; "roots": or an
-irreducible factor in one distance has no root in (0, oo).
+s = lower + d_s, upper - d_s, or (lower + upper d_s)/(1 + d_s), the last symbol first (a symbol with the
+bound 0 <= s or 0 < s alone is its own distance and keeps its name); `relation` is ">= 0", "> 0", "<= 0" or
+"!= 0", and where `by` is "coefficients" all coefficients of the numerator have one sign, and all of the
+denominator have one; "factors": so it is for each factor of odd power; "roots": or an irreducible factor in
+one distance has no root in (0, oo).
 """
 
 from __future__ import annotations
@@ -139,7 +140,13 @@ def statement_to_json(w: Statement) -> str:
             "remainder": _squares_text(evidence.remainder),
             "positivity": _squares_text(evidence.positivity),
         },
-        "signs": signs_of(w, evidence),
+        "signs": [
+            {
+                "expression": text(s.expression), "relation": s.relation, "numerator": text(s.numerator),
+                "denominator": text(s.denominator), "by": s.by,
+            }
+            for s in signs_of(w, evidence)
+        ],
         "search": w.search and vars(w.search),
     }  # fmt: skip
     return json.dumps(content, indent=1)

@@ -50,6 +50,12 @@ class Bound:
         return self.lower is not None or self.upper is not None
 
     @property
+    def distance(self) -> Symbol:
+        """The distance of the symbol from its bound, the symbol itself where that is 0."""
+        own = self.lower == 0 and self.upper is None
+        return self.symbol if own else Symbol(f"d_{self.symbol.name}", real=True)
+
+    @property
     def limits(self) -> tuple[Expr, ...]:
         """The bounds that there are."""
         return tuple(e for e in (self.lower, self.upper) if e is not None)
