@@ -315,7 +315,8 @@ class LinearDecay(UpdateRule):
 
 def sympy_max(value):
     """max(0, value) of a number or an expression."""
-    return sympy.Max(0, sympy.sympify(value)) if hasattr(value, "_sympy_") else max(0.0, value)
+    symbolic = hasattr(value, "_sympy_") or hasattr(value, "free_symbols")
+    return sympy.Max(0, sympy.sympify(value)) if symbolic else max(0.0, value)
 
 
 @dataclass(frozen=True)
@@ -462,7 +463,9 @@ class NAdam(AdamW):
     """Dozat, ICLR workshop 2016: Nesterov's look-ahead in Adam's mean."""
 
     def direction(self, g, m, v, k):
-        ahead = self.beta1 * m / (1 - self.beta1 ** (k + 2)) + (1 - self.beta1) * g / (1 - self.beta1 ** (k + 1))
+        ahead = self.beta1 * m / (1 - self.beta1 ** (k + 2)) + (1 - self.beta1) * g / (
+            1 - self.beta1 ** (k + 1)
+        )
         return ahead, v / (1 - self.beta2 ** (k + 1))
 
 

@@ -210,7 +210,7 @@ def _scaled(rule: UpdateRule, h: Symbol) -> tuple[Rational, StepReading, Average
 
 def _velocity(reading: StepReading, found: Averages) -> tuple[Expr, str]:
     """The velocity of x, or why there is none."""
-    increment = reading.x_step.subs({**found.followed, **found.scaled}, simultaneous=True)
+    increment = reading.x_step.xreplace({**found.followed, **found.scaled})
     velocity = reading.limit(increment / reading.h)
     if velocity.has(sympy.oo, sympy.zoo, sympy.nan):
         return velocity, f"x moves by {increment} a step, which has no finite limit over {reading.h}"

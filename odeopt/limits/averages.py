@@ -85,6 +85,7 @@ class StepReading:
         moved, following = self._guarded(run)
         shifted = [moved / h, *self.displacements[:-1]][: len(self.displacements)]
         old = (*self.displacements, *self.memory)
+        self._require_apart([moved, *following])
         return moved, [new - m for new, m in zip((*shifted, *following), old, strict=True)]
 
     def _guarded(self, compute):
@@ -112,6 +113,16 @@ class StepReading:
         )
         return Component(self.gradients[-1])
 
+    def _require_apart(self, results: list[Expr]) -> None:
+        """Refuse a quotient by a difference of gradients that vanishes with h."""
+        places = [self.limit(p) for p in self.points]
+        meeting = {g: self.gradients[places.index(p)] for g, p in zip(self.gradients, places, strict=True)}
+        if any(e.xreplace(meeting).has(sympy.zoo, sympy.nan) for e in results):
+            raise NoLimitError(
+                f"{self.family.label} has no limit: it divides by a difference of gradients at points that "
+                f"meet as {self.h} -> 0, so its step does not shrink with {self.h}"
+            )
+
     def _averages_squares(self, m: Symbol) -> bool:
         """Whether a nonnegative average stays so: what it takes in is even in the gradients, and positive."""
         names = (*self.displacements, *self.memory)
@@ -120,7 +131,7 @@ class StepReading:
         start = self.initial[names.index(m)]
         if not taken.has(*self.gradients) or not start.is_nonnegative:
             return False
-        flipped = taken.subs({g: -g for g in self.gradients}, simultaneous=True)
+        flipped = taken.xreplace({g: -g for g in self.gradients})
         even = sympy.simplify(flipped - taken) == 0
         return even and not taken.has(self.x, *(n for n in names if n != m))
 
@@ -160,7 +171,7 @@ class StepReading:
         self._follow(fast, now, found)
         for i, m in enumerate(names):
             if m not in fast:
-                change = self._change(m, i, powers, found).subs(found.followed, simultaneous=True)
+                change = self._change(m, i, powers, found).xreplace(found.followed)
                 found.rates[m] = sympy.factor_terms(self.limit(change / self.h))
                 _require_finite(
                     found.rates[m], f"the average {m} of {self.family.label} changes faster than every scale"
@@ -170,7 +181,7 @@ class StepReading:
         return found
 
     def _change(self, m: Symbol, index: int, powers: dict, found: Averages) -> Expr:
-        return self.h ** powers[m] * self.changes[index].subs(found.scaled, simultaneous=True)
+        return self.h ** powers[m] * self.changes[index].xreplace(found.scaled)
 
     def _follow(self, fast: list[Symbol], now: dict[Symbol, Expr], found: Averages) -> None:
         """Fixed points of the averages that forget, which must attract."""
@@ -192,7 +203,7 @@ class StepReading:
             raise NoLimitError(f"the averages of {self.family.label} have {count} fixed points")
         found.followed = solutions[0]
         jacobian = sympy.eye(len(fast)) + sympy.Matrix([[now[m].diff(n) for n in fast] for m in fast])
-        jacobian = jacobian.subs(found.followed, simultaneous=True)
+        jacobian = jacobian.xreplace(found.followed)
         if not jacobian.free_symbols and any(sympy.Abs(r).evalf() >= 1 for r in jacobian.eigenvals()):
             raise NoLimitError(
                 f"an average of {self.family.label} never forgets: its recursion has a root of modulus >= 1"
@@ -200,7 +211,7 @@ class StepReading:
 
     def _require_still(self, found: Averages) -> None:
         """Refuse a step that moves x, or a slow average, by O(1) while the fast averages settle."""
-        moved = self.limit(self.x_step.subs(found.scaled, simultaneous=True))
+        moved = self.limit(self.x_step.xreplace(found.scaled))
         if moved != 0:
             raise NoLimitError(
                 f"{self.family.label} moves x by {moved} a step, which does not shrink with {self.h}; "
@@ -216,11 +227,8 @@ class StepReading:
             for k in range(max(self.seen) + 1):
                 x_step, changes = self._run(k)
                 once = dict.fromkeys(self.gradients, self.gradients[0])
-                new = {
-                    m: (state[m] + c.subs(state, simultaneous=True))
-                    for m, c in zip(names, changes, strict=True)
-                }
-                if self.limit(x_step.subs(state, simultaneous=True)) != 0:
+                new = {m: (state[m] + c.xreplace(state)) for m, c in zip(names, changes, strict=True)}
+                if self.limit(x_step.xreplace(state)) != 0:
                     raise NoLimitError(f"{self.family.label} leaves x_0 in its first steps")
                 state = {
                     m: self.limit(e.subs(once)) if powers[m] == 0 else e.subs(once) for m, e in new.items()
@@ -239,9 +247,9 @@ class StepReading:
         named = {m: Function(m.name)(self.t) for m in (*self.displacements, *self.memory)} | {self.x: curve}
         for g, point in reversed(list(zip(self.gradients, self.points, strict=True))):
             if expr.has(g):
-                place = point.subs(found.scaled, simultaneous=True).subs(found.followed, simultaneous=True)
+                place = point.xreplace(found.scaled).xreplace(found.followed)
                 expr = expr.subs(g, GradientDifferential(sympy.expand(self.limit(place))))
-        return expr.subs(named, simultaneous=True)
+        return expr.xreplace(named)
 
     def account(self, found: Averages) -> ReadStep:
         """What was read, in words."""

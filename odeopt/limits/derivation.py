@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import sympy
 from sympy import Add, Expr, Integer, Symbol
 
-from odeopt.limits.elimination import Row, ScalarEquation
+from odeopt.limits.elimination import Row, ScalarEquation, shortened
 from odeopt.limits.series import (
     GradientDifferential,
     NoLimitError,
@@ -41,7 +41,12 @@ class Derivation:
         self.t = Symbol("t", positive=True)
         self.curve = tuple(Symbol(f"X_{j}") for j in range(_SYMBOLS))
         self.row = self.in_time(equation.row)
-        self.residual = self._residual()
+        self.residual: list[Expr] = []
+        try:
+            self.residual = self._residual()
+        except NoLimitError as error:  # a coefficient that is not analytic in h is an obstacle like any other
+            self.obstacle = str(error)
+            return
         self.power, self.leading = self._dominant()
         self.order = max((j for j, x in enumerate(self.curve) if x in self.leading), default=0)
         self.obstacle = self._obstacle()
@@ -242,9 +247,7 @@ class Derivation:
 
 def _canonical(coefficient: Expr) -> Expr:
     """Cancel a coefficient, where there is anything to cancel."""
-    if coefficient.is_number:
-        return coefficient
-    return sympy.cancel(coefficient) if coefficient.is_rational_function() else sympy.simplify(coefficient)
+    return coefficient if coefficient.is_number else shortened(coefficient)
 
 
 def _sign_change(force: Expr, t: Symbol) -> Expr | None:

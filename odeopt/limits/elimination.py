@@ -16,9 +16,20 @@ from typing import Any
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
+from odeopt.rules.forms import is_zero
 from odeopt.rules.reading import Reading
 
-__all__ = ["LinearStep", "Row", "ScalarEquation", "combination", "eliminate", "linear_step", "shift"]
+__all__ = [
+    "LinearStep",
+    "Row",
+    "ScalarEquation",
+    "combination",
+    "eliminate",
+    "exact",
+    "linear_step",
+    "shift",
+    "shortened",
+]
 
 # ("x", s), ("m", i, s) or ("g", l, s), the last entry a shift in periods, to its coefficient
 Row = dict[tuple, Expr]
@@ -101,7 +112,9 @@ def shortened(c: Expr) -> Expr:
     """A coefficient cancelled."""
     if c.is_number or c.is_Symbol:
         return c
-    return sympy.cancel(c) if c.is_rational_function() else sympy.simplify(sympy.powsimp(c))
+    if c.is_rational_function():
+        return sympy.cancel(c)
+    return Integer(0) if is_zero(c) else sympy.powsimp(c)
 
 
 def shift(row: Row, steps: int, k: Symbol, period: int) -> Row:

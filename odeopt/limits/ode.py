@@ -10,6 +10,7 @@ corrections. Nothing is looked up.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
@@ -113,11 +114,20 @@ def ode_limit(
     X'' + (3/t)*X' + grad f(X) = 0 | time step 0.1
     """
     _validate(resolution, regime, form, clock)
-    given = h is not None
-    if given:
+    if not isinstance(rule, UpdateRule):
+        raise ValueError(f"rule must be an UpdateRule, got {rule!r} of type {type(rule).__name__}")
+    if h is not None:
         _require_dependence(rule, h)
-    reading = _readable(rule)
-    h = h if given else Symbol("h", positive=True)
+    return _derived(rule, h, resolution, regime, form, clock)
+
+
+@functools.lru_cache(maxsize=256)
+def _derived(
+    rule: UpdateRule, h: Symbol | None, resolution: int, regime: str, form: str, clock: str
+) -> ODELimit | SystemLimit:
+    """The limit; a rule is derived once."""
+    reading, given = _readable(rule), h is not None
+    h = Symbol("h", positive=True) if h is None else h
     if not reading.linear:
         return _system(rule, h, given, regime, resolution)
     family, values, time_step = (rule.exact(), {}, h) if given else _family(rule, h, regime)

@@ -90,15 +90,21 @@ class GradientDifferential(sympy.Function):
         return prettyForm(self._sympystr(sympy.printing.str.StrPrinter()).replace("grad", "∇"))
 
 
+class _Name(Symbol):
+    """A symbol that prints in place of a curve or of one of its derivatives."""
+
+    is_coordinate = True
+
+
 def plain(vector: Expr) -> str:
     """Print a vector with primes for derivatives, arguments of the curve left out."""
 
     def primed(derivative):
-        return Symbol(derivative_text(derivative.expr.func.__name__, derivative.derivative_count))
+        return _Name(derivative_text(derivative.expr.func.__name__, derivative.derivative_count))
 
     bare = vector.replace(lambda e: isinstance(e, sympy.Derivative), primed)
     bare = bare.replace(
-        lambda e: isinstance(e, sympy.core.function.AppliedUndef), lambda e: Symbol(e.func.__name__)
+        lambda e: isinstance(e, sympy.core.function.AppliedUndef), lambda e: _Name(e.func.__name__)
     )
     return str(bare)
 
@@ -107,12 +113,12 @@ def _dotted(expr: Expr) -> Expr:
     r"""Replace derivatives of X(t) by symbols that print as :math:`\dot X, \ddot X, X^{(4)}`."""
 
     def name(derivative):
-        return Symbol(derivative_latex(derivative.expr.func.__name__, derivative.derivative_count))
+        return _Name(derivative_latex(derivative.expr.func.__name__, derivative.derivative_count))
 
     expr = expr.replace(lambda e: isinstance(e, sympy.Derivative), name)
     return expr.replace(
         lambda e: isinstance(e, sympy.core.function.AppliedUndef) and e.args[0].is_Symbol,
-        lambda e: Symbol(e.func.__name__),
+        lambda e: _Name(e.func.__name__),
     )
 
 

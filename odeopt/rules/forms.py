@@ -84,7 +84,18 @@ def is_zero(value: Any) -> bool | None:
 
     if value.is_rational_function():
         return bool(sympy.cancel(value) == 0)
+    place = {
+        v: sympy.Integer(12 + i) if v.is_integer else sympy.Rational(i + 2, i + 101)
+        for i, v in _numbered(value)
+    }
+    found = value.subs(place).evalf(30)
+    if found.is_number and found.is_finite and abs(found) > 1e-20:
+        return False  # it is not 0 there, and simplifying it would take seconds
     return True if sympy.simplify(value) == 0 else value.equals(0)
+
+
+def _numbered(value: Any) -> Any:
+    return enumerate(sorted(value.free_symbols, key=str))
 
 
 def _shortest(value: Any) -> Any:

@@ -111,8 +111,13 @@ def _differ(a: Any, b: Any) -> bool:
         return False
     difference = sympy.sympify(a) - sympy.sympify(b)
     if difference.free_symbols:
-        return is_zero(difference) is False
-    return abs(float(difference)) > 1e-12 * max(1.0, abs(float(a)))
+        if is_zero(difference) is not False:
+            return False
+        symbols = sorted(difference.free_symbols, key=str)
+        # a step may compute with floats, the root of 2 say, beside symbols
+        place = {s: sympy.Rational(i + 2, i + 5) for i, s in enumerate(symbols)}
+        difference, a = difference.subs(place).evalf(), sympy.sympify(a).subs(place).evalf()
+    return bool(abs(difference) > 1e-12 * max(1.0, abs(a)))
 
 
 def shifted(step: StepMatrices, tau: tuple[Any, ...], history: int) -> tuple[tuple[Any, ...], str]:

@@ -1,4 +1,4 @@
-"""Limits integrated in the weights: starts at poles and roots at t = 0, refusals, on losses of known curves."""
+"""Limits integrated in the weights: starts at poles and roots, refusals, on losses of known curves."""
 
 from dataclasses import dataclass
 
