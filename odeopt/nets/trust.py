@@ -24,7 +24,7 @@ from odeopt.checks import frozen
 from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets.training.flat import FlatProblem, problem_of
 from odeopt.nets.training.laziness import spectral_norm
-from odeopt.nets.training.stability import require_linear
+from odeopt.nets.training.stability import require_linear, require_numeric
 from odeopt.nets.training.train import TrainingRun
 from odeopt.rules.base import UpdateRule, iterate
 
@@ -163,6 +163,7 @@ def trust_estimate(
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance must lie in (0, 1), got {tolerance!r}")
     problem = problem_of(net, x, y, SquaredLoss(), reduction)
+    require_numeric(rule)
     require_linear(rule, problem.objective, "rule", num_steps)
     kernel = problem.scale * problem.kernel_at(problem.initial)
     error = problem.predictions(problem.initial) - problem.targets

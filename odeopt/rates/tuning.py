@@ -93,7 +93,7 @@ def tune(rule_type: type[Rule], mu: float, L: float) -> Rule:
 
 
 def _tuner(rule_type: type[Rule]) -> Callable[[float, float], Rule]:
-    if rule_type not in _TUNED:
+    if not isinstance(rule_type, type) or rule_type not in _TUNED:
         known = ", ".join(each.__name__ for each in _TUNED)
         name = getattr(rule_type, "__name__", repr(rule_type))
         raise ValueError(f"no optimal hyperparameters are known for {name}; choose among {known}")

@@ -468,6 +468,8 @@ class UpdateRule(abc.ABC):
             if not isinstance(result, (tuple, list)) or len(result) != 2:
                 raise ValueError(f"the step of {self.label} must end with `return x_next, memory`")
             x_next, memory = result
+            if not _alike(x_next, iterates[0]):
+                raise ValueError(f"the step of {self.label} returns no x_next of the kind and shape of x_k")
             iterates = (x_next, *iterates[:-1])
             yield iterates, memory
 
@@ -476,6 +478,8 @@ class UpdateRule(abc.ABC):
         passing: list[Exception] = []
 
         def watched(z: Any) -> Any:
+            if not _alike(z, iterates[0]):
+                raise TypeError("no gradient point")
             try:
                 return grad(z)
             except Exception as error:
@@ -484,12 +488,21 @@ class UpdateRule(abc.ABC):
 
         try:
             return self.step(k, iterates, memory, watched)
-        except _SLIPS as error:
-            if error in passing or isinstance(error, StepRefusal):
+        except Exception as error:
+            slip = isinstance(error, _SLIPS) or type(error) is RuntimeError
+            if not slip or error in passing or isinstance(error, StepRefusal):
                 raise
             reason = f"fails at k = {k} with {type(error).__name__} in {place_of(error.__traceback__)}"
             given = f"it gets {len(iterates)} iterates (history) and the memory of initial_memory"
             raise ValueError(f"the step of {self.label} {reason}; {given}") from error
+
+
+def _alike(x: Any, like: Any) -> bool:
+    """Whether a vector is of the library and the shape of another; True of numbers and symbols."""
+    if not hasattr(like, "shape"):
+        return True
+    library = type(x).__module__.partition(".")[0] == type(like).__module__.partition(".")[0]
+    return library and x.shape == like.shape and "complex" not in str(getattr(x, "dtype", ""))
 
 
 # What a slip in the code of a step raises, apart from what a machine or a user's interrupt does.

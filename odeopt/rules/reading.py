@@ -62,6 +62,7 @@ class Reading:
     tau: tuple[Any, ...] = ()
     row: str = ""
     readable: UpdateRule | None = field(default=None, repr=False)
+    walked: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     k = _K
 
@@ -143,17 +144,40 @@ class Reading:
 
     def shift(self, last: int) -> tuple[tuple[Any, ...], str]:
         """Weights of a shift of f and x_0 after `last` steps; the first row that is no shift, "" if none."""
-        tau = (1,) * self.rule.history + tuple(form.coefficient(("x", 0)) for form in self.start)
-        for i, form in enumerate(self.start):
-            if (constant := form.coefficient(CONSTANT)) != 0:
-                return tau, f"memory {i} starts at {text_of(constant)} whatever x_0 is"
-        for k in range(last):
+        tau, row = self._start()
+        for k in range(last if not row else 0):
             if self.laws and k >= self.law_from and self._fixed(tau):
                 break
             tau, row = shifted(self.matrices(k), tau, self.rule.history)
             if row:
                 return tau, f"{row} at k = {k}" if k else row
-        return tau, ""
+        return tau, row
+
+    def _start(self) -> tuple[tuple[Any, ...], str]:
+        """Weights of a shift before the first step, and which memory is none of x_0 alone."""
+        tau = (1,) * self.rule.history + tuple(form.coefficient(("x", 0)) for form in self.start)
+        constants = ((i, form.coefficient(CONSTANT)) for i, form in enumerate(self.start))
+        rows = (f"memory {i} starts at {text_of(c)} whatever x_0 is" for i, c in constants if c != 0)
+        return tau, next(rows, "")
+
+    def walk(self, last: int) -> tuple[tuple[int, Refusal] | None, str]:
+        """Read a step without a law k by k, each k once: what is refused, and what is no shift."""
+        seen = self.walked
+        if not seen:
+            tau, row = self._start()
+            seen.update(k=0, tau=tau, row=(0, row) if row else None, refused=None)
+        while seen["k"] < last and seen["refused"] is None:
+            k = seen["k"]
+            found = self.at(k)
+            if isinstance(found, Refusal):
+                seen["refused"] = k, found
+            elif seen["row"] is None:
+                seen["tau"], row = shifted(found, seen["tau"], self.rule.history)
+                seen["row"] = (k, f"{row} at k = {k}") if row else None
+            seen["k"] = k + 1
+        early = (seen[name] if seen[name] and seen[name][0] < last else None for name in ("refused", "row"))
+        refused, row = early
+        return refused, row[1] if row else ""
 
     def _fixed(self, tau: tuple[Any, ...]) -> bool:
         """Whether every period keeps the weights of a shift, so that all later steps are shifted too."""
@@ -265,13 +289,10 @@ def require_linear(
     if reading.law_refusal is not None:
         if forever:
             raise ValueError(f"{step} {reading.law_refusal}, so its {purpose} is not known")
-        last = 0 if k is None else int(np.max(k))
-        for index in range(last):
-            found = reading.at(index)
-            if isinstance(found, Refusal):
-                verdict = f"{_verdict(found)} at k = {index}"
-                raise ValueError(f"{step} {verdict}, so it has no {purpose}: it {found}")
-        row = reading.shift(last)[1] if equivariant else ""
+        refused, row = reading.walk(0 if k is None else int(np.max(k)))
+        if refused is not None:
+            verdict = f"{_verdict(refused[1])} at k = {refused[0]}"
+            raise ValueError(f"{step} {verdict}, so it has no {purpose}: it {refused[1]}")
     if equivariant and row:
         raise ValueError(f"{step} is linear, but no step in the error alone, so it has no {purpose}: {row}")
     return reading

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from odeopt.checks import frozen, real_array, require_integer, validate_kernel
+from odeopt.checks import frozen, iteration_grid, real_array, require_integer, validate_kernel
 from odeopt.rules.base import UpdateRule
 from odeopt.spectra.errors import losses
 
@@ -108,13 +108,16 @@ def sgd_prediction(rule: UpdateRule, kernel: Any, delta0: Any, batch_size: int, 
     >>> float(found.loss[1]), float(found.mean_loss[1] + found.variance_loss[1])
     (0.625, 0.625)
     """
-    from odeopt.checks import iteration_grid  # brings sympy, as the transition matrix does
+    from odeopt.rules.linear import require_numeric  # brings sympy
+    from odeopt.rules.reading import require_linear
 
     kernel, delta0 = validate_kernel(kernel), real_array(delta0, "delta0", ndim=1)
     n, steps = len(kernel), iteration_grid(k, "k")
     if delta0.shape != (n,):
         raise ValueError(f"delta0 must have shape ({n},) like the kernel, got {delta0.shape}")
     batch_size = require_batch_size(batch_size, n)
+    require_numeric(rule)
+    require_linear(rule, "mean and variance", equivariant=True, k=steps)
     memory = rule.initial_memory(delta0)
     state = np.array([*(delta0,) * rule.history, *(memory or ())])
     covariance = np.zeros((len(state), len(state), n, n))

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from odeopt.checks import frozen
+from odeopt.checks import frozen, require_integer
 from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets.kernels.closed import has_closed_form
 from odeopt.nets.networks import TwoLayerReLU
@@ -28,7 +29,7 @@ from odeopt.nets.training.flat import (
     problem_of,
     thread_count,
 )
-from odeopt.nets.training.stability import require_linear, require_stable
+from odeopt.nets.training.stability import require_linear, require_numeric, require_stable
 from odeopt.nets.training.train import TrainingRun, recorded_steps
 from odeopt.rules.base import UpdateRule
 
@@ -83,7 +84,10 @@ def train_batch(
     ([0.2, 0.4, 0.6, 0.8], True)
     """
     nets = _alike(nets)
-    rules = [rules] * len(nets) if isinstance(rules, UpdateRule) else list(rules)
+    several = isinstance(rules, Iterable) and not isinstance(rules, UpdateRule)
+    rules = list(rules) if several else [rules] * len(nets)
+    for rule in rules:
+        require_numeric(rule, "rules")
     if len(rules) != len(nets):
         raise ValueError(f"rules must be one rule, or one for each of the {len(nets)} nets, got {len(rules)}")
     problems = [problem_of(net, x, y, SquaredLoss(), reduction) for net in nets]
@@ -140,12 +144,14 @@ def _stacked(rules: list[UpdateRule], like: torch.Tensor) -> UpdateRule:
     for field in dataclasses.fields(stacked):
         # the checks of the fields are those of numbers, which each rule has passed by itself
         object.__setattr__(stacked, field.name, column([getattr(rule, field.name) for rule in rules]))
+    history = require_integer(f"history of {type(stacked).__name__}", stacked.history, 1)
     try:
-        stacked.step(2, (like,) * stacked.history, stacked.initial_memory(like), lambda z: z)
+        memory = stacked.initial_memory(like)
+        next(itertools.islice(stacked.states_from(2, (like,) * history, memory, lambda z: z), 1, None))
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"rules of {type(stacked).__name__} branch on a hyperparameter that differs ({error}); train the "
-            "networks one by one"
+            f"rules of {type(stacked).__name__} branch on a hyperparameter that differs, or cannot be run "
+            f"({error}); train the networks one by one"
         ) from error
     return stacked
 
