@@ -15,9 +15,10 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from odeopt.checks import frozen, real_array
@@ -204,12 +205,12 @@ class ErrorBudget:
 
 def error_budget(
     run: TrainingRun,
-    kernel: Any = None,
+    kernel: npt.ArrayLike | EmpiricalOperator | None = None,
     *,
     net: nn.Module | None = None,
-    x: Any = None,
-    limit_kernel: Any = None,
-    regime: str = "natural",
+    x: npt.ArrayLike | None = None,
+    limit_kernel: npt.ArrayLike | None = None,
+    regime: Literal["natural", "fixed", "inertial"] = "natural",
     resolution: int = 1,
 ) -> ErrorBudget:
     r"""Split the distance from a trained network to the ODE of the infinite one into its parts.

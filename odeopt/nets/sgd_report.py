@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from odeopt.checks import frozen
 from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets.budget import initial_kernel
+from odeopt.nets.kernels.empirical import EmpiricalOperator
 from odeopt.nets.training.train import TrainingRun
 from odeopt.spectra.errors import predicted_errors
 from odeopt.spectra.minibatch import SGDPrediction, sgd_prediction
@@ -90,7 +91,9 @@ class SGDReport:
         return "\n".join(lines)
 
 
-def sgd_report(runs: Sequence[TrainingRun], kernel: Any = None) -> SGDReport:
+def sgd_report(
+    runs: Sequence[TrainingRun], kernel: npt.ArrayLike | EmpiricalOperator | None = None
+) -> SGDReport:
     r"""Compare runs of SGD from one network, which differ in their batches, with the law of their mean.
 
     Parameters

@@ -14,9 +14,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -107,13 +108,13 @@ class TrustEstimate:
 def trust_estimate(
     net: nn.Module,
     rule: UpdateRule,
-    x: Any,
-    y: Any,
+    x: npt.ArrayLike | torch.Tensor,
+    y: npt.ArrayLike | torch.Tensor,
     num_steps: int,
     *,
     tolerance: float = 0.1,
     checkpoints: int = 8,
-    reduction: str = "sum",
+    reduction: Literal["sum", "mean"] = "sum",
     progress: Callable[[str, int, int], object] | None = None,
 ) -> TrustEstimate:
     r"""Estimate, before training, how long the linear prediction of the squared loss will hold.

@@ -1,6 +1,7 @@
 """Many networks trained at once: the iterates of each by itself, in full and in the row space of X."""
 
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from odeopt import GradientDescent, HeavyBall, HigherMomentum, Nesterov, TorchSG
 from odeopt.data import load_digits, prepare
 from odeopt.nets import DeepReLU, TwoLayerReLU, train, train_batch
 from odeopt.rules.adaptive import Adam
+from odeopt.rules.base import UpdateRule
 
 EPS = np.finfo(float).eps
 RULES = {
@@ -92,6 +94,34 @@ def test_row_space_is_taken_by_itself_only_for_linear_rules_and_wide_inputs(digi
     assert len(seen) == 4
     with pytest.raises(ValueError, match="row_space needs a linear rule"):
         train_batch(networks(), Adam(0.001), digits.x, digits.y, 2, row_space=True, allow_unstable=True)
+
+
+@dataclass(frozen=True)
+class Decayed(UpdateRule):
+    """Weight decay: linear, but it moves what no gradient moves."""
+
+    lr: float
+    decay: float = 0.5
+
+    def step(self, k, iterates, memory, grad):
+        (x,) = iterates
+        return (1 - self.lr * self.decay) * x - self.lr * grad(x), memory
+
+
+def test_weights_outside_the_row_space_decay_too(digits):
+    net, reference = TwoLayerReLU(64, 5), TwoLayerReLU(64, 5)
+    train(net, Decayed(0.05), digits.x, digits.y, 30, allow_unstable=True)
+    descent = torch.optim.SGD(reference.parameters(), lr=0.05, weight_decay=0.5)
+    x, y = torch.tensor(digits.x), torch.tensor(digits.y)
+    for _ in range(30):
+        descent.zero_grad()
+        (0.5 * ((reference(x) - y) ** 2).sum()).backward()
+        descent.step()
+    torch.testing.assert_close(
+        net.weights, reference.weights, rtol=0, atol=1e-12
+    )  # 30 steps of a few roundings
+    with pytest.raises(ValueError, match="row_space needs a linear rule"):
+        train_batch(networks(), Decayed(0.05), digits.x, digits.y, 2, row_space=True, allow_unstable=True)
 
 
 def test_a_rule_of_averages_runs_in_a_batch_too(digits):

@@ -311,6 +311,28 @@ def test_estimate_of_a_network_that_diverges_at_once_does_not_warn():
     assert estimate.corrected_loss[-1] == np.inf and np.isfinite(estimate.kernel_drift).all()
 
 
+def test_estimate_of_a_healthy_network_that_sharpens_is_given():
+    """The kernel grows until the linearisations oscillate: the network turns there, and its loss falls on."""
+    torch.manual_seed(256)
+    layers = [torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64), torch.nn.ReLU()]
+    net = torch.nn.Sequential(
+        *layers, torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1)
+    ).double()
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((24, 8)), rng.standard_normal(24)
+    rule = GradientDescent(0.4 / np.linalg.eigvalsh(empirical_operator(net, x).gram())[-1])
+    estimate = trust_estimate(net, rule, x, y, 200)
+    run = train(net, rule, x, y, 200)
+    assert estimate.stable and run.diverged_at is None and run.loss[-1] < 1e-2 * run.loss[0]
+    # as far as the linear prediction holds, the corrected one knows: within a third of the steps
+    measured = estimate.measured_until(run)
+    assert 0 < measured < 100
+    assert abs(estimate.trusted_until - measured) <= 1 + measured // 3
+    near = slice(0, measured + 1)
+    # twice the tolerance of 10 %: both are within it of the linear loss there, or just beyond
+    np.testing.assert_allclose(estimate.corrected_loss[near], run.loss[near], rtol=0.2)
+
+
 def test_estimate_of_a_network_without_gradient_is_that_it_stays():
     net = torch.nn.Sequential(torch.nn.Linear(3, 1), torch.nn.ReLU()).double()
     with torch.no_grad():

@@ -12,14 +12,6 @@ Y = np.arange(6.0) - 2.5
 EVERY = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 
-@pytest.fixture(autouse=True)
-def _one_torch_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def jacobian(kind):
     """J by one backward pass for each output, on the whole batch."""
     module, x = kind.build()

@@ -2,9 +2,8 @@ r"""Kernels of the networks of the theory in closed form, at finite and at infin
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -12,10 +11,10 @@ from odeopt.checks import real_array
 from odeopt.kernels.relu import relu_gram
 from odeopt.nets.networks import DeepReLU, TwoLayerReLU
 
-__all__ = ["empirical_gram", "has_closed_form", "infinite_width_kernel"]
+__all__ = ["empirical_gram", "has_closed_form", "infinite_width_kernel", "require_closed_form"]
 
 
-def infinite_width_kernel(net: nn.Module, x: Any) -> np.ndarray:
+def infinite_width_kernel(net: nn.Module, x: npt.ArrayLike) -> np.ndarray:
     r"""Closed-form kernel of a network of this architecture at infinite width.
 
     Parameters
@@ -75,8 +74,19 @@ def has_closed_form(net: nn.Module) -> bool:
     )
 
 
+def require_closed_form(net: nn.Module, name: str, remedy: str) -> None:
+    """Refuse a module that the closed forms are not written for."""
+    if not isinstance(net, TwoLayerReLU):
+        raise ValueError(f"{name} must be a TwoLayerReLU, got {type(net).__name__}; {remedy}")
+    if not has_closed_form(net):
+        raise ValueError(
+            f"{name} is a TwoLayerReLU with another forward pass, a hook or other parameters, so that it has "
+            f"no closed form; {remedy}"
+        )
+
+
 @torch.no_grad()
-def empirical_gram(net: TwoLayerReLU, x: Any) -> np.ndarray:
+def empirical_gram(net: TwoLayerReLU, x: npt.ArrayLike | torch.Tensor) -> np.ndarray:
     r"""Kernel :math:`H=JJ^\top` of a finite network at its current weights, without autodiff.
 
     With the activation patterns :math:`A_{ir}=1\{w_r^\top x_i>0\}` it is a matrix product,
@@ -114,10 +124,7 @@ def empirical_gram(net: TwoLayerReLU, x: Any) -> np.ndarray:
     >>> bool(np.abs(gram - relu_gram(x)).max() < 0.01)
     True
     """
-    if not has_closed_form(net):
-        raise ValueError(
-            f"net must be a TwoLayerReLU, got {type(net).__name__}; its kernel has no closed form here"
-        )
+    require_closed_form(net, "net", "take empirical_operator")
     if isinstance(x, torch.Tensor):
         x = x.detach().cpu()
     x = real_array(x, "x", ndim=2)

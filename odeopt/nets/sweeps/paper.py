@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from odeopt.checks import real_array
+from odeopt.checks import real_array, require_integer
 from odeopt.nets.kernels.closed import empirical_gram
 from odeopt.nets.networks import PaperReLU
 from odeopt.nets.sweeps.jobs import JobResults, run_jobs
@@ -64,6 +65,10 @@ class PaperSettings:
     restart: int = 100
 
     def __post_init__(self) -> None:
+        for name in ("width", "epochs", "width_epoch", "seeds", "restart"):
+            require_integer(name, getattr(self, name), 1)
+        for width in self.widths:
+            require_integer("each of widths", width, 1)
         if not 0 < self.restart < min(self.epochs, self.width_epoch):
             raise ValueError(
                 f"restart must lie between 0 and the numbers of epochs {self.epochs} and {self.width_epoch}, "
@@ -92,7 +97,9 @@ class PaperSettings:
         }
 
 
-def paper_data(x: Any, y: Any, *, squared_norm: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def paper_data(
+    x: npt.ArrayLike, y: npt.ArrayLike, *, squared_norm: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return inputs with a last column of ones, for the biases, and raw labels.
 
     Parameters
@@ -141,8 +148,8 @@ class _Job:
 
 
 def paper_study(
-    x: Any,
-    y: Any,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
     folder: str | os.PathLike[str],
     *,
     settings: PaperSettings | None = None,

@@ -39,7 +39,7 @@ class _Job:
     seed: int
     layers: Literal["first", "both"]
     num_steps: int
-    reduction: str
+    reduction: Literal["sum", "mean"]
     x: np.ndarray
     y: np.ndarray
 

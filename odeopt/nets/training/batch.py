@@ -13,14 +13,15 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from odeopt.checks import frozen, require_integer
 from odeopt.dynamics.losses import SquaredLoss
-from odeopt.nets.kernels.closed import has_closed_form
+from odeopt.nets.kernels.closed import require_closed_form
 from odeopt.nets.networks import TwoLayerReLU
 from odeopt.nets.training.flat import (
     ReLUProblem,
@@ -39,12 +40,12 @@ __all__ = ["train_batch"]
 def train_batch(
     nets: Sequence[TwoLayerReLU],
     rules: UpdateRule | Sequence[UpdateRule],
-    x: Any,
-    y: Any,
+    x: npt.ArrayLike | torch.Tensor,
+    y: npt.ArrayLike | torch.Tensor,
     num_steps: int,
     *,
     record_at: Iterable[int] | None = None,
-    reduction: str = "sum",
+    reduction: Literal["sum", "mean"] = "sum",
     row_space: bool | None = None,
     allow_unstable: bool = False,
     progress: Callable[[str, int, int], object] | None = None,
@@ -112,10 +113,7 @@ def _alike(nets: Sequence[TwoLayerReLU]) -> list[TwoLayerReLU]:
     if not nets:
         raise ValueError("nets must not be empty; pass at least one TwoLayerReLU")
     for net in nets:
-        if not has_closed_form(net):
-            raise ValueError(
-                f"nets must be TwoLayerReLU networks, got {type(net).__name__}; use train for it"
-            )
+        require_closed_form(net, "each of nets", "use train for it")
     kinds = {(n.d, n.m, n.layers, n.output_scale, n.weights.dtype, n.weights.device) for n in nets}
     if len(kinds) > 1 or len({id(net) for net in nets}) < len(nets):
         raise ValueError(

@@ -8,9 +8,10 @@ other; for them the mean is not exact.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -28,15 +29,15 @@ __all__ = ["train_sgd"]
 def train_sgd(
     net: nn.Module,
     rule: UpdateRule,
-    x: Any,
-    y: Any,
+    x: npt.ArrayLike | torch.Tensor,
+    y: npt.ArrayLike | torch.Tensor,
     num_steps: int,
     *,
     batch_size: int,
     seed: int = 0,
     objective: PredictionLoss | None = None,
     record_at: Iterable[int] | None = None,
-    reduction: str = "sum",
+    reduction: Literal["sum", "mean"] = "sum",
     allow_unstable: bool = False,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> TrainingRun:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -117,8 +118,8 @@ class TrainingRun:
 def train(
     net: nn.Module,
     rule: UpdateRule,
-    x: Any,
-    y: Any,
+    x: npt.ArrayLike | torch.Tensor,
+    y: npt.ArrayLike | torch.Tensor,
     num_steps: int,
     *,
     objective: PredictionLoss | None = None,
@@ -126,7 +127,7 @@ def train(
     kernel_at: Iterable[int] | None = None,
     laziness_at: Iterable[int] | None = None,
     snapshot_at: Iterable[int] | None = None,
-    reduction: str = "sum",
+    reduction: Literal["sum", "mean"] = "sum",
     allow_unstable: bool = False,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> TrainingRun:
