@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import sympy
 from sympy import Expr, Function, Integer, Rational, Symbol
@@ -93,7 +94,7 @@ class SystemLimit:
         velocity = velocity.replace(sympy.sign, lambda x: x / sympy.Abs(x))
         return sympy.cancel(-g / velocity).subs(g, gradient)
 
-    def subs(self, values: Mapping) -> SystemLimit:
+    def subs(self, values: Mapping[Any, Any]) -> SystemLimit:
         """Return the system with numbers in place of symbols.
 
         Parameters
@@ -113,13 +114,14 @@ class SystemLimit:
         >>> print(ode_limit(RMSProp(lr=h, alpha=1 - b * h, eps=0), h).subs({b: 2}))
         X' = -grad f(X)/sqrt(M_0); M_0' = -2*M_0 + 2*grad f(X)**2
         """
+        step: Any = self.time_step
         return replace(
             self,
             velocity=self.velocity.subs(values),
             averages=MappingProxyType({m: e.subs(values) for m, e in self.averages.items()}),
             followed=MappingProxyType({m: e.subs(values) for m, e in self.followed.items()}),
             initial=MappingProxyType({m: e.subs(values) for m, e in self.initial.items()}),
-            time_step=self.time_step.subs(values) if isinstance(self.time_step, Expr) else self.time_step,
+            time_step=step.subs(values) if isinstance(step, Expr) else step,
         )
 
     def latex(self) -> str:
@@ -138,7 +140,7 @@ def system_limit(
     h: Symbol,
     *,
     family: UpdateRule | None = None,
-    values: Mapping | None = None,
+    values: Mapping[Any, Any] | None = None,
     time_step: float | Expr | None = None,
     resolution: int = 0,
 ) -> SystemLimit:

@@ -48,18 +48,23 @@ class Averages:
 class StepReading:
     """The step on symbols: the gradients g_l and the averages are coordinates."""
 
-    def __init__(self, family: UpdateRule, h: Symbol):
-        self.family, self.h = family, h
-        self.t = Symbol("t", positive=True)
-        self.x = Coordinate("X_0", real=True)
+    def __init__(self, family: UpdateRule, h: Symbol) -> None:
+        self.family: UpdateRule = family
+        self.h: Symbol = h
+        self.t: Symbol = Symbol("t", positive=True)
+        self.x: Symbol = Coordinate("X_0", real=True)
         self.points: list[Expr] = []
         self.gradients: list[Symbol] = []
         start = self._guarded(lambda: family.initial_memory(Component(self.x))) or ()
-        self.displacements = tuple(Coordinate(f"V_{j}", real=True) for j in range(1, family.history))
-        self.memory = tuple(Coordinate(f"M_{i}", real=True) for i in range(len(start)))
-        self.initial = [Integer(0)] * len(self.displacements) + [_expression(m) for m in start]
+        self.displacements: tuple[Symbol, ...] = tuple(
+            Coordinate(f"V_{j}", real=True) for j in range(1, family.history)
+        )
+        self.memory: tuple[Symbol, ...] = tuple(Coordinate(f"M_{i}", real=True) for i in range(len(start)))
+        self.initial: list[Expr] = [Integer(0)] * len(self.displacements) + [_expression(m) for m in start]
         self.seen: set[int] = set()
         k = counter(self.t / h, period=1, residue=0)
+        self.x_step: Expr
+        self.changes: list[Expr]
         self.x_step, self.changes = self._run(k)
         self.seen = k.seen
         squares = {m: Coordinate(m.name, nonnegative=True) for m in self.memory if self._averages_squares(m)}

@@ -10,13 +10,20 @@ from __future__ import annotations
 
 import numbers
 import operator
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import sympy
-from sympy import Expr, Function, Mul, Rational, Symbol
+from sympy import Expr, Mul, Rational
 
 from odeopt.checks import is_symbolic
 from odeopt.rules.counter import Counter, StepRefusal
+
+if TYPE_CHECKING:  # sympy has no types: for a checker such an expression is anything
+    from odeopt.limits.series import AnyExpr as Function
+    from odeopt.limits.series import AnyExpr as Symbol
+else:
+    from sympy import Function, Symbol
 
 __all__ = ["Component", "Coordinate", "Dot", "Norm", "is_vector_valued"]
 
@@ -78,7 +85,7 @@ class Norm(Function):
     is_nonnegative = True
 
     @classmethod
-    def eval(cls, expr):
+    def eval(cls, expr: Expr) -> Expr | None:
         if expr == 0:
             return sympy.S.Zero
         scalar, vector = _without_scalars(sympy.factor_terms(expr))
@@ -98,7 +105,7 @@ class Dot(Function):
     is_real = True
 
     @classmethod
-    def eval(cls, one, other):
+    def eval(cls, one: Expr, other: Expr) -> Expr | None:
         if one == other:
             return Norm(one) ** 2
         (a, u), (b, v) = (
@@ -147,10 +154,10 @@ class Component:
     __slots__ = ("expr",)
     __hash__ = None  # type: ignore[assignment]
     _op_priority = 300.0  # sympy's expressions leave mixed arithmetic to this class
-    __array_priority__ = 300.0
+    __array_priority__: float = 300.0
 
-    def __init__(self, expr: Expr):
-        self.expr = expr
+    def __init__(self, expr: Expr) -> None:
+        self.expr: Expr = expr
 
     def norm(self) -> Component:
         """Euclidean norm over all coordinates."""
@@ -173,45 +180,49 @@ class Component:
 
     clamp = clip
 
-    def _binary(self, other: Any, combine) -> Component:
+    def _binary(self, other: Any, combine: Callable[[Expr, Expr], Expr]) -> Component:
         return Component(combine(self.expr, _plain(other)))
 
-    def __add__(self, other):
+    def __add__(self, other: Any) -> Component:
         return self._binary(other, operator.add)
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> Component:
         return self._binary(other, operator.sub)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Any) -> Component:
         return self._binary(other, lambda a, b: b - a)
 
-    def __mul__(self, other):
+    def __mul__(self, other: Any) -> Component:
         return self._binary(other, operator.mul)
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Any) -> Component:
         return self._binary(other, operator.truediv)
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Any) -> Component:
         return self._binary(other, lambda a, b: b / a)
 
-    def __pow__(self, other):
+    def __pow__(self, other: Any) -> Component:
         return self._binary(other, operator.pow)
 
-    def __rpow__(self, other):
+    def __rpow__(self, other: Any) -> Component:
         return self._binary(other, lambda a, b: b**a)
 
-    __radd__, __rmul__ = __add__, __mul__
+    def __radd__(self, other: Any) -> Component:
+        return self + other
 
-    def __neg__(self):
+    def __rmul__(self, other: Any) -> Component:
+        return self * other
+
+    def __neg__(self) -> Component:
         return Component(-self.expr)
 
-    def __pos__(self):
+    def __pos__(self) -> Component:
         return self
 
-    def __abs__(self):
+    def __abs__(self) -> Component:
         return Component(sympy.Abs(self.expr))
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Callable[[], Component]:
         if name in _COPIES:
             return lambda: Component(self.expr)
         if name in _FUNCTIONS:
@@ -224,7 +235,7 @@ class Component:
             )
         raise _joined(f".{name}() of a vector")
 
-    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Component:
         name = ufunc.__name__
         if options.get("out") is not None:
             raise StepRefusal(
@@ -240,7 +251,7 @@ class Component:
             return Component(_OPERATIONS[name](*map(_plain, inputs)))
         raise StepRefusal("unread", f"takes np.{name} of a vector, which has no reading in symbols")
 
-    def __array_function__(self, function, types, args, kwargs):
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Component:
         name = function.__name__
         if name in ("zeros_like", "ones_like"):
             return Component(sympy.Integer(int(name == "ones_like")))
@@ -255,7 +266,7 @@ class Component:
         raise _joined(f"np.{name} of a vector")
 
     @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Component:
         name = getattr(function, "__name__", str(function))
         if name in _FUNCTIONS and isinstance(args[0], Component):
             return Component(_FUNCTIONS[name](args[0].expr))

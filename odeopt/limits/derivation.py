@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import sympy
 from sympy import Add, Expr, Integer, Symbol
 
-from odeopt.limits.elimination import Row, ScalarEquation, shortened
+from odeopt.limits.elimination import LinearStep, Row, ScalarEquation, shortened
 from odeopt.limits.series import (
     GradientDifferential,
     NoLimitError,
@@ -24,6 +24,7 @@ from odeopt.limits.series import (
     time_derivative,
     vector_series,
 )
+from odeopt.rules.base import UpdateRule
 
 __all__ = ["Derivation"]
 
@@ -34,21 +35,30 @@ _SYMBOLS = 40
 class Derivation:
     """The expansion of an equation of the iterate in the time step; ``obstacle`` says why it has no limit."""
 
-    def __init__(self, equation: ScalarEquation, h: Symbol, resolution: int = 0, origin: Expr = sympy.S.Zero):
-        self.equation, self.h, self.resolution, self.origin = equation, h, resolution, origin
-        self.step = equation.step
-        self.family, self.period = self.step.reading.rule, self.step.period
-        self.t = Symbol("t", positive=True)
-        self.curve = tuple(Symbol(f"X_{j}") for j in range(_SYMBOLS))
-        self.row = self.in_time(equation.row)
+    def __init__(
+        self, equation: ScalarEquation, h: Symbol, resolution: int = 0, origin: Expr = sympy.S.Zero
+    ) -> None:
+        self.equation: ScalarEquation = equation
+        self.h: Symbol = h
+        self.resolution: int = resolution
+        self.origin: Expr = origin
+        self.step: LinearStep = equation.step
+        self.family: UpdateRule = self.step.reading.rule
+        self.period: int = self.step.period
+        self.t: Symbol = Symbol("t", positive=True)
+        self.curve: tuple[Symbol, ...] = tuple(Symbol(f"X_{j}") for j in range(_SYMBOLS))
+        self.row: Row = self.in_time(equation.row)
         self.residual: list[Expr] = []
+        self.power: int
+        self.leading: dict[Symbol, Expr]
+        self.obstacle: str
         try:
             self.residual = self._residual()
         except NoLimitError as error:  # a coefficient that is not analytic in h is an obstacle like any other
             self.obstacle = str(error)
             return
         self.power, self.leading = self._dominant()
-        self.order = max((j for j, x in enumerate(self.curve) if x in self.leading), default=0)
+        self.order: int = max((j for j, x in enumerate(self.curve) if x in self.leading), default=0)
         self.obstacle = self._obstacle()
 
     # --- residual ----------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def on_curve(derivation: Derivation, expr: Expr) -> Expr:
 
 
 def derivation_steps(
-    derivation: Derivation, terms: Mapping, start: tuple, form: str
+    derivation: Derivation, terms: Mapping[Expr, Expr], start: tuple[Expr, ...], form: str
 ) -> tuple[DerivationStep, ...]:
     """Lines from the update rule to the initial conditions.
 

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # ("x", s), ("m", i, s) or ("g", l, s), the last entry a shift in periods, to its coefficient
-Row = dict[tuple, Expr]
+Row = dict[tuple[Any, ...], Any]
 
 
 @dataclass(frozen=True)

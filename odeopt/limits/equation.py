@@ -111,7 +111,7 @@ class ODELimit:
         lead = self.terms[x.diff(self.t)]
         return {"a": self.terms[gradient] / lead, "c": self.terms.get(bent, Integer(0)) / lead}
 
-    def subs(self, values: Mapping) -> ODELimit:
+    def subs(self, values: Mapping[Any, Any]) -> ODELimit:
         """Return the limit with numbers in place of symbols.
 
         Parameters

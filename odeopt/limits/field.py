@@ -3,6 +3,7 @@ r"""The right side of a limit on numbers: its vectors evaluated through the deri
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import sympy
@@ -28,11 +29,15 @@ class Field:
     """
 
     def __init__(
-        self, expressions: Sequence[Expr], unknowns: Sequence[Expr], t: Symbol, differential: Callable
-    ):
-        self.differential = differential
+        self,
+        expressions: Sequence[Expr],
+        unknowns: Sequence[Expr],
+        t: Symbol,
+        differential: Callable[..., Any],
+    ) -> None:
+        self.differential: Callable[..., Any] = differential
         gradients = set().union(*(e.atoms(GradientDifferential) for e in expressions))
-        self.gradients = sorted(gradients, key=lambda v: len(v.atoms(GradientDifferential)))
+        self.gradients: list[Any] = sorted(gradients, key=lambda v: len(v.atoms(GradientDifferential)))
         free = set().union(*(e.free_symbols for e in expressions)) - {t}
         if free:
             raise NoLimitError(
@@ -41,14 +46,16 @@ class Field:
             )
         slots = [Coordinate(f"s_{i}") for i in range(len(unknowns))]
         names = [Coordinate(f"v_{i}") for i in range(len(self.gradients))]
-        self.replaced = dict(zip(unknowns, slots, strict=True)) | dict(
+        self.replaced: dict[Expr, Expr] = dict(zip(unknowns, slots, strict=True)) | dict(
             zip(self.gradients, names, strict=True)
         )
-        self.arguments = [t, *slots, *names]
-        self.functions = [self._compiled(e) for e in expressions]
-        self.places = [[self._compiled(a) for a in v.args] for v in self.gradients]
+        self.arguments: list[Any] = [t, *slots, *names]
+        self.functions: list[Callable[..., Any]] = [self._compiled(e) for e in expressions]
+        self.places: list[list[Callable[..., Any]]] = [
+            [self._compiled(a) for a in v.args] for v in self.gradients
+        ]
 
-    def _compiled(self, expr: Expr) -> Callable:
+    def _compiled(self, expr: Expr) -> Callable[..., Any]:
         expr = expr.xreplace(self.replaced)
         expr = expr.replace(_is_difference, lambda e: -expm1((-e.args[1]).exp))  # precise at small t
         for kind, name in _EXTREMA.items():

@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
@@ -33,6 +33,7 @@ from odeopt.limits.series import GradientDifferential, NoLimitError
 from odeopt.limits.stability import require_zero_stable, time_origin
 from odeopt.limits.start import initial_data
 from odeopt.limits.text import in_powers, readable
+from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.reading import Reading, read
 
@@ -47,6 +48,26 @@ MAX_RESOLUTION = 6
 _POWERS = tuple(map(Rational, ("1", "1/2", "1/3", "1/4", "2", "2/3", "4/3", "3/2", "3", "4")))
 
 
+@overload
+def ode_limit(
+    rule: SignDescent | RMSProp | Adam | AdaGrad,
+    h: Symbol | None = None,
+    *,
+    resolution: int = 0,
+    regime: Literal["natural", "fixed", "inertial"] = "natural",
+    form: Literal["normal", "raw"] = "normal",
+    clock: Literal["centred", "naive"] = "centred",
+) -> SystemLimit: ...
+@overload
+def ode_limit(  # a rule of one's own that is adaptive has a SystemLimit, which no annotation can foresee
+    rule: UpdateRule,
+    h: Symbol | None = None,
+    *,
+    resolution: int = 0,
+    regime: Literal["natural", "fixed", "inertial"] = "natural",
+    form: Literal["normal", "raw"] = "normal",
+    clock: Literal["centred", "naive"] = "centred",
+) -> ODELimit: ...
 def ode_limit(
     rule: UpdateRule,
     h: Symbol | None = None,

@@ -13,11 +13,26 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import sympy
 from sympy import Add, Expr, Integer, Mul, Symbol
 
 from odeopt.limits.text import derivative_latex, derivative_text
+
+if TYPE_CHECKING:
+
+    class AnyExpr:
+        """What a checker is told of sympy's classes, which come without types."""
+
+        args: tuple[Any, ...]
+
+        def __new__(cls, *args: Any, **assumptions: Any) -> Any: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+    Function = AnyExpr
+else:
+    from sympy import Function
 
 __all__ = [
     "GradientDifferential",
@@ -34,7 +49,7 @@ __all__ = [
 ]
 
 
-class GradientDifferential(sympy.Function):
+class GradientDifferential(Function):
     r"""The elementary differential :math:`\nabla^{p+1}f(X)[v_1,\dots,v_p]`, a vector.
 
     Examples
@@ -50,7 +65,7 @@ class GradientDifferential(sympy.Function):
     is_coordinate = True  # it differs from coordinate to coordinate
 
     @classmethod
-    def eval(cls, point, *directions):
+    def eval(cls, point: Expr, *directions: Expr) -> Expr | None:
         ordered = sorted(directions, key=sympy.default_sort_key)
         if list(directions) != ordered:
             return cls(point, *ordered)

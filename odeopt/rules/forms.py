@@ -182,7 +182,11 @@ class Form:
     def __pos__(self) -> Form:
         return Form(dict(self.terms))
 
-    __radd__, __rmul__ = __add__, __mul__
+    def __radd__(self, other: Any) -> Form:
+        return self + other
+
+    def __rmul__(self, other: Any) -> Form:
+        return self * other
 
     # --- numpy and torch come here with the name of their function --------------------------------------
 

@@ -67,7 +67,9 @@ class Integrand:
     evaluation: np.ndarray | float = _EVALUATION
 
     def __init__(self, function: Callable[[np.ndarray, Any], np.ndarray], size: int) -> None:
-        self.values, self.size = function, size  # (N,) eigenvalues and an index of the T points: (rows, N)
+        # of (N,) eigenvalues and an index of the T points: (rows, N)
+        self.values: Callable[[np.ndarray, Any], np.ndarray] = function
+        self.size: int = size
 
     def alternating(self, n: int, high: float) -> np.ndarray:
         r"""For which points :math:`(-1)^nf^{(n)}\ge0` on [0, high], shape (T,)."""

@@ -70,15 +70,19 @@ class Mode(Integrand, abc.ABC):
 
     covered = True
     accuracy = _ELEMENTARY_ERROR
-    damping = 0.0  # the friction, where it is constant
+    damping: float = 0.0  # the friction, where it is constant
 
     def __init__(
         self, mode: ModeSolution, t: np.ndarray, s: float, largest: np.ndarray | float = 1.0
     ) -> None:
         super().__init__(lambda lam, rows: mode(t[rows], lam) ** 2, t.size)
-        self.mode, self.t, self.s, self.largest, self.ceiling = mode, t, s, largest, largest**2
+        self.mode: ModeSolution = mode
+        self.t: np.ndarray = t
+        self.s: float = s
+        self.largest: np.ndarray | float = largest
+        self.ceiling: np.ndarray | float = largest**2
         # a value of the mode is off by its accuracy, so its square by twice that
-        self.evaluation = 2 * self.accuracy * self.ceiling
+        self.evaluation: np.ndarray | float = 2 * self.accuracy * self.ceiling
 
     def points(self, low: float, high: float, rows: np.ndarray) -> int:
         r"""Chebyshev points that leave less than rounding of a function bounded on ellipses.
@@ -186,7 +190,8 @@ class Friction(Mode):
 
     def __init__(self, mode: ModeSolution, t: np.ndarray, s: float, b: float, v: float) -> None:
         super().__init__(mode, t, s, 1 + abs(v) * t)  # |phi| <= 1 + |v| t
-        self.damping, self.slope = b, b / 2 + v
+        self.damping: float = b
+        self.slope: float = b / 2 + v
 
     def alternating(self, n: int, high: float) -> np.ndarray:
         """Signed at n up to the first zero of a Bessel function."""
@@ -258,12 +263,13 @@ class CorrectedFlow(Integrand):
     r"""First order with a rate q(lam) of nonnegative coefficients, q(0) = 0: :math:`e^{-2q(\lambda)t}`."""
 
     covered = True
-    ceiling = 1.0
-    evaluation = 2 * _ELEMENTARY_ERROR
+    ceiling: np.ndarray | float = 1.0
+    evaluation: np.ndarray | float = 2 * _ELEMENTARY_ERROR
 
     def __init__(self, mode: ModeSolution, t: np.ndarray, rate: np.ndarray) -> None:
         super().__init__(lambda lam, rows: mode(t[rows], lam) ** 2, t.size)
-        self.t, self.slope = t, np.polynomial.Polynomial(rate).deriv()
+        self.t: np.ndarray = t
+        self.slope: np.polynomial.Polynomial = np.polynomial.Polynomial(rate).deriv()
 
     def lipschitz(self, low: float, high: float) -> np.ndarray:
         """|exp(-2tq(H+E)) - exp(-2tq(H))| <= 2t |q(H+E) - q(H)| <= 2t q'(high) |E|, with room for E in q'."""

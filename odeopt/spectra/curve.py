@@ -16,7 +16,7 @@ On a measure found by m Lanczos steps, the loss of a discrete method is exact fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +137,8 @@ def loss_curve(
             f"mode_or_rule must be a ModeSolution or an UpdateRule, got {type(mode_or_rule).__name__}; take "
             "the rule itself, or mode_solution(error_dynamics(limit)) for its ODE"
         )
+    t: Any
+    k: Any
     if ode:
         t = nonnegative_grid(grid, "grid")
         step = float(mode_or_rule.time_step) if is_number(mode_or_rule.time_step) else None

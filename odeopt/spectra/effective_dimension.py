@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 
 from odeopt.checks import is_number, validate_kernel
+from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.quadrature import gauss
 
@@ -31,7 +33,12 @@ class EffectiveDimension:
 
 
 def effective_dimension(
-    kernel, ridge: float, *, probes: int | None = None, num_matvecs: int = 50, seed: int = 0
+    kernel: npt.ArrayLike | LinearOperator | SymmetricOperator,
+    ridge: float,
+    *,
+    probes: int | None = None,
+    num_matvecs: int = 50,
+    seed: int = 0,
 ) -> EffectiveDimension:
     r"""Count the directions that a kernel sees above a ridge, :math:`\sum_i\lambda_i/(\lambda_i+\rho)`.
 
@@ -73,7 +80,7 @@ def effective_dimension(
         return EffectiveDimension(float(np.sum(lam / (lam + ridge))), 0.0)
     if not isinstance(probes, (int, np.integer)) or isinstance(probes, bool) or probes < 2:
         raise ValueError(f"probes must be an integer of at least 2, got {probes!r}")
-    n = kernel.shape[0]
+    n = (np.shape(kernel) or (1,))[0]  # of a shape that is none the measure says so
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, probes))
     measure = spectral_measure(kernel, signs, num_matvecs=min(num_matvecs, n))
     values = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def predicted_errors(
     k: np.ndarray,
     *,
     limit_kernel: np.ndarray | None = None,
-    regime: str = "natural",
+    regime: Literal["natural", "fixed", "inertial"] = "natural",
     resolution: int = 1,
 ) -> Prediction:
     r"""Error vectors of all levels below the network, at given steps.
@@ -169,7 +169,7 @@ class _Spectrum:
 
 
 @functools.lru_cache(maxsize=32)
-def _dynamics(rule: UpdateRule, regime: str, resolution: int) -> Any:
+def _dynamics(rule: UpdateRule, regime: Any, resolution: int) -> Any:
     """Error dynamics of a rule: derived once for all seeds and widths."""
     from odeopt.dynamics.error import ErrorDynamics, error_dynamics
     from odeopt.limits.ode import ode_limit

@@ -19,6 +19,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -265,7 +266,8 @@ def _advance_all(active: list[_Run], products: np.ndarray, name: str) -> None:
     except BaseException:
         for run, (size, count, *rest) in zip(active, before, strict=True):
             del run.alpha[size:], run.beta[size:]
-            run.count, (run.squared_asymmetry, run.done, run.single, run.precision) = count, rest
+            state: Any = rest
+            run.count, (run.squared_asymmetry, run.done, run.single, run.precision) = count, state
             del run.slabs[-(-count // _SLAB) :]
         raise
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 __all__ = ["State"]
 
@@ -28,14 +29,15 @@ class State:
     ) -> None:
         if not isinstance(path, (str, os.PathLike)):
             raise ValueError(f"state must be a file name, got {path!r}")
-        self.path, self.name = Path(path), name
+        self.path: Path = Path(path)
+        self.name: str = name
         folder = self.path.parent
         if not folder.is_dir():
             raise ValueError(f"state {os.fspath(path)!r} needs a folder {os.fspath(folder)!r}; create it")
         if self.path.is_dir() or not os.access(folder, os.W_OK):
             raise ValueError(f"state {os.fspath(path)!r} is a folder or lies in one that cannot be written")
         digest = hashlib.sha256(np.ascontiguousarray(starts).tobytes()).digest()
-        self.starts = np.frombuffer(digest, dtype=np.uint8)
+        self.starts: npt.NDArray[np.uint8] = np.frombuffer(digest, dtype=np.uint8)
         self._product, self._n = product, len(starts)
         self._seen: np.ndarray | None = None
 

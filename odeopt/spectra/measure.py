@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 from scipy.sparse.linalg import LinearOperator
 
 from odeopt.checks import frozen, validate_error, validate_kernel
+from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.kernels.matrix import array_bound, require_square, symmetric_array, symmetric_product
 from odeopt.spectra.lanczos import Chain, lanczos
 from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pairs
@@ -156,16 +158,16 @@ class SpectralMeasure:
         value = self.integrate(function)
         if self.exact:
             return value, value
-        upper = 0.0
+        upper, (low, _) = 0.0, self.interval or (0.0, self.lam_max)
         for chain in self.chains:
-            nodes, weights = gauss(chain) if chain.exhausted else radau(chain, self.interval[0])
-            upper += float(weights @ np.asarray(function(np.maximum(nodes, self.interval[0])), dtype=float))
+            nodes, weights = gauss(chain) if chain.exhausted else radau(chain, low)
+            upper += float(weights @ np.asarray(function(np.maximum(nodes, low)), dtype=float))
         return value, max(value, upper)
 
 
 def spectral_measure(
-    kernel,
-    delta0,
+    kernel: npt.ArrayLike | LinearOperator | SymmetricOperator,
+    delta0: npt.ArrayLike,
     *,
     num_matvecs: int | None = None,
     rtol: float | None = None,
@@ -234,7 +236,8 @@ def spectral_measure(
             raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
         return _by_eigh(kernel, delta0)
     # Converted once: a product of a float32 array with float64 vectors would convert it every time.
-    matrix, slack = kernel, float(getattr(kernel, "storage_error", 0.0))
+    matrix: Any = kernel
+    slack = float(getattr(kernel, "storage_error", 0.0))
     if not operator:
         matrix, slack = symmetric_array(kernel)
         matrix = matrix.astype(np.float64, copy=False)
@@ -263,7 +266,7 @@ def spectral_measure(
 
 def _precision(matrix: Any) -> float:
     """Unit roundoff of the products of an array or operator, as far as its type says."""
-    dtype = np.dtype(float if matrix.dtype is None else matrix.dtype)
+    dtype: Any = np.dtype(float if matrix.dtype is None else matrix.dtype)
     return float(np.finfo(dtype if dtype.kind == "f" else float).eps)
 
 

@@ -29,7 +29,8 @@ class Rounded:
     __array_ufunc__ = None  # a numpy scalar times this is asked here
 
     def __init__(self, value: np.ndarray, error: np.ndarray | float = 0.0) -> None:
-        self.value, self.error = value, np.broadcast_to(np.asarray(error, dtype=float), value.shape)
+        self.value: np.ndarray = value
+        self.error: np.ndarray = np.broadcast_to(np.asarray(error, dtype=float), value.shape)
 
     def settled(self) -> Rounded:
         """The same values, taken for exact."""
