@@ -4,6 +4,7 @@ import concurrent.futures as cf
 import importlib
 import json
 import linecache
+import re
 import sys
 import zipfile
 
@@ -157,20 +158,28 @@ MINE = """
 from dataclasses import dataclass
 from odeopt import UpdateRule
 
+def scaled(gradient):
+    return OUTSIDE * gradient
+
+class Mixed:
+    def turned(self, gradient):
+        return MIXED * gradient
+
 @dataclass(frozen=True)
-class Mine(UpdateRule):
+class Mine(Mixed, UpdateRule):
     lr: float
 
     def step(self, k, iterates, memory, grad):
-        return iterates[0] - FACTOR * self.lr * grad(iterates[0]), memory
+        return iterates[0] - INSIDE * self.lr * self.turned(scaled(grad(iterates[0]))), memory
 """
 
 
-def test_an_edited_rule_does_not_take_the_results_of_the_old_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("place", ["INSIDE", "OUTSIDE", "MIXED"])
+def test_an_edited_rule_does_not_take_the_results_of_the_old_one(tmp_path, monkeypatch, place):
     monkeypatch.syspath_prepend(tmp_path)
     last = []
     for factor in ("1.0", "5.00"):
-        (tmp_path / "mine.py").write_text(MINE.replace("FACTOR", factor))
+        (tmp_path / "mine.py").write_text(re.sub("[A-Z]{5,}", "1.0", MINE.replace(place, factor)))
         sys.modules.pop("mine", None)
         linecache.clearcache()
         importlib.invalidate_caches()
