@@ -53,11 +53,13 @@ def bessel_mode(x: np.ndarray, r: float) -> np.ndarray:
     # The power series loses exp(x^2 / (2 nu)) to cancellation, the quotient of an exponentially small
     # J_nu and a large factor over- and underflows for large nu: each is used where it is safe.
     small = x**2 < 4 * (nu + 1) * (1 if nu < 50 else 4)
-    safe = np.where(small, 1.0, x)
+    result = np.empty_like(x)
+    result[small] = _bessel_series(x[small], nu)
+    large = x[~small]
     with np.errstate(over="ignore", invalid="ignore"):
-        scale = np.exp(scipy.special.gammaln(nu + 1) + nu * np.log(2 / safe))
-        quotient = scale * scipy.special.jv(nu, safe)
-    return np.where(small, _bessel_series(np.where(small, x, 0.0), nu), quotient)
+        scale = np.exp(scipy.special.gammaln(nu + 1) + nu * np.log(2 / large))
+        result[~small] = scale * scipy.special.jv(nu, large)
+    return result
 
 
 def _bessel_series(x: np.ndarray, nu: float) -> np.ndarray:

@@ -16,7 +16,7 @@ On a measure found by m Lanczos steps, the loss of a discrete method is exact fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -131,38 +131,47 @@ def loss_curve(
     >>> loss_curve(mode, measure, [0.0, 0.25, 0.5]).loss.round(6)
     array([1.      , 0.370933, 0.193098])
     """
-    ode = isinstance(mode_or_rule, ModeSolution)
-    if not ode and not isinstance(mode_or_rule, UpdateRule):
+    if isinstance(mode_or_rule, ModeSolution):
+        return _of_mode(mode_or_rule, measure, nonnegative_grid(grid, "grid"), bounds)
+    if not isinstance(mode_or_rule, UpdateRule):
         raise ValueError(
             f"mode_or_rule must be a ModeSolution or an UpdateRule, got {type(mode_or_rule).__name__}; take "
             "the rule itself, or mode_solution(error_dynamics(limit)) for its ODE"
         )
-    t: Any
-    k: Any
-    if ode:
-        t = nonnegative_grid(grid, "grid")
-        step = float(mode_or_rule.time_step) if is_number(mode_or_rule.time_step) else None
-        k = t / step - float(mode_or_rule.time_origin) if step else None
-        source, layer = f"ODE {mode_or_rule.dynamics}", "linear ODE"
-    else:
-        k = iteration_grid(grid)
-        require_numeric(mode_or_rule)
-        step, t = time_step, None if time_step is None else (k + time_origin) * time_step
-        source, layer = f"iteration {mode_or_rule.label}", "discrete iteration"
+    k = iteration_grid(grid)
+    require_numeric(mode_or_rule)
+    t = None if time_step is None else (k + time_origin) * time_step
     if bounds:
-        found = _mode_bracket(mode_or_rule, t, measure) if ode else rule_bracket(mode_or_rule, k, measure)
-        return LossCurve(
-            found.value, t, k, found.lower, found.upper, source, layer, step, found.proved, found.rounding
-        )
-    nodes = measure.nodes
-    values = mode_or_rule(t, nodes) if ode else residual_polynomials(mode_or_rule, nodes, k)
+        found = rule_bracket(mode_or_rule, k, measure)
+    else:
+        found = _unbounded(residual_polynomials(mode_or_rule, measure.nodes, k), measure)
+    return _curve(found, t, k, f"iteration {mode_or_rule.label}", "discrete iteration", time_step)
+
+
+def _of_mode(mode: ModeSolution, measure: SpectralMeasure, t: np.ndarray, bounds: bool) -> LossCurve:
+    step = float(mode.time_step) if is_number(mode.time_step) else None
+    k = None if step is None else t / step - float(mode.time_origin)
+    found = _mode_bracket(mode, t, measure) if bounds else _unbounded(mode(t, measure.nodes), measure)
+    return _curve(found, t, k, f"ODE {mode.dynamics}", "linear ODE", step)
+
+
+def _curve(
+    found: Bracket,
+    t: np.ndarray | None,
+    k: np.ndarray | None,
+    source: str,
+    layer: Literal["linear ODE", "discrete iteration"],
+    step: float | None,
+) -> LossCurve:
+    bounds = found.lower, found.upper
+    return LossCurve(found.value, t, k, *bounds, source, layer, step, found.proved, found.rounding)
+
+
+def _unbounded(values: np.ndarray, measure: SpectralMeasure) -> Bracket:
     with np.errstate(over="ignore", invalid="ignore"):
         loss = 0.5 * values**2 @ measure.weights
-    loss = np.where(np.isnan(loss), np.inf, loss)
-    nothing = np.zeros_like(loss)
-    return LossCurve(
-        loss, t, k, nothing, np.full_like(loss, np.inf), source, layer, step, nothing.astype(bool), nothing
-    )
+    loss, zero = np.where(np.isnan(loss), np.inf, loss), np.zeros(len(values))
+    return Bracket(loss, zero, np.full(len(values), np.inf), zero.astype(bool), zero)
 
 
 def _mode_bracket(mode: ModeSolution, t: np.ndarray, measure: SpectralMeasure) -> Bracket:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from odeopt.checks import frozen, validate_kernel
+from odeopt.checks import frozen, validate_error, validate_kernel
 from odeopt.rules.base import UpdateRule
 
 __all__ = ["LEVELS", "PARTS", "STEP_PARTS", "WHOLE_PARTS", "Part", "Prediction", "losses", "predicted_errors"]
@@ -91,11 +92,11 @@ class Prediction:
 
 def predicted_errors(
     rule: UpdateRule,
-    kernel: np.ndarray,
-    delta0: np.ndarray,
-    k: np.ndarray,
+    kernel: npt.ArrayLike,
+    delta0: npt.ArrayLike,
+    k: npt.ArrayLike,
     *,
-    limit_kernel: np.ndarray | None = None,
+    limit_kernel: npt.ArrayLike | None = None,
     regime: Literal["natural", "fixed", "inertial"] = "natural",
     resolution: int = 1,
 ) -> Prediction:
@@ -117,6 +118,11 @@ def predicted_errors(
     Returns
     -------
     Prediction
+
+    Raises
+    ------
+    ValueError
+        If the rule has no linear ODE in the error, or no residual polynomials.
 
     Examples
     --------
@@ -151,10 +157,10 @@ def predicted_errors(
 class _Spectrum:
     """A kernel by its eigenvectors, and the initial error in them: one eigh for all levels."""
 
-    def __init__(self, kernel: np.ndarray, delta0: np.ndarray) -> None:
+    def __init__(self, kernel: npt.ArrayLike, delta0: npt.ArrayLike) -> None:
         values, self.vectors = np.linalg.eigh(validate_kernel(kernel))
         self.values = np.maximum(values, 0.0)  # negative ones are rounding, of order eps * lam_max
-        self.start = self.vectors.T @ delta0
+        self.start = self.vectors.T @ validate_error(delta0, values.size)
 
     def rotated(self, factors: np.ndarray) -> np.ndarray:
         """Error vectors, shape (K, n), from a factor for each step and eigenvalue."""

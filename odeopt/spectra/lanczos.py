@@ -19,7 +19,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -256,19 +255,14 @@ def lanczos(
 
 def _advance_all(active: list[_Run], products: np.ndarray, name: str) -> None:
     # Either all chains take the step or none: an interrupt in between would leave them at different ones.
-    before = [
-        (len(run.alpha), run.count, run.squared_asymmetry, run.done, run.single, run.precision)
-        for run in active
-    ]
+    before = [(len(run.alpha), dict(run.__dict__)) for run in active]
     try:
         for run, column in zip(active, products.T, strict=True):
             run.advance(column, name)
     except BaseException:
-        for run, (size, count, *rest) in zip(active, before, strict=True):
-            del run.alpha[size:], run.beta[size:]
-            state: Any = rest
-            run.count, (run.squared_asymmetry, run.done, run.single, run.precision) = count, state
-            del run.slabs[-(-count // _SLAB) :]
+        for run, (size, held) in zip(active, before, strict=True):
+            run.__dict__.update(held)  # but for the lists, which grew
+            del run.alpha[size:], run.beta[size:], run.slabs[-(-run.count // _SLAB) :]
         raise
 
 

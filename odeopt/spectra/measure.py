@@ -155,8 +155,8 @@ class SpectralMeasure:
         >>> bool(low < np.exp(-np.diag(kernel)).sum() < high), high - low < 1e-3
         (True, True)
         """
-        value = self.integrate(function)
-        if self.exact:
+        value, upper = self.integrate(function), 0.0
+        if self.exact or self.interval is None:
             return value, value
         upper, (low, _) = 0.0, self.interval or (0.0, self.lam_max)
         for chain in self.chains:

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from odeopt.checks import frozen, iteration_grid, real_array, require_integer, validate_kernel
 from odeopt.rules.base import UpdateRule
@@ -69,7 +70,9 @@ class SGDPrediction:
         return 0.5 * (self.std**2).sum(axis=1)
 
 
-def sgd_prediction(rule: UpdateRule, kernel: Any, delta0: Any, batch_size: int, k: Any) -> SGDPrediction:
+def sgd_prediction(
+    rule: UpdateRule, kernel: npt.ArrayLike, delta0: npt.ArrayLike, batch_size: int, k: npt.ArrayLike
+) -> SGDPrediction:
     r"""Mean and second moment of SGD with independent batches, for a constant kernel.
 
     Parameters
@@ -90,8 +93,8 @@ def sgd_prediction(rule: UpdateRule, kernel: Any, delta0: Any, batch_size: int, 
     Raises
     ------
     ValueError
-        If the rule is not linear, a step depends on H other than through one gradient, or an argument is not
-        finite.
+        If the rule is not linear, or no step in the error alone, as with weight decay, if a step takes a
+        gradient of a gradient, or if an argument is not finite.
 
     Notes
     -----
@@ -117,16 +120,16 @@ def sgd_prediction(rule: UpdateRule, kernel: Any, delta0: Any, batch_size: int, 
         raise ValueError(f"delta0 must have shape ({n},) like the kernel, got {delta0.shape}")
     batch_size = require_batch_size(batch_size, n)
     require_numeric(rule)
-    require_linear(rule, "mean and variance", equivariant=True, k=steps)
+    reading = require_linear(rule, "law under mini-batches", equivariant=True, k=steps)
     memory = rule.initial_memory(delta0)
     state = np.array([*(delta0,) * rule.history, *(memory or ())])
     covariance = np.zeros((len(state), len(state), n, n))
-    kept, size = {}, float(np.abs(kernel).sum(axis=1).max())
+    kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     with np.errstate(over="ignore", invalid="ignore"):
         for j in range(int(steps.max()) + 1):
             if j in steps:
                 kept[j] = state[0].copy(), np.diag(covariance[0, 0]).copy()
-            free, forced = _step_matrices(rule, j, size)
+            free, forced = _step_matrices(reading, j)
             covariance = _next_covariance(covariance, state, free, forced, kernel, batch_size)
             state = free @ state + forced @ state @ kernel
         mean, variance = (np.array([kept[j][i] for j in steps]) for i in (0, 1))
@@ -137,20 +140,14 @@ def sgd_prediction(rule: UpdateRule, kernel: Any, delta0: Any, batch_size: int, 
     )
 
 
-def _step_matrices(rule: UpdateRule, k: int, size: float) -> tuple[np.ndarray, np.ndarray]:
-    """A and R of the step A + lam R of one mode, for eigenvalues of the size of the kernel."""
-    from odeopt.rules.linear import transition_matrix
-
-    # At another size the difference would lose the digits of a learning rate that is small or large beside 1.
-    size = size if size > 0 else 1.0
-    free, once, twice = transition_matrix(rule, [0.0, size, 2 * size], k=k)
-    forced = once - free
-    # roundings of entries near 1; a gradient of a gradient has a term in lam^2
-    if not np.allclose(twice, free + 2 * forced, rtol=0, atol=1e-12 * (1 + np.abs(twice).max())):
+def _step_matrices(reading: Any, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """A and R of the step A + lam R of one mode."""
+    M, N, A, B = reading.matrices(k).floats()
+    if B.any():
         raise ValueError(
-            f"rule {rule.label} takes a gradient of a gradient in one step: no recursion is known"
+            f"rule {reading.rule.label} takes a gradient of a gradient in one step: no recursion is known"
         )
-    return free, forced / size
+    return M, N @ A
 
 
 def _next_covariance(covariance, state, free, forced, kernel: np.ndarray, batch_size: int) -> np.ndarray:

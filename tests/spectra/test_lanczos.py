@@ -291,3 +291,37 @@ def test_gauss_weights_sum_to_the_mass(problem):
     kernel, delta0 = problem
     (chain,) = lanczos(lambda v: kernel @ v, delta0[:, None], 15)
     assert gauss(chain)[1].sum() == pytest.approx(delta0 @ delta0, rel=1e-13)
+
+
+# States and the kernels that they belong to
+
+
+def test_a_state_of_a_kernel_with_the_same_first_entry_is_refused(tmp_path):
+    rng, ones = np.random.default_rng(0), np.ones(40)
+    factors = rng.standard_normal((2, 40, 80))
+    first, second = (factor @ factor.T / 80 for factor in factors)
+    second = second * (ones @ first @ ones) / (ones @ second @ ones)
+    state = tmp_path / "run.npz"
+    spectral_measure(first, ones, num_matvecs=20, state=state)
+    with pytest.raises(ValueError, match=r"run\.npz' cannot be resumed: it was begun with another kernel"):
+        spectral_measure(second, ones, num_matvecs=20, state=state)
+    assert spectral_measure(first, ones, num_matvecs=20, state=state).num_matvecs == 20
+
+
+def test_a_missing_folder_is_named_before_the_first_product(tmp_path):
+    calls = []
+    operator = LinearOperator((40, 40), matvec=lambda v: calls.append(1) or v, dtype=float)
+    with pytest.raises(ValueError, match=r"needs a folder .*nowhere'; create it"):
+        spectral_measure(operator, np.ones(40), num_matvecs=20, state=tmp_path / "nowhere" / "run.npz")
+    assert not calls
+
+
+def test_a_folder_in_place_of_a_state_is_named(problem, tmp_path):
+    with pytest.raises(ValueError, match="is a folder"):
+        spectral_measure(*problem, num_matvecs=5, state=tmp_path)
+
+
+def test_a_state_of_an_older_format_is_named(problem, tmp_path):
+    np.savez(tmp_path / "run.npz", format=np.array(1))
+    with pytest.raises(ValueError, match=r"it has format 1, this version reads 2; remove it"):
+        spectral_measure(*problem, num_matvecs=5, state=tmp_path / "run.npz")
