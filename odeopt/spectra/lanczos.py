@@ -9,8 +9,8 @@ Each product is made orthogonal to all earlier vectors, twice. In floating point
 Lanczos matrix of :math:`H+E` with a small symmetric E, whose size :attr:`Chain.error` states.
 
 Sums of n terms are taken to round as independent roundings do, :math:`\sqrt n` of them. The precision of the
-products is that of their type; an operator that hides single precision behind float64 is told by products of
-which every entry is a float32.
+products is that of their type; an operator that hides a lower one behind float64 is told by products of
+which every entry is a float32, and by one that is repeated with a third of its vector.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _SLAB = 32
 # Beyond it, relative to the largest entry of T, an operator is called asymmetric. Products in single
 # precision are asymmetric by some 1e-7.
 _ASYMMETRY = 1e-6
+# Other products may be as many times noisier than the one that was repeated.
+_NOISY = 8
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class _Run:
 
     def __init__(self, start: np.ndarray, bound: float, precision: float):
         self.norm, self.bound, self.precision = float(np.linalg.norm(start)), bound, precision
+        self.seen_noise = 0.0
         self.single: bool | None = None  # whether every entry of a product of other vectors was a float32
         self.alpha: list[float] = []
         self.beta: list[float] = []
@@ -84,6 +87,16 @@ class _Run:
         self.done = self.norm == 0.0
         if not self.done:
             self._append(start / self.norm)
+
+    def noise(self, product: Callable[[np.ndarray], np.ndarray]) -> float:
+        """How far the product of q_1 / 3 is from a third of that of q_1, beyond rounding in float64."""
+        first = self.slabs[0]
+        expected = self.alpha[0] * first[0]
+        if self.count > 1:
+            expected = expected + self.beta[0] * first[1]
+        found = 3 * np.asarray(product(first[:1].T / 3), dtype=float)[:, 0]
+        gap = float(np.linalg.norm(found - expected))
+        return gap if gap > 4 * self.roundings * _EPS * max(self.scale, self.bound) else 0.0
 
     def _append(self, vector: np.ndarray) -> None:
         if self.count % _SLAB == 0:
@@ -175,7 +188,8 @@ class _Run:
             self.norm**2,
             # of products and projections, each once more for the residual that was dropped at a breakdown
             self.roundings * (_EPS + self.product_precision) * max(self.scale, self.bound)
-            + float(np.sqrt(2 * self.squared_asymmetry)),
+            + float(np.sqrt(2 * self.squared_asymmetry))
+            + _NOISY * float(np.sqrt(len(self.alpha))) * self.seen_noise,
         )
 
     @property
@@ -215,6 +229,7 @@ def lanczos(
     every: int = 10,
     bound: float = 0.0,
     precision: float = _EPS,
+    trusted: bool = True,
     state: str | os.PathLike[str] | None = None,
     save_seconds: float = 30.0,
     progress: Callable[[str, int, int], object] | None = None,
@@ -250,6 +265,11 @@ def lanczos(
         # Also after an interrupt or an error of the product: no finished step is lost.
         if file is not None and len({len(run.alpha) for run in runs if not run.done}) <= 1:
             file.save(runs)
+    if not trusted:
+        seen = next((run for run in runs if run.alpha), None)
+        noise = 0.0 if seen is None else seen.noise(product)
+        for run in runs:
+            run.seen_noise = noise
     return tuple(run.chain() for run in runs)
 
 

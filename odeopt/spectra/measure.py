@@ -257,6 +257,7 @@ def spectral_measure(
         limit,
         bound=high if high is not None else 0.0,
         precision=_precision(matrix),
+        trusted=not operator or hasattr(matrix, "storage_error"),
         stop=None if rtol is None else (lambda chains: _resolved(measure(chains), curves, rtol)),
         state=state,
         progress=progress,
