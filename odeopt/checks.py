@@ -2,7 +2,9 @@ r"""What an argument must be: every check of a public argument that more than on
 
 from __future__ import annotations
 
+import math
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy.typing as npt
 
 __all__ = [
     "frozen",
+    "is_finite",
     "is_integer",
     "is_number",
     "is_symbolic",
@@ -18,6 +21,7 @@ __all__ = [
     "predictions_and_targets",
     "real_array",
     "require_integer",
+    "require_mapping",
     "require_positive",
     "spectral_interval",
     "validate_error",
@@ -28,6 +32,14 @@ __all__ = [
 def is_number(value: Any) -> bool:
     """Tell whether a value is a plain real number (bools and sympy expressions are not)."""
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+
+
+def is_finite(value: Any) -> bool:
+    """Tell whether a value is a plain real number within the range of float64."""
+    try:
+        return is_number(value) and math.isfinite(value)
+    except OverflowError:  # an integer or a fraction beyond it
+        return False
 
 
 def is_integer(value: Any) -> bool:
@@ -51,11 +63,18 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None) 
 
 def require_positive(name: str, value: Any, remedy: str = "") -> float:
     """Return a finite number above 0 as float, or raise ValueError."""
-    if not is_number(value) or not np.isfinite(value):
+    if not is_finite(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     if value <= 0:
         raise ValueError(f"{name} must be positive, got {value!r}" + (f"; {remedy}" if remedy else ""))
     return float(value)
+
+
+def require_mapping(name: str, value: Any) -> Mapping:
+    """Return a mapping of symbols to numbers, or raise ValueError."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must map symbols to numbers, as {{h: 0.1}}, got {type(value).__name__}")
+    return value
 
 
 def spectral_interval(mu: Any, L: Any) -> tuple[float, float]:

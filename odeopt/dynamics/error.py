@@ -21,6 +21,7 @@ import numpy.typing as npt
 import sympy
 from sympy import Add, Derivative, Expr, Integer, Symbol
 
+from odeopt.checks import real_array, require_mapping, validate_kernel
 from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
@@ -86,9 +87,14 @@ class ErrorLoss:
         -------
         float
         """
-        kernel, z = np.asarray(kernel, float), np.asarray(z, float)
-        image = kernel @ z if self.power == 1 else np.linalg.solve(kernel, z)
-        return float(0.5 * z @ image)
+        matrix = validate_kernel(kernel)
+        z = real_array(z, "z", ndim=1)
+        if len(z) != len(matrix):
+            raise ValueError(f"z must have shape ({len(matrix)},) like the kernel, got {z.shape}")
+        if self.power == 1:
+            return float(0.5 * z @ matrix @ z)
+        self.constants(matrix)
+        return float(0.5 * z @ np.linalg.solve(matrix, z))
 
     def constants(self, kernel: npt.ArrayLike) -> tuple[float, float]:
         r"""Return strong convexity and smoothness: :math:`(\lambda_{\min},\lambda_{\max})` of the form.
@@ -101,8 +107,10 @@ class ErrorLoss:
         -------
         mu, L : float
         """
-        eigenvalues = np.linalg.eigvalsh(np.asarray(kernel, float))
+        eigenvalues = np.linalg.eigvalsh(validate_kernel(kernel))
         low, high = float(eigenvalues[0]), float(eigenvalues[-1])
+        if self.power == -1 and low <= 0:
+            raise ValueError(f"the dual loss needs a positive definite kernel, got the eigenvalue {low:.3g}")
         return (low, high) if self.power == 1 else (1 / high, 1 / low)
 
     def latex(self) -> str:
@@ -190,6 +198,7 @@ class ErrorDynamics:
         >>> print(dynamics.subs({b: 2}))
         Delta'' + 2*Delta' + H*Delta = 0
         """
+        values = require_mapping("values", values)
         changed = {
             "coefficients": tuple(c.subs(values) for c in self.coefficients),
             "initial": tuple(c.subs(values) for c in self.initial),

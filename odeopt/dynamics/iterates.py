@@ -84,6 +84,8 @@ def predict_iterates(
     array([0.  , 0.5 , 0.75])
     """
     require_numeric(rule)
+    if not isinstance(loss, PredictionLoss):
+        raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or take SquaredLoss()")
     matrix = validate_kernel(kernel)
     u0, y = predictions_and_targets(u0, y, matrix.shape[0])
     k = iteration_grid(k, "k")

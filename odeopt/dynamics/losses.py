@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from odeopt.checks import is_number
+from odeopt.checks import is_number, real_array
 
 __all__ = ["LogisticLoss", "PredictionLoss", "SquaredLoss"]
 
@@ -234,15 +234,18 @@ def _logistic(library: Any, z: Any) -> Any:
     return library.where(z >= 0, library.ones_like(small), small) / (1 + small)
 
 
+def _vector(values: Any, name: str) -> np.ndarray:
+    """The values as float64; the arrays of an integration or a training go through unchecked."""
+    known = type(values) is np.ndarray and values.dtype == np.float64
+    return values if known else real_array(values, name, ndim=1, finite=False)
+
+
 def _pair(u: Any, y: Any) -> tuple[Any, Any, Any]:
     """Return the library of `u`, and both as its arrays of one shape."""
     # A tensor exists only where torch is loaded already.
     library: Any = sys.modules["torch"] if type(u).__module__.partition(".")[0] == "torch" else np
     if library is np:
-        try:
-            u, y = np.asarray(u, dtype=float), np.asarray(y, dtype=float)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"u and y must be vectors of real numbers: {error}") from error
+        u, y = _vector(u, "u"), _vector(y, "y")
     else:
         y = library.as_tensor(y, dtype=u.dtype, device=u.device)
     if u.shape != y.shape or u.ndim != 1:

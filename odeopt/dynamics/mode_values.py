@@ -26,16 +26,18 @@ def damped_oscillator(
     gap = q - b**2 / 4
     omega = np.sqrt(np.abs(gap))
     time = times[:, None]
-    angle = omega * time
+    with np.errstate(over="ignore"):
+        angle = omega * time
     decay = np.exp(-b / 2 * time)
     over = gap < 0
     slow_rate = np.where(over, q / np.where(over, b / 2 + omega, 1.0), 0.0)
     slow = np.exp(-slow_rate * time)
     x = 2 * angle
+    turn = np.where(decay > 0, angle, 0.0)  # at any phase a mode that has underflowed is 0
     # (1 - exp(-x)) / x, 1 at x = 0
     ratio = np.where(x > 0, -np.expm1(-x) / np.where(x > 0, x, 1.0), 1.0)
-    cosine = np.where(over, slow * (1 + np.exp(-x)) / 2, decay * np.cos(angle))
-    sine = time * np.where(over, slow * ratio, decay * np.sinc(angle / np.pi))
+    cosine = np.where(over, slow * (1 + np.exp(-x)) / 2, decay * np.cos(turn))
+    sine = time * np.where(over, slow * ratio, decay * np.sinc(turn / np.pi))
     return cosine + (b / 2 + v) * sine
 
 
@@ -52,13 +54,14 @@ def bessel_mode(x: np.ndarray, r: float) -> np.ndarray:
     nu = (r - 1) / 2
     # The power series loses exp(x^2 / (2 nu)) to cancellation, the quotient of an exponentially small
     # J_nu and a large factor over- and underflows for large nu: each is used where it is safe.
-    small = x**2 < 4 * (nu + 1) * (1 if nu < 50 else 4)
+    small = x < np.sqrt(4 * (nu + 1) * (1 if nu < 50 else 4))
     result = np.empty_like(x)
     result[small] = _bessel_series(x[small], nu)
     large = x[~small]
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         scale = np.exp(scipy.special.gammaln(nu + 1) + nu * np.log(2 / large))
-        result[~small] = scale * scipy.special.jv(nu, large)
+        values = scale * scipy.special.jv(nu, large)
+        result[~small] = np.where(np.isinf(large) & (r > 0), 0.0, values)
     return result
 
 

@@ -80,7 +80,15 @@ class ModeSolution:
             free = sorted({str(s) for c in self.dynamics.coefficients for s in c.free_symbols} - {"t", "lam"})
             raise ValueError(f"the dynamics hold the symbols {', '.join(free)}; replace them with subs()")
         t, lam = nonnegative_grid(t, "t"), nonnegative_grid(lam, "lam")
-        return self._evaluate(t, lam)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = self._evaluate(t, lam)
+        if np.isnan(values).any():
+            i, j = np.argwhere(np.isnan(values))[0]
+            raise ValueError(
+                f"the mode has no value in float64 at t = {t[i]:.6g}, lam = {lam[j]:.6g}: its phase or its "
+                "amplitude has left the range; evaluate shorter times"
+            )
+        return values
 
     def _repr_latex_(self) -> str:
         body = sympy.latex(self.expr, symbol_names={self.dynamics.lam: r"\lambda"})

@@ -119,7 +119,7 @@ class PredictionDynamics:
         if not all(is_number(c) or getattr(c, "is_number", False) for c in clock):
             raise ValueError(f"the clock of {self} holds symbols; give them numbers with dynamics.subs(...)")
         origin, step = (float(c) for c in clock)
-        return (real_array(np.atleast_1d(k), "k", ndim=1) + origin) * step
+        return (real_array([k] if is_number(k) else k, "k", ndim=1) + origin) * step
 
     def latex(self) -> str:
         """Return the equation as LaTeX."""

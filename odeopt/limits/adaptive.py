@@ -15,7 +15,7 @@ from typing import Any
 import sympy
 from sympy import Expr, Function, Integer, Rational, Symbol
 
-from odeopt.checks import is_number
+from odeopt.checks import is_number, require_mapping
 from odeopt.limits.averages import Averages, StepReading
 from odeopt.limits.components import Coordinate, Dot, Norm
 from odeopt.limits.read_step import ReadStep
@@ -115,6 +115,7 @@ class SystemLimit:
         X' = -grad f(X)/sqrt(M_0); M_0' = -2*M_0 + 2*grad f(X)**2
         """
         step: Any = self.time_step
+        values = require_mapping("values", values)
         return replace(
             self,
             velocity=self.velocity.subs(values),

@@ -9,6 +9,7 @@ from typing import Any
 
 from sympy import Add, Derivative, Eq, Expr, Function, Integer, S, Symbol
 
+from odeopt.checks import require_mapping
 from odeopt.limits.derivation_lines import DerivationStep
 from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
@@ -131,6 +132,7 @@ class ODELimit:
         >>> print(ode_limit(HeavyBall(h**2, 1 - b * h), h).subs({b: 2}))
         X'' + 2*X' + grad f(X) = 0
         """
+        values = require_mapping("values", values)
 
         def number(value):
             value = value.subs(values) if isinstance(value, Expr) else value

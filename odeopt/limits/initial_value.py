@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.integrate
 
-from odeopt.checks import is_number, nonnegative_grid
+from odeopt.checks import is_finite, is_number, nonnegative_grid
 
 __all__ = [
     "EXPLICIT",
@@ -42,9 +42,9 @@ def solver_options(rtol: Any, atol: Any, method: Any) -> dict[str, Any]:
             f"rtol must be a number from {_LEAST_RTOL:.3g} (100 roundings of float64) to 1, got {rtol!r}; "
             "1e-10 suits most curves"
         )
-    if not is_number(atol) or not 0 <= atol < np.inf:
+    if not is_finite(atol) or atol < 0:
         raise ValueError(f"atol must be a nonnegative number, got {atol!r}; 0 asks for rtol alone")
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     return {"rtol": float(rtol), "atol": float(atol), "method": method}
 

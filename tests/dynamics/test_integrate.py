@@ -279,6 +279,18 @@ def test_what_is_no_error_dynamics_is_refused_by_name():
         integrate_predictions(dynamics_of(GradientDescent(0.1)), np.eye(1), [1.0], [1.0], [1.0], **TOL)
 
 
+def test_substitutions_and_forms_take_what_they_name():
+    dynamics = dynamics_of(GradientDescent(0.1))
+    prediction = prediction_dynamics(ode_limit(GradientDescent(0.1)), SquaredLoss())
+    for value in (dynamics, prediction, ode_limit(GradientDescent(0.1)), ode_limit(Adam(0.1))):
+        with pytest.raises(ValueError, match="values must map symbols"):
+            value.subs([1.0])
+    with pytest.raises(ValueError, match=r"z must have shape \(1,\)"):
+        dynamics.loss.value(np.eye(1), [1.0, 2.0])
+    with pytest.raises(ValueError, match="positive definite"):
+        dynamics.dual_loss.value(np.diag([1.0, 0.0]), [1.0, 2.0])
+
+
 def test_no_default_tolerances_and_solver_failure_is_reported():
     dynamics = dynamics_of(GradientDescent(0.1))
     with pytest.raises(TypeError, match="rtol"):

@@ -146,7 +146,7 @@ def test_logistic_loss_without_ridge_has_no_minimiser():
         (lambda: energy(ode_limit(HeavyBall(0.1, 0.5)), np.eye(1), None), "PredictionDynamics, got ODELimit"),
         (lambda: energy(dynamics_of(HeavyBall(0.1, 0.5), SquaredLoss()), np.eye(1), None), "trajectory"),
         (lambda: prediction_dynamics(ode_limit(Adam(0.1)), SquaredLoss()), "PreconditionedDynamics of Adam"),
-        (lambda: SquaredLoss().value("a", [1.0]), "vectors of real numbers"),
+        (lambda: SquaredLoss().value("a", [1.0]), "u must hold real numbers"),
         (lambda: integrate_predictions(None, [[1.0]], [0.0], [1.0], [0.0], **TOL), "dynamics must be"),
     ],
 )

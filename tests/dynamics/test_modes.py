@@ -15,6 +15,7 @@ from odeopt import (
     mode_solution,
     ode_limit,
 )
+from odeopt.dynamics import ErrorDynamics
 from odeopt.dynamics.characteristic import constant_coefficient_mode
 from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
 
@@ -164,3 +165,15 @@ def test_unknown_closed_form_points_to_integration():
     exotic = replace(dynamics, coefficients=(dynamics.lam, sympy.exp(-t), sympy.Integer(1)))
     with pytest.raises(ValueError, match=r"odeopt\.integrate"):
         mode_solution(exotic)
+
+
+def test_modes_beyond_every_phase_are_zero_or_refused():
+    for rule in (HeavyBall(0.01, 0.9), Nesterov(0.01, 3)):
+        late = mode_solution(error_dynamics(ode_limit(rule)))([1e308], [1.0, 1e300])
+        np.testing.assert_array_equal(late, 0.0)
+    t, lam = sympy.Symbol("t"), sympy.Symbol("lam", positive=True)
+    undamped = mode_solution(
+        ErrorDynamics((lam, sympy.S.Zero, sympy.S.One), (sympy.S.Zero,), t, lam, 1.0, ())
+    )
+    with pytest.raises(ValueError, match=r"no value in float64 at t = 1e\+308"):
+        undamped([1.0, 1e308], [1e300])
