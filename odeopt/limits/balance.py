@@ -81,6 +81,8 @@ def time_scale(rule: UpdateRule) -> TimeScale:
     >>> time_scale(HeavyBall(lr=0.1, momentum=0.5)).rejected[0].reason
     "X'' balances the gradient there, but X' is larger"
     """
+    if not isinstance(rule, UpdateRule):
+        raise ValueError(f"rule must be an UpdateRule, got {type(rule).__name__}")
     orders = _orders(rule)
     gradient = orders.pop("grad f", None)
     if gradient is None:

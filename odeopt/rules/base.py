@@ -461,24 +461,15 @@ class UpdateRule(abc.ABC):
     def states_from(
         self, k: int, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
     ) -> Iterator[tuple[tuple[Any, ...], Any]]:
-        """Go on from the state of iteration k: the one loop that runs every rule."""
-        yield iterates, memory
-        for j in itertools.count(k):
-            result = self._run_step(j, iterates, memory, grad)
-            if not isinstance(result, (tuple, list)) or len(result) != 2:
-                raise ValueError(f"the step of {self.label} must end with `return x_next, memory`")
-            x_next, memory = result
-            if not _alike(x_next, iterates[0]):
-                raise ValueError(f"the step of {self.label} returns no x_next of the kind and shape of x_k")
-            iterates = (x_next, *iterates[:-1])
-            yield iterates, memory
+        """Go on from the state of iteration k: the one loop that runs every rule.
 
-    def _run_step(self, k: int, iterates: tuple, memory: Any, grad: Callable[[Any], Any]) -> Any:
-        """One step; a slip in its code is refused with its line, while what `grad` raises passes."""
-        passing: list[Exception] = []
+        A slip in the code of the step is refused with its line, while what `grad` raises passes.
+        """
+        yield iterates, memory
+        like, passing = iterates[0], []
 
         def watched(z: Any) -> Any:
-            if not _alike(z, iterates[0]):
+            if not _alike(z, like):
                 raise TypeError("no gradient point")
             try:
                 return grad(z)
@@ -486,23 +477,34 @@ class UpdateRule(abc.ABC):
                 passing.append(error)
                 raise
 
-        try:
-            return self.step(k, iterates, memory, watched)
-        except Exception as error:
-            slip = isinstance(error, _SLIPS) or type(error) is RuntimeError
-            if not slip or error in passing or isinstance(error, StepRefusal):
-                raise
-            reason = f"fails at k = {k} with {type(error).__name__} in {place_of(error.__traceback__)}"
-            given = f"it gets {len(iterates)} iterates (history) and the memory of initial_memory"
-            raise ValueError(f"the step of {self.label} {reason}; {given}") from error
+        for j in itertools.count(k):
+            try:
+                result = self.step(j, iterates, memory, watched)
+            except Exception as error:
+                slip = isinstance(error, _SLIPS) or type(error) is RuntimeError
+                if not slip or error in passing or isinstance(error, StepRefusal):
+                    raise
+                what = f"fails at k = {j} with {type(error).__name__} in {place_of(error.__traceback__)}"
+                given = f"it gets {len(iterates)} iterates (history) and the memory of initial_memory"
+                raise ValueError(f"the step of {self.label} {what}; {given}") from error
+            if not isinstance(result, (tuple, list)) or len(result) != 2:
+                raise ValueError(f"the step of {self.label} must end with `return x_next, memory`")
+            x_next, memory = result
+            if not _alike(x_next, like):
+                raise ValueError(f"the step of {self.label} returns no x_next of the kind and shape of x_k")
+            iterates = (x_next, *iterates[:-1])
+            yield iterates, memory
 
 
 def _alike(x: Any, like: Any) -> bool:
-    """Whether a vector is of the library and the shape of another; True of numbers and symbols."""
+    """Whether a vector is of the library, the shape and the field of another; True of numbers and symbols."""
     if not hasattr(like, "shape"):
         return True
+    if type(x) is type(like) and x.shape == like.shape and x.dtype == like.dtype:
+        return True
     library = type(x).__module__.partition(".")[0] == type(like).__module__.partition(".")[0]
-    return library and x.shape == like.shape and "complex" not in str(getattr(x, "dtype", ""))
+    real = "complex" not in str(getattr(x, "dtype", ""))
+    return library and real and getattr(x, "shape", None) == like.shape
 
 
 # What a slip in the code of a step raises, apart from what a machine or a user's interrupt does.
