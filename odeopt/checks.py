@@ -20,6 +20,7 @@ __all__ = [
     "nonnegative_grid",
     "predictions_and_targets",
     "real_array",
+    "require_choice",
     "require_integer",
     "require_mapping",
     "require_positive",
@@ -59,6 +60,12 @@ def require_integer(name: str, value: Any, least: int, most: int | None = None) 
     if most is not None and value > most:
         raise ValueError(f"{name} must be at most {most}, got {value!r}")
     return int(value)
+
+
+def require_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Refuse a word that is not among those known."""
+    if value not in known:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, known))}, got {value!r}; choose one of them")
 
 
 def require_positive(name: str, value: Any, remedy: str = "") -> float:

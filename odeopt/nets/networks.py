@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from odeopt.checks import require_integer
+from odeopt.checks import require_choice, require_integer
 
 __all__ = ["ConvReLU", "DeepReLU", "PaperReLU", "TwoLayerReLU"]
 
@@ -72,8 +72,7 @@ class TwoLayerReLU(nn.Module):
         self.d: int = require_integer("d", d, 1)
         self.m: int = require_integer("m", m, 1)
         self.seed: int = require_integer("seed", seed, 0, 2**63 - 1)
-        if layers not in ("first", "both"):
-            raise ValueError(f"layers must be 'first' or 'both', got {layers!r}; choose one of them")
+        require_choice("layers", layers, ("first", "both"))
         if isinstance(dtype, str):
             dtype = getattr(torch, dtype, dtype)
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):

@@ -23,7 +23,7 @@ from torch import nn
 
 from odeopt.checks import frozen
 from odeopt.dynamics.losses import SquaredLoss
-from odeopt.nets.training.flat import FlatProblem, problem_of
+from odeopt.nets.training.flat import FlatProblem, problem_of, running
 from odeopt.nets.training.laziness import spectral_norm
 from odeopt.nets.training.stability import require_linear, require_numeric
 from odeopt.nets.training.train import TrainingRun
@@ -174,7 +174,7 @@ def trust_estimate(
     steps = _spread(linear, checkpoints) if stable else np.zeros(1, dtype=int)
     try:
         # a network that diverges leaves the range of float64 before it is noticed
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"), running(problem):
             found = _estimated(problem, rule, kernel, steps, num_steps, progress)
     finally:
         problem.write(problem.initial)

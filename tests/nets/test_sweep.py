@@ -129,6 +129,10 @@ def test_a_damaged_file_is_named_and_set_aside_and_its_run_done_again(tmp_path, 
     for entry, loss in zip(again.entries, whole, strict=True):
         np.testing.assert_array_equal(again.load(entry)["loss"], loss)
     assert small_sweep(tmp_path, seeds=[0, 1]).set_aside == ()
+    damage(victim)
+    if damage is not other:  # a whole file of another run, which only the next sweep notices
+        with pytest.raises(ValueError, match=rf"{victim.name} cannot be read"):
+            again.load(next(entry for entry in again.entries if entry["key"] == victim.stem))
 
 
 def test_a_damaged_record_of_a_failure_is_set_aside_too(tmp_path):
@@ -226,12 +230,15 @@ def test_a_sweep_of_networks_holds_what_training_and_theory_give(tmp_path):
         ({"rules": ["gd"]}, ["rules", "'gd'"]),
         ({"widths": [0]}, ["widths", "0"]),
         ({"widths": [16.7]}, ["widths", "integer", "16.7"]),
+        ({"layers": "last"}, ["layers", "'last'"]),
+        ({"reduction": "none"}, ["reduction", "'none'"]),
+        ({"y": [1.0, 2.0]}, ["same length", "3 inputs", "2 targets"]),
         ({"seeds": [1, 1]}, ["repeated"]),
     ],
 )
 def test_sweep_refusals(tmp_path, change, words):
     options = {"rules": [GradientDescent(0.1)], **change}
     with pytest.raises(ValueError) as refused:
-        sweep(options.pop("rules"), np.eye(3), [1.0, 2.0, 3.0], 5, tmp_path, **options)
+        sweep(options.pop("rules"), np.eye(3), options.pop("y", [1.0, 2.0, 3.0]), 5, tmp_path, **options)
     for word in words:
         assert word in str(refused.value)

@@ -76,13 +76,10 @@ def has_closed_form(net: nn.Module) -> bool:
 
 def require_closed_form(net: nn.Module, name: str, remedy: str) -> None:
     """Refuse a module that the closed forms are not written for."""
-    if not isinstance(net, TwoLayerReLU):
-        raise ValueError(f"{name} must be a TwoLayerReLU, got {type(net).__name__}; {remedy}")
     if not has_closed_form(net):
-        raise ValueError(
-            f"{name} is a TwoLayerReLU with another forward pass, a hook or other parameters, so that it has "
-            f"no closed form; {remedy}"
-        )
+        plain = not isinstance(net, TwoLayerReLU)
+        more = "" if plain else " with another forward pass, a hook or other parameters"
+        raise ValueError(f"{name} must be a TwoLayerReLU, got {type(net).__name__}{more}; {remedy}")
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import nn
 
-from odeopt.checks import require_integer
+from odeopt.checks import require_choice, require_integer
 from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.nets.kernels.jacobian import Jacobian
 from odeopt.nets.module_checks import inputs_of, require_module, trained_parameters
@@ -151,8 +151,7 @@ def empirical_operator(
     True
     """
     require_module(module)
-    if reduction not in ("sum", "mean"):
-        raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
+    require_choice("reduction", reduction, ("sum", "mean"))
     chosen = _chosen(module, params)
     batch_size = None if batch_size is None else require_integer("batch_size", batch_size, 1)
     jacobian = Jacobian(module, chosen, inputs_of(x), batch_size)

@@ -21,7 +21,7 @@ import numpy as np
 
 from odeopt.checks import require_integer
 from odeopt.nets.sweeps.pool import outcomes
-from odeopt.nets.sweeps.store import Store, locked, read_run
+from odeopt.nets.sweeps.store import DAMAGED, Store, locked, read_run
 
 __all__ = ["JobResults", "job_key", "run_jobs"]
 
@@ -67,11 +67,15 @@ class JobResults:
         Raises
         ------
         ValueError
-            If the run failed.
+            If the run failed, or its file has been damaged since.
         """
         if entry["status"] != "done":
             raise ValueError(f"run {entry['key']} failed ({entry['reason']}); it has no arrays")
-        arrays = read_run(self.folder / "runs" / f"{entry['key']}.npz")
+        path = self.folder / "runs" / f"{entry['key']}.npz"
+        try:
+            arrays = read_run(path)
+        except DAMAGED as error:
+            raise ValueError(f"{path} cannot be read ({error}); run the sweep again") from error
         return {name: array for name, array in arrays.items() if name != "_entry"}
 
 

@@ -19,15 +19,15 @@ try:
 except ImportError:  # not on Windows, where a second sweep in a folder is then not noticed
     fcntl = None
 
-__all__ = ["Store", "locked", "read_run"]
+__all__ = ["DAMAGED", "Store", "locked", "read_run"]
 
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 def read_run(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a run; before one is made its size is compared with that of the file.
 
-    Every byte is read, against its checksum: a file that was cut or changed raises an error of `_DAMAGED`.
+    Every byte is read, against its checksum: a file that was cut or changed raises an error of `DAMAGED`.
     """
     arrays, size = {}, path.stat().st_size
     with zipfile.ZipFile(path) as archive:
@@ -106,7 +106,7 @@ class Store:
                 if entry["key"] == key and entry["status"] == ("done" if kind == "npz" else "failed"):
                     return entry
                 reason = f"it holds run {entry['key']}"
-            except _DAMAGED as error:
+            except DAMAGED as error:
                 reason = str(error) or type(error).__name__
             path.replace(path.with_name(f"{path.name}.damaged"))
             self.set_aside.append(path.name)

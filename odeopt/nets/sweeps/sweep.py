@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from odeopt.checks import real_array, require_integer
+from odeopt.checks import real_array, require_choice, require_integer
 from odeopt.nets.module_checks import inputs_of, integers_refused, targets_of
 from odeopt.nets.networks import TwoLayerReLU
 from odeopt.nets.sweeps.jobs import JobResults, job_key, run_jobs
@@ -117,6 +117,10 @@ def sweep(
     if not inputs.is_floating_point():
         raise integers_refused(inputs.dtype, "which a TwoLayerReLU does not take")
     x, y = real_array(inputs, "x", ndim=2), targets_of(y)
+    if len(x) != len(y):
+        raise ValueError(f"x and y must have the same length, got {len(x)} inputs and {len(y)} targets")
+    require_choice("layers", layers, ("first", "both"))
+    require_choice("reduction", reduction, ("sum", "mean"))
     rules = tuple(rules)
     for rule in rules:
         require_numeric(rule, "each of rules")

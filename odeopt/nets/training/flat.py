@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from odeopt.checks import require_choice
 from odeopt.dynamics.losses import PredictionLoss
 from odeopt.nets.kernels.closed import empirical_gram, has_closed_form
 from odeopt.nets.kernels.empirical import empirical_operator, largest_eigenvalue
@@ -60,8 +61,7 @@ class FlatProblem:
     ) -> None:
         self.net = require_module(net)
         self.objective: PredictionLoss = objective
-        if reduction not in ("sum", "mean"):
-            raise ValueError(f"reduction must be 'sum' or 'mean', got {reduction!r}; choose one of them")
+        require_choice("reduction", reduction, ("sum", "mean"))
         if not isinstance(objective, PredictionLoss):
             raise ValueError(
                 f"objective must be a PredictionLoss, got {objective!r}; subclass it, or leave it out"
@@ -93,14 +93,14 @@ class FlatProblem:
         if w is self._point:
             return
         self.write(w)
-        with plain_arithmetic(self.device):
+        with torch.enable_grad():
             output = require_outputs(self.net(self.x), len(self.y), columns="1").reshape(-1)
         self._tape = Tape(output, tuple(self.parameters.values()))
         self._output = output.detach()
         self._point, self._gradient, self._spent = w, None, False
 
     def _pull_back(self, cotangent: torch.Tensor, *, keep: bool = False) -> torch.Tensor:
-        with plain_arithmetic(self.device), differentiable():
+        with differentiable():
             return self._tape.pull_back(cotangent.to(self._output.dtype), keep=keep)
 
     def predictions(self, w: torch.Tensor) -> np.ndarray:
@@ -164,7 +164,7 @@ class FlatProblem:
         r"""Product :math:`J\,\delta` at the flat vector w."""
         self._point = None if self._spent else self._point
         self._evaluate(w)
-        with plain_arithmetic(self.device):
+        with torch.enable_grad():
             return self._tape.push_forward(tangent).cpu().double().numpy()
 
     def preactivations(self, w: torch.Tensor) -> torch.Tensor | None:
@@ -292,11 +292,12 @@ def thread_count(work: int, device: torch.device) -> int:
 
 
 @contextlib.contextmanager
-def threads_for(problem: FlatProblem) -> Iterator[None]:
-    """Use the number of threads that suits the size of the problem."""
+def running(problem: FlatProblem) -> Iterator[None]:
+    """The arithmetic of a run: threads that suit its size, derivatives only where the problem takes them."""
     before = torch.get_num_threads()
     torch.set_num_threads(thread_count(problem.initial.numel() * len(problem.y), problem.device))
     try:
-        yield
+        with plain_arithmetic(problem.device), torch.no_grad():
+            yield
     finally:
         torch.set_num_threads(before)

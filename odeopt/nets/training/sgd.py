@@ -17,7 +17,7 @@ from torch import nn
 
 from odeopt.checks import frozen, require_integer
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
-from odeopt.nets.training.flat import ReLUProblem, in_row_space, problem_of, threads_for
+from odeopt.nets.training.flat import ReLUProblem, in_row_space, problem_of, running
 from odeopt.nets.training.stability import require_numeric, require_stable
 from odeopt.nets.training.train import TrainingRun, recorded_steps
 from odeopt.rules.base import UpdateRule
@@ -124,7 +124,7 @@ def _run(problem, rule, num_steps, batch_size, rng, record, progress) -> tuple[d
         return problem.gradient(w) if batch_size == n else problem.gradient_on(w, batch)
 
     try:
-        with torch.no_grad(), threads_for(problem):
+        with running(problem):
             states = rule.states(problem.initial, gradient)
             for k, (iterates, _) in zip(range(num_steps + 1), states, strict=False):
                 if k in record:

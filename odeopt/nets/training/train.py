@@ -24,7 +24,7 @@ from odeopt.nets.training.flat import (
     ReLUProblem,
     in_row_space,
     problem_of,
-    threads_for,
+    running,
 )
 from odeopt.nets.training.laziness import Laziness, LazinessRecorder, spectral_norm
 from odeopt.nets.training.snapshot import Snapshot
@@ -221,8 +221,7 @@ def train(
         require_stable(rule, problem.objective, problem.scale * lam_max)
     problem = in_row_space(problem, rule)
     kept = _Record(problem, rule, kernel, steps, num_steps, progress)
-    with threads_for(problem):
-        diverged_at = _run(problem, rule, num_steps, kept.observe)
+    diverged_at = _run(problem, rule, num_steps, kept.observe)
     return TrainingRun(
         rule=rule,
         num_steps=num_steps,
@@ -288,7 +287,7 @@ def _run(problem: FlatProblem, rule: UpdateRule, num_steps: int, observe: Callab
     last = problem.initial
     states = rule.states(problem.initial, problem.gradient)
     try:
-        with torch.no_grad():
+        with running(problem):
             for k, (iterates, memory) in zip(range(num_steps + 1), states, strict=False):
                 u = problem.predictions(iterates[0])
                 value = problem.value(u)
