@@ -24,7 +24,7 @@ from odeopt.studies.forecast import forecast
 
 __all__ = ["main"]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -282,10 +282,7 @@ def sweep_command(
         raise ValueError(f"study must be 'paper', got {study!r}; leave it out for a sweep of your own")
     x, y = _load(data, n)
 
-    def kept(done: dict[str, int]) -> str:
-        return f"{done.get('runs', 0)} runs are kept in {out}; the same command goes on with the rest"
-
-    with LongRun("run").kept(kept) as progress:
+    with LongRun("run").kept(lambda done: f"the same command goes on with what is in {out}") as progress:
         if study == "paper":
             results = run_study(x, y, out, digits=data is None, workers=workers or None, progress=progress)
         else:

@@ -39,14 +39,14 @@ class LongRun:
 
     @contextlib.contextmanager
     def kept(self, message: Callable[[dict[str, int]], str]) -> Iterator[LongRun]:
-        """Answer SIGINT and SIGTERM by what `message` says is kept, from the state of the stages."""
+        """Answer SIGINT and SIGTERM by what the interrupt says is kept, or `message` of the stages."""
         main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGTERM, _stop) if main else None
         try:
             yield self
         except KeyboardInterrupt as error:
             self._bar.close()
-            typer.echo(f"odeopt: interrupted; {message(self.done)}", err=True)
+            typer.echo(f"odeopt: interrupted; {str(error) or message(self.done)}", err=True)
             number = signal.SIGTERM if isinstance(error, _Stopped) else signal.SIGINT
             raise typer.Exit(128 + number) from None
         finally:

@@ -47,6 +47,10 @@ def print_sweep(results: JobResults) -> None:
     console = Console()
     done = len(results.entries) - len(results.failures)
     console.print(f"{done} runs done, {results.reused} of all there before; {len(results.failures)} failed")
+    for name in results.set_aside:
+        console.print(
+            f"{name} was damaged and is kept as {name}.damaged; its run was done again", soft_wrap=True
+        )
     for entry in results.failures:
         console.print(f"{entry['key']}: {entry['reason']}", style="red", highlight=False, soft_wrap=True)
     for line in nets.unstable_runs(results):

@@ -36,7 +36,7 @@ class OutputFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._handle: int | None = None
 
     def __enter__(self) -> OutputFolder:

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 
 from odeopt import cli
 from odeopt.cli.long_run import LongRun
@@ -98,6 +99,13 @@ def test_a_prediction_without_a_state_names_the_option(monkeypatch, capsys, tmp_
     code, _, err = run(monkeypatch, capsys, "predict", tmp_path / "d.npz")
     assert code == 130
     assert "nothing was kept; with --state FILE" in err
+
+
+def test_an_interrupt_that_says_what_is_kept_is_believed(capsys):
+    with pytest.raises(typer.Exit) as status, LongRun("run").kept(lambda done: "nothing"):
+        raise KeyboardInterrupt("3 of 5 runs are kept in out")
+    assert status.value.exit_code == 130
+    assert capsys.readouterr().err.strip() == "odeopt: interrupted; 3 of 5 runs are kept in out"
 
 
 KILLED = """
