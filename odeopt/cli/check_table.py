@@ -37,6 +37,12 @@ def print_check(report: CheckReport, folder: Path | None) -> None:
         console.print(
             singular_line(p["singular_part"], p["null_dimension"], p["loss_floor"]), highlight=False
         )
+    if max(p["null_dimension_h0"]) > p["null_dimension"]:
+        console.print(
+            f"H(0) has up to {max(p['null_dimension_h0'])} zero eigenvalues: the networks are too narrow to "
+            "tell all rows apart; its rates are those of the rest.",
+            highlight=False,
+        )
     console.print(_ode_table(report))
     console.print(_rate_table(report))
     console.print(_budget_table(report))

@@ -34,4 +34,4 @@ def largest_eigenvalue_bound(chain: Chain, frobenius: float, n: int) -> float:
     alpha, beta = chain.alpha / whole, chain.beta / whole
     rest = max(1 - alpha @ alpha - 2 * beta @ beta, 0.0) + 4 * (n + chain.size) * np.finfo(float).eps
     values = scipy.linalg.eigvalsh_tridiagonal(np.append(alpha, np.sqrt(rest)), beta)
-    return float(values[-1]) * whole + chain.error
+    return float(values[-1] * whole) + chain.error

@@ -111,12 +111,12 @@ def check(
     if isinstance(methods, str) or not isinstance(methods, Sequence):
         raise ValueError(f"methods must be a sequence of names or rules, got {methods!r}")
     problem = _Problem.of(x, y, settings, strict)
-    lam_min, lam_max = problem.ends(problem.limit_kernel)
+    lam_min, lam_max, _ = problem.ends(problem.limit_kernel)
     names = [m for m in methods if not isinstance(m, UpdateRule)]
     if names or not methods:
         method_names(names, CHECK_METHODS)
     start_ends = [problem.ends(problem.start_kernel(seed)) for seed in range(settings.seeds)]
-    largest = max(lam_max, *(high for _, high in start_ends))
+    largest = max(lam_max, *(high for _, high, _ in start_ends))
     lr = _learning_rate(names, settings, lam_min, largest)
     named = {} if lr is None else {m: _named_rule(m, lr, settings, lam_min) for m in names}
     rules = {_name(m, methods): m if isinstance(m, UpdateRule) else named[m] for m in methods}
@@ -131,9 +131,10 @@ def check(
         "lr": lr,
         "lambda_min_h_inf": lam_min,
         "lambda_max_h_inf": lam_max,
-        "lambda_min_h0": [low for low, _ in start_ends],
-        "lambda_max_h0": [high for _, high in start_ends],
+        "lambda_min_h0": [low for low, _, _ in start_ends],
+        "lambda_max_h0": [high for _, high, _ in start_ends],
         "null_dimension": problem.singular.dimension,
+        "null_dimension_h0": [zeros for _, _, zeros in start_ends],
         "singular_part": str(problem.singular),
         "loss_floor": problem.floor,
     }
@@ -168,10 +169,15 @@ class _Problem:
         # Equal or blank rows have equal or zero outputs in every network, so this error is that of -y.
         return self.singular.plateau(self.data.y)
 
-    def ends(self, kernel: np.ndarray) -> tuple[float, float]:
-        """Extreme eigenvalues of a kernel off the null space that all kernels share."""
+    def ends(self, kernel: np.ndarray) -> tuple[float, float, int]:
+        """Smallest and largest eigenvalue off the null space, and its dimension.
+
+        Beside what all kernels share there are zeros, but for rounding, where a network is too narrow.
+        """
         values = np.linalg.eigvalsh(kernel)
-        return float(values[self.singular.dimension]), float(values[-1])
+        rounding = values.size * np.finfo(float).eps * values[-1]
+        zeros = max(self.singular.dimension, int((values <= rounding).sum()))
+        return float(values[zeros]), float(values[-1]), zeros
 
     def network(self, seed: int) -> TwoLayerReLU:
         from odeopt.nets import TwoLayerReLU
@@ -247,7 +253,7 @@ def _check_method(
     t = (k + origin) * h
     seeds = [_Seed(run, rule, problem, k) for run in _runs(name, rule, problem, k, progress)]
     first = seeds[0]
-    mu, L = problem.ends(first.kernel)
+    mu, L, _ = problem.ends(first.kernel)
     curves = {
         key: np.array([s.curves[key] for s in seeds])
         for key in first.curves

@@ -181,8 +181,8 @@ class CheckReport:
     settings : CheckSettings
     problem : mapping
         n, d, the learning rate, the extreme eigenvalues of H_inf and of H(0) for each seed off the null
-        space, "null_dimension" and "singular_part", what makes the kernels singular, and "loss_floor", the
-        loss that cannot fall at any width.
+        space, "null_dimension" and "singular_part", what makes the kernels singular, "loss_floor", the
+        loss that cannot fall at any width, and "null_dimension_h0" for each seed.
     methods : tuple of MethodReport
     """
 

@@ -285,7 +285,7 @@ def _seen(
     steps = min(num_matvecs, singular.rank)
     measure = spectral_measure(kernel, error, num_matvecs=steps, state=state, progress=progress)
     bound = largest_eigenvalue_bound(measure.chains[0], kernel.frobenius + slack, kernel.shape[0]) + slack
-    L = max(min(kernel.interval[1], bound), measure.lam_max)
+    L = float(max(min(kernel.interval[1], bound), measure.lam_max))
     return dataclasses.replace(measure, interval=(0.0, L)), L
 
 
