@@ -56,14 +56,18 @@ def build(
 
     def used(weights: Mapping) -> tuple[Multiplier, ...]:
         found = ((n, field.read(sympy.sympify(w, strict=True))) for n, w in weights.items())
-        granted = functions.inequality
-        return tuple(
-            Multiplier(n, w.factored(), granted(n, points, tangents)) for n, w in found if not w.is_zero()
-        )
+        return tuple(Multiplier(n, w.factored(), granted(n)) for n, w in found if not w.is_zero())
 
-    terms = field.read(energy).collect(flow.gens).items()
-    tidy = sympy.Add(*(sympy.Mul(c.factored(), *monomial) for monomial, c in terms if not c.is_zero()))
-    draft = replace(draft, energy=tidy, multipliers=used(multipliers), positivity=used(positivity))
+    def granted(name: str) -> Expr:
+        inequality = functions.inequality(name, points, tangents)
+        return inequality if len(points) == 1 else tidy(inequality)
+
+    def tidy(form: Expr) -> Expr:
+        """A form with factored coefficients."""
+        terms = field.read(form).collect(flow.gens).items()
+        return sympy.Add(*(sympy.Mul(c.factored(), *monomial) for monomial, c in terms if not c.is_zero()))
+
+    draft = replace(draft, energy=tidy(energy), multipliers=used(multipliers), positivity=used(positivity))
     if ends is not None:
         horizon, bound, start, value, end = ends
         draft = replace(draft, ends=Ends(horizon, bound, used(start), value, used(end)))

@@ -51,6 +51,8 @@ def evidence_reason(statement: Statement, domain: Domain) -> str:
     evidence = statement.evidence
     if evidence is None:
         return ""
+    if statement.remainder.shape != (len(statement.vectors),) * 2:
+        return "S has not the shape of the vectors"
     if evidence.point is not None and not holds_at(statement.domain, evidence.point):
         return "the point does not lie in the domain"
     field = domain.field

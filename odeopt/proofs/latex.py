@@ -230,7 +230,7 @@ class _Page:
         place, bound = bound_of_f(w)
         yield (
             n.words("at the first step ")
-            + f"V_0{n.less}{self.polynomial(w.ends.bound)}"
+            + f"V_0{n.less}{self.polynomial(w.ends.bound).replace('_k', '_0')}"
             + self.by(w.ends.start)
         )
         value = self.polynomial(w.ends.value).replace("_k", "_N")

@@ -25,7 +25,7 @@ _NO_METHOD = (
     ValueError,
     TypeError,
     ArithmeticError,
-    AttributeError,
+    LookupError,
     NotImplementedError,
     RecursionError,
     sympy.polys.polyerrors.BasePolynomialError,

@@ -19,7 +19,7 @@ __all__ = ["Element", "Field"]
 
 Monomial = tuple[Symbol, ...]
 # A proof is meant to be read: no polynomial in it has anywhere near so many terms.
-_MOST_TERMS = 500
+_MOST_TERMS = 2000
 _MOST_ROOTS, _HIGHEST_ROOT, _HIGHEST_POWER = 8, 8, 512
 
 
@@ -297,12 +297,16 @@ class Element:
             return _rational(number)
         if self.is_number:
             return self.expr()
-        result = sympy.S.One
+        number, parts = Integer(1), []
         for polynomial, power in ((self.num, 1), (self.den, -1)):
             constant, factors = polynomial.factor()
-            result *= _rational(constant) ** power
-            result *= sympy.Mul(*(self.field._expr(p) ** (power * int(e)) for p, e in factors))
-        return result
+            number *= _rational(constant) ** power
+            parts += [(p, power * int(e)) for p, e in factors]
+        for i, (p, e) in enumerate(parts):  # as few minus signs as can be
+            surplus = sum(-1 if c < 0 else 1 for c in p.coeffs())
+            if surplus < 0 or (surplus == 0 and e % 2 and number < 0):
+                parts[i], number = (-p, e), -number if e % 2 else number
+        return number * sympy.Mul(*(self.field._expr(p) ** e for p, e in parts))
 
     def __repr__(self) -> str:
         return f"Element({self.expr()})"
