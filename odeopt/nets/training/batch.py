@@ -12,14 +12,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from odeopt.checks import frozen, require_integer
+from odeopt.checks import require_integer
 from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets.kernels.closed import require_closed_form
 from odeopt.nets.networks import TwoLayerReLU
@@ -31,7 +31,7 @@ from odeopt.nets.training.flat import (
     thread_count,
 )
 from odeopt.nets.training.stability import require_linear, require_numeric, require_stable
-from odeopt.nets.training.train import TrainingRun, recorded_steps
+from odeopt.nets.training.train import TrainingRun, record_of, recorded_steps
 from odeopt.rules.base import UpdateRule
 
 __all__ = ["train_batch"]
@@ -103,8 +103,10 @@ def train_batch(
     history, diverged = _run(stack, _stacked(rules, stack.initial), num_steps, record, progress)
     stack.write()
     return tuple(
-        _result(*parts, k=k, errors=e, diverged_at=at, num_steps=num_steps)
-        for *parts, (k, e, at) in zip(nets, rules, problems, kernels, _split(history, diverged), strict=True)
+        record_of(problem, rule, num_steps, kernel, {k: e + problem.targets for k, e in errors.items()}, at)
+        for rule, problem, kernel, (errors, at) in zip(
+            rules, problems, kernels, _split(history, diverged), strict=True
+        )
     )
 
 
@@ -246,27 +248,9 @@ def _run(
     return history, diverged
 
 
-def _split(history: dict[int, np.ndarray], diverged: np.ndarray):
-    """Steps, errors and divergence of each network."""
-    k, errors = np.array(list(history)), np.array(list(history.values()))
+def _split(
+    history: dict[int, np.ndarray], diverged: np.ndarray
+) -> Iterator[tuple[dict[int, np.ndarray], int | None]]:
+    """Errors at the recorded steps, and the step of divergence, of each network."""
     for b, at in enumerate(diverged):
-        kept = k < at if at >= 0 else np.full(k.size, True)
-        yield k[kept], errors[kept, b], None if at < 0 else int(at)
-
-
-def _result(net, rule, problem, kernel, *, k, errors, diverged_at, num_steps) -> TrainingRun:
-    return TrainingRun(
-        rule=rule,
-        num_steps=num_steps,
-        width=net.m,
-        objective=problem.objective,
-        kernel_scale=problem.scale,
-        diverged_at=diverged_at,
-        k=frozen(k, np.int64),
-        loss=frozen(0.5 * (errors**2).sum(axis=1)),
-        predictions=frozen(errors + problem.targets),
-        targets=frozen(problem.targets),
-        initial_kernel=kernel,
-        kernel_k=frozen([], np.int64),
-        kernel_drift=frozen([]),
-    )
+        yield {k: e[b] for k, e in history.items() if at < 0 or k < at}, None if at < 0 else int(at)

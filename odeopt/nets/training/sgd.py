@@ -15,11 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from odeopt.checks import frozen, require_integer
+from odeopt.checks import require_integer
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 from odeopt.nets.training.flat import ReLUProblem, in_row_space, problem_of, running
 from odeopt.nets.training.stability import require_numeric, require_stable
-from odeopt.nets.training.train import TrainingRun, recorded_steps
+from odeopt.nets.training.train import TrainingRun, record_of, recorded_steps
 from odeopt.rules.base import UpdateRule
 from odeopt.spectra.minibatch import require_batch_size
 
@@ -97,22 +97,7 @@ def train_sgd(
         record,
         progress,
     )
-    return TrainingRun(
-        rule=rule,
-        num_steps=num_steps,
-        width=None if kernel is None else problem.net.m,
-        objective=problem.objective,
-        kernel_scale=problem.scale,
-        diverged_at=diverged_at,
-        k=frozen(list(kept), np.int64),
-        loss=frozen([problem.value(u) for u in kept.values()]),
-        predictions=frozen(list(kept.values())),
-        targets=frozen(problem.targets),
-        initial_kernel=kernel,
-        kernel_k=frozen([], np.int64),
-        kernel_drift=frozen([]),
-        batch_size=batch_size,
-    )
+    return record_of(problem, rule, num_steps, kernel, kept, diverged_at, batch_size=batch_size)
 
 
 def _run(problem, rule, num_steps, batch_size, rng, record, progress) -> tuple[dict, int | None]:

@@ -8,7 +8,7 @@ a run with ``reduction="mean"`` follows the theory with the kernel (2/n) H; for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -222,6 +222,30 @@ def train(
     problem = in_row_space(problem, rule)
     kept = _Record(problem, rule, kernel, steps, num_steps, progress)
     diverged_at = _run(problem, rule, num_steps, kept.observe)
+    return record_of(
+        problem,
+        rule,
+        num_steps,
+        kernel,
+        kept.predictions,
+        diverged_at,
+        kernel_k=frozen(list(kept.drifts), np.int64),
+        kernel_drift=frozen(list(kept.drifts.values())),
+        laziness=kept.laziness.result() if kept.laziness else None,
+        snapshots=tuple(kept.snapshots),
+    )
+
+
+def record_of(
+    problem: FlatProblem,
+    rule: UpdateRule,
+    num_steps: int,
+    kernel: np.ndarray | None,
+    predictions: Mapping[int, np.ndarray],
+    diverged_at: int | None,
+    **more: Any,
+) -> TrainingRun:
+    """What was recorded of a run: step to predictions."""
     return TrainingRun(
         rule=rule,
         num_steps=num_steps,
@@ -229,15 +253,12 @@ def train(
         objective=problem.objective,
         kernel_scale=problem.scale,
         diverged_at=diverged_at,
-        k=frozen(list(kept.losses), np.int64),
-        loss=frozen([value for value, _ in kept.losses.values()]),
-        predictions=frozen([u for _, u in kept.losses.values()]),
+        k=frozen(list(predictions), np.int64),
+        loss=frozen([problem.value(u) for u in predictions.values()]),
+        predictions=frozen(list(predictions.values())),
         targets=frozen(problem.targets),
         initial_kernel=kernel,
-        kernel_k=frozen(list(kept.drifts), np.int64),
-        kernel_drift=frozen(list(kept.drifts.values())),
-        laziness=kept.laziness.result() if kept.laziness else None,
-        snapshots=tuple(kept.snapshots),
+        **{"kernel_k": frozen([], np.int64), "kernel_drift": frozen([]), **more},
     )
 
 
@@ -249,16 +270,16 @@ class _Record:
     ) -> None:
         self.problem, self.rule, self.kernel = problem, rule, kernel
         self.steps, self.num_steps, self.progress = steps, num_steps, progress
-        self.losses: dict[int, tuple[float, np.ndarray]] = {}
+        self.predictions: dict[int, np.ndarray] = {}
         self.drifts: dict[int, float] = {}
         self.snapshots: list[Snapshot] = []
         chosen = steps["laziness_at"]
         self.laziness = LazinessRecorder(problem, chosen | {0}) if chosen else None
 
-    def observe(self, k: int, iterates: tuple, memory: Any, value: float, u: np.ndarray) -> None:
+    def observe(self, k: int, iterates: tuple, memory: Any, u: np.ndarray) -> None:
         w = iterates[0]
         if k in self.steps["record_at"]:
-            self.losses[k] = value, u
+            self.predictions[k] = u
         if k in self.steps["kernel_at"]:
             self.drifts[k] = spectral_norm(self.problem.kernel_at(w) - self.kernel)
         if self.laziness is not None:
@@ -290,11 +311,10 @@ def _run(problem: FlatProblem, rule: UpdateRule, num_steps: int, observe: Callab
         with running(problem):
             for k, (iterates, memory) in zip(range(num_steps + 1), states, strict=False):
                 u = problem.predictions(iterates[0])
-                value = problem.value(u)
-                if not (np.isfinite(value) and np.isfinite(u).all()):
+                if not (np.isfinite(problem.value(u)) and np.isfinite(u).all()):
                     return k
                 last = iterates[0]
-                observe(k, iterates, memory, value, u)
+                observe(k, iterates, memory, u)
     finally:
         problem.write(last)
     return None
