@@ -104,12 +104,12 @@ def empirical_operator(
     ----------
     module : torch.nn.Module
         A deterministic module from inputs, shape (n, ...), to outputs, shape (n,), (n, 1) or (n, c), of
-        whatever dtype: weights and buffers are copied to float64 for the products.
+        whatever dtype: weights and buffers are copied to float64 for the products. It is left as it was.
     x : array_like or torch.Tensor, shape (n, ...)
-        Inputs, floating-point.
-    params : iterable of str, optional
-        The trained weights: names of parameters, or of submodules for all their parameters. By
-        default all that require a gradient.
+        Inputs: real numbers, or integers where the module takes those (tokens).
+    params : str or iterable of str, optional
+        The trained weights: names of parameters, or of submodules for all their parameters; a tied weight
+        has any of its names. By default all that require a gradient. A complex weight counts as two.
     reduction : {"sum", "mean"}, optional
         "sum" for the loss :math:`\tfrac12\lVert u-y\rVert^2`; "mean" multiplies H by 2/N, the kernel of
         the mean of squares over all N = n c outputs (``torch.nn.MSELoss``).
@@ -130,8 +130,9 @@ def empirical_operator(
     ------
     ValueError
         If the module is random (dropout in training mode) or changes itself (batch normalisation in
-        training mode), has no trainable parameters, or gives outputs of another shape; if `x` is not
-        finite or holds integers; if a name in `params` is unknown or an option out of range.
+        training mode), reads its weights from elsewhere than its attributes, has no trainable parameters, or
+        gives outputs of another shape; if `x` is not finite or does not fit; if a name in `params` is
+        unknown or an option out of range.
 
     Examples
     --------

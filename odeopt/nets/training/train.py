@@ -148,7 +148,7 @@ def train(
     rule : UpdateRule
         The method, with numeric hyperparameters.
     x : array_like or torch.Tensor, shape (n, ...)
-        Inputs, floating-point; converted to the dtype and device of the network.
+        Inputs, converted to the dtype and device of the network; integers where it takes those (tokens).
     y : array_like or torch.Tensor, shape (n,)
         Targets.
     num_steps : int
@@ -188,8 +188,8 @@ def train(
     ValueError
         If the learning rate exceeds the stability limit of the linearised dynamics at
         :math:`H(0)`, times the smoothness of the loss (unless `allow_unstable`); if the module is random
-        or changes itself, has no trainable parameters, or gives outputs of another shape; if `x` holds
-        integers, or an argument is out of range, not finite, or of the wrong shape.
+        or changes itself, has no trainable parameters, or gives outputs of another shape; if `x` does not fit
+        it, or an argument is out of range, not finite, or of the wrong shape.
 
     Examples
     --------
