@@ -80,7 +80,7 @@ def correspondences(family: UpdateRule, h: Symbol) -> tuple[Correspondence, ...]
     "the correction of order h holds grad^2 f(X)[X'], which the limit does not"
     """
     reading = require_linear(family, "clock", forever=True)
-    equation = eliminate(linear_step(reading))
+    equation = eliminate(linear_step(reading), h)
     if equation is None:
         raise NoLimitError(
             f"{family.label} has averages that only its gradient sees, so it has no equation for x alone"

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 import sympy
 from sympy import Add, Expr, Integer, Symbol
 
+from odeopt.limits.along import Series
 from odeopt.limits.elimination import LinearStep, Row, ScalarEquation, shortened
 from odeopt.limits.series import (
     GradientDifferential,
     NoLimitError,
-    gradient_series,
     laurent,
     linear_terms,
     substitute,
@@ -76,14 +76,17 @@ class Derivation:
 
     def _residual(self) -> list[Expr]:
         """Coefficients in h of the row, to the order of its first derivative and `resolution` beyond."""
+        followed = any(v[0] == "m" for v in self.row)
+        reach = len(self.row) + len(self.equation.slaved) + 2
+        lowest = self._lowest(reach) if followed else None
         moments: list[dict[int, Expr]] = []
-        lowest, reach = None, len(self.row) + 2
         for j in range(_SYMBOLS - 2):
-            bound = reach + self.resolution if lowest is None else lowest + self.resolution
+            bound = (reach if lowest is None else lowest) + self.resolution
             if lowest is not None and j > bound:
                 break
             moments.append(laurent(sympy.expand(self.h**j * self.moment(self.row, j)), self.h, bound))
-            lowest = min((q for m in moments for q in m), default=None)
+            if not followed:
+                lowest = min((q for m in moments for q in m), default=None)
         last = (reach if lowest is None else lowest) + self.resolution
         parts: list[list[Expr]] = [[] for _ in range(last + 1)]
         for j, powers in enumerate(moments):
@@ -92,23 +95,39 @@ class Derivation:
                     raise NoLimitError(f"the step has a pole at {self.h} = 0: {self.row}")
                 if q <= last:
                     parts[q].append(c * self.curve[j])
-        for q, part in self._forces(last):
+        for q, part in self._others(last, Series(self, last)):
             parts[q].append(part)
         return [Add(*part) for part in parts]
 
-    def _forces(self, last: int) -> Iterable[tuple[int, Expr]]:
-        """The gradients of the row, order by order."""
-        coefficients = {v: laurent(c, self.h, last) for v, c in self.row.items() if v[0] == "g"}
-        depth = max((last - min(c) for c in coefficients.values() if c), default=0)
-        gradients = _Gradients(self, depth)
-        for v, powers in coefficients.items():
+    def _lowest(self, reach: int) -> int:
+        """Order of the first derivative in a row whose memories follow x, gradients left out."""
+        for last in range(1, reach + 1):
+            parts: list[list[Expr]] = [[] for _ in range(last + 1)]
+            for j in range(last + 1):
+                for q, c in laurent(self.moment(self.row, j), self.h, last - j).items():
+                    parts[q + j].append(c * self.curve[j])
+            for q, part in self._others(last, Series(self, last, forces=False)):
+                parts[q].append(part)
+            for q, part in enumerate(parts):
+                if self.tidy(Add(*part)):
+                    return q
+        return reach
+
+    def _others(self, last: int, series: Series) -> Iterable[tuple[int, Expr]]:
+        """Gradients and memories of the row, order by order."""
+        for v, coefficient in self.row.items():
+            if v[0] == "x" or (v[0] == "g" and not series.forces):
+                continue
+            powers = laurent(coefficient, self.h, last)
             if not powers:
                 continue
-            series = self.shifted(gradients.series("g", v[1])[: last - min(powers) + 1], v[-1])
+            if min(powers) < 0:
+                raise NoLimitError(
+                    f"the step has a pole at {self.h} = 0 in front of a gradient or an average"
+                )
+            moved = self.shifted(series.found[v[:2]][: last - min(powers) + 1], v[-1])
             for q, c in powers.items():
-                if q < 0:
-                    raise NoLimitError(f"the step has a pole at {self.h} = 0 in front of a gradient")
-                for i, part in enumerate(series[: last - q + 1]):
+                for i, part in enumerate(moved[: last - q + 1]):
                     yield q + i, c * part
 
     def shifted(self, series: list[Expr], periods: int) -> list[Expr]:
@@ -271,84 +290,3 @@ def _sign_change(force: Expr, t: Symbol) -> Expr | None:
         if one > 0 > other or one < 0 < other:
             return sympy.N((s + e) / 2, 3)
     return None
-
-
-class _Gradients:
-    """Series of the gradients of an equation, and of memories that follow them, found as one fixed point."""
-
-    def __init__(self, derivation: Derivation, depth: int):
-        self.derivation, self.depth = derivation, depth
-        equation = derivation.equation
-        self.rows = {("g", i): derivation.in_time(r) for i, r in enumerate(equation.points)}
-        self.rows |= {("m", i): derivation.in_time(r) for i, r in equation.slaved.items()}
-        self.found: dict[tuple[str, int], list[Expr]] = {}
-
-    def series(self, kind: str, index: int) -> list[Expr]:
-        """Coefficients of one gradient, to the depth."""
-        if (kind, index) not in self.found:
-            self._solve(self._needed((kind, index)))
-        return self.found[kind, index]
-
-    def _needed(self, start: tuple[str, int]) -> list[tuple[str, int]]:
-        needed, queue = [], [start]
-        while queue:
-            name = queue.pop()
-            if name not in needed:
-                needed.append(name)
-                queue += [v[:2] for v in self.rows[name] if v[0] != "x"]
-        return sorted(needed, key=lambda name: (name[0] == "g", name[1]))
-
-    def _solve(self, names: list[tuple[str, int]]) -> None:
-        """A pass gains an order of h: gradients enter points with a step size, memories forget."""
-        coupled = any(v[0] != "x" for name in names for v in self.rows[name])
-        last: dict = {}
-        for _ in range(self.depth + len(names) + 2 if coupled else 1):
-            for name in names:
-                self.found[name] = self._value(name)
-            now = {name: self.found[name] for name in names}
-            if not coupled or now == last:
-                return
-            last = now
-        raise NoLimitError(
-            f"the gradient points of {self.derivation.family.label} depend on their own gradients with "
-            "weights that do "
-            f"not vanish as {self.derivation.h} -> 0"
-        )
-
-    def _value(self, name: tuple[str, int]) -> list[Expr]:
-        d = self.derivation
-        point = self._combination(self.rows[name], own=name)
-        if name[0] == "g":
-            return gradient_series(point, d.curve)
-        decay = laurent(self.rows[name].get(("m", name[1], 0), Integer(0)), d.h, 0).get(0, Integer(0))
-        old = self.found.get(name, [Integer(0)] * (self.depth + 1))
-        ahead = d.shifted(old, 1)
-        return [
-            sympy.expand(sympy.cancel(1 / (1 - decay)) * (p - a + (1 - decay) * o))
-            for p, a, o in zip(point, ahead, old, strict=True)
-        ]
-
-    def _combination(self, row: Row, own: tuple[str, int]) -> list[Expr]:
-        d = self.derivation
-        parts: list[list[Expr]] = [[] for _ in range(self.depth + 1)]
-        for j in range(self.depth + 1 + _pole(row, d.h)):
-            for q, c in laurent(d.moment(row, j), d.h, self.depth - j).items():
-                if q + j < 0:
-                    raise NoLimitError(f"a gradient point of {d.family.label} has no limit as {d.h} -> 0")
-                parts[q + j].append(c * d.curve[j])
-        for v, c in row.items():
-            if v[0] == "x" or v[:2] not in self.found:
-                continue
-            series = d.shifted(self.found[v[:2]], v[-1])
-            for q, factor in laurent(c, d.h, self.depth).items():
-                if q < 0:
-                    raise NoLimitError(f"a gradient point of {d.family.label} has a pole at {d.h} = 0")
-                for i, part in enumerate(series[: self.depth - q + 1]):
-                    parts[q + i].append(factor * part)
-        return [sympy.expand(Add(*part)) for part in parts]
-
-
-def _pole(row: Row, h: Symbol) -> int:
-    """Order of the pole at h = 0 in the weights of the iterates."""
-    lowest = (min(laurent(c, h, 0), default=0) for v, c in row.items() if v[0] == "x")
-    return -min((*lowest, 0))

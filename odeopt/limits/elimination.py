@@ -124,12 +124,21 @@ def shift(row: Row, steps: int, k: Symbol, period: int) -> Row:
     return {(*term[:-1], term[-1] + steps): c.subs(k, k + steps * period) for term, c in row.items()}
 
 
-def eliminate(step: LinearStep) -> ScalarEquation | None:
-    """Eliminate the memories; None if one that forgets slowly is seen by gradient points alone."""
+def eliminate(step: LinearStep, h: Symbol | None = None) -> ScalarEquation | None:
+    """Eliminate the memories; None if one that forgets slowly is seen by gradient points alone.
+
+    Of several memories those that forget as h -> 0 are left to follow: a pivot on a weight that vanishes
+    with h would leave poles.
+    """
+    several = len(step.memory) > 1 or step.period > 1
+    fast = _forgetting(step, h) if several and h is not None else set()
     rows = [combination([(Integer(1), {("x", 1): Integer(1)}), (Integer(-1), step.x_next)])]
+    own = {}
     for i, change in enumerate(step.memory):
-        rows.append(combination([(Integer(1), {("m", i, 1): Integer(1)}), (Integer(-1), change)]))
-    points, unknown = list(step.points), set(range(len(step.memory)))
+        own[i] = combination([(Integer(1), {("m", i, 1): Integer(1)}), (Integer(-1), change)])
+    unknown = set(own) - fast
+    rows += [own[i] for i in unknown]
+    followed, points = {i: own[i] for i in fast}, list(step.points)
     while unknown:
         pivot = _pivot(rows, unknown)
         if pivot is None:
@@ -142,8 +151,26 @@ def eliminate(step: LinearStep) -> ScalarEquation | None:
         solved = shift(combination([(-1 / lead, row)]), -term[-1], step.k, step.period)
         rows = [_replaced(r, i, solved, step) for r in rows]
         points = [_replaced(r, i, solved, step) for r in points]
+        followed = {j: _replaced(r, i, solved, step) for j, r in followed.items()}
         unknown.discard(i)
-    return _scalar(step, rows, points, unknown)
+    followed |= {i: next(r for r in rows if _shifts(r, i) and _shifts(r, i)[-1] == 1) for i in unknown}
+    (row,) = [r for r in rows if not any(_shifts(r, i) for i in unknown)]
+    return _scalar(step, row, points, followed)
+
+
+def _forgetting(step: LinearStep, h: Symbol) -> set[int]:
+    """Memories whose own recursions determine them as h -> 0: I less their block is regular there."""
+
+    def at_zero(c: Expr) -> Expr:
+        return sympy.limit(c.subs(step.k, 1 / h), h, 0, "+") if c.has(h, step.k) else c
+
+    size = len(step.memory)
+    block = [[at_zero(step.memory[i].get(("m", j, 0), Integer(0))) for j in range(size)] for i in range(size)]
+    fast = [i for i in range(size) if block[i][i] != 1]
+    if any(not block[i][j].is_finite for i in fast for j in fast):
+        return set()
+    inner = sympy.eye(len(fast)) - sympy.Matrix([[block[i][j] for j in fast] for i in fast]) if fast else None
+    return set(fast) if inner is not None and sympy.simplify(inner.det()) != 0 else set()
 
 
 def _shifts(row: Row, i: int) -> list[int]:
@@ -181,25 +208,21 @@ def _replaced(row: Row, i: int, solved: Row, step: LinearStep) -> Row:
     return combination(parts)
 
 
-def _scalar(step: LinearStep, rows: list[Row], points: list[Row], left: set[int]) -> ScalarEquation | None:
-    """Normalise the row of x; memories that are left must be slaved or without influence."""
-    own = {i: next(r for r in rows if _shifts(r, i) and _shifts(r, i)[-1] == 1) for i in left}
-    (row,) = [r for r in rows if not any(_shifts(r, i) for i in left)]
+def _scalar(step: LinearStep, row: Row, points: list[Row], followed: dict[int, Row]) -> ScalarEquation:
+    """Normalise the row of x, and keep the recursions of the memories that it or its points need."""
     newest = max((term[-1] for term in row if term[0] == "x"), default=1)
     row = shift(row, 1 - newest, step.k, step.period)
     row = combination([(1 / row["x", 1], row)])
-    needed, queue = {}, [row, *(points[term[1]] for term in row if term[0] == "g")]
-    seen: set[int] = set()
+    slaved: dict[int, Row] = {}
+    queue, seen = [row], set()
     while queue:
-        current = queue.pop()
-        for term in current:
+        for term in queue.pop():
             if term[0] == "g" and term[1] not in seen:
                 seen.add(term[1])
                 queue.append(points[term[1]])
-            if term[0] == "m" and term[1] not in needed:
-                recursion = combination(
-                    [(Integer(-1), {v: c for v, c in own[term[1]].items() if v != ("m", term[1], 1)})]
-                )
-                needed[term[1]] = recursion
-                queue.append(recursion)
-    return ScalarEquation(step, row, tuple(points), needed)
+            if term[0] == "m" and term[1] not in slaved:
+                i = term[1]
+                change = {v: c for v, c in followed[i].items() if v != ("m", i, 1)}
+                slaved[i] = combination([(Integer(-1), change)])
+                queue.append(slaved[i])
+    return ScalarEquation(step, row, tuple(points), slaved)

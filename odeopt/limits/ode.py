@@ -152,7 +152,7 @@ def _derived(
     if not reading.linear:
         return _system(rule, h, given, regime, resolution)
     family, values, time_step = (rule.exact(), {}, h) if given else _family(rule, h, regime)
-    equation = eliminate(linear_step(_readable(family)))
+    equation = eliminate(linear_step(_readable(family)), h)
     if equation is None or not _forgets(equation, h):
         return _system(rule, h, given, regime, resolution)
     limit = _limit(rule, equation, h, time_step, values, resolution, form)
@@ -240,7 +240,7 @@ def _power(rule: UpdateRule, h: Symbol) -> Rational:
         return time_scale(rule).power
     reasons = []
     for p in _POWERS:
-        equation = eliminate(linear_step(_readable(_with_lr(rule, h ** (1 / p)))))
+        equation = eliminate(linear_step(_readable(_with_lr(rule, h ** (1 / p)))), h)
         if equation is None:
             return Rational(1)
         obstacle = Derivation(equation, h).obstacle
@@ -281,7 +281,7 @@ def _limit(
     derivation = Derivation(equation, h, resolution, origin)
     if derivation.obstacle:
         raise NoLimitError(derivation.obstacle)
-    warning = require_zero_stable(equation, h)
+    warning = require_zero_stable(derivation)
     right = derivation.normal_form()
     if resolution == 0:
         terms = derivation.leading

@@ -7,7 +7,8 @@ from sympy import Expr, Integer, Poly, Symbol
 
 from odeopt.limits.derivation import Derivation
 from odeopt.limits.elimination import ScalarEquation
-from odeopt.limits.series import NoLimitError, laurent
+from odeopt.limits.series import NoLimitError
+from odeopt.limits.start import decaying_modes
 
 __all__ = ["require_zero_stable", "time_origin"]
 
@@ -16,14 +17,13 @@ __all__ = ["require_zero_stable", "time_origin"]
 _ON_CIRCLE = 1e-9
 
 
-def require_zero_stable(equation: ScalarEquation, h: Symbol) -> str:
+def require_zero_stable(derivation: Derivation) -> str:
     """Refuse a step with a root outside the unit disc, or a multiple one on its circle beside 1, at h = 0.
 
     Returns a warning where another simple root lies on the circle.
     """
-    label, z = equation.step.reading.rule.label, Symbol("z")
-    weakly = []
-    for root, multiplicity in _roots(equation, h, z):
+    label, h, weakly = derivation.family.label, derivation.h, []
+    for root, multiplicity in _roots(derivation):
         size = sympy.Abs(root)
         excess = sympy.re(size.evalf() - 1) if size.is_number else None
         outside = (size - 1).is_positive if excess is None else excess > _ON_CIRCLE
@@ -51,30 +51,22 @@ def require_zero_stable(equation: ScalarEquation, h: Symbol) -> str:
     )
 
 
-def _roots(equation: ScalarEquation, h: Symbol, z: Symbol) -> list[tuple[Expr, int]]:
-    """Roots at h = 0, with multiplicity: of the row of the iterate, and of averages that follow gradients."""
-    k, t = equation.step.k, Symbol("t", positive=True)
-
-    def at_zero(c: Expr) -> Expr:
-        return laurent(sympy.cancel(c.subs(k, t / h)), h, 0).get(0, Integer(0))
-
-    lowest = min(v[-1] for v in equation.row if v[0] == "x")
-    terms = (at_zero(c) * z ** (v[-1] - lowest) for v, c in equation.row.items() if v[0] == "x")
-    polynomials = [Poly(sympy.Add(*terms), z)]
-    polynomials += [Poly(z - at_zero(r.get(("m", i, 0), Integer(0))), z) for i, r in equation.slaved.items()]
+def _roots(derivation: Derivation) -> list[tuple[Expr, int]]:
+    """Roots of the step at h = 0 beside 1, with multiplicity."""
     found: list[tuple[Expr, int]] = []
-    for polynomial in polynomials:
-        for factor, multiplicity in sympy.factor_list(polynomial.as_expr(), z)[1]:
-            if not factor.has(z):
-                continue
-            single = Poly(factor, z)
-            if single.degree() == 1:
-                roots = [sympy.simplify(-single.nth(0) / single.nth(1))]
-            elif single.free_symbols == {z} and not single.as_expr().free_symbols - {z}:
-                roots = single.nroots(n=20, maxsteps=200)
-            else:
-                roots = list(sympy.roots(single))
-            found += [(root, multiplicity) for root in roots]
+    polynomial = decaying_modes(derivation)
+    z = polynomial.gen
+    for factor, multiplicity in sympy.factor_list(polynomial.as_expr(), z)[1]:
+        if not factor.has(z):
+            continue
+        single = Poly(factor, z)
+        if single.degree() == 1:
+            roots = [sympy.simplify(-single.nth(0) / single.nth(1))]
+        elif single.as_expr().free_symbols == {z}:
+            roots = single.nroots(n=20, maxsteps=200)
+        else:
+            roots = list(sympy.roots(single))
+        found += [(root, multiplicity) for root in roots]
     return found
 
 

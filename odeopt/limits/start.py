@@ -48,9 +48,12 @@ def _matched(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
     fast = _filter(derivation)
     count = n + len(fast) - 1
     depth = derivation.resolution + n
-    values = _iterates(derivation, count, depth)
     if count == 1:
-        return (values[0],)
+        return (derivation.curve[0],)
+    if depth == 1:  # X(0) at leading order, where no gradient has acted yet
+        values = _iterates(derivation, count, 0)
+        return (derivation.truncate(Add(*(w * v for w, v in zip(fast, values, strict=True))), 0),)
+    values = _iterates(derivation, count, depth)
     data = [values[0]] + [Integer(0)] * (n - 1)
     filtered = [Add(*(w * values[j + i] for i, w in enumerate(fast))) for j in range(n)]
     moments = sympy.Matrix(
@@ -134,16 +137,26 @@ def decaying_modes(derivation: Derivation) -> Poly:
     """The polynomial of one period at h = 0 and no gradient, without its roots at 1."""
     z, h, t = Symbol("z"), derivation.h, derivation.t
     reading = derivation.step.reading
-    matrix = sympy.eye(len(reading.law().M))
-    for residue in range(reading.period):
-        law = sympy.Matrix(
-            [[exact(c).subs(reading.k, reading.k + residue) for c in row] for row in reading.law(residue).M]
-        )
-        matrix = law * matrix
-    coefficients = [
-        laurent(sympy.cancel(c.subs(reading.k, t / h)), h, 0).get(0, Integer(0))
-        for c in matrix.charpoly(z).all_coeffs()
+
+    def in_time(c: Expr) -> Expr:
+        return sympy.cancel(exact(c).subs(reading.k, t / h))
+
+    laws = [
+        sympy.Matrix([[in_time(c) for c in row] for row in reading.law(r).M]) for r in range(reading.period)
     ]
+    series = [{i: laurent(c, h, 0) for i, c in enumerate(law)} for law in laws]
+    regular = all(min(c, default=0) >= 0 for entries in series for c in entries.values())
+    if regular:  # the limit of each entry first, which is much faster
+        laws = [
+            sympy.Matrix(*law.shape, [c.get(0, Integer(0)) for c in entries.values()])
+            for law, entries in zip(laws, series, strict=True)
+        ]
+    matrix = sympy.eye(laws[0].rows)
+    for law in laws:
+        matrix = law * matrix
+    coefficients = matrix.charpoly(z).all_coeffs()
+    if not regular:
+        coefficients = [laurent(sympy.cancel(c), h, 0).get(0, Integer(0)) for c in coefficients]
     polynomial = Poly.from_list(coefficients, z)
     unit = Poly(z - 1, z)
     while polynomial.degree() > 0 and sympy.simplify(polynomial.eval(1)) == 0:
