@@ -1,8 +1,9 @@
 r"""Update rules: a method is the code of one step; and what a linear one is on eigenvalues."""
 
 from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
-from odeopt.rules.base import Scalar, UpdateRule, dot, iterate, norm, sign, sqrt
+from odeopt.rules.base import Scalar, UpdateRule, iterate
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
+from odeopt.rules.functions import dot, norm, sign, sqrt
 from odeopt.rules.linear import residual_polynomials, spectral_radius, transition_matrix
 from odeopt.rules.momentum import QHM, TorchSGD, TripleMomentum
 from odeopt.rules.names import named_rules, rule_grid

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from odeopt.checks import is_number
-from odeopt.rules.base import Scalar, Scaling, UpdateRule, require_below_one, sign, sqrt
+from odeopt.rules.base import Scalar, Scaling, UpdateRule, require_below_one
+from odeopt.rules.functions import sign, sqrt
 
 __all__ = ["AdaGrad", "Adam", "RMSProp", "SignDescent"]
 

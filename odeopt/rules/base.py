@@ -10,8 +10,8 @@ The same :meth:`UpdateRule.step` is run on three kinds of objects,
 Conventions: ``step(k, ...)`` maps :math:`x_k` to :math:`x_{k+1}`, k = 0, 1, ...; iterates before
 :math:`x_0` equal :math:`x_0`. Running averages travel in a tuple, the memory of the step.
 
-Arithmetic reads alike in all three worlds; of the functions that do not, :func:`sqrt`,
-:func:`sign`, :func:`norm` and :func:`dot` are given here.
+Arithmetic reads alike in all three worlds; the functions that do not are given in
+:mod:`odeopt.rules.functions`.
 """
 
 from __future__ import annotations
@@ -19,143 +19,23 @@ from __future__ import annotations
 import abc
 import dataclasses
 import itertools
-import linecache
 import math
 import numbers
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from odeopt.checks import is_number, is_symbolic, require_integer
-from odeopt.rules.counter import StepRefusal
+from odeopt.rules.loop import run_from
 
 if TYPE_CHECKING:
     import sympy
     from typing_extensions import Self
 
-__all__ = ["Scalar", "UpdateRule", "dot", "iterate", "norm", "sign", "sqrt"]
+__all__ = ["Scalar", "UpdateRule", "iterate"]
 
 Scalar = Union[float, "sympy.Expr"]
 Scaling = tuple["UpdateRule", dict[Any, Any], float]
-
-
-def sqrt(x: Any) -> Any:
-    """Square root, entry by entry, of whatever kind a step is run on.
-
-    Parameters
-    ----------
-    x : number, array, tensor or sympy expression
-        Of a Fraction that is a square the root is a Fraction.
-
-    Returns
-    -------
-    object of the kind of x
-
-    Examples
-    --------
-    >>> sqrt(2.25), sqrt(Fraction(9, 4))
-    (1.5, Fraction(3, 2))
-    """
-    if is_symbolic(x):
-        import sympy
-
-        return sympy.sqrt(x)
-    if hasattr(x, "sqrt"):  # a tensor: its own method, so that torch is not needed here
-        return x.sqrt()
-    if isinstance(x, numbers.Rational) and not x < 0:
-        root = Fraction(math.isqrt(x.numerator), math.isqrt(x.denominator))
-        return root if root**2 == x else math.sqrt(x)
-    if isinstance(x, numbers.Real):
-        return math.sqrt(x)
-    import numpy as np
-
-    return np.sqrt(x)
-
-
-def sign(x: Any) -> Any:
-    """Sign, entry by entry, of whatever kind a step is run on; 0 where x is 0.
-
-    Parameters
-    ----------
-    x : number, array, tensor or sympy expression
-
-    Returns
-    -------
-    object of the kind of x, for a number an int
-
-    Examples
-    --------
-    >>> sign(-2.5), sign(Fraction(1, 3)), sign(0)
-    (-1, 1, 0)
-    """
-    if is_symbolic(x):
-        import sympy
-
-        return sympy.sign(x)
-    if hasattr(x, "sign"):
-        return x.sign()
-    if isinstance(x, numbers.Real):
-        return x if x != x else (not x <= 0) - (x < 0)  # nan stays nan, as it does in an array
-    import numpy as np
-
-    return np.sign(x)
-
-
-def norm(x: Any) -> Any:
-    """Euclidean norm over all coordinates, of whatever kind a step is run on.
-
-    A step that joins coordinates does it with this or with :func:`dot`; a plain ``.sum()`` has no reading
-    where the step is run on symbols, and is refused there.
-
-    Parameters
-    ----------
-    x : number, array, tensor or sympy expression
-
-    Returns
-    -------
-    number, or object of the kind of x without coordinates
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> float(norm(np.array([3.0, 4.0]))), norm(-2.5)
-    (5.0, 2.5)
-    """
-    if is_symbolic(x) or isinstance(x, numbers.Real):
-        return abs(x)
-    if hasattr(x, "norm"):
-        return x.norm()
-    import numpy as np
-
-    return np.sqrt(np.sum(np.square(x)))
-
-
-def dot(x: Any, y: Any) -> Any:
-    """Inner product over all coordinates, of whatever kind a step is run on; see :func:`norm`.
-
-    Parameters
-    ----------
-    x, y : number, array, tensor or sympy expression
-        Of one kind and shape.
-
-    Returns
-    -------
-    number, or object of the kind of x without coordinates
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> float(dot(np.array([1.0, 2.0]), np.array([3.0, 4.0]))), dot(2, 3)
-    (11.0, 6)
-    """
-    if is_symbolic(x) or isinstance(x, numbers.Real):
-        return x * y
-    if hasattr(type(x), "dot") and not hasattr(type(x), "shape"):  # a vector of symbols
-        return x.dot(y)
-    return (x * y).sum()
 
 
 def require_below_one(name: str, value: Scalar, reason: str = "1 would mean no friction") -> None:
@@ -242,7 +122,8 @@ class UpdateRule(abc.ABC):
         ----------
         k : int or sympy expression
             Index of the newest iterate. In a derivation it is an expression such as t/h, of which
-            ``k == 0`` is False: the step is then read as that of a large k.
+            ``k == 0`` is False: the step is then read as that of a large k. ``k % p`` needs the class
+            attribute (or property) ``period``; other jumps in k have no reading.
         iterates : tuple of length `history`
             :math:`(x_k, x_{k-1}, \dots)`.
         memory : tuple or None
@@ -461,68 +342,8 @@ class UpdateRule(abc.ABC):
     def states_from(
         self, k: int, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
     ) -> Iterator[tuple[tuple[Any, ...], Any]]:
-        """Go on from the state of iteration k: the one loop that runs every rule.
-
-        A slip in the code of the step is refused with its line, while what `grad` raises passes.
-        """
-        yield iterates, memory
-        like, passing = iterates[0], []
-
-        def watched(z: Any) -> Any:
-            if not _alike(z, like):
-                raise TypeError("no gradient point")
-            try:
-                return grad(z)
-            except Exception as error:
-                passing.append(error)
-                raise
-
-        for j in itertools.count(k):
-            try:
-                result = self.step(j, iterates, memory, watched)
-            except Exception as error:
-                slip = isinstance(error, _SLIPS) or type(error) is RuntimeError
-                if not slip or error in passing or isinstance(error, StepRefusal):
-                    raise
-                what = f"fails at k = {j} with {type(error).__name__} in {place_of(error.__traceback__)}"
-                given = f"it gets {len(iterates)} iterates (history) and the memory of initial_memory"
-                raise ValueError(f"the step of {self.label} {what}; {given}") from error
-            if not isinstance(result, (tuple, list)) or len(result) != 2:
-                raise ValueError(f"the step of {self.label} must end with `return x_next, memory`")
-            x_next, memory = result
-            if not _alike(x_next, like):
-                raise ValueError(f"the step of {self.label} returns no x_next of the kind and shape of x_k")
-            iterates = (x_next, *iterates[:-1])
-            yield iterates, memory
-
-
-def _alike(x: Any, like: Any) -> bool:
-    """Whether a vector is of the library, the shape and the field of another; True of numbers and symbols."""
-    if not hasattr(like, "shape"):
-        return True
-    if type(x) is type(like) and x.shape == like.shape and x.dtype == like.dtype:
-        return True
-    library = type(x).__module__.partition(".")[0] == type(like).__module__.partition(".")[0]
-    real = "complex" not in str(getattr(x, "dtype", ""))
-    return library and real and getattr(x, "shape", None) == like.shape
-
-
-# What a slip in the code of a step raises, apart from what a machine or a user's interrupt does.
-_SLIPS = (TypeError, AttributeError, IndexError, KeyError, NameError, ZeroDivisionError, ValueError)
-_FOLDER = os.path.dirname(os.path.abspath(__file__))
-_MACHINERY = {os.path.join(_FOLDER, f"{name}.py") for name in ("base", "counter", "forms", "trace")}
-
-
-def place_of(traceback: TracebackType | None, own: tuple[str, ...] = ()) -> str:
-    """File, line and text of the innermost line of the user's step, outside the files `own`."""
-    place = ""
-    while traceback is not None:
-        name, line = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
-        if os.path.abspath(name) not in (*_MACHINERY, *own) and "site-packages" not in name:
-            text = linecache.getline(name, line).strip()
-            place = f"{os.path.basename(name)}, line {line}" + (f": {text}" if text else "")
-        traceback = traceback.tb_next
-    return place
+        """Go on from the state of iteration k, as :meth:`states` does from the first."""
+        return run_from(self, k, iterates, memory, grad)
 
 
 def iterate(rule: UpdateRule, x0: Any, grad: Callable[[Any], Any]) -> Iterator[Any]:

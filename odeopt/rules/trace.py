@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from odeopt.rules.base import UpdateRule, place_of
+from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import StepRefusal
 from odeopt.rules.forms import Form, exact_coefficient
+from odeopt.rules.loop import place_of
 
 __all__ = ["Refusal", "Trace", "exact_rule", "place_of", "trace"]
 

@@ -9,8 +9,7 @@ import torch
 from zoo import rule_id
 
 from odeopt import Adam
-from odeopt.rules import AdaGrad, RMSProp, SignDescent
-from odeopt.rules.base import iterate, sign, sqrt
+from odeopt.rules import AdaGrad, RMSProp, SignDescent, iterate, sign, sqrt
 
 THIRD, HALF = sympy.Rational(1, 3), sympy.Rational(1, 2)
 

@@ -21,7 +21,7 @@ from odeopt import (
     TripleMomentum,
     UpdateRule,
 )
-from odeopt.rules.base import iterate, sign, sqrt
+from odeopt.rules import iterate, sign, sqrt
 
 HALF, QUARTER = Fraction(1, 2), Fraction(1, 4)
 
