@@ -77,15 +77,18 @@ def equation_start(
         scales=[0] * order,
     )
     if found is None:
-        coupled = [v.name for v, strength in zip(terms, poles, strict=True) if v.power and strength]
-        reason = f"the pole of {coupled[0]} couples the modes" if coupled else "its force is not continuous"
-        raise ValueError(
-            f"no series at t = 0 was found that solves {equation} from its initial data: {reason}; integrate "
-            "from a later time"
-        )
+        raise _no_series(equation, [v.name for v, s in zip(terms, poles, strict=True) if v.power and s])
     if given < order and all(e.is_Integer for e in _exponents(coefficients, t)):
         _require_agreement(equation, found, data, given)
     return found.time, lambda s: found(s) / (s ** np.arange(order))[:, None] if s else data
+
+
+def _no_series(equation: object, coupled: list[str]) -> ValueError:
+    reason = f"the pole of {coupled[0]} couples the modes" if coupled else "its force is not continuous"
+    return ValueError(
+        f"no series at t = 0 was found that solves {equation} from its initial data: {reason}; integrate "
+        "from a later time"
+    )
 
 
 def _is_finite_at_zero(coefficient: Expr, t: Symbol) -> bool:
