@@ -9,6 +9,7 @@ import numpy as np
 import scipy.optimize
 import scipy.stats
 
+from odeopt.checks import is_number
 from odeopt.rates.envelope import upper_envelope
 from odeopt.rates.floor import above_floor
 from odeopt.rates.rate import Rate
@@ -83,6 +84,9 @@ def fit_rate(
     >>> print(fit_rate(SimpleNamespace(t=x, loss=x**-3.0)).formula)
     t^-3
     """
+    for name, value in (("start", start), ("level", level)):
+        if not is_number(value) or not 0 <= value < 1:
+            raise ValueError(f"{name} must be a number in [0, 1), got {value!r}")
     x, loss, unit = _usable(curve, unit)
     upto, floor = above_floor(x, loss)
     tail = _tail(x[:upto], loss[:upto], start)
@@ -134,8 +138,14 @@ def _usable(curve: Any, unit: str | None) -> tuple[np.ndarray, np.ndarray, Liter
     x = getattr(curve, "t" if unit == "time" else "k", None)
     if x is None:
         raise ValueError(f"the curve has no {unit}; choose the other unit")
-    x, given = np.asarray(x, dtype=float), np.asarray(curve.loss)
-    loss, finite = given.astype(float), np.isfinite(given)
+    x, given = (np.asarray(v) for v in (x, getattr(curve, "loss", None)))
+    if x.dtype.kind not in "iuf" or given.dtype.kind not in "iuf" or x.ndim != 1 or x.shape != given.shape:
+        raise ValueError(
+            f"the curve must hold real numbers, as many of its loss as of {unit}, got shapes {given.shape} "
+            f"and {x.shape} of types {given.dtype} and {x.dtype}"
+        )
+    x, loss = x.astype(float), given.astype(float)
+    finite = np.isfinite(x) & np.isfinite(loss)
     # Errors carry roundings relative to their initial size, and the loss is their square.
     eps = float(np.finfo(given.dtype if given.dtype.kind == "f" else float).eps)
     keep = finite & (loss > 2000 * eps**2 * loss[finite].max(initial=0.0)) & (x > 0)

@@ -30,7 +30,7 @@ from odeopt.rules.classical import GradientDescent, HeavyBall, Nesterov, Nestero
 from odeopt.rules.linear import residual_polynomials
 from odeopt.rules.momentum import TripleMomentum
 from odeopt.spectra.curve import LossCurve, loss_curve
-from odeopt.spectra.measure import SpectralMeasure
+from odeopt.spectra.measure import SpectralMeasure, require_measure
 
 __all__ = ["StepsTo", "steps_to", "tune", "tune_for"]
 
@@ -133,7 +133,7 @@ def tune_for(rule_type: type[Rule], measure: SpectralMeasure, num_steps: int) ->
     """
     if not isinstance(num_steps, (int, np.integer)) or isinstance(num_steps, bool) or num_steps < 1:
         raise ValueError(f"num_steps must be an integer of at least 1, got {num_steps!r}")
-    high = measure.lam_max
+    high = require_measure(measure).lam_max
     if not high > 0:
         raise ValueError("measure has no positive node: a zero kernel learns nothing")
 
@@ -259,6 +259,7 @@ def steps_to(
         raise ValueError(f"max_steps must be an integer of at least 1, got {max_steps!r}")
     if measure is None:
         raise ValueError("measure = None goes with a curve alone; a rule needs the measure that it runs on")
+    require_measure(measure)
     reached = _first_step(rule_or_curve, measure, loss, max_steps)
     last = max_steps if reached is None else min(max_steps, 2 * reached + 10)
     curve = loss_curve(rule_or_curve, measure, _grid(reached, last))

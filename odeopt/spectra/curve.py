@@ -15,6 +15,7 @@ On a measure found by m Lanczos steps, the loss of a discrete method is exact fo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +29,7 @@ from odeopt.rules.linear import require_numeric, residual_polynomials
 from odeopt.spectra.bracket import Bracket, bracket
 from odeopt.spectra.bracket_ode import mode_half_widths, mode_integrand
 from odeopt.spectra.bracket_rule import rule_bracket
-from odeopt.spectra.measure import SpectralMeasure
+from odeopt.spectra.measure import SpectralMeasure, require_measure
 
 __all__ = ["LossCurve", "loss_curve"]
 
@@ -131,6 +132,10 @@ def loss_curve(
     >>> loss_curve(mode, measure, [0.0, 0.25, 0.5]).loss.round(6)
     array([1.      , 0.370933, 0.193098])
     """
+    require_measure(measure)
+    for name, value in (("time_step", time_step), ("time_origin", time_origin)):
+        if not (value is None and name == "time_step") and not (is_number(value) and abs(value) < math.inf):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
     if isinstance(mode_or_rule, ModeSolution):
         return _of_mode(mode_or_rule, measure, nonnegative_grid(grid, "grid"), bounds)
     if not isinstance(mode_or_rule, UpdateRule):
@@ -140,7 +145,7 @@ def loss_curve(
         )
     k = iteration_grid(grid)
     require_numeric(mode_or_rule)
-    t = None if time_step is None else (k + time_origin) * time_step
+    t = None if time_step is None else (k + float(time_origin)) * float(time_step)
     if bounds:
         found = rule_bracket(mode_or_rule, k, measure)
     else:

@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.checks import is_number, validate_kernel
+from odeopt.checks import is_number, require_integer, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.quadrature import gauss
 
 __all__ = ["EffectiveDimension", "effective_dimension"]
+
+
+_MOST_PROBES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,7 @@ def effective_dimension(
             raise ValueError("probes are needed for a kernel that is no array, say probes=16")
         lam = np.maximum(np.linalg.eigvalsh(validate_kernel(kernel)), 0.0)
         return EffectiveDimension(float(np.sum(lam / (lam + ridge))), 0.0)
-    if not isinstance(probes, (int, np.integer)) or isinstance(probes, bool) or probes < 2:
-        raise ValueError(f"probes must be an integer of at least 2, got {probes!r}")
+    probes = require_integer("probes", probes, 2, _MOST_PROBES)
     n = (np.shape(kernel) or (1,))[0]  # of a shape that is none the measure says so
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, probes))
     measure = spectral_measure(kernel, signs, num_matvecs=min(num_matvecs, n))

@@ -131,8 +131,9 @@ def predicted_errors(
     >>> [(level, float(error[1, 0].round(4))) for level, error in found.errors.items()]
     [('discrete_h0', 0.5), ('high_resolution_h0', 0.5353), ('ode_h0', 0.6065)]
     """
-    from odeopt.rules.linear import residual_polynomials  # brings sympy, as the limits do
+    from odeopt.rules.linear import require_numeric, residual_polynomials  # brings sympy, as the limits do
 
+    require_numeric(rule)
     ode = _dynamics(rule, regime, 0)
     h0 = _Spectrum(kernel, delta0)
     errors = {"discrete_h0": h0.rotated(residual_polynomials(rule, h0.values, k))}

@@ -24,13 +24,13 @@ import numpy.typing as npt
 import scipy.linalg
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.checks import frozen, validate_error, validate_kernel
+from odeopt.checks import frozen, is_number, validate_error, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.kernels.matrix import array_bound, require_square, symmetric_array, symmetric_product
 from odeopt.spectra.lanczos import Chain, lanczos
 from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pairs
 
-__all__ = ["SpectralMeasure", "spectral_measure"]
+__all__ = ["SpectralMeasure", "require_measure", "spectral_measure"]
 
 # Without `num_matvecs` an adaptive run stops here at the latest.
 _MAX_MATVECS = 2000
@@ -244,7 +244,7 @@ def spectral_measure(
     n = require_square(matrix)
     starts = _columns(delta0, n)
     limit = _steps(num_matvecs, n)
-    if rtol is not None and not (0 < rtol < 1 and len(curves)):
+    if rtol is not None and not (is_number(rtol) and 0 < rtol < 1 and len(curves)):
         raise ValueError(f"rtol = {rtol!r} must lie in (0, 1) and be given with curves to which it applies")
     low, high, proved = _interval(matrix, interval)
 
@@ -263,6 +263,16 @@ def spectral_measure(
         progress=progress,
     )
     return measure(chains)
+
+
+def require_measure(measure: Any) -> SpectralMeasure:
+    """Return a measure, or raise ValueError for anything else."""
+    if not isinstance(measure, SpectralMeasure):
+        raise ValueError(
+            f"measure must be a SpectralMeasure, got {type(measure).__name__}; take "
+            "spectral_measure(kernel, delta0)"
+        )
+    return measure
 
 
 def _precision(matrix: Any) -> float:
@@ -371,8 +381,11 @@ def _interval(matrix, interval) -> tuple[float, float | None, bool]:
     if interval is None:
         interval = getattr(matrix, "interval", None)
     if interval is not None:
-        low, high = (float(end) for end in interval)
-        if not (np.isfinite(low) and np.isfinite(high) and 0 <= low <= high):
+        ends = (
+            interval if isinstance(interval, (tuple, list)) and len(interval) == 2 else (math.nan, math.nan)
+        )
+        low, high = (float(end) if is_number(end) and abs(end) < math.inf else math.nan for end in ends)
+        if not 0 <= low <= high:
             raise ValueError(f"interval must be finite numbers 0 <= a <= b, got {interval!r}")
         return low, high, True
     if isinstance(matrix, np.ndarray):

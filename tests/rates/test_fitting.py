@@ -265,3 +265,23 @@ def test_a_run_in_single_precision_has_the_rate_of_its_fall():
 def test_what_is_neither_law_is_refused_with_its_exponent():
     with pytest.raises(ValueError, match=r"neither exp\(-c x\) nor x\^-p holds: .* b = 0\.5, later 0\.5"):
         fit_rate(curve(X, np.exp(-3 * np.sqrt(X))))
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "words"),
+    [
+        (SimpleNamespace(t=X), {}, "must hold real numbers"),
+        (curve(X, np.exp(-X)[:-1]), {}, r"got shapes \(3000,\) and \(3001,\)"),
+        (curve(X, np.exp(-X) + 0j), {}, "complex128"),
+        (curve(X, ["a"] * X.size), {}, "must hold real numbers"),
+        (curve(X, np.full(X.size, np.nan)), {}, "0 usable"),
+        (curve(X, -np.ones(X.size)), {}, "0 usable"),
+        (curve([], []), {}, "0 usable"),
+        (curve(X, np.ones(X.size)), {}, "the law|neither|tells no|usable|known to|plateau"),
+        (curve(X, np.exp(-X)), {"start": 1.5}, r"start must be a number in \[0, 1\), got 1.5"),
+        (curve(X, np.exp(-X)), {"level": "95"}, r"level must be a number in \[0, 1\), got '95'"),
+    ],
+)
+def test_what_is_no_curve_is_refused_by_name(given, options, words):
+    with pytest.raises(ValueError, match=words):
+        fit_rate(given, **options)
