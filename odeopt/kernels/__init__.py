@@ -2,7 +2,7 @@ r"""Kernels of networks of infinite width, as arrays and as operators."""
 
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.cluster import ClusterReluGram, cluster_relu_gram
-from odeopt.kernels.inputs import validate_inputs
+from odeopt.kernels.inputs import SingularPart, singular_part, validate_inputs
 from odeopt.kernels.memory import MemoryPlan, memory_plan
 from odeopt.kernels.operator import relu_gram_operator
 from odeopt.kernels.relu import relu_gram
@@ -11,9 +11,11 @@ __all__ = [
     "ClusterReluGram",
     "MemoryPlan",
     "ReluGramOperator",
+    "SingularPart",
     "cluster_relu_gram",
     "memory_plan",
     "relu_gram",
     "relu_gram_operator",
+    "singular_part",
     "validate_inputs",
 ]

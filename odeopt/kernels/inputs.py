@@ -31,12 +31,9 @@ def validate_inputs(
 ) -> np.ndarray:
     r"""Return the inputs as float64, or say why their ReLU kernel is singular.
 
-    A kernel of a bias-free ReLU network is positive definite when no two inputs are parallel [1]_.
-    Rows with the same direction make it singular, and so does a row of zero norm, on which the network
-    is 0. An antipodal pair :math:`\pm x` does not (its kernel has :math:`\lambda_{\min}=1/2` at unit norm):
-    with antipodal pairs :math:`\pm x_1,\dots,\pm x_p` and no rows of the same direction the kernel of one
-    hidden layer is singular exactly when :math:`x_1,\dots,x_p` are linearly dependent; those of more
-    hidden layers are not.
+    That of a bias-free ReLU network is positive definite when no two inputs are parallel [1]_. Rows of one
+    direction and rows of norm zero make it singular; antipodal pairs :math:`\pm x_i` only if the :math:`x_i`
+    are linearly dependent and there is one hidden layer.
 
     Parameters
     ----------
@@ -57,8 +54,8 @@ def validate_inputs(
     Raises
     ------
     ValueError
-        If `x` is not a real, finite, non-empty matrix, or (unless allowed) has a zero row, two rows of
-        the same direction or linearly dependent antipodal pairs. The rows are named.
+        If `x` is not a real, finite, non-empty matrix, or its kernel is singular (unless allowed): the rows
+        are named.
 
     References
     ----------
@@ -210,7 +207,29 @@ class SingularPart:
 
 
 def singular_part(x: npt.ArrayLike, *, depth: int = 1) -> SingularPart:
-    """Find what makes the kernel of the rows, scaled to unit norm, singular; see :class:`SingularPart`."""
+    """Find what makes the kernel of rows, scaled to unit norm, singular.
+
+    Parameters
+    ----------
+    x : array_like, shape (n, d)
+        Inputs, one a row.
+    depth : int, optional
+        Number of hidden layers.
+
+    Returns
+    -------
+    SingularPart
+
+    Raises
+    ------
+    ValueError
+        If `x` is not a real, finite, non-empty matrix.
+
+    Examples
+    --------
+    >>> print(singular_part([[1.0, 0.0], [0.0, 1.0]]))
+    none
+    """
     x = real_array(x, "x", ndim=2)
     n, kept = len(x), np.flatnonzero(x.any(axis=1))
     directions, empty = np.full(n, -1), np.zeros((0, 0))

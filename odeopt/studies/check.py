@@ -71,11 +71,9 @@ def check(
 
     Parameters
     ----------
-    x : array_like, shape (n, d)
-        Inputs; scaled to unit norm. Rows that are blank or of one direction make the kernel singular: the
-        part of the error that no network without biases can change is then named in the report.
-    y : array_like, shape (n,)
-        Targets; scaled to mean 0 and unit root mean square.
+    x, y : array_like, shapes (n, d) and (n,)
+        Inputs, scaled to unit norm, and targets, scaled to mean 0 and unit root mean square. Blank and
+        parallel rows make the kernel singular; the loss that cannot fall is then named in the report.
     methods : sequence of str or UpdateRule
         Names ("gd", "hb", "nag", "hm") or rules of your own, with their own learning rates.
     settings : CheckSettings, optional
@@ -110,7 +108,15 @@ def check(
         raise ValueError(f"settings must be CheckSettings, got {settings!r}")
     if isinstance(methods, str) or not isinstance(methods, Sequence):
         raise ValueError(f"methods must be a sequence of names or rules, got {methods!r}")
-    problem = _Problem.of(x, y, settings, strict)
+    return _checked(_Problem.of(x, y, settings, strict), methods, progress)
+
+
+def _checked(
+    problem: _Problem,
+    methods: Sequence[str | UpdateRule],
+    progress: Callable[[str, int, int], object] | None,
+) -> CheckReport:
+    settings = problem.settings
     lam_min, lam_max, _ = problem.ends(problem.limit_kernel)
     names = [m for m in methods if not isinstance(m, UpdateRule)]
     if names or not methods:

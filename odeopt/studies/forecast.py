@@ -179,22 +179,17 @@ def forecast(
 
     Parameters
     ----------
-    x : array_like, shape (n, d)
-        Inputs; scaled to unit norm. Rows that are blank or of one direction make the kernel singular: the
-        part of the loss that cannot fall is then named, and the rest is predicted.
-    y : array_like, shape (n,)
-        Targets; scaled to mean 0 and unit root mean square.
+    x, y : array_like, shapes (n, d) and (n,)
+        Inputs, scaled to unit norm, and targets, scaled to mean 0 and unit root mean square. Blank and
+        parallel rows make the kernel singular; the loss that cannot fall is then told, the rest predicted.
     methods : sequence of str
         Among "gd", "hb" (Polyak), "nag" (friction 3/t, lr = 1/L), "nagc" (constant momentum), "tm".
     target : float
         Share of the initial loss, below 1.
     num_matvecs : int
         Lanczos steps, at most n are taken.
-    layers, depth, storage
+    layers, depth, storage, device
         As in :func:`odeopt.relu_gram_operator`.
-    device : str, optional
-        torch device that holds the kernel, as in :func:`odeopt.relu_gram_operator`; without it numpy
-        computes it on the host.
     best_at : int, optional
         Tune for the loss after so many steps (:func:`odeopt.rates.tune_for`), not for the asymptotic rate.
     max_steps : int
@@ -247,18 +242,21 @@ def forecast(
         allow_singular=True,
         progress=progress,
     )
-    seen, L = _seen(kernel, singular, -data.y, num_matvecs, state, progress)
-    floor = singular.plateau(data.y)
-    mu = L if seen is None else max(_slowest(seen, singular), _LEAST * L)
-    whole = _with_floor(seen, floor, L)
-    found = tuple(_method(name, seen, whole, (mu, L), floor, target, best_at, max_steps) for name in names)
-    # The largest of all eigenvalues is at least their root mean square.
-    low = max(kernel.frobenius / kernel.shape[0] ** 0.5, 0.0 if seen is None else seen.lam_max)
-    largest = (min(low, L), L)
-    initial = whole.mass / 2
+    task = _Task.of(kernel, singular, -data.y, num_matvecs, state, progress)
     return Forecast(
-        n, d, float(target), initial, floor, mu, L, largest, singular, whole, kernel.plan, found
-    )  # fmt: skip
+        n=n,
+        d=d,
+        target=float(target),
+        initial_loss=task.whole.mass / 2,
+        loss_floor=task.floor,
+        mu=task.mu,
+        L=task.L,
+        largest=(task.low, task.L),
+        singular=singular,
+        measure=task.whole,
+        plan=kernel.plan,
+        methods=tuple(task.method(name, target, best_at, max_steps) for name in names),
+    )
 
 
 def _planned(n: int, d: int, device: str | None, **options: Any) -> MemoryPlan:
@@ -270,29 +268,63 @@ def _planned(n: int, d: int, device: str | None, **options: Any) -> MemoryPlan:
     return device_plan(n, d, device=device, **options)
 
 
-def _seen(
-    kernel: ReluGramOperator,
-    singular: SingularPart,
-    delta0: np.ndarray,
-    num_matvecs: int,
-    state: str | os.PathLike[str] | None,
-    progress: Callable[[str, int, int], object] | None,
-) -> tuple[SpectralMeasure | None, float]:
-    """Return the measure of the error off the null space, if any is there, and a bound on the spectrum."""
-    error, slack = singular.reduced(delta0), kernel.storage_error
-    if np.linalg.norm(error) <= 8 * singular.n * _EPS * np.linalg.norm(delta0):
-        return None, min(kernel.interval[1], kernel.frobenius + slack)
-    steps = min(num_matvecs, singular.rank)
-    measure = spectral_measure(kernel, error, num_matvecs=steps, state=state, progress=progress)
-    bound = largest_eigenvalue_bound(measure.chains[0], kernel.frobenius + slack, kernel.shape[0]) + slack
-    L = float(max(min(kernel.interval[1], bound), measure.lam_max))
-    return dataclasses.replace(measure, interval=(0.0, L)), L
+@dataclass(frozen=True)
+class _Task:
+    """What all methods share: the error off the null space, if any is there, all of it, and its spectrum."""
 
+    seen: SpectralMeasure | None
+    whole: SpectralMeasure
+    floor: float
+    mu: float
+    low: float
+    L: float
 
-def _slowest(seen: SpectralMeasure, singular: SingularPart) -> float:
-    """Smallest curvature of the error, but for what rounding put into the null space of antipodal pairs."""
-    least = _EPS * seen.mass if singular.antipodal else 0.0
-    return float(seen.nodes[seen.weights >= least][0])
+    @classmethod
+    def of(
+        cls,
+        kernel: ReluGramOperator,
+        singular: SingularPart,
+        delta0: np.ndarray,
+        num_matvecs: int,
+        state: str | os.PathLike[str] | None,
+        progress: Callable[[str, int, int], object] | None,
+    ) -> _Task:
+        floor, error, slack = singular.plateau(delta0), singular.reduced(delta0), kernel.storage_error
+        # The largest of all eigenvalues is at least their root mean square, and at most that of all squares.
+        low, L = kernel.frobenius / kernel.shape[0] ** 0.5, min(kernel.interval[1], kernel.frobenius + slack)
+        if np.linalg.norm(error) <= 8 * singular.n * _EPS * np.linalg.norm(delta0):
+            return cls(None, _with_floor(None, floor, L), floor, L, min(low, L), L)
+        steps = min(num_matvecs, singular.rank)
+        seen = spectral_measure(kernel, error, num_matvecs=steps, state=state, progress=progress)
+        bound = largest_eigenvalue_bound(seen.chains[0], kernel.frobenius + slack, kernel.shape[0]) + slack
+        L = float(max(min(L, bound), seen.lam_max))
+        seen = dataclasses.replace(seen, interval=(0.0, L))
+        # Of antipodal pairs rounding puts something into the null space.
+        least = _EPS * seen.mass if singular.antipodal else 0.0
+        mu = max(float(seen.nodes[seen.weights >= least][0]), _LEAST * L)
+        return cls(seen, _with_floor(seen, floor, L), floor, mu, min(max(low, seen.lam_max), L), L)
+
+    def method(self, name: str, target: float, best_at: int | None, max_steps: int) -> MethodForecast:
+        """Tune a method, and find its steps to the target and its curve."""
+        kind, limit = METHODS[name], lambda rule: float(max_learning_rate(rule, self.L))
+        if best_at is not None and self.seen is not None:
+            rule = tune_for(kind, self.seen, best_at)
+            rule = rule.replace(lr=min(rule.lr, limit(rule)))
+        else:  # Nesterov's r/t friction needs no mu: its lr is the classical 1/L
+            rule = Nesterov(1 / self.L, 3) if kind is Nesterov else tune(kind, self.mu, self.L)
+        loss = target * self.whole.mass / 2
+        if loss > self.floor:
+            steps = shown = steps_to(rule, self.whole, loss, max_steps=max_steps)
+        else:  # never reached: shown is how what can fall does so
+            steps = shown = StepsTo(None, None, None, True, loss)
+            if self.seen is not None:
+                shown = steps_to(rule, self.seen, target * self.seen.mass / 2, max_steps=max_steps)
+        # The curve ends a little beyond the last bound, so that a plot shows where it meets the target.
+        last = max(v for v in (shown.high, shown.value, 10) if v is not None)
+        given_up = shown.value is None and self.seen is not None
+        last = max_steps if given_up else min(max_steps, int(1.2 * last) + 1)
+        k = np.unique(np.linspace(0, last, min(last, _POINTS) + 1).astype(int))
+        return MethodForecast(name, rule, limit(rule), steps, loss_curve(rule, self.whole, k))
 
 
 def _with_floor(seen: SpectralMeasure | None, floor: float, L: float) -> SpectralMeasure:
@@ -302,40 +334,5 @@ def _with_floor(seen: SpectralMeasure | None, floor: float, L: float) -> Spectra
         return SpectralMeasure(np.zeros(1), np.array([2 * floor]), True, (rest,), (0.0, L))
     if not floor:
         return seen
-    return dataclasses.replace(
-        seen,
-        nodes=np.append(0.0, seen.nodes),
-        weights=np.append(2 * floor, seen.weights),
-        chains=(*seen.chains, rest),
-    )
-
-
-def _method(
-    name: str,
-    seen: SpectralMeasure | None,
-    whole: SpectralMeasure,
-    interval: tuple[float, float],
-    floor: float,
-    target: float,
-    best_at: int | None,
-    max_steps: int,
-) -> MethodForecast:
-    mu, L = interval
-    kind = METHODS[name]
-    if best_at is not None and seen is not None:
-        rule = tune_for(kind, seen, best_at)
-        rule = rule.replace(lr=min(rule.lr, max_learning_rate(rule, L)))
-    else:  # Nesterov's r/t friction needs no mu: its lr is the classical 1/L
-        rule = Nesterov(1 / L, 3) if kind is Nesterov else tune(kind, mu, L)
-    loss = target * whole.mass / 2
-    if loss > floor:
-        steps = shown = steps_to(rule, whole, loss, max_steps=max_steps)
-    else:  # never reached: shown is how what can fall does so
-        steps = shown = StepsTo(None, None, None, True, loss)
-        if seen is not None:
-            shown = steps_to(rule, seen, target * seen.mass / 2, max_steps=max_steps)
-    # The curve ends a little beyond the last bound, so that a plot shows where it meets the target.
-    last = max(v for v in (shown.high, shown.value, 10) if v is not None)
-    last = max_steps if shown.value is None and seen is not None else min(max_steps, int(1.2 * last) + 1)
-    k = np.unique(np.linspace(0, last, min(last, _POINTS) + 1).astype(int))
-    return MethodForecast(name, rule, float(max_learning_rate(rule, L)), steps, loss_curve(rule, whole, k))
+    nodes, weights = np.append(0.0, seen.nodes), np.append(2 * floor, seen.weights)
+    return dataclasses.replace(seen, nodes=nodes, weights=weights, chains=(*seen.chains, rest))
