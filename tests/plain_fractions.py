@@ -1,0 +1,428 @@
+"""Plain fractions: quotients of polynomials, expressions of certificates and their signs on a domain.
+
+The arithmetic of :mod:`certificate_checker`: the standard library, nothing of the package. Polynomials are
+dicts {monomial: Fraction}, a monomial a sorted tuple of (name, power); quotients keep their divisor in the
+factors it was written in; a root of a number is a name whose square is replaced.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import math
+from fractions import Fraction
+
+ONE = {(): Fraction(1)}
+ROOTS: dict[str, Q] = {}
+# Products of terms left before the checker gives up, and the digits of a number (in bits).
+WORK, MOST_BITS = [0], 20_000
+
+
+class Refused(Exception):
+    """The file is none, or its claim is false."""
+
+
+class Undecided(Exception):
+    """Neither proved nor refuted by these means."""
+
+
+# Polynomials
+
+
+def add(p, q, factor=1):
+    out = dict(p)
+    for m, c in q.items():
+        out[m] = out.get(m, 0) + factor * c
+        if not out[m]:
+            del out[m]
+    return out
+
+
+def times(p, q):
+    WORK[0] -= len(p) * len(q)
+    if WORK[0] < 0:
+        raise Undecided("more work than is allowed")
+    out: dict = {}
+    for m, c in p.items():
+        if c.numerator.bit_length() + c.denominator.bit_length() > MOST_BITS:
+            raise Undecided("numbers of too many digits")
+        for n, d in q.items():
+            powers = dict(m)
+            for name, e in n:
+                powers[name] = powers.get(name, 0) + e
+            key = tuple(sorted(powers.items()))
+            out[key] = out.get(key, 0) + c * d
+    return without_squares_of_roots({m: c for m, c in out.items() if c})
+
+
+def without_squares_of_roots(p):
+    for m, c in p.items():
+        for name, e in m:
+            if name in ROOTS and e >= 2:
+                rest = tuple((n, k) if n != name else (n, k - 2) for n, k in m if n != name or k > 2)
+                square = ROOTS[name]
+                if square.factors:
+                    raise Undecided("a root of a quotient")
+                others = {n: d for n, d in p.items() if n != m}
+                return without_squares_of_roots(add(others, times({rest: c}, square.top)))
+    return p
+
+
+class Q:
+    """A polynomial over a product of powers of polynomials."""
+
+    def __init__(self, top, factors=()):
+        self.top, self.factors = top, dict(factors)  # factors: {frozen polynomial: power}
+
+    def over(self, factors):
+        top = self.top
+        for f, e in factors.items():
+            for _ in range(e - self.factors.get(f, 0)):
+                top = times(top, dict(f))
+        return top
+
+    def __add__(self, other):
+        common = {
+            f: max(self.factors.get(f, 0), other.factors.get(f, 0)) for f in {*self.factors, *other.factors}
+        }
+        return Q(add(self.over(common), other.over(common)), common)
+
+    def __mul__(self, other):
+        both = {f: self.factors.get(f, 0) + other.factors.get(f, 0) for f in {*self.factors, *other.factors}}
+        return Q(times(self.top, other.top), both)
+
+    def __neg__(self):
+        return Q({m: -c for m, c in self.top.items()}, self.factors)
+
+    def __sub__(self, other):
+        return self + -other
+
+    def inverse(self):
+        if not self.top:
+            raise Refused("division by zero")
+        below = number(1)
+        for f, e in self.factors.items():
+            below = below * Q(dict(f)) ** e
+        if set(self.top) == {()}:
+            return below * number(1 / self.top[()])
+        return below * Q(ONE, {frozenset(self.top.items()): 1})
+
+    def __truediv__(self, other):
+        return self * other.inverse()
+
+    def __pow__(self, e):
+        base, out = (self, number(1)) if e >= 0 else (self.inverse(), number(1))
+        for _ in range(abs(e)):
+            out = out * base
+        return out
+
+    def is_zero(self):
+        if self.top and all(n in ROOTS for m in self.top for n, _ in m) and number_sign(self.top) is None:
+            raise Undecided("a number that may be 0")
+        return not self.top
+
+    def at(self, values):
+        """Substitute quotients for names, all at once."""
+        out = image(self.top, values)
+        for f, e in self.factors.items():
+            out = out / image(dict(f), values) ** e
+        return out
+
+    def diff(self, name):
+        def derivative(p):
+            out: dict = {}
+            for m, c in p.items():
+                e = dict(m).get(name, 0)
+                if e:
+                    rest = tuple((n, k - (n == name)) for n, k in m if n != name or k > 1)
+                    out = add(out, {rest: c * e})
+            return out
+
+        out = Q(derivative(self.top), self.factors)
+        for f, e in self.factors.items():
+            out = out - self * number(e) * Q(derivative(dict(f)), {f: 1})
+        return out
+
+    def names(self):
+        polynomials = (self.top, *map(dict, self.factors))
+        return {n for p in polynomials for m in p for n, _ in m if n not in ROOTS}
+
+
+def number(value):
+    return Q({(): Fraction(value)} if value else {})
+
+
+def symbol(name):
+    return Q({((name, 1),): Fraction(1)})
+
+
+def image(p, values):
+    """A polynomial with quotients in place of names, over one divisor."""
+    degrees: dict = {}
+    for m in p:
+        for name, e in m:
+            degrees[name] = max(degrees.get(name, 0), e)
+    above, below = {}, {}
+    for name, degree in degrees.items():
+        value = values.get(name, symbol(name))
+        divisor = ONE
+        for f, e in value.factors.items():
+            for _ in range(e):
+                divisor = times(divisor, dict(f))
+        above[name], below[name] = [ONE], [ONE]
+        for _ in range(degree):
+            above[name].append(times(above[name][-1], value.top))
+            below[name].append(times(below[name][-1], divisor))
+    top: dict = {}
+    for m, c in p.items():
+        powers, term = dict(m), {(): c}
+        for name, degree in degrees.items():
+            e = powers.get(name, 0)
+            term = times(times(term, above[name][e]), below[name][degree - e])
+        top = add(top, term)
+    factors: dict = {}
+    for name, degree in degrees.items():
+        for f, e in values.get(name, symbol(name)).factors.items():
+            factors[f] = factors.get(f, 0) + e * degree
+    return Q(top, factors)
+
+
+# Expressions
+
+
+def read(text, known):
+    """The quotient an expression stands for, and its syntax tree."""
+    if not isinstance(text, str) or not text.isascii() or len(text) > 20_000:
+        raise Refused("no expression")
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Refused(f"no expression: {text[:60]}") from error
+    return value_of(tree, known), tree
+
+
+def value_of(node, known):
+    match node:
+        case ast.Constant(value=int(v)) if not isinstance(v, bool):
+            return number(v)
+        case ast.Name(id=name) if name in known:
+            return symbol(name)
+        case ast.UnaryOp(op=ast.USub(), operand=a):
+            return -value_of(a, known)
+        case ast.BinOp(left=a, op=ast.Pow(), right=b):
+            e = value_of(b, known)
+            power = e.top.get((), Fraction(0))
+            if e.factors or set(e.top) - {()} or power.denominator != 1 or abs(power) > 64:
+                raise Refused("a power that is no integer")
+            return value_of(a, known) ** int(power)
+        case ast.BinOp(left=a, op=op, right=b):
+            left, right = value_of(a, known), value_of(b, known)
+            if isinstance(op, ast.Add):
+                return left + right
+            if isinstance(op, ast.Sub):
+                return left - right
+            if isinstance(op, ast.Mult):
+                return left * right
+            if isinstance(op, ast.Div):
+                return left / right
+        case ast.Call(func=ast.Name(id="sqrt"), args=[a], keywords=[]):
+            inner = value_of(a, known)
+            if inner.names():
+                raise Refused("a root of no number")
+            return root_of(inner)
+    raise Refused("an expression outside the format")
+
+
+def root_of(inner):
+    if not inner.factors and set(inner.top) <= {()}:
+        c = inner.top.get((), Fraction(0))
+        if c < 0:
+            raise Refused("a root of a negative number")
+        exact = Fraction(math.isqrt(c.numerator), math.isqrt(c.denominator))
+        if exact * exact == c:
+            return number(exact)
+        inner = number(c.numerator * c.denominator)  # sqrt(p/q) = sqrt(pq)/q
+        scale = number(Fraction(1, c.denominator))
+    else:
+        scale = number(1)
+        if number_sign(inner.top) != 1:
+            raise Undecided("a root of a number of unknown sign")
+    name = f"sqrt{sorted(inner.top.items())}{sorted(map(str, inner.factors.items()))}"
+    ROOTS[name] = inner
+    return symbol(name) * scale
+
+
+# Signs
+
+
+def enclosure(p, bits):
+    """Interval that holds a polynomial in roots."""
+    low = high = Fraction(0)
+    for m, c in p.items():
+        a = b = Fraction(1)
+        for name, e in m:
+            x, y = enclosure(ROOTS[name].top, bits)
+            r, s = (Fraction(math.isqrt(int(max(v, 0) * 4**bits)) + d, 2**bits) for v, d in ((x, 0), (y, 1)))
+            a, b = a * r**e, b * s**e
+        low, high = (low + c * a, high + c * b) if c > 0 else (low + c * b, high + c * a)
+    return low, high
+
+
+def number_sign(p):
+    """Sign of a number, None where 400 digits do not tell it from 0."""
+    if not p:
+        return 0
+    for bits in (64, 256, 1400):
+        low, high = enclosure(p, bits)
+        if low > 0 or high < 0:
+            return 1 if low > 0 else -1
+    return None
+
+
+class Domain:
+    """Ranges of symbols; signs of expressions on them."""
+
+    def __init__(self, entries, known):
+        self.ranges, self.strict, self.images = [], set(), {}
+        for entry in entries:
+            name = entry["symbol"]
+            bounds = [None if entry[k] is None else read(entry[k], known) for k in ("lower", "upper")]
+            seen = {n for n, *_ in self.ranges}
+            if name in seen or any(b is not None and not b[0].names() <= seen for b in bounds):
+                raise Refused(f"the range of {name} is not one in what is bounded before it")
+            for bound in bounds:
+                if bound is not None:
+                    self.require_divisors(bound[1], known)
+            self.ranges.append((name, *(b and b[0] for b in bounds), entry["strict"]))
+            if entry["strict"]:
+                self.strict.add("d " + name)
+            self.images[name] = self._image(name, *bounds)
+
+    def _image(self, name, lower, upper):
+        d = symbol("d " + name)
+        if lower is not None and upper is not None:
+            image = (lower[0] + upper[0] * d) / (number(1) + d)
+        elif lower is not None:
+            image = lower[0] + d
+        else:
+            image = symbol(name) if upper is None else upper[0] - d
+        return image.at(self.images)
+
+    def holds(self, point):
+        """Whether the point lies in the domain."""
+        if set(point) != {name for name, *_ in self.ranges}:
+            raise Refused("the point names other symbols")
+        values = {name: read(text, ())[0] for name, text in point.items()}
+        for name, lower, upper, strict in self.ranges:
+            over = None if lower is None else constant_sign(values[name] - lower.at(values))
+            under = None if upper is None else constant_sign(upper.at(values) - values[name])
+            if over is not None and over < strict:
+                return False
+            if under is not None and under < (strict or lower is not None):
+                return False
+        return True
+
+    def polynomial_sign(self, p):
+        """(sign, strict) of a polynomial of the distances; sign None where the coefficients do not tell."""
+        groups: dict = {}
+        for m, c in p.items():
+            outer = tuple((n, e) for n, e in m if n not in ROOTS)
+            inner = tuple((n, e) for n, e in m if n in ROOTS)
+            groups.setdefault(outer, {})[inner] = c
+        if not groups:
+            return 0, True
+        signs = {m: number_sign(g) for m, g in groups.items()}
+        free = {n for m in groups for n, e in m if not n.startswith("d ") and e % 2}
+        if None in signs.values() or free or len({*signs.values()} - {0}) > 1:
+            return self.sturm(p)
+        (sign,) = {*signs.values()} - {0} or {0}
+        strict = any(s and all(n in self.strict for n, _ in m) for m, s in signs.items())
+        return sign, strict
+
+    @staticmethod
+    def sturm(p):
+        """Of a polynomial in one distance with rational coefficients and no root in (0, oo)."""
+        names = {n for m in p for n, _ in m}
+        if len(names) != 1 or not next(iter(names)).startswith("d "):
+            return None, False
+        degree = max(e for m in p for _, e in m)
+        chain = [[p.get(((next(iter(names)), k),) if k else (), Fraction(0)) for k in range(degree, -1, -1)]]
+        chain.append([c * (degree - i) for i, c in enumerate(chain[0][:-1])])
+        while len(chain[-1]) > 1:
+            a, b = list(chain[-2]), chain[-1]
+            while len(a) >= len(b):
+                q = a[0] / b[0]
+                a = [x - q * (b[i] if i < len(b) else 0) for i, x in enumerate(a)][1:]
+            while a and not a[0]:
+                a = a[1:]
+            if not a:
+                break
+            chain.append([-c for c in a])
+        changes = [
+            sum(x * y < 0 for x, y in itertools.pairwise(s))
+            for s in ([v for v in (c[end] for c in chain) if v] for end in (-1, 0))
+        ]
+        if not chain[0][-1] or changes[0] != changes[1]:
+            return None, False
+        return (1 if chain[0][0] > 0 else -1), True
+
+    def quotient_sign(self, q):
+        q = q.at(self.images)
+        sign, strict = self.polynomial_sign(q.top)
+        for f, e in q.factors.items():
+            s, nonzero = self.polynomial_sign(dict(f))
+            if not nonzero or not s:
+                return None, False
+            sign = sign if e % 2 == 0 or sign is None else sign * s
+        return sign, strict
+
+    def sign(self, node, known):
+        """(sign, strict) of an expression, by its factors or, expanded, by its coefficients."""
+        match node:
+            case ast.UnaryOp(op=ast.USub(), operand=a):
+                sign, strict = self.sign(a, known)
+                return (None if sign is None else -sign), strict
+            case ast.BinOp(left=a, op=ast.Mult() | ast.Div(), right=b):
+                (s, x), (r, y) = self.sign(a, known), self.sign(b, known)
+                if s is not None and r is not None:
+                    return s * r, (x and y) or s * r == 0
+            case ast.BinOp(left=a, op=ast.Pow(), right=_):
+                value = value_of(node, known)
+                power = int(value_of(node.right, known).top.get((), 0))
+                sign, strict = self.sign(a, known)
+                if power % 2 == 0:
+                    return (1, strict and sign != 0) if value.top else (0, True)
+                return sign, strict
+        return self.quotient_sign(value_of(node, known))
+
+    def require(self, node, known, wanted, strict=False):
+        sign, nonzero = self.sign(node, known)
+        if sign is not None and sign == -wanted and nonzero:
+            raise Refused(f"{ast.unparse(node)} has the wrong sign")
+        if sign not in ((wanted,) if strict else (wanted, 0)) or (strict and not nonzero):
+            raise Undecided(f"sign of {ast.unparse(node)}")
+
+    def require_divisors(self, node, known):
+        """Every divisor in an expression is nonzero on the domain."""
+        for part in ast.walk(node):
+            match part:
+                case ast.BinOp(op=ast.Div(), right=below):
+                    pass
+                case ast.BinOp(op=ast.Pow(), left=below, right=ast.UnaryOp()):
+                    pass
+                case _:
+                    continue
+            if value_of(below, known).names():
+                sign, nonzero = self.sign(below, known)
+                if sign is None or not sign or not nonzero:
+                    raise Undecided(f"divisor {ast.unparse(below)}")
+
+
+def constant_sign(q):
+    sign = number_sign(q.top)
+    for f, e in q.factors.items():
+        s = number_sign(dict(f))
+        if sign is None or not s:
+            raise Undecided("sign of a number")
+        sign *= s if e % 2 else 1
+    return sign
