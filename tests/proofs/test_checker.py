@@ -43,7 +43,7 @@ def test_the_second_checker_refuses_what_is_false():
 
 
 def disagreement(text):
-    """What the two say, where it is not the same; a file that breaks the schema may still hold a true claim."""
+    """What the two say where they differ; a file that breaks the schema may still hold a true claim."""
     mine, theirs = certificate_checker.verify(text), outcome(text)
     if (
         mine is True
