@@ -22,17 +22,6 @@ __all__ = ["exact_from_text", "flow_from_text", "print_certificate", "read_certi
 def exact_from_text(text: str | None, name: str) -> Expr | None:
     """Read 0.1, 1/3 or 3/sqrt(2) as an exact number.
 
-    Parameters
-    ----------
-    text : str or None
-        None is returned as it is.
-    name : str
-        For the message of a refusal.
-
-    Returns
-    -------
-    sympy.Expr or None
-
     Examples
     --------
     >>> exact_from_text("0.1", "mu"), exact_from_text("3/sqrt(2)", "mu")
@@ -54,15 +43,6 @@ def exact_from_text(text: str | None, name: str) -> Expr | None:
 
 def flow_from_text(friction: str | None, r: str | None) -> Flow:
     """Return the flow x'' + b x' + grad f = 0 with b = friction or b = r/t.
-
-    Parameters
-    ----------
-    friction, r : str or None
-        One of them.
-
-    Returns
-    -------
-    Flow
 
     Examples
     --------
@@ -86,14 +66,6 @@ def read_certificate(path: Path) -> Certificate:
 
 def print_certificate(certificate: Certificate) -> bool:
     """Print the claim and each line of its verification, and return whether all hold.
-
-    Parameters
-    ----------
-    certificate : Certificate
-
-    Returns
-    -------
-    bool
 
     Examples
     --------

@@ -65,7 +65,7 @@ class Certificate(Statement):
         """
         return Verification(self).checks()
 
-    def weaken(self, rate) -> Certificate:
+    def weaken(self, rate: float | Expr) -> Certificate:
         r"""Return the certificate of a smaller rate, from this one and :math:`V\ge0`.
 
         Parameters
@@ -158,8 +158,10 @@ class Certificate(Statement):
             raise ValueError(f"the rate {self.rate} holds parameters; give them numbers")
         value, layer = (
             float(self.rate),
-            f"{'iteration' if self.law == 'factor' else 'ODE'} on {self.function_class}",
+            f"{'iteration' if self.law in ('factor', 'potential') else 'ODE'} on {self.function_class}",
         )
+        if self.law == "potential":
+            return Rate(value, "power", "certified", layer, "iteration", note=self.title)
         if self.law == "factor":
             return Rate(
                 -float(sympy.log(self.rate)), "linear", "certified", layer, "iteration", note=self.title

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import sympy
@@ -30,13 +31,18 @@ from odeopt.proofs.lmi import SOLVERS
 from odeopt.proofs.search import NoCertificateError, Template, UnsolvedError, asked_for, search
 from odeopt.proofs.statement import Multiplier
 from odeopt.rates.rate import exact_rate
-from odeopt.rules.base import UpdateRule
+from odeopt.rules.base import Scalar, UpdateRule
 
 __all__ = ["NoCertificateError", "UnsolvedError", "certify", "flow_of"]
 
 
 def certify(
-    problem: ODELimit | Flow | ErrorDynamics | UpdateRule, mu=None, L=None, *, rate=None, solver="newton"
+    problem: ODELimit | Flow | ErrorDynamics | UpdateRule,
+    mu: Scalar | None = None,
+    L: Scalar | None = None,
+    *,
+    rate: Scalar | None = None,
+    solver: Literal["newton", "clarabel"] = "newton",
 ) -> Certificate:
     r"""Find a rate of convergence and prove it.
 
@@ -45,10 +51,11 @@ def certify(
     problem : ODELimit, Flow, ErrorDynamics or UpdateRule
         A limit of order one, two or three with constant friction, with or without Hessian damping
         (order two), or of order two with friction r/t, on :math:`\mathcal F_{\mu,L}`. Error dynamics: the
-        same on quadratics, the class of the error losses. An update rule: the iteration itself
-        (:func:`odeopt.proofs.certify_iteration.certify_iteration`).
+        same on quadratics, the class of the error losses. An update rule: the iteration itself, as its step
+        is read; one gradient and at most one momentum.
     mu : number, optional
-        Strong convexity. Without it: convex functions, for gradient flow and friction r/t. Numbers may
+        Strong convexity. Without it: convex functions, for gradient flow and friction r/t, and bounds of f
+        after N steps for gradient descent and Nesterov's momentum with lr <= 1/L. Numbers may
         be sympy numbers such as ``3 / sqrt(2)``; floats are read as the decimals they print as.
     L : number, optional
         Smoothness. Without it: functions of any smoothness.
@@ -144,19 +151,6 @@ def _constants(mu, L) -> tuple[Expr | None, Expr | None]:
 
 def flow_of(limit: ODELimit | Flow) -> Flow:
     """Return a limit as a flow with exact coefficients, highest derivative 1.
-
-    Parameters
-    ----------
-    limit : ODELimit or Flow
-
-    Returns
-    -------
-    Flow
-
-    Raises
-    ------
-    ValueError
-        If it is no linear-damping ODE of order one to three, or its friction is not positive.
 
     Examples
     --------

@@ -107,11 +107,9 @@ def signs_of(statement: Statement, evidence: Evidence | None = None) -> list[Sig
             if element.rational is not None:
                 continue
             written, by = domain.on_distances(element), domain.signed_by(element)
-            parts = (
-                written.factored(),
-                *(Element(field, p, field.one).expr() for p in (written.num, written.den)),
-            )
-            found.append(Sign(expr, relation, *(e.xreplace(distances) for e in parts), by))
+            num, den = (Element(field, p, field.one).expr() for p in (written.num, written.den))
+            whole, num, den = (e.xreplace(distances) for e in (written.factored(), num, den))
+            found.append(Sign(expr, relation, whole, num, den, by))
     except ValueError:  # of a false statement not all can be written so
         return found
     return found

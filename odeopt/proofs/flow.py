@@ -48,7 +48,7 @@ class Flow:
     hessian: Expr = sympy.S.Zero
     derivatives: Mapping[Symbol, Expr] | tuple[tuple[Symbol, Expr], ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "derivatives", tuple(dict(self.derivatives).items()))
         if len(self.friction) > 2:
             raise ValueError(f"flows of order 1, 2 and 3 are known, got order {len(self.friction) + 1}")

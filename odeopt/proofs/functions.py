@@ -46,7 +46,7 @@ class FunctionClass:
     mu: Expr
     L: Expr | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}")
         if self.kind == "convex" and self.mu != 0:

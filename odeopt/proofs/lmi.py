@@ -31,18 +31,7 @@ _ROUNDING = 1e-13
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of an LMI.
-
-    Attributes
-    ----------
-    status : {"feasible", "infeasible", "unsolved"}
-    point : numpy.ndarray or None, shape (k,)
-        Strictly feasible.
-    margin : float
-        Smallest eigenvalue of F at the point.
-    message : str
-        Why it is unsolved.
-    """
+    """What is known of an LMI."""
 
     status: str
     point: np.ndarray | None = None
@@ -56,18 +45,6 @@ def feasibility(F0: np.ndarray, F: np.ndarray, start: np.ndarray | None = None, 
     The margin t in :math:`F(u)\succeq tI`, :math:`t\le1`, is raised along the central path. It stops with
     a point as soon as the margin is positive, and with "infeasible" as soon as the duality gap of the
     path excludes a nonnegative margin.
-
-    Parameters
-    ----------
-    F0 : array_like, shape (n, n)
-    F : array_like, shape (k, n, n)
-    start : array_like, shape (k,), optional
-    centre : bool
-        Go on to the largest margin instead.
-
-    Returns
-    -------
-    Answer
 
     Examples
     --------
@@ -123,7 +100,7 @@ def _centre(A0, A, w, tau) -> tuple[np.ndarray, bool]:
         box[np.arange(k), np.arange(k)] = 1 / slack_low
         box[k + np.arange(k), np.arange(k)] = 1 / slack_high
         # the Hessian is R'R: its factor is taken from the rows themselves, at half the loss of digits
-        R = np.linalg.qr(np.vstack([rows, box]), mode="r")
+        R = np.asarray(np.linalg.qr(np.vstack([rows, box]), mode="r"))
         scale = np.abs(np.diag(R))
         if scale.min() <= 1e-300:
             return w, False
@@ -138,20 +115,7 @@ def _centre(A0, A, w, tau) -> tuple[np.ndarray, bool]:
 
 
 def feasibility_by_clarabel(F0: np.ndarray, F: np.ndarray, start=None, *, centre=False) -> Answer:
-    """The same question, answered by Clarabel through cvxpy: a second opinion.
-
-    Parameters
-    ----------
-    F0 : array_like, shape (n, n)
-    F : array_like, shape (k, n, n)
-    start, centre : optional
-        Of no effect here.
-
-    Returns
-    -------
-    Answer
-        Margins within the solver's own tolerance of zero, and all solver failures, are "unsolved".
-    """
+    """The same question, answered by Clarabel through cvxpy: a second opinion."""
     del start, centre
     try:
         import cvxpy

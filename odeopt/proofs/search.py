@@ -55,24 +55,7 @@ class UnsolvedError(RuntimeError):
 
 
 class Template:
-    r"""A certificate with unknown entries for a flow and a class of functions.
-
-    Parameters
-    ----------
-    flow : Flow or Iteration
-        With exact numbers.
-    functions : FunctionClass
-    energy_vectors : sequence of sympy.Symbol
-        The vectors that V may hold.
-    names : sequence of str
-        Inequalities that may be used.
-    scales : mapping
-        Size of each vector in units in which f is of size 1, and "rate" for the rate; for conditioning only.
-    positivity : sequence of str
-        Inequalities that may be used for V >= 0.
-    small : sequence of sequences of str
-        Some of the names, that are tried first for a short proof.
-    """
+    r"""A certificate with unknown entries for a flow and a class of functions."""
 
     def __init__(self, flow, functions, energy_vectors, names, scales, positivity, small=()):
         self._scales, self.small = scales, tuple(small)
@@ -280,27 +263,7 @@ def bisect(template: Template, low: float, high: float, solver, tolerance: float
 def search(
     template: Template, ceiling: float, unit: float, wanted: Expr | None, solver, title: str, law: str
 ) -> Certificate:
-    """Bisect, round, verify.
-
-    Parameters
-    ----------
-    template : Template
-    ceiling : float
-        A rate above which none can be true.
-    unit : float
-        Natural size of the rate; the gap is asked to be 1e-6 of it.
-    wanted : sympy.Expr or None
-        The rate to be proved, the best without it.
-    solver : callable
-        As :func:`odeopt.proofs.lmi.feasibility`.
-    title, law : str
-        Of the certificate.
-
-    Returns
-    -------
-    Certificate
-        Verified.
-    """
+    """Bisect, round, verify."""
     name = {"title": title, "law": law}
     if wanted is not None:
         proved = _at_rate(template, wanted, ceiling, solver, name)

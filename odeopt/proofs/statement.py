@@ -134,7 +134,7 @@ class Statement:
     ends: Ends | None = None
     evidence: Evidence | None = field(default=None, compare=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.law not in LAWS:
             raise ValueError(f"law must be one of {', '.join(LAWS)}; got {self.law!r}")
 

@@ -70,7 +70,6 @@ one distance has no root in (0, oo).
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from sympy import Expr, ImmutableMatrix, Symbol
@@ -87,6 +86,7 @@ __all__ = ["FORMATS", "statement_from_json", "statement_to_json"]
 
 # The second adds `point`, `squares`, `signs` and `ends` to the first.
 FORMATS = ("odeopt certificate 1", "odeopt certificate 2")
+_LARGEST = 1e300  # of the numbers beside the proof
 _OF_BOTH = ("format", "title", "domain", "flow", "class", "energy", "rate", "law", "correction",
             "multipliers", "positivity", "vectors", "remainder", "search")  # fmt: skip
 _OF_SECOND = ("ends", "point", "squares", "signs")
@@ -105,15 +105,7 @@ def statement_to_json(w: Statement) -> str:
     content = {
         "format": FORMATS[-1],
         "title": w.title,
-        "domain": [
-            {
-                "symbol": b.symbol.name,
-                "lower": _optional_text(b.lower),
-                "upper": _optional_text(b.upper),
-                "strict": b.strict,
-            }
-            for b in w.domain
-        ],
+        "domain": [_bound_text(b) for b in w.domain],
         "flow": _flow_text(w.flow),
         "class": {
             "kind": w.function_class.kind,
@@ -150,6 +142,11 @@ def statement_to_json(w: Statement) -> str:
         "search": w.search and vars(w.search),
     }  # fmt: skip
     return json.dumps(content, indent=1)
+
+
+def _bound_text(b: Bound) -> dict[str, Any]:
+    limits = {"lower": _optional_text(b.lower), "upper": _optional_text(b.upper)}
+    return {"symbol": b.symbol.name, **limits, "strict": b.strict}
 
 
 def _optional_text(expr: Expr | None) -> str | None:
@@ -366,8 +363,8 @@ class _Reader:
         if entry is None:
             return None
         _entries(entry, "search", "optimum", "gap", "bound", "steps")
-        numbers = [entry["optimum"], entry["gap"]]
-        if any(type(n) not in (int, float) or not math.isfinite(n) for n in numbers):
-            raise ValueError(f"a certificate has a wrong or missing entry: search holds {numbers}")
+        optimum, gap = entry["optimum"], entry["gap"]
+        if any(type(n) not in (int, float) or not abs(n) < _LARGEST for n in (optimum, gap)):
+            raise ValueError("a certificate has a wrong or missing entry: search holds no finite numbers")
         bound, steps = _typed(entry["bound"], "bound", str), _typed(entry["steps"], "steps", int)
-        return Search(*map(float, numbers), bound, steps)
+        return Search(float(optimum), float(gap), bound, steps)

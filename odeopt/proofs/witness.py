@@ -111,8 +111,8 @@ def witness(certificate: Certificate) -> Witness:
     >>> found.function, bool(abs(found.measured / found.certified - 1) < 1e-9)
     ('quadratic, lam = 1', True)
     """
-    if certificate.rate.free_symbols or certificate.law == "integral":
-        raise ValueError(f"a witness needs numbers, got the rate {certificate.rate}")
+    if certificate.rate.free_symbols or certificate.law in ("integral", "potential"):
+        raise ValueError(f"a witness needs numbers and a rate, got the {certificate.law} {certificate.rate}")
     if isinstance(certificate.flow, Iteration):
         return _iteration_witness(certificate)
     if certificate.flow.order > 2:

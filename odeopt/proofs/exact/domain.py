@@ -85,14 +85,12 @@ class Domain:
                 if not bound.is_bounded or (bound.lower == 0 and bound.upper is None):
                     continue
                 distance = self.field.read(bound.symbol)
-                lower, upper = (e if e is None else self.field.read(e) for e in (bound.lower, bound.upper))
-                if lower is None:
-                    value = upper - distance
-                elif upper is None:
-                    value = lower + distance
-                else:
+                limits = [self.field.read(e) for e in bound.limits]
+                if len(limits) == 2:
                     one = self.field.number(fmpq(1))
-                    value = (lower + upper * distance) / (one + distance)
+                    value = (limits[0] + limits[1] * distance) / (one + distance)
+                else:
+                    value = limits[0] - distance if bound.lower is None else limits[0] + distance
                 self._values.append((self.field.index[bound.symbol], value))
         return self._values
 

@@ -111,7 +111,7 @@ class _Reader:
             raise self.refuse(f"a power must be an integer up to {_LARGEST_POWER}")
         if base == 0 and sign < 0:
             raise self.refuse("division by zero")
-        size = max(map(_bits, base.atoms(Rational)), default=0)
+        size = max((_bits(number) for number in base.atoms(Rational)), default=0)
         if size * exponent > _MOST_BITS:
             raise self.refuse(f"a number has more than {_MOST_BITS} bits")
         return base ** (sign * exponent)
@@ -125,5 +125,6 @@ class _Reader:
         return sympy.sqrt(radicand)
 
 
-def _bits(number: Rational) -> int:
-    return max(abs(int(number.p)), int(number.q)).bit_length()
+def _bits(number: Expr) -> int:
+    p, q = number.as_numer_denom()
+    return max(abs(int(p)), int(q)).bit_length()

@@ -8,6 +8,8 @@ Either way nothing is believed: the remainder is computed from the energy and th
 
 from __future__ import annotations
 
+from typing import Literal
+
 import sympy
 from sympy import Expr, Rational, sqrt
 
@@ -19,6 +21,7 @@ from odeopt.proofs.exact.signs import number_sign
 from odeopt.proofs.families.family import parameters, positive_number, real
 from odeopt.proofs.flow import Flow, f, time, v, x
 from odeopt.proofs.functions import convex, quadratic, strongly_convex
+from odeopt.rules.base import Scalar
 
 __all__ = [
     "gradient_flow",
@@ -32,7 +35,7 @@ __all__ = [
 _mu, _b, _s, _m, _c = real("mu b s m c")
 
 
-def gradient_flow(mu=None, *, force=1) -> Certificate:
+def gradient_flow(mu: Scalar | None = None, *, force: Scalar = 1) -> Certificate:
     r"""Gradient flow on strongly convex functions, :math:`V=f`: rate :math:`2\gamma\mu`.
 
     .. math:: \dot V+2\gamma\mu V=2\gamma\mu A_1-\gamma\lVert g-\mu x\rVert^2
@@ -69,7 +72,7 @@ def _exponential(
     )  # fmt: skip
 
 
-def gradient_flow_convex(*, force=1) -> Certificate:
+def gradient_flow_convex(*, force: Scalar = 1) -> Certificate:
     r"""Gradient flow on convex functions: :math:`\gamma tf+\frac12\lVert x\rVert^2` decreases, power 1.
 
     Parameters
@@ -99,7 +102,7 @@ def _master(title: str, b: Expr, mu: Expr, s: Expr, gamma: Expr, domain=()) -> C
     return _exponential(title, Flow((b,), gamma), mu, energy, 2 * s, domain)
 
 
-def heavy_ball(b=None, mu=None, *, force=1) -> Certificate:
+def heavy_ball(b: Scalar | None = None, mu: Scalar | None = None, *, force: Scalar = 1) -> Certificate:
     r"""Constant friction on strongly convex functions: the master identity, for any s,
 
     .. math::
@@ -134,7 +137,9 @@ def heavy_ball(b=None, mu=None, *, force=1) -> Certificate:
     return _master("heavy ball", b, mu, half, gamma)
 
 
-def heavy_ball_classical(which="classical", m=None) -> Certificate:
+def heavy_ball_classical(
+    which: Literal["classical", "fastest"] = "classical", m: Scalar | None = None
+) -> Certificate:
     r"""The two certificates of the literature at :math:`b=2\sqrt\mu`, for every :math:`\mu=m^2`.
 
     Parameters
@@ -171,7 +176,9 @@ def heavy_ball_classical(which="classical", m=None) -> Certificate:
     )
 
 
-def heavy_ball_quadratic(b=None, mu=None, *, overdamped=False, force=1) -> Certificate:
+def heavy_ball_quadratic(
+    b: Scalar | None = None, mu: Scalar | None = None, *, overdamped: bool = False, force: Scalar = 1
+) -> Certificate:
     r"""Constant friction on quadratics, with their exact rate :math:`b-\mathrm{Re}\sqrt{b^2-4\gamma\mu}`.
 
     .. math::
@@ -226,7 +233,7 @@ def _on_quadratics(b, mu, s, gamma, overdamped: bool, domain) -> Certificate:
     return _exponential(title, flow, mu, energy, 2 * s, domain, functions=quadratic(mu), weights=weights)
 
 
-def heavy_ball_smooth(m=None, c=None, *, force=1) -> Certificate:
+def heavy_ball_smooth(m: Scalar | None = None, c: Scalar | None = None, *, force: Scalar = 1) -> Certificate:
     r"""Friction :math:`b=2\sqrt\mu` on :math:`\mathcal F_{\mu,L}`, with its rate in closed form.
 
     With :math:`\mu=m^2` (:math:`\gamma\mu=m^2`) and :math:`k=\sqrt{L/\mu}` the rate is cm for

@@ -10,6 +10,7 @@ from sympy import Expr, Symbol
 
 from odeopt.proofs.exact.domain import Bound
 from odeopt.proofs.exact.signs import exact_number, number_sign
+from odeopt.rules.base import Scalar
 
 __all__ = ["parameters", "positive_number", "real"]
 
@@ -19,7 +20,7 @@ def real(names: str) -> tuple[Symbol, ...]:
     return tuple(Symbol(name, real=True) for name in names.split())
 
 
-def positive_number(value, name: str) -> Expr:
+def positive_number(value: Scalar, name: str) -> Expr:
     """Return an argument as an exact number, positive."""
     exact = exact_number(value, name)
     if not exact.free_symbols and number_sign(exact) <= 0:

@@ -15,6 +15,7 @@ from odeopt.proofs.exact.signs import number_sign
 from odeopt.proofs.families.family import parameters, positive_number, real
 from odeopt.proofs.flow import Iteration, f0, g0, time, x0
 from odeopt.proofs.functions import convex, strongly_convex
+from odeopt.rules.base import Scalar
 
 __all__ = [
     "gradient_descent",
@@ -31,7 +32,9 @@ _ACCELERATED = (Bound(_s, _ZERO, _ONE, strict=True), Bound(_L, strict=True))
 _STEPS = (Bound(time), Bound(_N, time + 1))
 
 
-def gradient_descent(lr=None, mu=None, L=None, *, long_steps=False) -> Certificate:
+def gradient_descent(
+    lr: Scalar | None = None, mu: Scalar | None = None, L: Scalar | None = None, *, long_steps: bool = False
+) -> Certificate:
     r"""Gradient descent on :math:`\mathcal F_{\mu,L}`: f falls by :math:`\rho^2` a step, the exact factor.
 
     :math:`\rho=\max(1-\eta\mu,\eta L-1)`, with three multipliers, :math:`\rho` on A(0,1),
@@ -77,7 +80,7 @@ def _following(iteration: Iteration) -> tuple[Expr, Expr]:
     return iteration.rules[x0], iteration.points["1"][0]
 
 
-def nesterov_constant(mu=None, L=None) -> Certificate:
+def nesterov_constant(mu: Scalar | None = None, L: Scalar | None = None) -> Certificate:
     r"""Nesterov's method, momentum :math:`\frac{1-s}{1+s}`, :math:`s=\sqrt{\mu/L}`, lr = 1/L: factor 1 - s.
 
     .. math:: V=f(y)-\tfrac1{2L}\lVert g\rVert^2+\tfrac\mu2\lVert z_+\rVert^2,\qquad
@@ -110,7 +113,7 @@ def nesterov_constant(mu=None, L=None) -> Certificate:
     )  # fmt: skip
 
 
-def triple_momentum(mu=None, L=None) -> Certificate:
+def triple_momentum(mu: Scalar | None = None, L: Scalar | None = None) -> Certificate:
     r"""Triple momentum, tuned for :math:`\mathcal F_{\mu,L}`: factor :math:`(1-s)^2`, :math:`s=\sqrt{\mu/L}`.
 
     .. math:: V=f-\tfrac{\lVert g\rVert^2}{2L}-\tfrac\mu{2(1-s^2)}\lVert y-\tfrac gL\rVert^2
@@ -153,7 +156,7 @@ def _ratio(mu, L) -> Expr | None:
     return sqrt(positive_number(mu, "mu") / positive_number(L, "L"))
 
 
-def gradient_descent_convex(lr=None, L=None) -> Certificate:
+def gradient_descent_convex(lr: Scalar | None = None, L: Scalar | None = None) -> Certificate:
     r"""Gradient descent, lr = 1/M <= 1/L, on convex functions: :math:`f_N\le M\lVert x_0\rVert^2/(4N+2)`.
 
     For every N the potential, with :math:`\lambda_k=\frac k{2N+1-k}`,
@@ -197,7 +200,9 @@ def gradient_descent_convex(lr=None, L=None) -> Certificate:
     )  # fmt: skip
 
 
-def nesterov_descent(lr=None, L=None, r=None) -> Certificate:
+def nesterov_descent(
+    lr: Scalar | None = None, L: Scalar | None = None, r: Scalar | None = None
+) -> Certificate:
     r"""Nesterov's momentum :math:`\frac{k-1}{k+r-1}`, r >= 3, lr = 1/M with M >= L, on convex functions.
 
     With :math:`T_k=\frac{k+r-1}{r-1}` and :math:`z_+=T_{k+1}y_{k+1}-(T_{k+1}-1)x_{k+1}` the potential

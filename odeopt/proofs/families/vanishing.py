@@ -19,6 +19,7 @@ from odeopt.proofs.families.family import parameters, positive_number, real
 from odeopt.proofs.flow import Flow, f, time, v, x, y
 from odeopt.proofs.functions import FunctionClass, convex, quadratic, strongly_convex
 from odeopt.proofs.statement import Search
+from odeopt.rules.base import Scalar
 
 __all__ = [
     "any_damping",
@@ -48,7 +49,7 @@ def _power(
     )  # fmt: skip
 
 
-def nesterov_convex(r=None, *, force=1) -> Certificate:
+def nesterov_convex(r: Scalar | None = None, *, force: Scalar = 1) -> Certificate:
     r"""Friction r/t, r >= 3, on convex functions: power 2.
 
     .. math:: V=f+\tfrac12\lVert\tfrac{r-1}tx+v\rVert^2,\qquad
@@ -87,7 +88,9 @@ def nesterov_convex(r=None, *, force=1) -> Certificate:
     return _power(title, Flow((p.r / t,), gamma), convex(), energy, Integer(2), weights, domain)
 
 
-def nesterov_hessian(r=None, beta=None, *, force=1) -> Certificate:
+def nesterov_hessian(
+    r: Scalar | None = None, beta: Scalar | None = None, *, force: Scalar = 1
+) -> Certificate:
     r"""Friction r/t, r > 3, with Hessian damping on convex functions: power 2.
 
     With :math:`y=\dot x+\beta\nabla f(x)`,
@@ -123,7 +126,9 @@ def nesterov_hessian(r=None, beta=None, *, force=1) -> Certificate:
     return _power(title, flow, convex(), energy, Integer(2), weights, domain, share=1 - b / t)
 
 
-def nesterov_strongly_convex(r=None, mu=None, *, above_three=False, force=1) -> Certificate:
+def nesterov_strongly_convex(
+    r: Scalar | None = None, mu: Scalar | None = None, *, above_three: bool = False, force: Scalar = 1
+) -> Certificate:
     r"""Friction r/t on strongly convex functions: power 2r/3.
 
     .. math::
@@ -178,7 +183,14 @@ def nesterov_strongly_convex(r=None, mu=None, *, above_three=False, force=1) -> 
     return _power("Nesterov flow", Flow((r / t,), gamma), functions, energy, 2 * r / 3, weights, domain)
 
 
-def nesterov_smooth(r=None, mu=None, L=None, *, above_two=False, force=1) -> Certificate:
+def nesterov_smooth(
+    r: Scalar | None = None,
+    mu: Scalar | None = None,
+    L: Scalar | None = None,
+    *,
+    above_two: bool = False,
+    force: Scalar = 1,
+) -> Certificate:
     r"""Friction r/t on :math:`\mathcal F_{\mu,L}`: a power between 2r/3 and the r of quadratics.
 
     With :math:`k=\sqrt{L/\mu}` and :math:`a=\frac r2-\frac p4`
@@ -267,7 +279,9 @@ def _rational_above(value: Expr) -> Expr:
     return simplest_fraction(low * (1 + 1e-12), low * (1 + 1e-6))
 
 
-def nesterov_quadratic(r=None, mu=None, *, above_two=False, force=1) -> Certificate:
+def nesterov_quadratic(
+    r: Scalar | None = None, mu: Scalar | None = None, *, above_two: bool = False, force: Scalar = 1
+) -> Certificate:
     r"""Friction r/t on quadratics: power r, their exact one.
 
     .. math::
