@@ -30,10 +30,10 @@ def exact_coefficient(value: Any) -> Any:
 
     Raises StepRefusal if it is no finite real number.
     """
-    if isinstance(value, Counter):
-        return value.expr
     if isinstance(value, (int, Fraction)):
         return value
+    if isinstance(value, Counter):
+        return value.expr
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
@@ -153,8 +153,10 @@ class Form:
         added = other.terms if isinstance(other, Form) else {CONSTANT: exact_coefficient(other)}
         terms = dict(self.terms)
         for v, c in added.items():
-            terms[v] = _plus(terms[v], c) if v in terms else c
-        return Form({v: c for v, c in terms.items() if c != 0})
+            total = _plus(terms.pop(v), c) if v in terms else c
+            if total != 0:
+                terms[v] = total
+        return Form(terms)
 
     def __mul__(self, other: Any) -> Form:
         if isinstance(other, Form):

@@ -72,6 +72,8 @@ class StepMatrices:
 
     def close(self, other: StepMatrices) -> bool:
         """Whether two readings of a step agree, up to what a step that computes with floats rounds."""
+        if self == other:
+            return True
         same_shape = len(self.A) == len(other.A) and len(self.M) == len(other.M)
         return same_shape and not any(map(_differ, self.entries, other.entries))
 

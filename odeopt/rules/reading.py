@@ -41,8 +41,8 @@ from odeopt.rules.trace import Refusal, Trace, exact_rule, trace
 __all__ = ["Reading", "StepMatrices", "read", "require_linear"]
 
 _K = sympy.Symbol("k", integer=True, positive=True)
-# Beside the first steps, iterations at which the law read for a symbol is compared with the step itself.
-_SAMPLES = (12, 33)
+# Beside the first steps, an iteration at which the law read for a symbol is compared with the step itself.
+_SAMPLE = 33
 # Steps over which the weights of a shift are followed where they change with k for ever.
 _FOLLOWED = 12
 
@@ -220,19 +220,21 @@ def _read(rule: UpdateRule) -> Reading:
     reading = Reading(rule, period=int(period), start=run.start, readable=readable)
     laws, law_refusal, law_from = _laws(readable, int(period))
     first: dict[int, StepMatrices] = {}
-    for k in sorted({*range(law_from + max(2, int(period))), *_SAMPLES}):
+    varies = any(law.has(_K) for law in laws)
+    for k in (*range(law_from + (int(period) if laws else 2)), _SAMPLE):
         found = _step_at(readable, k)
         if isinstance(found, Refusal):
             return dataclasses.replace(reading, refusal=found)
         first[k] = found
-        if law_refusal is None and k >= law_from and not laws[k % len(laws)].at(_K, k).close(found):
+        law = laws[k % len(laws)] if laws and k >= law_from else found
+        if not (law.at(_K, k) if varies else law).close(found):
             law_refusal = Refusal("counter", f"does at k = {k} something else than for k in general")
-    if _step_at(readable, 0) != first[0]:
+            laws = ()
+    if matrices_of(run, rule.history) != first[0]:
         refusal = Refusal(
             "broken", "does two things in two runs at the same k, so chance or a state is in it"
         )
         return dataclasses.replace(reading, refusal=refusal)
-    laws = () if law_refusal is not None else laws
     found = {"law_refusal": law_refusal, "first": first, "laws": laws, "law_from": law_from}
     reading = dataclasses.replace(reading, **found)
     # After d + 1 periods a sequence that a steady law makes of d numbers is known for ever.
