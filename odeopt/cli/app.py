@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 import typer
@@ -314,6 +314,12 @@ def main() -> None:
     """Run the command line; a refusal is one line on stderr and exit status 2."""
     try:
         app()
-    except (ValueError, ImportError, RuntimeError, OSError, MemoryError) as error:
-        typer.echo(f"odeopt: {' '.join(str(error).split()) or type(error).__name__}", err=True)
-        raise SystemExit(2) from None
+    except OSError as error:
+        _refuse(f"a file could not be read or written ({error}); those of earlier runs are as they were")
+    except (ValueError, ImportError, RuntimeError, MemoryError) as error:
+        _refuse(str(error) or type(error).__name__)
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.echo(f"odeopt: {' '.join(reason.split())}", err=True)
+    raise SystemExit(2) from None

@@ -1,6 +1,7 @@
 """Long commands stopped in the middle: earlier results stay, one line says what is kept, and it holds."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -135,8 +136,6 @@ def test_a_killed_check_frees_its_folder_as_it_was(monkeypatch, capsys, tmp_path
 
 
 def test_on_a_full_disk_the_result_is_printed_and_the_old_files_stay(monkeypatch, capsys, tmp_path):
-    import resource
-
     assert run(monkeypatch, capsys, *CHECK, tmp_path)[0] == 0
     before, limits = held(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
@@ -147,6 +146,31 @@ def test_on_a_full_disk_the_result_is_printed_and_the_old_files_stay(monkeypatch
     assert code == 2
     assert [m["name"] for m in json.loads(out)["methods"]] == ["gd", "hb"]
     assert "could not be written (File too large); what an earlier run left there is untouched" in err
+    assert held(tmp_path) == before
+
+
+def test_on_a_full_disk_a_state_stays_as_it_was_and_is_named(monkeypatch, capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", x=rng.standard_normal((40, 5)), y=rng.standard_normal(40))
+    arguments = [
+        "predict",
+        tmp_path / "d.npz",
+        "--methods",
+        "gd",
+        "--target",
+        "0.5",
+        "--state",
+        tmp_path / "s.npz",
+    ]
+    assert run(monkeypatch, capsys, *arguments, "--matvecs", 5)[0] == 0
+    before, limits = held(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        code, _, err = run(monkeypatch, capsys, *arguments, "--matvecs", 9)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2
+    assert f"state '{tmp_path / 's.npz'}' could not be written (File too large)" in err
     assert held(tmp_path) == before
 
 
