@@ -62,8 +62,8 @@ class State:
             part.replace(self.path)
         except OSError as error:
             raise ValueError(
-                f"state {os.fspath(self.path)!r} could not be written ({error.strerror or error}); what it held "
-                "before is untouched; make room, or run without a state"
+                f"state {os.fspath(self.path)!r} could not be written ({error.strerror or error}); what it "
+                "held before is untouched; make room, or run without a state"
             ) from error
         finally:
             part.unlink(missing_ok=True)
