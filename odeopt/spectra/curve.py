@@ -15,14 +15,13 @@ On a measure found by m Lanczos steps, the loss of a discrete method is exact fo
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from odeopt.checks import is_number, iteration_grid, nonnegative_grid
+from odeopt.checks import is_finite, is_number, iteration_grid, nonnegative_grid
 from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import require_numeric, residual_polynomials
@@ -35,6 +34,8 @@ __all__ = ["LossCurve", "loss_curve"]
 
 # Relative to the loss: a bracket so narrow, and mostly rounding, is not worth the cost of a sharper bound.
 _NARROW = 1e-4
+# Squares of modes below 1e-154 leave the normal range of float64; losses below the smallest number all of it.
+_UNDERFLOW, _SMALLEST = 1e-300, 5e-324
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def loss_curve(
     """
     require_measure(measure)
     for name, value in (("time_step", time_step), ("time_origin", time_origin)):
-        if not (value is None and name == "time_step") and not (is_number(value) and abs(value) < math.inf):
+        if not (value is None and name == "time_step") and not is_finite(value):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
     if isinstance(mode_or_rule, ModeSolution):
         return _of_mode(mode_or_rule, measure, nonnegative_grid(grid, "grid"), bounds)
@@ -150,25 +151,27 @@ def loss_curve(
         found = rule_bracket(mode_or_rule, k, measure)
     else:
         found = _unbounded(residual_polynomials(mode_or_rule, measure.nodes, k), measure)
-    return _curve(found, t, k, f"iteration {mode_or_rule.label}", "discrete iteration", time_step)
+    return _curve(found, measure, t, k, f"iteration {mode_or_rule.label}", "discrete iteration", time_step)
 
 
 def _of_mode(mode: ModeSolution, measure: SpectralMeasure, t: np.ndarray, bounds: bool) -> LossCurve:
     step = float(mode.time_step) if is_number(mode.time_step) else None
     k = None if step is None else t / step - float(mode.time_origin)
     found = _mode_bracket(mode, t, measure) if bounds else _unbounded(mode(t, measure.nodes), measure)
-    return _curve(found, t, k, f"ODE {mode.dynamics}", "linear ODE", step)
+    return _curve(found, measure, t, k, f"ODE {mode.dynamics}", "linear ODE", step)
 
 
 def _curve(
     found: Bracket,
+    measure: SpectralMeasure,
     t: np.ndarray | None,
     k: np.ndarray | None,
     source: str,
     layer: Literal["linear ODE", "discrete iteration"],
     step: float | None,
 ) -> LossCurve:
-    bounds = found.lower, found.upper
+    lost = _UNDERFLOW * measure.mass + _SMALLEST
+    bounds = np.maximum(found.lower - lost, 0.0), found.upper + lost
     return LossCurve(found.value, t, k, *bounds, source, layer, step, found.proved, found.rounding)
 
 

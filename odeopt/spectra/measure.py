@@ -24,7 +24,7 @@ import numpy.typing as npt
 import scipy.linalg
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.checks import frozen, is_number, validate_error, validate_kernel
+from odeopt.checks import frozen, is_finite, is_number, validate_error, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.kernels.matrix import array_bound, require_square, symmetric_array, symmetric_product
 from odeopt.spectra.lanczos import Chain, lanczos
@@ -384,7 +384,7 @@ def _interval(matrix, interval) -> tuple[float, float | None, bool]:
         ends = (
             interval if isinstance(interval, (tuple, list)) and len(interval) == 2 else (math.nan, math.nan)
         )
-        low, high = (float(end) if is_number(end) and abs(end) < math.inf else math.nan for end in ends)
+        low, high = (float(end) if is_finite(end) else math.nan for end in ends)
         if not 0 <= low <= high:
             raise ValueError(f"interval must be finite numbers 0 <= a <= b, got {interval!r}")
         return low, high, True

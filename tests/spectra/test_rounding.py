@@ -255,3 +255,12 @@ def test_steps_that_are_no_linear_functions_of_the_error_have_no_curve():
             loss_curve(Decayed(0.1, 0.5), measure, [0, 5], bounds=bounds)
         with pytest.raises(ValueError, match=r"is not linear"):
             loss_curve(LineSearch(1.0), measure, [0, 5], bounds=bounds)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e140, 1e-140])
+def test_a_loss_below_the_range_of_float64_is_not_said_to_be_zero(size):
+    rule = HeavyBall(1.0, 0.01)
+    for steps in (None, 1):
+        curve = loss_curve(rule, spectral_measure([[1.0]], [size], num_matvecs=steps), [150, 400, 1000])
+        assert_holds(curve, rule_losses(rule, [1.0], [size], [150, 400, 1000]))
+        assert np.all(curve.upper > 0)
