@@ -85,27 +85,30 @@ def train_batch(
     ([0.2, 0.4, 0.6, 0.8], True)
     """
     nets = _alike(nets)
-    several = isinstance(rules, Iterable) and not isinstance(rules, UpdateRule)
-    rules = list(rules) if several else [rules] * len(nets)
-    for rule in rules:
+    if not isinstance(rules, (UpdateRule, Iterable)):
+        require_numeric(rules, "rules")
+    chosen: list[UpdateRule] = [rules] * len(nets) if isinstance(rules, UpdateRule) else list(rules)
+    for rule in chosen:
         require_numeric(rule, "rules")
-    if len(rules) != len(nets):
-        raise ValueError(f"rules must be one rule, or one for each of the {len(nets)} nets, got {len(rules)}")
+    if len(chosen) != len(nets):
+        raise ValueError(
+            f"rules must be one rule, or one for each of the {len(nets)} nets, got {len(chosen)}"
+        )
     problems = [problem_of(net, x, y, SquaredLoss(), reduction) for net in nets]
     if not all(isinstance(problem, ReLUProblem) for problem in problems):
         raise ValueError("nets must train all their parameters, but some are frozen; use train for them")
     record, num_steps = recorded_steps(record_at, num_steps)
     kernels = [problem.kernel_at(problem.initial) for problem in problems]
     if not allow_unstable:
-        for rule, problem, kernel in zip(rules, problems, kernels, strict=True):
+        for rule, problem, kernel in zip(chosen, problems, kernels, strict=True):
             require_stable(rule, problem.objective, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
-    stack = _Stack(nets, _reduced(problems, rules, row_space, num_steps))
-    history, diverged = _run(stack, _stacked(rules, stack.initial), num_steps, record, progress)
+    stack = _Stack(nets, _reduced(problems, chosen, row_space, num_steps))
+    history, diverged = _run(stack, _stacked(chosen, stack.initial), num_steps, record, progress)
     stack.write()
     return tuple(
         record_of(problem, rule, num_steps, kernel, {k: e + problem.targets for k, e in errors.items()}, at)
         for rule, problem, kernel, (errors, at) in zip(
-            rules, problems, kernels, _split(history, diverged), strict=True
+            chosen, problems, kernels, _split(history, diverged), strict=True
         )
     )
 
