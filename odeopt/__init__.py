@@ -2,7 +2,7 @@
 
 What a newcomer needs is reachable from here, the rest from the wings ``odeopt.rules``, ``limits``,
 ``dynamics``, ``kernels``, ``spectra``, ``rates``, ``proofs``, ``nets`` and ``studies``. The names stand in
-``__init__.pyi`` and are loaded at first use: ``import odeopt`` itself loads neither numpy nor sympy nor torch.
+``__init__.pyi`` and are loaded at first use: ``import odeopt`` loads neither numpy nor sympy nor torch.
 
 Examples
 --------

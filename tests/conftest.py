@@ -9,12 +9,17 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
+import signal
 import sys
 import zlib
 
 import hypothesis
 import numpy as np
 import pytest
+
+# A shell starts what runs in the background with SIGINT ignored, and so would be every process of the tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, and no time limit for a single one: a red test stays red.
 hypothesis.settings.register_profile("odeopt", derandomize=True, deadline=None)

@@ -77,7 +77,8 @@ def test_source_archive_holds_every_file_of_the_clone(clone, archive):
 
 def test_lines_of_the_readme_run_from_the_wheel_in_an_empty_folder(installed, tmp_path):
     script = f"{README_LINES}\nimport odeopt; print(odeopt.__file__)"
-    assert "packages/odeopt/__init__.py" in output("-c", script, python=installed, env=outside(), cwd=tmp_path)
+    printed = output("-c", script, python=installed, env=outside(), cwd=tmp_path)
+    assert "packages/odeopt/__init__.py" in printed
 
 
 def test_lines_of_the_readme_run_from_the_folder_that_holds_a_clone(clone, tmp_path):

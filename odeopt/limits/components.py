@@ -152,7 +152,7 @@ class Component:
     """The general coordinate of a vector, or a number made of vectors by ``norm`` and ``dot``."""
 
     __slots__ = ("expr",)
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: None = None  # type: ignore[assignment]
     _op_priority = 300.0  # sympy's expressions leave mixed arithmetic to this class
     __array_priority__: float = 300.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import sympy
 from sympy import Expr, Symbol
@@ -42,7 +43,7 @@ def build(
     correction: Expr = sympy.S.Zero,
     vectors: Sequence[Symbol] | None = None,
     search: Search | None = None,
-    ends: tuple[Symbol, Expr, Mapping, Expr, Mapping] | None = None,
+    ends: tuple[Symbol, Expr, Mapping[str, Any], Expr, Mapping[str, Any]] | None = None,
 ) -> Certificate:
     """Return the certificate with S computed; ValueError if what is left over is no quadratic form."""
     if vectors is None:

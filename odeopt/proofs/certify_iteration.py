@@ -30,7 +30,7 @@ from odeopt.proofs.flow import Iteration
 from odeopt.proofs.functions import strongly_convex
 from odeopt.proofs.lmi import SOLVERS
 from odeopt.proofs.search import Template, asked_for, search
-from odeopt.rules.base import UpdateRule
+from odeopt.rules.base import Scalar, UpdateRule
 from odeopt.rules.reading import StepMatrices, require_linear
 
 __all__ = ["certify_iteration", "iteration_of"]
@@ -121,7 +121,14 @@ def _coefficients(field: Field, polynomial, symbol: Symbol) -> list[Expr]:
     return [found.get((symbol,) * e, zero).expr() for e in range(degree + 1)]
 
 
-def certify_iteration(rule: UpdateRule, mu, L, *, factor=None, solver: str = "newton") -> Certificate:
+def certify_iteration(
+    rule: UpdateRule,
+    mu: Scalar | None,
+    L: Scalar | None,
+    *,
+    factor: Scalar | None = None,
+    solver: str = "newton",
+) -> Certificate:
     r"""Prove a factor :math:`\rho<1` of one step on :math:`\mathcal F_{\mu,L}`, :math:`V_k\le\rho^kV_0`.
 
     Without mu: a bound of f after N steps on convex L-smooth functions. Errors as those of

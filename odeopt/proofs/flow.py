@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import sympy
 from sympy import Expr, Symbol
@@ -16,9 +17,22 @@ from odeopt.proofs.exact.field import Element, Field
 
 __all__ = ["Flow", "Iteration"]
 
+f: Symbol
+x: Symbol
+v: Symbol
+y: Symbol
+a: Symbol
+g: Symbol
+q: Symbol
 f, x, v, y, a, g, q = sympy.symbols("f x v y a g q", real=True)
+f0: Symbol
+f1: Symbol
+x0: Symbol
+x1: Symbol
+g0: Symbol
+g1: Symbol
 f0, f1, x0, x1, g0, g1 = sympy.symbols("f_0 f_1 x_0 x_1 g_0 g_1", real=True)
-time = Symbol("t", real=True)
+time: Symbol = Symbol("t", real=True)
 
 
 @dataclass(frozen=True)
@@ -203,7 +217,7 @@ class Iteration:
         after = here.subs(self.rules, simultaneous=True)
         return {"0": (here, g0, f0), "1": (after, g1, f1)}
 
-    tangents = ()
+    tangents: ClassVar[tuple[tuple[Expr, Expr], ...]] = ()
 
     @property
     def values(self) -> tuple[Symbol, ...]:

@@ -15,7 +15,9 @@ from odeopt.proofs.flow import time
 __all__ = ["Rows", "ends_time", "growth", "matrix_of", "quadratic_rows"]
 
 
-def quadratic_rows(element: Element, gens: Sequence, vectors: Sequence) -> list[list[Element]]:
+def quadratic_rows(
+    element: Element, gens: Sequence[Symbol], vectors: Sequence[Symbol]
+) -> list[list[Element]]:
     """Return the symmetric matrix of a quadratic form in the vectors, as rows; ValueError for other forms."""
     field = element.field
     places = {symbol: place for place, symbol in enumerate(vectors)}

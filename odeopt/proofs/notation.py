@@ -19,7 +19,11 @@ _INDEXED = {flows.f0: ("f", ""), flows.g0: ("g", ""), flows.x0: ("x", ""), flows
 class Notation:
     """LaTeX; the other way differs in a few words."""
 
-    less, more, dot, times, star = r"\le ", r"\ge ", r"\dot ", r"\,", r"\star"
+    less: str = r"\le "
+    more: str = r"\ge "
+    dot: str = r"\dot "
+    times: str = r"\,"
+    star: str = r"\star"
 
     def words(self, text: str) -> str:
         return rf"\text{{{text}}}"
@@ -112,7 +116,11 @@ def _is_sum(text: str) -> bool:
 
 
 class _Plain(Notation):
-    less, more, dot, times, star = "<= ", ">= ", "d/dt ", " ", "*"
+    less: str = "<= "
+    more: str = ">= "
+    dot: str = "d/dt "
+    times: str = " "
+    star: str = "*"
 
     def words(self, text: str) -> str:
         return text

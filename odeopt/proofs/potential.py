@@ -8,7 +8,7 @@ import sympy
 
 from odeopt.proofs import flow as flows
 from odeopt.proofs.exact.domain import Bound, Domain
-from odeopt.proofs.exact.field import Element
+from odeopt.proofs.exact.field import Element, Field
 from odeopt.proofs.flow import time
 from odeopt.proofs.identity import growth, quadratic_rows
 from odeopt.proofs.statement import Ends, Multiplier, Statement
@@ -19,11 +19,13 @@ __all__ = ["EndsTest", "bound_of_f"]
 class EndsTest:
     """The two ends of a potential: V <= bound at the first step, value <= V after N steps."""
 
-    def __init__(self, statement: Statement, ends: Ends, domain: Domain):
-        self.statement, self.ends, self.field = statement, ends, domain.field
+    def __init__(self, statement: Statement, ends: Ends, domain: Domain) -> None:
+        self.statement: Statement = statement
+        self.ends: Ends = ends
+        self.field: Field = domain.field
         # all but the last two bounds, 0 <= t and t + 1 <= N, are those of parameters
-        self.parameters = statement.domain[:-2]
-        self.domain = Domain(self.field, (*self.parameters, Bound(ends.horizon, sympy.S.One)))
+        self.parameters: tuple[Bound, ...] = statement.domain[:-2]
+        self.domain: Domain = Domain(self.field, (*self.parameters, Bound(ends.horizon, sympy.S.One)))
 
     def reason(self) -> str:
         """Return why the ends do not follow, empty where they do."""

@@ -8,13 +8,14 @@ numerical search sees an interior where there is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import sympy
-from sympy import Dummy, Expr, Rational
+from sympy import Dummy, Expr, Rational, Symbol
 
 from odeopt.proofs.build import build
 from odeopt.proofs.certificate import Certificate
@@ -45,7 +46,7 @@ class NoCertificateError(ValueError):
         The best that was verified.
     """
 
-    def __init__(self, message: str, best: Certificate | None = None):
+    def __init__(self, message: str, best: Certificate | None = None) -> None:
         super().__init__(message)
         self.best = best
 
@@ -57,20 +58,31 @@ class UnsolvedError(RuntimeError):
 class Template:
     r"""A certificate with unknown entries for a flow and a class of functions."""
 
-    def __init__(self, flow, functions, energy_vectors, names, scales, positivity, small=()):
-        self._scales, self.small = scales, tuple(small)
+    def __init__(
+        self,
+        flow: Flow | Iteration,
+        functions: FunctionClass,
+        energy_vectors: Sequence[Symbol],
+        names: Sequence[str],
+        scales: Mapping[Any, float],
+        positivity: Sequence[str],
+        small: Sequence[Sequence[str]] = (),
+    ) -> None:
+        self._scales = scales
+        self.small: tuple[Sequence[str], ...] = tuple(small)
         self.flow: Flow | Iteration = flow
         self.functions: FunctionClass = functions
-        self.granted = functions.inequalities(flow.points, flow.tangents)
-        self.names, self.positive_names = tuple(names), tuple(positivity)
-        self.rate = Dummy("c")
-        self.energy_vectors = tuple(energy_vectors)
+        self.granted: dict[str, Expr] = functions.inequalities(flow.points, flow.tangents)
+        self.names: tuple[str, ...] = tuple(names)
+        self.positive_names: tuple[str, ...] = tuple(positivity)
+        self.rate: Symbol = Dummy("c")
+        self.energy_vectors: tuple[Symbol, ...] = tuple(energy_vectors)
         pairs = [(i, j) for i in range(len(energy_vectors)) for j in range(i, len(energy_vectors))]
-        self.entries = {(i, j): Dummy(f"p{i}{j}") for i, j in pairs}
-        self.weights = {name: Dummy(f"w{name}") for name in self.names}
-        self.positive_weights = {name: Dummy(f"n{name}") for name in self.positive_names}
+        self.entries: dict[tuple[int, int], Symbol] = {(i, j): Dummy(f"p{i}{j}") for i, j in pairs}
+        self.weights: dict[str, Symbol] = {name: Dummy(f"w{name}") for name in self.names}
+        self.positive_weights: dict[str, Symbol] = {name: Dummy(f"n{name}") for name in self.positive_names}
         factor = {True: 1, False: 2}
-        self.energy = flow.values[0] + sympy.Add(
+        self.energy: Expr = flow.values[0] + sympy.Add(
             *(
                 factor[i == j] * p * energy_vectors[i] * energy_vectors[j]
                 for (i, j), p in self.entries.items()
@@ -90,12 +102,14 @@ class Template:
             {m: c.expr() for m, c in minus_multipliers(field, element, tuple(m)).collect(gens).items()}
             for element, m in ((decrease, used), (field.read(self.energy), added))
         )
+        self.vectors: list[Symbol]
+        self.positive_vectors: list[Symbol]
         self.vectors, self.positive_vectors = (
             [s for s in flow.vectors if _holds(p, s)] for p in (left, right)
         )
         equations = [p[(s,)] for p in (left, right) for s in flow.values if (s,) in p]
         unknowns = [*self.weights.values(), *self.positive_weights.values(), *reversed(self.entries.values())]
-        self.solution: dict = {}
+        self.solution: dict[Any, Any] = {}
         S, T = _form(left, self.vectors), _form(right, self.positive_vectors)
         for _ in range(3):
             self._solve(equations, unknowns)
@@ -103,7 +117,7 @@ class Template:
             equations = _empty_rows(S) + _empty_rows(T)
             if not equations:
                 break
-        self.unknowns = [s for s in unknowns if s not in self.solution]
+        self.unknowns: list[Symbol] = [s for s in unknowns if s not in self.solution]
         self._compile(S, T, scales)
 
     def decay(self, rate: Expr) -> Expr:
@@ -142,7 +156,7 @@ class Template:
             p: 1 / (scales[self.energy_vectors[i]] * scales[self.energy_vectors[j]])
             for (i, j), p in self.entries.items()
         }
-        self.scale = np.array([entry_scale.get(s, unit) for s in self.unknowns])
+        self.scale: np.ndarray = np.array([entry_scale.get(s, unit) for s in self.unknowns])
         kept = [i for i in range(size) if any(e != 0 for e in block[i, :])]
         block, outer = block.extract(kept, kept), outer[kept]
         parts = [block.xreplace(dict.fromkeys(self.unknowns, sympy.S.Zero))]
@@ -150,7 +164,9 @@ class Template:
         compiled = sympy.lambdify(self.rate, [p.tolist() for p in parts], "math")
         weight = np.outer(outer, outer)
         factors = np.concatenate([[1.0], self.scale])[:, None, None]
-        self.lmi: Callable = lambda c: np.array(compiled(c), dtype=float) * weight * factors
+        self.lmi: Callable[[float], np.ndarray] = lambda c: (
+            np.array(compiled(c), dtype=float) * weight * factors
+        )
 
     def reduced(self, names: Sequence[str]) -> Template:
         """Return the template with only some of the inequalities."""
@@ -158,7 +174,9 @@ class Template:
             self.flow, self.functions, self.energy_vectors, names, self._scales, self.positive_names
         )
 
-    def ask(self, c: float, solver: Callable[..., Answer], start=None, *, box=None, **options) -> Answer:
+    def ask(
+        self, c: float, solver: Callable[..., Answer], start: Any = None, *, box: Any = None, **options: Any
+    ) -> Answer:
         """Return the answer of a solver at one rate, with unknowns in a box."""
         F0, F = (matrices := self.lmi(c))[0], matrices[1:]
         if box is not None:
@@ -225,7 +243,9 @@ class Outcome:
     message: str = ""
 
 
-def bisect(template: Template, low: float, high: float, solver, tolerance: float) -> Outcome:
+def bisect(
+    template: Template, low: float, high: float, solver: Callable[..., Answer], tolerance: float
+) -> Outcome:
     """Bisect for the largest feasible rate in [low, high], which is known to be impossible beyond high.
 
     An unsolved problem moves neither end: the search goes on below it for feasible rates, and above it
@@ -261,7 +281,13 @@ def bisect(template: Template, low: float, high: float, solver, tolerance: float
 
 
 def search(
-    template: Template, ceiling: float, unit: float, wanted: Expr | None, solver, title: str, law: str
+    template: Template,
+    ceiling: float,
+    unit: float,
+    wanted: Expr | None,
+    solver: Callable[..., Answer],
+    title: str,
+    law: str,
 ) -> Certificate:
     """Bisect, round, verify."""
     name = {"title": title, "law": law}

@@ -3,6 +3,7 @@ r"""What a certificate states, and with which proof; nothing here is verified.""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import sympy
 from sympy import Expr, ImmutableMatrix, Symbol
@@ -73,7 +74,7 @@ class Ends:
     end: tuple[Multiplier, ...]
 
 
-Squares = tuple[tuple[Expr, Expr], ...]  # pairs (weight, linear form)
+Squares = tuple[tuple[Any, Any], ...]  # pairs (weight, linear form)
 
 
 @dataclass(frozen=True)

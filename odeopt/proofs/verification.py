@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Callable
 
 import sympy
-from sympy import Dummy, Expr
+from sympy import Dummy, Expr, Symbol
 
 from odeopt.proofs.evidence import evidence_reason
 from odeopt.proofs.exact.domain import Bound, Domain, determinant
 from odeopt.proofs.exact.field import Element, Field
 from odeopt.proofs.exact.roots import UndecidedError
-from odeopt.proofs.flow import Iteration, time
+from odeopt.proofs.flow import Flow, Iteration, time
+from odeopt.proofs.functions import FunctionClass
 from odeopt.proofs.identity import ends_time, growth, quadratic_rows
 from odeopt.proofs.point import point_of
 from odeopt.proofs.potential import EndsTest
@@ -35,14 +36,16 @@ _NO_METHOD = (
 class Verification:
     """The tests of one statement, within one budget of work; each returns the reason of its failure."""
 
-    def __init__(self, statement: Statement):
-        self.statement, self.flow = statement, statement.flow
-        self.function_class, self.moving = statement.function_class, statement.moving
+    def __init__(self, statement: Statement) -> None:
+        self.statement: Statement = statement
+        self.flow: Flow | Iteration = statement.flow
+        self.function_class: FunctionClass = statement.function_class
+        self.moving: set[Symbol] = statement.moving
         # an eigenvalue of the quadratics on which V is tried
-        self.eigenvalue = Dummy("lam")
-        self.field = Field((*statement.symbols, self.eigenvalue))
-        self.entries = statement.remainder.flat()
-        self.domain = Domain(self.field, ())
+        self.eigenvalue: Symbol = Dummy("lam")
+        self.field: Field = Field((*statement.symbols, self.eigenvalue))
+        self.entries: list[Expr] = statement.remainder.flat()
+        self.domain: Domain = Domain(self.field, ())
 
     def checks(self) -> tuple[Check, ...]:
         """Return each claim with its outcome."""

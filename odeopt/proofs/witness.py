@@ -11,6 +11,7 @@ where the true rate is the largest that holds for V on the whole class.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sympy
@@ -21,11 +22,11 @@ from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 from odeopt.dynamics.prediction import PredictionDynamics
 from odeopt.proofs import flow as flows
 from odeopt.proofs.certificate import Certificate
-from odeopt.proofs.flow import Flow, Iteration
+from odeopt.proofs.flow import Iteration
 
 __all__ = ["Witness", "witness"]
 
-_TOLERANCES = {"rtol": 1e-10, "atol": 1e-18}
+_TOLERANCES: Any = {"rtol": 1e-10, "atol": 1e-18}
 
 
 @dataclass(frozen=True)
@@ -142,17 +143,21 @@ def _kinked(certificate: Certificate) -> Witness:
     slope, window = 1e4 * mu, None
     if certificate.law == "power":
         # some five periods before the window: each later one is shorter, and there are ever more of them
-        start = max(0.1 / np.sqrt(mu), 1.2 * float(certificate.domain[0].lower))
+        start = max(0.1 / np.sqrt(mu), 1.2 * _earliest(certificate))
         slope, window = (5 / start) ** 2, (start, 2 * start)
     name = f"{slope:.3g} |x| + mu x^2 / 2, smoothed"
     return _measure(certificate, _Kink(slope, 1e-7, mu), name, window=window)
 
 
 def _measure(
-    certificate: Certificate, loss: PredictionLoss, name: str, lam: float = 1.0, window: tuple | None = None
+    certificate: Certificate,
+    loss: PredictionLoss,
+    name: str,
+    lam: float = 1.0,
+    window: tuple[float, float] | None = None,
 ) -> Witness:
     """Integrate from x = 1 at rest, and compare V at two late times."""
-    flow = certificate.flow
+    flow: Any = certificate.flow
     window = window or _window(certificate, isinstance(loss, _Kink))
     run = integrate_predictions(
         PredictionDynamics(_dynamics(flow), loss), [[lam]], [1.0], [0.0], np.array(window), **_TOLERANCES
@@ -169,10 +174,15 @@ def _measure(
     return Witness(name, float(certificate.rate), float((first - last - share) / length), window)
 
 
+def _earliest(certificate: Certificate) -> float:
+    lower: Any = certificate.domain[0].lower
+    return float(lower)
+
+
 def _window(certificate: Certificate, kinked: bool) -> tuple[float, float]:
     """Two times that are late enough for the fast modes to be gone, and early enough to be exact."""
     if certificate.law == "power":
-        start = float(certificate.domain[0].lower)
+        start = _earliest(certificate)
         return (
             (1e3, 1e6)
             if certificate.function_class.kind == "convex"
@@ -182,7 +192,7 @@ def _window(certificate: Certificate, kinked: bool) -> tuple[float, float]:
     return (0.1 / rate, 1.1 / rate) if kinked else (8 / rate, 16 / rate)
 
 
-def _dynamics(flow: Flow) -> ErrorDynamics:
+def _dynamics(flow: Any) -> ErrorDynamics:
     """The flow as it acts on one mode; the kernel and the loss make the function."""
     t, lam = sympy.Symbol("t", positive=True), sympy.Symbol("lam", positive=True)
     damping = [
@@ -195,8 +205,9 @@ def _dynamics(flow: Flow) -> ErrorDynamics:
 
 def _iteration_witness(certificate: Certificate) -> Witness:
     """Run the iteration on the slowest quadratic of a grid."""
-    flow = certificate.flow
-    low, high = float(certificate.function_class.mu), float(certificate.function_class.L)
+    flow: Any = certificate.flow
+    functions: Any = certificate.function_class
+    low, high = float(functions.mu), float(functions.L)
     names = [*flow.vectors, *flow.values]
     energy = sympy.lambdify(names, certificate.energy, "numpy")
     grid = np.unique(np.concatenate([[low, high], np.geomspace(low, high, 41)]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import sympy
 from flint import fmpq, fmpq_mpoly
@@ -17,7 +18,7 @@ from odeopt.proofs.exact.roots import WORK, Roots, UndecidedError
 
 __all__ = ["Element", "Field"]
 
-Monomial = tuple[Symbol, ...]
+Monomial = tuple[Any, ...]
 # A proof is meant to be read: no polynomial in it has anywhere near so many terms.
 _MOST_TERMS = 2000
 _MOST_ROOTS, _HIGHEST_ROOT, _HIGHEST_POWER = 8, 8, 512
@@ -32,14 +33,14 @@ class Field(Roots):
     t*x**2 + 2*x + 1/t
     """
 
-    def __init__(self, symbols: Iterable[Symbol], work: int = WORK):
-        self.symbols = tuple(dict.fromkeys(symbols))
+    def __init__(self, symbols: Iterable[Symbol], work: int = WORK) -> None:
+        self.symbols: tuple[Symbol, ...] = tuple(dict.fromkeys(symbols))
         super().__init__(len(self.symbols), work)
-        self.index = {symbol: place for place, symbol in enumerate(self.symbols)}
+        self.index: dict[Symbol, int] = {symbol: place for place, symbol in enumerate(self.symbols)}
         self.divisors: dict[Expr, Element] = {}  # of all that was read
         self._known: dict[Expr, Element] = {}
 
-    def number(self, value) -> Element:
+    def number(self, value: Any) -> Element:
         """Return a rational number as an element."""
         return Element(self, self.context.constant(fmpq(value.numerator, value.denominator)), self.one)
 
@@ -144,7 +145,9 @@ class Element:
     __slots__ = ("den", "field", "num")
 
     def __init__(self, field: Field, num: fmpq_mpoly, den: fmpq_mpoly) -> None:
-        self.field, self.num, self.den = field, num, den
+        self.field: Field = field
+        self.num: fmpq_mpoly = num
+        self.den: fmpq_mpoly = den
 
     @classmethod
     def quotient(cls, field: Field, num: fmpq_mpoly, den: fmpq_mpoly) -> Element:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
@@ -74,7 +75,7 @@ class _Reader:
         while isinstance(node, ast.BinOp) and type(node.op) in _SUMS:
             chain.append((type(node.op), node.right))
             node = node.left
-        value = self.leaf(node)
+        value: Any = self.leaf(node)
         for operation, right in reversed(chain):
             term = self.read(right)
             if operation is ast.Div and term == 0:
@@ -102,14 +103,14 @@ class _Reader:
             return self.root(node.func, self.read(node.args[0]))
         raise self.refuse(f"unexpected {ast.unparse(node)[:60]!r}")
 
-    def power(self, base: Expr, node: ast.expr) -> Expr:
+    def power(self, base: Any, node: ast.expr) -> Expr:
         sign = 1
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
             sign, node = -1 if isinstance(node.op, ast.USub) else 1, node.operand
         exponent = node.value if isinstance(node, ast.Constant) else None
         if type(exponent) is not int or exponent > _LARGEST_POWER:
             raise self.refuse(f"a power must be an integer up to {_LARGEST_POWER}")
-        if base == 0 and sign < 0:
+        if sign < 0 and base == 0:
             raise self.refuse("division by zero")
         size = max((_bits(number) for number in base.atoms(Rational)), default=0)
         if size * exponent > _MOST_BITS:

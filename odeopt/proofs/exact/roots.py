@@ -6,6 +6,8 @@ vanishes; the sign of any other is read off balls of growing precision.
 
 from __future__ import annotations
 
+from typing import Any
+
 from flint import Ordering, acb, arb, ctx, fmpq, fmpq_mpoly, fmpq_mpoly_ctx
 from sympy import Expr
 
@@ -23,17 +25,18 @@ class UndecidedError(ValueError):
 class Roots:
     """A ring of polynomials in `size` symbols and in the roots met so far, within a budget of work."""
 
-    def __init__(self, size: int, work: int):
-        self.size, self.work = size, work
+    def __init__(self, size: int, work: int) -> None:
+        self.size: int = size
+        self.work: int = work
         self.roots: list[tuple[Expr, int, fmpq_mpoly]] = []  # each as an expression, n and d
         self._long = False  # whether numbers of more than 512 bits were read
         self._enter(size)
 
     def _enter(self, size: int) -> None:
         """Make room for so many generators; the constants belong to the new ring."""
-        self.context = fmpq_mpoly_ctx.get([f"x{i}" for i in range(size)], Ordering.lex)
-        self.one = self.context.constant(1)
-        self.zero = self.context.constant(0)
+        self.context: fmpq_mpoly_ctx = fmpq_mpoly_ctx.get([f"x{i}" for i in range(size)], Ordering.lex)
+        self.one: fmpq_mpoly = self.context.constant(1)
+        self.zero: fmpq_mpoly = self.context.constant(0)
 
     def spend(self, work: int, *factors: fmpq_mpoly) -> None:
         """Take work off the budget, times the words of the leading coefficients, or give up."""
@@ -45,7 +48,7 @@ class Roots:
         """Return a polynomial in the ring of today, which holds the roots met since."""
         if polynomial.context() is self.context:
             return polynomial
-        gens = {i: i for i in range(polynomial.context().nvars())}
+        gens: Any = {i: i for i in range(polynomial.context().nvars())}
         return polynomial.project_to_context(self.context, gens)
 
     def reduced(self, polynomial: fmpq_mpoly) -> fmpq_mpoly:

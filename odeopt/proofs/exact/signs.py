@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import sympy
 from sympy import Expr, Rational
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-def exact_number(value, name: str = "value") -> Expr:
+def exact_number(value: Any, name: str = "value") -> Expr:
     """Return a number as an exact sympy number; a float is read as the decimal it prints as.
 
     >>> exact_number(0.1), exact_number(sympy.sqrt(2) / 2)
