@@ -77,7 +77,7 @@ def require_positive(name: str, value: Any, remedy: str = "") -> float:
     return float(value)
 
 
-def require_mapping(name: str, value: Any) -> Mapping:
+def require_mapping(name: str, value: Any) -> Mapping[Any, Any]:
     """Return a mapping of symbols to numbers, or raise ValueError."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must map symbols to numbers, as {{h: 0.1}}, got {type(value).__name__}")

@@ -25,13 +25,19 @@ Name = tuple[str, int]
 class Series:
     """Series of ("g", l) and ("m", i) to a depth; without `forces` averages follow x alone."""
 
-    def __init__(self, derivation: Derivation, depth: int, forces: bool = True):
-        self.derivation, self.depth, self.forces = derivation, depth, forces
+    def __init__(self, derivation: Derivation, depth: int, forces: bool = True) -> None:
+        self.derivation: Derivation = derivation
+        self.depth: int = depth
+        self.forces: bool = forces
         equation = derivation.equation
-        self.memories = {("m", i): derivation.in_time(row) for i, row in equation.slaved.items()}
+        self.memories: dict[Name, Row] = {
+            ("m", i): derivation.in_time(row) for i, row in equation.slaved.items()
+        }
         self.found: dict[Name, list[Expr]] = {m: [Integer(0)] * (depth + 1) for m in self.memories}
         self.points: dict[Name, Row] = {}
         if self.memories:
+            self.inverse: Matrix
+            self.block: Matrix
             self.inverse, self.block = self._block()
             self._repeat()
         if forces:

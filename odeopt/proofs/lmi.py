@@ -7,7 +7,9 @@ or neither.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +41,9 @@ class Answer:
     message: str = ""
 
 
-def feasibility(F0: np.ndarray, F: np.ndarray, start: np.ndarray | None = None, *, centre=False) -> Answer:
+def feasibility(
+    F0: np.ndarray, F: np.ndarray, start: np.ndarray | None = None, *, centre: bool = False
+) -> Answer:
     r"""Look for a strictly feasible point of :math:`F_0+\sum_iu_iF_i\succ0`.
 
     The margin t in :math:`F(u)\succeq tI`, :math:`t\le1`, is raised along the central path. It stops with
@@ -114,18 +118,22 @@ def _centre(A0, A, w, tau) -> tuple[np.ndarray, bool]:
     return w, False
 
 
-def feasibility_by_clarabel(F0: np.ndarray, F: np.ndarray, start=None, *, centre=False) -> Answer:
+def feasibility_by_clarabel(
+    F0: np.ndarray, F: np.ndarray, start: np.ndarray | None = None, *, centre: bool = False
+) -> Answer:
     """The same question, answered by Clarabel through cvxpy: a second opinion."""
     del start, centre
     try:
         import cvxpy
+        import cvxpy.error
     except ImportError as error:
         raise ImportError(
             "solver='clarabel' needs cvxpy and clarabel: pip install odeopt[certify]"
         ) from error
     F0, F = np.asarray(F0, float), np.asarray(F, float)
     k, n = F.shape[0], F0.shape[0]
-    u, t = cvxpy.Variable(k), cvxpy.Variable()
+    u: Any = cvxpy.Variable(k)
+    t: Any = cvxpy.Variable()
     matrix = F0 + sum(u[i] * F[i] for i in range(k))
     problem = cvxpy.Problem(
         cvxpy.Maximize(t), [(matrix + matrix.T) / 2 >> t * np.eye(n), t <= 1, cvxpy.abs(u) <= _BOX]
@@ -144,4 +152,4 @@ def feasibility_by_clarabel(F0: np.ndarray, F: np.ndarray, start=None, *, centre
     return Answer(UNSOLVED, message=f"Clarabel: margin {t.value:.1e} is within its tolerance of zero")
 
 
-SOLVERS = {"newton": feasibility, "clarabel": feasibility_by_clarabel}
+SOLVERS: dict[str, Callable[..., Answer]] = {"newton": feasibility, "clarabel": feasibility_by_clarabel}

@@ -41,14 +41,20 @@ class Responses:
         low: float,
         high: float,
     ) -> None:
-        self.k, self.last, self.steady, self.matrices = k, int(k[-1]), steady, matrices
-        self.first = min(law_from, self.last)
-        self.degree, self.interval = degree, (low, high)
+        self.k: np.ndarray = k
+        self.last: int = int(k[-1])
+        self.steady: bool = steady
+        self.matrices: list[Matrices] = matrices
+        self.first: int = min(law_from, self.last)
+        self.degree: int = degree
+        self.interval: tuple[float, float] = (low, high)
         self.entries, self.gradients = matrices[0][1].shape if matrices else (0, 0)
         if steady:
-            self.after = [self._forward(j) for j in range(min(self.first + 1, self.last))]
+            self.after: list[tuple[np.ndarray, ...]] = [
+                self._forward(j) for j in range(min(self.first + 1, self.last))
+            ]
         else:
-            self.before = [self._backward(int(step)) for step in k]
+            self.before: list[tuple[np.ndarray, ...]] = [self._backward(int(step)) for step in k]
 
     def of_gradients(self, force: np.ndarray) -> np.ndarray:
         """Sum over steps and gradients of response times force (steps, L), for each K."""

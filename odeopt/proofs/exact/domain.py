@@ -71,10 +71,11 @@ class Domain:
     (True, False)
     """
 
-    def __init__(self, field: Field, bounds: Sequence[Bound]):
-        self.field, self.bounds = field, tuple(bounds)
+    def __init__(self, field: Field, bounds: Sequence[Bound]) -> None:
+        self.field: Field = field
+        self.bounds: tuple[Bound, ...] = tuple(bounds)
         # generator of each bounded symbol, later of its distance: True where that is positive
-        self.strict = {field.index[b.symbol]: b.strict for b in bounds if b.is_bounded}
+        self.strict: dict[int, bool] = {field.index[b.symbol]: b.strict for b in bounds if b.is_bounded}
         self._values: list | None = None
 
     def values(self) -> list[tuple[int, Element]]:

@@ -8,6 +8,9 @@ Either way nothing is believed: the remainder is computed from the energy and th
 
 from __future__ import annotations
 
+# A parameter is given its exact value in place, whose type sympy does not say: a checker would go on to
+# believe the one declared.
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false
 from typing import Literal
 
 import sympy

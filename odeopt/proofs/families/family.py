@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 from sympy import Expr, Symbol
 
@@ -28,7 +29,9 @@ def positive_number(value: Scalar, name: str) -> Expr:
     return exact
 
 
-def parameters(title: str, ranges: Sequence[Bound], **given) -> tuple[SimpleNamespace, tuple[Bound, ...]]:
+def parameters(
+    title: str, ranges: Sequence[Bound], **given: Any
+) -> tuple[SimpleNamespace, tuple[Bound, ...]]:
     """Return the parameters of a family and the ranges that are left: all, or those without numbers."""
     symbols = {b.symbol.name: b.symbol for b in ranges}
     missing = [name for name, value in given.items() if value is None]

@@ -5,6 +5,9 @@ As in :mod:`odeopt.proofs.families.constant`, a family called without numbers is
 
 from __future__ import annotations
 
+# A parameter is given its exact value in place, whose type sympy does not say: a checker would go on to
+# believe the one declared.
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false
 import sympy
 from sympy import Expr, Integer, sqrt
 

@@ -6,6 +6,9 @@ and `force` is the coefficient :math:`\gamma` of the gradient, 1 in the formulas
 
 from __future__ import annotations
 
+# A parameter is given its exact value in place, whose type sympy does not say: a checker would go on to
+# believe the one declared.
+# pyright: reportOptionalOperand=false, reportOperatorIssue=false
 from collections.abc import Mapping, Sequence
 
 import sympy
