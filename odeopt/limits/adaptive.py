@@ -234,9 +234,10 @@ def _require_descent(rule: UpdateRule, reading: StepReading, velocity: Expr) -> 
         for v in (-2, -Rational(1, 3), Rational(1, 2), 3)
         for s in (1, 2)
     ]
-    if all(v.is_positive for v in values):
+    if any(v.is_positive for v in values):
         raise NoLimitError(
-            f"{rule.label} climbs the loss: its limit is X' = {velocity}; turn the sign of its step"
+            f"{rule.label} climbs the loss: its limit X' = {velocity} moves along some gradients g, not "
+            "against them; turn the sign of its step"
         )
 
 

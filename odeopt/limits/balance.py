@@ -22,6 +22,7 @@ __all__ = ["RejectedScale", "TimeScale", "time_scale"]
 
 # lr = u^12 turns the powers lr^(1/2), lr^(1/3), lr^(1/4) that hyperparameters may hold into polynomials.
 _DENOMINATOR = 12
+_NOTHING = "the gradient does not shrink with lr, so no derivative of a curve balances it"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def time_scale(rule: UpdateRule) -> TimeScale:
             reason = f"{name} balances the gradient there, but {larger} is larger"
             rejected.append(RejectedScale(p, reason))
     if not accepted:
-        found = "; ".join(f"p = {r.power}: {r.reason}" for r in rejected) or "no derivative is left"
+        found = "; ".join(f"p = {r.power}: {r.reason}" for r in rejected) or _NOTHING
         raise ValueError(f"{rule.label} has no time scale with a limit: {found}")
     power, balance = accepted[0]
     return TimeScale(power, balance, tuple(rejected))

@@ -97,7 +97,7 @@ def correspondences(family: UpdateRule, h: Symbol) -> tuple[Correspondence, ...]
         h,
         Integer(0),
         tuple(lead.get(x, Integer(0)) for x in curve[1 : n + 1]),
-        lead[gradient],
+        lead.get(gradient, Integer(0)),
         1,
         obstacle or "coefficients are expanded in h",
     )

@@ -35,6 +35,7 @@ from odeopt.limits.start import initial_data
 from odeopt.limits.text import in_powers, readable
 from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.forms import CONSTANT
 from odeopt.rules.reading import Reading, read
 
 __all__ = ["ODELimit", "ode_limit"]
@@ -149,7 +150,7 @@ def _derived(
     """The limit; a rule is derived once."""
     reading, given = _readable(rule), h is not None
     h = Symbol("h", positive=True) if h is None else h
-    if not reading.linear:
+    if not reading.linear or any(CONSTANT in form.terms for form in reading.start):
         return _system(rule, h, given, regime, resolution)
     family, values, time_step = (rule.exact(), {}, h) if given else _family(rule, h, regime)
     equation = eliminate(linear_step(_readable(family)), h)
@@ -307,9 +308,15 @@ def _limit(
         resolution=resolution,
         time_origin=origin.subs(numbers),
         accuracy=resolution + 1,
-        note=f"t = {shifted('k', origin)} {h}{warning}",
+        note=f"t = {shifted('k', origin)} {h}{_between(derivation)}{warning}",
         reading=read_step(derivation.step.reading),
     )
+
+
+def _between(derivation: Derivation) -> str:
+    """What the curve says of the iterates within a period."""
+    p = derivation.period
+    return f"; at multiples of {p}, and within a period up to O({derivation.h})" if p > 1 else ""
 
 
 def _improved(limit: ODELimit, values: Mapping[Symbol, float]) -> ODELimit:

@@ -62,8 +62,14 @@ def _matched(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
         lambda j, q: Add(*(w * Integer(p * (j + i)) ** q for i, w in enumerate(fast))) / sympy.factorial(q),
     )
     inverse = moments.inv()
+    derivatives = _derivatives(derivation, right, depth)
     for _ in range(derivation.resolution + n):
-        tails = [_tail(derivation, right, data, p * s, depth) for s in range(count)]
+        state = dict(zip(derivation.curve[1:], data[1:], strict=False))
+        known = [(j, _at(derivation, e, data[0], state, depth - j)) for j, e in derivatives]
+        tails = [
+            Add(*(Integer(p * s) ** j * h**j / sympy.factorial(j) * value for j, value in known))
+            for s in range(count)
+        ]
         gaps = [f - Add(*(w * tails[j + i] for i, w in enumerate(fast))) for j, f in enumerate(filtered)]
         scaled = [Add(*(inverse[q, j] * gaps[j] for j in range(n))) for q in range(n)]
         data = [
@@ -104,16 +110,13 @@ def _apply(row: tuple, vectors: tuple[Expr, ...]) -> Expr:
     return sympy.expand(Add(*(exact(c) * v for c, v in zip(row, vectors, strict=False))))
 
 
-def _tail(derivation: Derivation, right: Expr, data: list[Expr], s: int, depth: int) -> Expr:
-    """Part of X(s h) that comes from derivatives of order n and higher."""
-    tail, derivative = Integer(0), right
-    state = dict(zip(derivation.curve[1:], data[1:], strict=False))
-    for order in range(derivation.order, depth + 1):
-        value = _at(derivation, derivative, data[0], state, depth - order)
-        tail += (s * derivation.h) ** order / sympy.factorial(order) * value
-        if order < depth:
-            derivative = derivation.truncate(derivation.along(derivative, right), depth - order - 1)
-    return derivation.truncate(tail, depth)
+def _derivatives(derivation: Derivation, right: Expr, depth: int) -> list[tuple[int, Expr]]:
+    """X^(n), X^(n+1), ... up to X^(depth) through the equation, X^(j) to the order h^(depth - j)."""
+    found, derivative = [(derivation.order, right)], right
+    for j in range(derivation.order + 1, depth + 1):
+        derivative = derivation.truncate(derivation.along(derivative, right), depth - j)
+        found.append((j, derivative))
+    return found
 
 
 def _at(derivation: Derivation, expr: Expr, position: Expr, state: Mapping[Expr, Expr], order: int) -> Expr:
