@@ -66,26 +66,24 @@ def discrete_rate(
     mu, L = spectral_interval(mu, L)
     require_numeric(rule)
     require_linear(rule, "rate", equivariant=True, forever=True)
-    polynomial, per_step = characteristic_polynomial(rule), -2 / int(rule.period)
+    unit = "iteration" if time_step is None else "time"
+    scale = -2 / (1 if time_step is None else require_positive("time_step", time_step))
+    value, high, low = (float(scale * log) for log in _largest_log_radius(rule, mu, L))
+    note = "spectral radius of the step for large k"
+    return Rate(value, "linear", "exact", "discrete iteration", unit, low, high, note)
+
+
+def _largest_log_radius(rule: UpdateRule, mu: float, L: float) -> tuple[float, float, float]:
+    """Logarithm of the largest spectral radius per step over [mu, L], and an interval around it."""
+    polynomial, period = characteristic_polynomial(rule), int(rule.period)
     scanned = np.geomspace(mu, L, _SCAN if mu < L else 1)
     radius = spectral_radius(rule, scanned)
     # Near a multiple root a float radius is off by a root of the rounding: exact arithmetic decides there.
     near = np.flatnonzero(radius >= radius.max() * (1 - _FLOAT_NOISE))
     chosen = scanned[near[np.linspace(0, near.size - 1, min(near.size, _DECIDED)).astype(int)]]
     worst = place_of_largest(lambda lam: spectral_radius(rule, lam), mu, L)
-    found = max(log_radius(polynomial, lam) for lam in {mu, L, worst, *chosen.tolist()})
-    scale = per_step / (1 if time_step is None else require_positive("time_step", time_step))
-    value, high, low = (float(scale * log) for log in found)
-    return Rate(
-        value,
-        "linear",
-        "exact",
-        "discrete iteration",
-        "iteration" if time_step is None else "time",
-        low,
-        high,
-        note="spectral radius of the step for large k",
-    )
+    value, low, high = max(log_radius(polynomial, lam) for lam in {mu, L, worst, *chosen.tolist()})
+    return value / period, low / period, high / period
 
 
 def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:

@@ -7,20 +7,17 @@ import linecache
 import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from odeopt.rules.counter import StepRefusal
-
-if TYPE_CHECKING:
-    from odeopt.rules.base import UpdateRule
 
 __all__ = ["place_of", "run_from"]
 
 
 def run_from(
-    rule: UpdateRule, k: int, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    rule: Any, k: int, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
 ) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield the states from iteration k on.
+    """Yield the states of a rule from iteration k on.
 
     A slip in the code of the step is refused with its line; what `grad` raises passes.
     """
