@@ -50,22 +50,17 @@ def predict_iterates(
 ) -> PredictionIterates:
     r"""Run the rule's own step on the predictions, with the gradient :math:`H\nabla\ell(u)`.
 
-    For a model that is linear in its weights these are its predictions, exactly: with
-    :math:`u=Jw+\text{const}` each step is the image under J of the step in the weights.
+    For a model linear in its weights, :math:`u=Jw+\text{const}`, these are its predictions, exactly.
 
     Parameters
     ----------
     rule : UpdateRule
         With numeric hyperparameters, linear in iterates and gradients.
     kernel : array_like, shape (n, n)
-        H, constant.
     loss : PredictionLoss
-    u0 : array_like, shape (n,)
-        Initial predictions.
-    y : array_like, shape (n,)
-        Targets.
-    k : array_like of int, shape (K,)
-        Increasing iteration numbers at which to report.
+    u0, y : array_like, shape (n,)
+        Initial predictions and targets.
+    k : array_like of increasing int, shape (K,)
 
     Returns
     -------
@@ -74,8 +69,7 @@ def predict_iterates(
     Raises
     ------
     ValueError
-        If an argument is invalid, or the rule is not linear or no step in the error alone, so that it does
-        not close in (u, H).
+        If an argument is invalid, or the step is not linear or none in the error alone.
 
     Examples
     --------
@@ -86,16 +80,13 @@ def predict_iterates(
     require_numeric(rule)
     if not isinstance(loss, PredictionLoss):
         raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or take SquaredLoss()")
-    matrix = validate_kernel(kernel)
+    matrix, k = validate_kernel(kernel), iteration_grid(k, "k")
     u0, y = predictions_and_targets(u0, y, matrix.shape[0])
-    k = iteration_grid(k, "k")
     if np.any(np.diff(k) <= 0):
         raise ValueError(f"k must hold increasing iteration numbers, got {k.tolist()[:6]}...")
-    # else the predictions depend on more than (u, H)
     require_linear(rule, "iterates in prediction space", equivariant=True, k=k)
-    run = iterate(rule, u0, lambda u: matrix @ loss.gradient(u, y))
+    run = itertools.islice(iterate(rule, u0, lambda u: matrix @ loss.gradient(u, y)), int(k[-1]) + 1)
     with np.errstate(over="ignore", invalid="ignore"):
         wanted = set(k.tolist())
-        u = np.array([v for i, v in enumerate(itertools.islice(run, int(k[-1]) + 1)) if i in wanted])
-        values = np.array([float(loss.value(v, y)) for v in u])
-    return PredictionIterates(k, u, values)
+        u = np.array([v for i, v in enumerate(run) if i in wanted])
+        return PredictionIterates(k, u, np.array([float(loss.value(v, y)) for v in u]))
