@@ -225,7 +225,7 @@ class ErrorDynamics:
         return Add(*(a * phi.diff(self.t, j) for j, a in enumerate(self.coefficients)))
 
     def parts(self, latex: bool, unknown: str, source: str) -> list[tuple[Expr, str]]:
-        """Coefficients and printed vectors, highest derivative first; `source` is the unknown under H."""
+        """Coefficients and vectors, text or `latex`, last derivative first: `unknown`, under H `source`."""
         derivative = derivative_latex if latex else derivative_text
         found = []
         for j in reversed(range(len(self.coefficients))):

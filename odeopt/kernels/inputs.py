@@ -171,17 +171,17 @@ class SingularPart:
         return np.bincount(self.directions[self.directions >= 0])
 
     def reduced_rows(self, unit: np.ndarray) -> np.ndarray:
-        r"""Return a row :math:`\sqrt{n_g}\,u_g` for each direction; their kernel is H off the null space."""
+        r"""Return a row :math:`\sqrt{n_g}\,u_g` of `unit` a direction: their kernel is H off its null space."""
         seen, first = np.unique(self.directions, return_index=True)
         return unit[first[seen >= 0]] * np.sqrt(self.sizes)[:, None]
 
     def reduced(self, delta: npt.ArrayLike) -> np.ndarray:
-        r"""Return what of an error can change: :math:`\sqrt{n_g}` times the mean of each direction."""
+        r"""Return what of `delta` can change: :math:`\sqrt{n_g}` times the mean of each direction."""
         means, _ = self._means(delta)
         return means - self._null @ (self._null.T @ means)
 
     def plateau(self, delta: npt.ArrayLike) -> float:
-        """Return the loss of the part of an error that cannot change, at any width."""
+        """Return the loss of the part of an error `delta` that cannot change, at any width."""
         means, rest = self._means(delta)
         return float((rest**2).sum() + ((self._null.T @ means) ** 2).sum()) / 2
 

@@ -6,16 +6,13 @@ A pass gains an order of h: gradients enter their points with a step size, and a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import sympy
 from sympy import Add, Expr, Integer, Matrix
 
 from odeopt.limits.elimination import Row
 from odeopt.limits.series import NoLimitError, gradient_series, laurent
-
-if TYPE_CHECKING:
-    from odeopt.limits.derivation import Derivation
 
 __all__ = ["Series"]
 
@@ -25,8 +22,8 @@ Name = tuple[str, int]
 class Series:
     """Series of ("g", l) and ("m", i) to a depth; without `forces` averages follow x alone."""
 
-    def __init__(self, derivation: Derivation, depth: int, forces: bool = True) -> None:
-        self.derivation: Derivation = derivation
+    def __init__(self, derivation: Any, depth: int, forces: bool = True) -> None:
+        self.derivation: Any = derivation
         self.depth: int = depth
         self.forces: bool = forces
         equation = derivation.equation

@@ -106,7 +106,7 @@ class TwoLayerReLU(nn.Module):
     def output_and_pullback(
         self, x: torch.Tensor, weights: torch.Tensor, a: torch.Tensor, buffer: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-        r"""Outputs, shape (n,), at given weights, and the map :math:`c\mapsto J^\top c` by matrix products.
+        r"""Outputs, shape (n,), at `weights` and `a`, and :math:`c\mapsto J^\top c` by matrix products.
 
         `x` and `weights` may be in coordinates of a subspace. `buffer`, shape (m, n), holds the hidden layer
         and must stay untouched until the last pull-back; without it each call allocates one, which for large

@@ -139,7 +139,7 @@ class Flow:
         return (*self.values, *self.vectors)
 
     def decrease(self, field: Field, energy: Expr, decay: Expr) -> Element:
-        """Return dV/dt + decay * V, expanded."""
+        """Return dV/dt + `decay` * V of the `energy` V, expanded in a `field`."""
         value, rules = field.read(energy), self.rules
         present = value.symbols()
         unknown = present & {*self.gens} - {*self.energy_symbols}
@@ -250,7 +250,7 @@ class Iteration:
         return (*self.values, *self.vectors)
 
     def decrease(self, field: Field, energy: Expr, decay: Expr) -> Element:
-        """Return V after the step - decay * V, expanded."""
+        """Return V after the step - `decay` * V of the `energy` V, expanded in a `field`."""
         value = field.read(energy)
         after = value.substitute({s: field.read(rule) for s, rule in self.rules.items()})
         return after - field.read(decay) * value

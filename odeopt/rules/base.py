@@ -342,7 +342,7 @@ class UpdateRule(abc.ABC):
     def states_from(
         self, k: int, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
     ) -> Iterator[tuple[tuple[Any, ...], Any]]:
-        """Go on from the state of iteration k, as :meth:`states` does from the first."""
+        """Go on with `grad` from `iterates` and `memory` of iteration `k`, as :meth:`states` from 0."""
         return run_from(self, k, iterates, memory, grad)
 
 

@@ -108,17 +108,21 @@ def matrices_of(run: Trace, history: int) -> StepMatrices:
     )
 
 
+def _exact(value: Any) -> Any:
+    return sympy.sympify(value, strict=True)
+
+
 def _differ(a: Any, b: Any) -> bool:
     if a == b:
         return False
-    difference = sympy.sympify(a) - sympy.sympify(b)
+    difference = _exact(a) - _exact(b)
     if difference.free_symbols:
         if is_zero(difference) is not False:
             return False
         symbols = sorted(difference.free_symbols, key=str)
         # a step may compute with floats, the root of 2 say, beside symbols
         place = {s: sympy.Rational(i + 2, i + 5) for i, s in enumerate(symbols)}
-        difference, a = difference.subs(place).evalf(), sympy.sympify(a).subs(place).evalf()
+        difference, a = difference.subs(place).evalf(), _exact(a).subs(place).evalf()
     return bool(abs(difference) > 1e-12 * max(1.0, abs(a)))
 
 
@@ -137,14 +141,14 @@ def shifted(step: StepMatrices, tau: tuple[Any, ...], history: int) -> tuple[tup
 
 def _total(row: tuple[Any, ...], tau: tuple[Any, ...]) -> Any:
     if any(map(is_symbolic, (*row, *tau))):
-        return sympy.Add(*(sympy.sympify(a) * sympy.sympify(b) for a, b in zip(row, tau, strict=True)))
+        return sympy.Add(*(_exact(a) * _exact(b) for a, b in zip(row, tau, strict=True)))
     return sum(a * b for a, b in zip(row, tau, strict=True))
 
 
 def equal(total: Any, expected: Any) -> bool:
     """Whether two weights are equal; what cannot be decided counts as equal, what floats leave too."""
     if is_symbolic(total) or is_symbolic(expected):
-        return is_zero(sympy.sympify(total) - sympy.sympify(expected)) is not False
+        return is_zero(_exact(total) - _exact(expected)) is not False
     return abs(total - expected) <= _ROUNDING
 
 

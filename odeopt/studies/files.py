@@ -79,7 +79,7 @@ class OutputFolder:
         return ValueError(f"out = {str(self.path)!r} is not a writable folder ({reason}); choose another")
 
     def replace(self, files: Mapping[str, bytes]) -> Path:
-        """Put files in place of those of an earlier run, all or none of them."""
+        """Put `files` in place of those of an earlier run, all or none of them."""
         part = self.path / _PART
         try:
             part.mkdir()
