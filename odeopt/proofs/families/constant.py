@@ -132,12 +132,14 @@ def heavy_ball(b: Scalar | None = None, mu: Scalar | None = None, *, force: Scal
     if b is None and mu is None:
         ranges = (Bound(_s, strict=True), Bound(_b, 3 * _s), Bound(_mu, _s * (_b - _s) / gamma))
         return _master("heavy ball", _b, _mu, _s, gamma, ranges)
-    b, mu = positive_number(b, "b"), positive_number(mu, "mu")
-    stiffness = sympy.expand(gamma * mu)
+    damping, low = positive_number(b, "b"), positive_number(mu, "mu")
+    stiffness = sympy.expand(gamma * low)
     # b/3 holds below its crossing with the slow root, b^2 = 9/2 gamma mu, and that root above
-    first = number_sign(9 * stiffness - 2 * b**2) >= 0
-    half = b / 3 if first else sympy.expand((b - sqrt(sympy.expand(b**2 - 4 * stiffness))) / 2)
-    return _master("heavy ball", b, mu, half, gamma)
+    first = number_sign(9 * stiffness - 2 * damping**2) >= 0
+    half = (
+        damping / 3 if first else sympy.expand((damping - sqrt(sympy.expand(damping**2 - 4 * stiffness))) / 2)
+    )
+    return _master("heavy ball", damping, low, half, gamma)
 
 
 def heavy_ball_classical(
@@ -218,13 +220,13 @@ def heavy_ball_quadratic(
         # overdamped: mu = s (b - s), so that s is a symbol and not a root
         free = (Bound(_s, strict=True), Bound(_b, 2 * _s))
         free = free if overdamped else (Bound(_b, strict=True), Bound(_mu, _b**2 / (4 * gamma)))
-        b, mu, s = (_b, _s * (_b - _s) / gamma, _s) if overdamped else (_b, _mu, _b / 2)
-        return _on_quadratics(b, mu, s, gamma, overdamped, free)
-    b, mu = positive_number(b, "b"), positive_number(mu, "mu")
-    discriminant = sympy.expand(b**2 - 4 * gamma * mu)
+        low, s = (_s * (_b - _s) / gamma, _s) if overdamped else (_mu, _b / 2)
+        return _on_quadratics(_b, low, s, gamma, overdamped, free)
+    damping, low = positive_number(b, "b"), positive_number(mu, "mu")
+    discriminant = sympy.expand(damping**2 - 4 * gamma * low)
     overdamped = number_sign(discriminant) > 0
-    half = sympy.expand((b - sqrt(discriminant)) / 2) if overdamped else b / 2
-    return _on_quadratics(b, mu, half, gamma, overdamped, ())
+    half = sympy.expand((damping - sqrt(discriminant)) / 2) if overdamped else damping / 2
+    return _on_quadratics(damping, low, half, gamma, overdamped, ())
 
 
 def _on_quadratics(b, mu, s, gamma, overdamped: bool, domain) -> Certificate:
@@ -266,13 +268,16 @@ def heavy_ball_smooth(m: Scalar | None = None, c: Scalar | None = None, *, force
     title = "heavy ball at b = 2 sqrt(mu), smooth"
     ranges = (Bound(_m, strict=True), Bound(_c, Rational(4, 3), sympy.Integer(2), strict=True))
     p, domain = parameters(title, ranges, m=m, c=c)
-    m, c = p.m, p.c
-    k = (2 * c**2 - 5 * c + 4) / (3 * c - 4)
+    k = (2 * p.c**2 - 5 * p.c + 4) / (3 * p.c - 4)
     if not domain:
         k = Field(()).read(k).expr()
-    ratio = c / (2 * (k**2 - 1))
-    p11, p12, p22 = ratio * k**2 * (2 - c), ratio * k * (k + 1 - c), ratio * (k + 1 - c) * (k - 1 + c) / c
-    energy = f + (p11 * m**2 * x**2 + 2 * p12 * m * x * v + p22 * v**2) / gamma
-    mu = m**2 / gamma
+    ratio = p.c / (2 * (k**2 - 1))
+    p11, p12, p22 = (
+        ratio * k**2 * (2 - p.c),
+        ratio * k * (k + 1 - p.c),
+        ratio * (k + 1 - p.c) * (k - 1 + p.c) / p.c,
+    )
+    energy = f + (p11 * p.m**2 * x**2 + 2 * p12 * p.m * x * v + p22 * v**2) / gamma
+    mu = p.m**2 / gamma
     functions = strongly_convex(mu, sympy.factor(mu * k**2))
-    return _exponential(title, Flow((2 * m,), gamma), mu, energy, c * m, domain, functions=functions)
+    return _exponential(title, Flow((2 * p.m,), gamma), mu, energy, p.c * p.m, domain, functions=functions)

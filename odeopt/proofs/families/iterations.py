@@ -106,12 +106,12 @@ def nesterov_constant(mu: Scalar | None = None, L: Scalar | None = None) -> Cert
     (True, 2/3)
     """
     p, domain = parameters("Nesterov's method", _ACCELERATED, L=L, s=_ratio(mu, L))
-    beta, mu = (1 - p.s) / (1 + p.s), p.s**2 * p.L
+    beta, low = (1 - p.s) / (1 + p.s), p.s**2 * p.L
     iteration = Iteration(1 / p.L, beta, beta)
     after, point = _following(iteration)
-    energy = f0 - g0**2 / (2 * p.L) + mu / 2 * (((1 + p.s) * point - after) / p.s) ** 2
+    energy = f0 - g0**2 / (2 * p.L) + low / 2 * (((1 + p.s) * point - after) / p.s) ** 2
     return build(
-        "Nesterov's method", iteration, strongly_convex(mu, p.L), energy, 1 - p.s,
+        "Nesterov's method", iteration, strongly_convex(low, p.L), energy, 1 - p.s,
         {"A(0,1)": 1 - p.s, "A(*,1)": p.s}, domain, positivity={"A(0,*)": 1}, law="factor",
     )  # fmt: skip
 
@@ -140,13 +140,13 @@ def triple_momentum(mu: Scalar | None = None, L: Scalar | None = None) -> Certif
     (True, 1/4)
     """
     p, domain = parameters("triple momentum", _ACCELERATED, L=L, s=_ratio(mu, L))
-    rho, mu = 1 - p.s, p.s**2 * p.L
+    rho, low = 1 - p.s, p.s**2 * p.L
     iteration = Iteration((1 + rho) / p.L, rho**2 / (2 - rho), rho**2 / ((1 + rho) * (2 - rho)))
     here, (_, point) = iteration.points["0"][0] - g0 / p.L, _following(iteration)
     z = ((1 + p.s) * point - (1 - p.s) * here) / (2 * p.s)
-    energy = f0 - g0**2 / (2 * p.L) + mu / (1 - p.s**2) * (z**2 - here**2 / 2)
+    energy = f0 - g0**2 / (2 * p.L) + low / (1 - p.s**2) * (z**2 - here**2 / 2)
     return build(
-        "triple momentum", iteration, strongly_convex(mu, p.L), energy, rho**2,
+        "triple momentum", iteration, strongly_convex(low, p.L), energy, rho**2,
         {"A(0,1)": rho**2, "A(*,1)": p.s * (2 - p.s)}, domain, positivity={"A(0,*)": 1}, law="factor",
         search=None if domain else closed_form(rho**2),
     )  # fmt: skip

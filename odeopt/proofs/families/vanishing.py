@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import sympy
-from sympy import Expr, Integer, sqrt
+from sympy import Expr, Integer, Symbol, sqrt
 
 from odeopt.proofs.build import build, closed_form
 from odeopt.proofs.certificate import Certificate
@@ -33,7 +33,7 @@ __all__ = [
     "nesterov_strongly_convex",
 ]
 
-t = time
+t: Symbol = time
 _r, _mu, _beta, _k, _u, _s, _s1, _s2 = real("r mu beta k u s s_1 s_2")
 _ZERO = sympy.S.Zero
 
@@ -166,24 +166,24 @@ def nesterov_strongly_convex(
     """
     gamma = positive_number(force, "force")
     low = 2 * (_r**2 - 9) / (9 * gamma)  # of mu t^2, for r > 3
+    b, low_mu = _r, _mu
     if r is not None:
-        r = positive_number(r, "r")
-        mu = _ZERO if mu == 0 else positive_number(mu, "mu")
-        above_three = number_sign(r - 3) > 0
-        if above_three and mu == 0:
+        b = positive_number(r, "r")
+        low_mu = _ZERO if mu == 0 else positive_number(mu, "mu")
+        above_three = number_sign(b - 3) > 0
+        if above_three and low_mu == 0:
             raise ValueError(f"r = {r} > 3 needs mu > 0; on convex functions use nesterov_convex")
-        domain = (Bound(t, sqrt(low.subs(_r, r) / mu) if above_three else _ZERO, strict=True),)
+        domain = (Bound(t, sqrt(low.subs(_r, b) / low_mu) if above_three else _ZERO, strict=True),)
     else:
-        r, mu = _r, _mu
         ranges = (Bound(_r, _ZERO, Integer(3), strict=True), Bound(_mu))
         if above_three:
             ranges = (Bound(_r, Integer(3)), Bound(_mu, low / t**2))
         domain = (Bound(t, strict=True), *ranges)
-    c = r / (3 * t)
+    c = b / (3 * t)
     energy = f + ((c**2 + c / t) * x**2 + 2 * c * x * v + v**2 / 2) / gamma
-    functions = convex() if mu == 0 else strongly_convex(mu)
+    functions = convex() if low_mu == 0 else strongly_convex(low_mu)
     weights = {"A(*,x)": 2 * c}
-    return _power("Nesterov flow", Flow((r / t,), gamma), functions, energy, 2 * r / 3, weights, domain)
+    return _power("Nesterov flow", Flow((b / t,), gamma), functions, energy, 2 * b / 3, weights, domain)
 
 
 def nesterov_smooth(
@@ -234,37 +234,40 @@ def nesterov_smooth(
     >>> nesterov_smooth(r=3, mu=1, L=9).rate
     12/5
     """
-    gamma, best = positive_number(force, "force"), None
-    if r is not None:
-        r, mu, L = (positive_number(value, name) for value, name in ((r, "r"), (mu, "mu"), (L, "L")))
-        if number_sign(L - mu) <= 0:
-            raise ValueError(f"L must be larger than mu, got mu = {mu}, L = {L}; use nesterov_quadratic")
-        best = 2 * r * (sqrt(L / mu) + 1) / (3 * sqrt(L / mu) + 1)
-        p = best if best.is_Rational else _rational_below(best)
-        above_two = p > 2
-    else:
-        mu, L, r, p = _mu, _mu * _k**2, (3 * _k + 1) * _u, 2 * (_k + 1) * _u
-    a = r / 2 - p / 4
-    from_mu = 2 * a * (p - 2) / gamma  # mu t^2 beyond which the form beside f is positive
-    if best is not None:
-        domain = (Bound(t, _rational_above(sqrt(from_mu / mu)) if above_two else _ZERO, strict=True),)
-    else:
-        turn = 1 / (_k + 1)  # where p = 2
+    gamma = positive_number(force, "force")
+    if r is None:
+        curved, rate = _mu, 2 * (_k + 1) * _u
+        turn = 1 / (_k + 1)  # where the power is 2
+        a = _smooth((3 * _k + 1) * _u, rate)
+        low = 2 * a * (rate - 2) / (gamma * t**2) if above_two else _ZERO
         ranges = (turn,) if above_two else (_ZERO, turn)
-        low = from_mu / t**2 if above_two else _ZERO
-        bounds = (
-            Bound(_k, sympy.S.One, strict=True),
-            Bound(_u, *ranges, strict=True),
-            Bound(_mu, low, strict=True),
-        )
-        domain = (Bound(t, strict=True), *bounds)
+        bounds = (Bound(_k, sympy.S.One, strict=True), Bound(_u, *ranges, strict=True))
+        domain = (Bound(t, strict=True), *bounds, Bound(_mu, low, strict=True))
+        return _on_smooth((3 * _k + 1) * _u, curved, curved * _k**2, rate, gamma, above_two, domain)
+    b, curved, L = (positive_number(value, name) for value, name in ((r, "r"), (mu, "mu"), (L, "L")))
+    if number_sign(L - curved) <= 0:
+        raise ValueError(f"L must be larger than mu, got mu = {mu}, L = {L}; use nesterov_quadratic")
+    k = sqrt(L / curved)
+    best = 2 * b * (k + 1) / (3 * k + 1)
+    rate = best if best.is_Rational else _rational_below(best)
+    start = _rational_above(sqrt(2 * _smooth(b, rate) * (rate - 2) / (gamma * curved))) if rate > 2 else _ZERO
+    found = Search(float(best), float(best - rate), "closed form", 0)
+    return _on_smooth(b, curved, L, rate, gamma, rate > 2, (Bound(t, start, strict=True),), found)
+
+
+def _smooth(b: Expr, rate: Expr) -> Expr:
+    """The a of the energy; mu t^2 >= 2 a (p - 2) keeps the form beside f positive."""
+    return b / 2 - rate / 4
+
+
+def _on_smooth(b, mu, L, p, gamma, above_two: bool, domain, search: Search | None = None) -> Certificate:
+    a = _smooth(b, p)
     # twice what the growth needs: the other half pays for the energy of x and v
-    excess = 4 * (p - 2) * a * (1 + r - p) / (gamma * mu * t**3) if above_two else _ZERO
-    energy = f + (a * (1 + r - p) / t**2 * x**2 + 2 * a / t * x * v + v**2 / 2) / gamma
-    found = None if best is None else Search(float(best), float(best - p), "closed form", 0)
+    excess = 4 * (p - 2) * a * (1 + b - p) / (gamma * mu * t**3) if above_two else _ZERO
+    energy = f + (a * (1 + b - p) / t**2 * x**2 + 2 * a / t * x * v + v**2 / 2) / gamma
     return _power(
-        "Nesterov flow, smooth", Flow((r / t,), gamma), strongly_convex(mu, L), energy, p, {"A(*,x)": p / t},
-        domain, excess=excess, search=found,
+        "Nesterov flow, smooth", Flow((b / t,), gamma), strongly_convex(mu, L), energy, p, {"A(*,x)": p / t},
+        domain, excess=excess, search=search,
     )  # fmt: skip
 
 
@@ -315,21 +318,21 @@ def nesterov_quadratic(
     """
     gamma = positive_number(force, "force")
     low = _r * (_r - 2) / (2 * gamma)  # of mu t^2, for r > 2
+    b, low_mu = _r, _mu
     if r is not None:
-        r, mu = positive_number(r, "r"), positive_number(mu, "mu")
-        above_two = number_sign(r - 2) > 0
-        domain = (Bound(t, sqrt(low.subs(_r, r) / mu) if above_two else _ZERO, strict=True),)
+        b, low_mu = positive_number(r, "r"), positive_number(mu, "mu")
+        above_two = number_sign(b - 2) > 0
+        domain = (Bound(t, sqrt(low.subs(_r, b) / low_mu) if above_two else _ZERO, strict=True),)
     else:
-        r, mu = _r, _mu
         ranges = (Bound(_r, _ZERO, Integer(2), strict=True), Bound(_mu))
         if above_two:
             ranges = (Bound(_r, Integer(2), strict=True), Bound(_mu, low / t**2, strict=True))
         domain = (Bound(t, strict=True), *ranges)
-    excess = r * (r - 2) / (gamma * mu * t**3) if above_two else _ZERO
-    energy = f + (r / (4 * t**2) * x**2 + r / (2 * t) * x * v + v**2 / 2) / gamma
-    weights, flow = {"E(x)": -r / (2 * t)}, Flow((r / t,), gamma)
+    excess = b * (b - 2) / (gamma * low_mu * t**3) if above_two else _ZERO
+    energy = f + (b / (4 * t**2) * x**2 + b / (2 * t) * x * v + v**2 / 2) / gamma
+    weights, flow = {"E(x)": -b / (2 * t)}, Flow((b / t,), gamma)
     return _power(
-        "Nesterov flow on quadratics", flow, quadratic(mu), energy, r, weights, domain, excess=excess
+        "Nesterov flow on quadratics", flow, quadratic(low_mu), energy, b, weights, domain, excess=excess
     )
 
 
