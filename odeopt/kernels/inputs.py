@@ -171,7 +171,7 @@ class SingularPart:
         return np.bincount(self.directions[self.directions >= 0])
 
     def reduced_rows(self, unit: np.ndarray) -> np.ndarray:
-        r"""Return a row :math:`\sqrt{n_g}\,u_g` of `unit` a direction: their kernel is H off its null space."""
+        r"""Return a row :math:`\sqrt{n_g}\,u_g` of `unit` a direction: of H off its null space."""
         seen, first = np.unique(self.directions, return_index=True)
         return unit[first[seen >= 0]] * np.sqrt(self.sizes)[:, None]
 
