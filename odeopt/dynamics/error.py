@@ -19,9 +19,10 @@ from typing import Any, ClassVar, overload
 import numpy as np
 import numpy.typing as npt
 import sympy
-from sympy import Add, Derivative, Expr, Integer, Symbol
+from sympy import Add, Expr, Integer, Symbol
 
 from odeopt.checks import real_array, require_mapping, validate_kernel
+from odeopt.dynamics.mode_image import mode_image, start_image
 from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
@@ -33,7 +34,6 @@ __all__ = [
     "ErrorLoss",
     "PreconditionedDynamics",
     "error_dynamics",
-    "mode_image",
 ]
 
 
@@ -341,65 +341,15 @@ def error_dynamics(limit: ODELimit | SystemLimit) -> ErrorDynamics | Preconditio
     dropped = any(isinstance(v, GradientDifferential) and v.directions for v in limit.terms)
     return ErrorDynamics(
         coefficients=tuple(coefficients),
-        initial=tuple(_at_start(e, lam) for e in limit.initial),
+        initial=tuple(start_image(e, lam) for e in limit.initial),
         t=limit.t,
         lam=lam,
         time_step=limit.time_step,
         assumptions=_assumptions(limit.order, dropped),
         limit=limit,
-        start=_at_start(limit.initial_position, lam),
+        start=start_image(limit.initial_position, lam),
         time_origin=limit.time_origin,
     )
-
-
-def mode_image(expr: Expr, lam: Symbol) -> dict[int, Expr]:
-    """Image of a vector on one mode, as {derivative order j: factor}, meaning the sum of factor * phi^(j)."""
-    if isinstance(expr, Derivative):
-        return {expr.derivative_count: Integer(1)}
-    if isinstance(expr, GradientDifferential):
-        if len(expr.directions) > 1:
-            return {}  # third and higher derivatives of a quadratic vanish
-        inner = mode_image(expr.directions[0] if expr.directions else expr.point, lam)
-        if not expr.directions:
-            _require_whole(expr.point, expr)
-        return {j: lam * c for j, c in inner.items()}
-    if isinstance(expr, sympy.core.function.AppliedUndef):
-        return {0: Integer(1)}
-    total: dict[int, Expr] = {}
-    for term in Add.make_args(sympy.expand(expr)):
-        scalar, vector = term.as_independent(
-            GradientDifferential, Derivative, sympy.core.function.AppliedUndef, as_Add=False
-        )
-        if term == 0:
-            continue
-        if vector == expr or vector == 1:
-            raise ValueError(
-                f"the limit contains {vector}, which is not linear; it does not close in (Delta, H)"
-            )
-        for j, c in mode_image(vector, lam).items():
-            total[j] = total.get(j, Integer(0)) + scalar * c
-    return total
-
-
-def _require_whole(point: Expr, gradient: Expr) -> None:
-    """Refuse a gradient point whose weights of X do not sum to 1, where the error is not what is scaled."""
-    weights = [
-        t.as_independent(sympy.core.function.AppliedUndef, Derivative, as_Add=False)
-        for t in Add.make_args(sympy.expand(point))
-    ]
-    total = Add(*(c for c, v in weights if isinstance(v, sympy.core.function.AppliedUndef)))
-    if sympy.simplify(total - 1) != 0:
-        raise ValueError(
-            f"the limit contains {gradient}, at a point where X has the weight {total}: the error there "
-            "is not a multiple "
-            "of Delta, so the equation does not close in (Delta, H); integrate the limit in the weights, "
-            "with integrate_limit"
-        )
-
-
-def _at_start(expr: Expr, lam: Symbol) -> Expr:
-    """Initial derivative of a mode that starts from the first iterate 1."""
-    return mode_image(expr, lam).get(0, Integer(0))
 
 
 def _assumptions(order: int, dropped_curvature: bool) -> tuple[Assumption, ...]:

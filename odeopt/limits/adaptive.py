@@ -249,8 +249,7 @@ def _require_correction(
     if resolution > 1 or not slow or not plain_points or reading.x_step.has(Norm, Dot, reading.x):
         raise NoLimitError(
             f"corrections of {rule.label} are derived to order h, for averages that are all slow and "
-            "gradients at x; "
-            "a fast or accumulating average leaves a start that is not analytic in h"
+            "gradients at x; a fast or accumulating average leaves a start that is not analytic in h"
         )
 
 

@@ -6,12 +6,12 @@ A pass gains an order of h: gradients enter their points with a step size, and a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import sympy
-from sympy import Add, Expr, Integer, Matrix
+from sympy import Add, Expr, Integer, Matrix, Symbol
 
-from odeopt.limits.elimination import Row
+from odeopt.limits.elimination import Row, ScalarEquation
 from odeopt.limits.series import NoLimitError, gradient_series, laurent
 
 __all__ = ["Series"]
@@ -19,11 +19,25 @@ __all__ = ["Series"]
 Name = tuple[str, int]
 
 
+class Expansion(Protocol):
+    """What is known of the derivation whose gradients are expanded."""
+
+    h: Symbol
+    curve: tuple[Symbol, ...]
+    equation: ScalarEquation
+    row: Row
+    family: Any
+
+    def in_time(self, row: Row) -> Row: ...
+    def moment(self, row: Row, j: int) -> Expr: ...
+    def shifted(self, series: list[Expr], periods: int) -> list[Expr]: ...
+
+
 class Series:
     """Series of ("g", l) and ("m", i) to a depth; without `forces` averages follow x alone."""
 
-    def __init__(self, derivation: Any, depth: int, forces: bool = True) -> None:
-        self.derivation: Any = derivation
+    def __init__(self, derivation: Expansion, depth: int, forces: bool = True) -> None:
+        self.derivation: Expansion = derivation
         self.depth: int = depth
         self.forces: bool = forces
         equation = derivation.equation
@@ -121,7 +135,7 @@ class Series:
         return [sympy.expand(Add(*part)) for part in parts]
 
 
-def _pole(row: Row, h: sympy.Symbol) -> int:
+def _pole(row: Row, h: Symbol) -> int:
     """Order of the pole at h = 0 in the weights of the iterates."""
     lowest = (min(laurent(c, h, 0), default=0) for v, c in row.items() if v[0] == "x")
     return -min((*lowest, 0))

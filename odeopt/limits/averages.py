@@ -219,9 +219,8 @@ class StepReading:
         moved = self.limit(self.x_step.xreplace(found.scaled))
         if moved != 0:
             raise NoLimitError(
-                f"{self.family.label} moves x by {moved} a step, which does not shrink with {self.h}; "
-                "its weights do not "
-                "tend to leave x where it is"
+                f"{self.family.label} moves x by {moved} a step, which does not shrink with {self.h}; its "
+                "weights do not tend to leave x where it is"
             )
 
     def _starts(self, names: tuple, powers: dict, fast: list[Symbol]) -> dict[Symbol, Expr]:

@@ -177,9 +177,8 @@ class Derivation:
         if self.power == 0 and x in self.leading:
             total = sympy.factor(1 - self.leading[x])
             return (
-                f"{found}: each step shrinks or stretches the iterates by a factor, for the weights of "
-                "the iterates must "
-                f"sum to 1, and as {self.h} -> 0 they sum to {total}"
+                f"{found}: each step shrinks or stretches the iterates by a factor, for the weights of the "
+                f"iterates must sum to 1, and as {self.h} -> 0 they sum to {total}"
             )
         forces = {v: c for v, c in self.leading.items() if isinstance(v, GradientDifferential)}
         if not any(d in self.leading for d in derivatives):
@@ -203,17 +202,15 @@ class Derivation:
         force = sympy.factor(Add(*(c / lead for v, c in forces.items() if not v.directions)))
         if force.is_negative:
             return (
-                f"{found}: the force {force} times the gradient climbs the loss instead of descending "
-                "it; write a "
-                f"schedule of the step as a function of t = k*{self.h} that stays positive, such as "
+                f"{found}: the force {force} times the gradient climbs the loss instead of descending it; "
+                f"write a schedule of the step as a function of t = k*{self.h} that stays positive, such as "
                 f"lr*(1 - k*{self.h}/T)"
             )
         change = _sign_change(force, self.t)
         if change is not None:
             return (
-                f"{found}: the force changes its sign at t = {change}, beyond which the equation climbs "
-                "the loss; end the "
-                "schedule there, with sympy.Max(0, ...) for example"
+                f"{found}: the force changes its sign at t = {change}, beyond which the equation climbs the "
+                "loss; end the schedule there, with sympy.Max(0, ...) for example"
             )
         return ""
 

@@ -192,9 +192,8 @@ def _validate(resolution: Any, regime: str, form: str, clock: str) -> None:
         or not 0 <= resolution <= MAX_RESOLUTION
     ):
         raise ValueError(
-            f"resolution must be an integer from 0 to {MAX_RESOLUTION}, got {resolution!r}; the number "
-            "of terms "
-            "of a correction grows faster than exponentially with its order"
+            f"resolution must be an integer from 0 to {MAX_RESOLUTION}, got {resolution!r}; the number of "
+            "terms of a correction grows faster than exponentially with its order"
         )
     for name, value, known in (("regime", regime, REGIMES), ("form", form, FORMS), ("clock", clock, CLOCKS)):
         if value not in known:

@@ -29,10 +29,9 @@ def require_zero_stable(derivation: Derivation) -> str:
         outside = (size - 1).is_positive if excess is None else excess > _ON_CIRCLE
         if outside:
             raise NoLimitError(
-                f"{label} has no limit: as {h} -> 0 a root of its step lies at {_shown(root)}, outside "
-                "the unit circle, so "
-                "rounding and every gradient are amplified without bound; choose weights whose roots "
-                "stay in the disc"
+                f"{label} has no limit: as {h} -> 0 a root of its step lies at {_shown(root)}, outside the "
+                "unit circle, so rounding and every gradient are amplified without bound; choose weights "
+                "whose roots stay in the disc"
             )
         if excess is not None and abs(excess) <= _ON_CIRCLE and abs(root.evalf() - 1) > _ON_CIRCLE:
             if multiplicity > 1:
@@ -45,9 +44,8 @@ def require_zero_stable(derivation: Derivation) -> str:
     if not weakly:
         return ""
     return (
-        f"; weakly unstable: the root {', '.join(weakly)} on the unit circle does not decay, so the "
-        "curve is followed for "
-        "a fixed time only"
+        f"; weakly unstable: the root {', '.join(weakly)} on the unit circle does not decay, so the curve "
+        "is followed for a fixed time only"
     )
 
 
