@@ -153,7 +153,7 @@ def _derived(
     if not reading.linear or any(CONSTANT in form.terms for form in reading.start):
         return _system(rule, h, given, regime, resolution)
     family, values, time_step = (rule.exact(), {}, h) if given else _family(rule, h, regime)
-    equation = eliminate(linear_step(_readable(family)), h)
+    equation = _equation(family, h)
     if equation is None or not _forgets(equation, h):
         return _system(rule, h, given, regime, resolution)
     limit = _limit(rule, equation, h, time_step, values, resolution, form)
@@ -177,6 +177,12 @@ def _readable(rule: UpdateRule) -> Reading:
             f"keep the earlier one in memory, or declare gradients = {reading.points} in the class"
         )
     return reading
+
+
+@functools.lru_cache(maxsize=64)
+def _equation(family: UpdateRule, h: Symbol) -> ScalarEquation | None:
+    """The equation of the iterate, which the search for a scale and the derivation share."""
+    return eliminate(linear_step(_readable(family)), h)
 
 
 def _forgets(equation: ScalarEquation, h: Symbol) -> bool:
@@ -240,7 +246,7 @@ def _power(rule: UpdateRule, h: Symbol) -> Rational:
         return time_scale(rule).power
     reasons = []
     for p in _POWERS:
-        equation = eliminate(linear_step(_readable(_with_lr(rule, h ** (1 / p)))), h)
+        equation = _equation(_with_lr(rule, h ** (1 / p)), h)
         if equation is None:
             return Rational(1)
         obstacle = Derivation(equation, h).obstacle
