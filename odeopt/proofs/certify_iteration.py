@@ -150,7 +150,7 @@ def certify_iteration(
         return _on_convex(rule, iteration, L, factor)
     if number_sign(mu) <= 0 or number_sign(L - mu) <= 0:
         raise ValueError(f"certificates of iterations need 0 < mu < L, got mu = {mu}, L = {L}")
-    if any(e.has(flows.time) for e in iteration.varying):
+    if any(e.has(flows.time) for e in (iteration.lr, *iteration.varying)):
         raise ValueError(
             f"{rule.label} has weights that vary with k; factors are certified for constant weights "
             "(GradientDescent, HeavyBall, NesterovConstant, TripleMomentum, QHM): leave mu out"
@@ -193,6 +193,11 @@ def _on_convex(rule: UpdateRule, iteration: Iteration, L: Expr, factor) -> Certi
             "without mu there is no factor to be proved, but a bound of f after N steps: leave rate out"
         )
     lr, beta, gamma = iteration.lr, iteration.beta, iteration.gamma
+    if lr.has(flows.time) or not _holds_from_the_start(rule, iteration):
+        raise ValueError(
+            "without mu certificates are known for one step size and steps of one form from the first on; "
+            f"those of {rule.label} differ"
+        )
     if number_sign(1 - lr * L) < 0:
         raise ValueError(
             f"without mu certificates are known for lr <= 1/L = {1 / L}; got lr = {lr} for {rule.label}"
@@ -213,6 +218,24 @@ def _on_convex(rule: UpdateRule, iteration: Iteration, L: Expr, factor) -> Certi
         "without mu certificates are known for gradient descent and Nesterov's momentum (k - 1)/(k + r - 1) "
         f"with r >= 3; the step of {rule.label} is neither, so mu must be given"
     )
+
+
+def _holds_from_the_start(rule: UpdateRule, iteration: Iteration) -> bool:
+    """Whether the first steps, where x_(-1) = x_0, and no memory, are those of the iteration."""
+    reading = require_linear(rule, "certificate", equivariant=True, forever=True)
+    law = reading.law(0)
+    if _two_step(law, {reading.k: flows.time}) is None:
+        return False
+    for k in range(reading.law_from):
+        first = reading.matrices(k)
+        found = _two_step(first, {})
+        at = [e.subs(flows.time, k) for e in (iteration.lr, *iteration.varying)]
+        if found is None or not is_zero(found.lr - at[0]):
+            return False
+        # at k = 0 the momentum multiplies x_0 - x_(-1) = 0
+        if k and not all(is_zero(a - b) for a, b in zip(found.varying, at[1:], strict=True)):
+            return False
+    return True
 
 
 def _decrease(factor: Expr) -> Expr:

@@ -134,6 +134,26 @@ class Twice(UpdateRule):
         return y - self.lr * grad(y), memory
 
 
+@dataclass(frozen=True)
+class LargeFirst(UpdateRule):
+    """Gradient descent whose first step is twice as long."""
+
+    lr: float
+
+    def step(self, k, iterates, memory, grad):
+        (x,) = iterates
+        return x - (2 * self.lr if k == 0 else self.lr) * grad(x), memory
+
+
+@dataclass(frozen=True)
+class Shrinking(UpdateRule):
+    lr: float
+
+    def step(self, k, iterates, memory, grad):
+        (x,) = iterates
+        return x - self.lr / (k + 1) * grad(x), memory
+
+
 LR, BETA = Rational(1, 10), Rational(1, 2)
 
 
@@ -192,6 +212,9 @@ def test_own_class_has_the_certificate_of_what_it_is():
         (Twice(LR), {"mu": 1, "L": 4}, ["2 gradients", "one gradient a step"]),
         (Nesterov(lr=0.1, r=2), {"L": 4}, ["r >= 3", "Nesterov"]),
         (HeavyBall(LR, BETA), {"L": 4}, ["without mu", "gradient descent", "Nesterov's momentum"]),
+        (LargeFirst(LR), {"L": 10}, ["LargeFirst", "from the first on"]),
+        (Shrinking(LR), {"L": 10}, ["Shrinking", "one step size"]),
+        (Shrinking(LR), {"mu": 1, "L": 10}, ["Shrinking", "vary with k"]),
         (GradientDescent(lr=0.6), {"L": 2}, ["lr <= 1/L = 1/2", "lr = 3/5"]),
         (GradientDescent(lr=0.4), {"L": 2, "rate": 1}, ["leave rate out"]),
         (GradientDescent(lr=0.4), {}, ["need mu and L, or L alone"]),
