@@ -232,16 +232,14 @@ def forecast(
     if strict:
         validate_inputs(x, depth=depth)
     data, singular = prepare(x, y, allow_singular=True), singular_part(x, depth=depth)
-    kernel = relu_gram_operator(
-        singular.reduced_rows(data.x),
-        device=device,
-        layers=layers,
-        depth=depth,
-        storage=storage,
-        num_vectors=num_matvecs,
-        allow_singular=True,
-        progress=progress,
-    )
+    rows, network = singular.reduced_rows(data.x), {"layers": layers, "depth": depth, "device": device}
+    options: dict[str, Any] = {
+        **network,
+        "storage": storage,
+        "num_vectors": num_matvecs,
+        "progress": progress,
+    }
+    kernel = relu_gram_operator(rows, allow_singular=True, **options)
     task = _Task.of(kernel, singular, -data.y, num_matvecs, state, progress)
     return Forecast(
         n=n,
