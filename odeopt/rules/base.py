@@ -81,9 +81,7 @@ class UpdateRule(abc.ABC):
 
     if TYPE_CHECKING:
 
-        @property
-        def lr(self) -> Any:
-            """The learning rate, a field of every rule."""
+        def __getattr__(self, name: str) -> Any: ...  # the hyperparameters are fields of the subclasses
 
     def __post_init__(self) -> None:
         for field in filter(_is_switch, dataclasses.fields(self)):
