@@ -95,5 +95,6 @@ LATE = {
     "range": lambda s, k: s.lr * (1 + sum(0.1 for _ in range(k))),
     "min": lambda s, k: s.lr * min(k, 10),
     "its type": lambda s, k: s.lr * (1 + k * 0) if isinstance(k, int) else 2 * s.lr,
+    "a power of -1": lambda s, k: s.lr * (1 + 0.5 * (-1) ** k),
     "a power of -1 by parity": lambda s, k: s.lr * (1 if k & 1 else 2),
 }

@@ -19,7 +19,7 @@ from odeopt.checks import is_number, require_mapping
 from odeopt.limits.averages import Averages, StepReading
 from odeopt.limits.components import Coordinate, Dot, Norm
 from odeopt.limits.read_step import ReadStep
-from odeopt.limits.series import GradientDifferential, NoLimitError, dotted_latex, plain
+from odeopt.limits.series import GradientDifferential, NoLimitError, dotted_latex, is_infinite, plain
 from odeopt.limits.text import readable
 from odeopt.rules.base import UpdateRule
 
@@ -215,7 +215,7 @@ def _velocity(reading: StepReading, found: Averages) -> tuple[Expr, str]:
     """The velocity of x, or why there is none."""
     increment = reading.x_step.xreplace({**found.followed, **found.scaled})
     velocity = reading.limit(increment / reading.h)
-    if velocity.has(sympy.oo, sympy.zoo, sympy.nan):
+    if is_infinite(velocity):
         return velocity, f"x moves by {increment} a step, which has no finite limit over {reading.h}"
     moving = {n for n in velocity.free_symbols if isinstance(n, Coordinate)} - {reading.x}
     live = {n for r in found.rates.values() for n in r.free_symbols if n in reading.gradients}
@@ -316,8 +316,8 @@ class _Correction:
         counted = expr.replace(lambda e: e.is_Pow and e.exp.has(self.h), steady)
         analytic = sympy.cancel(counted) if counted.is_rational_function(self.h) else counted
         value = analytic.diff(self.h).subs(self.h, 0)
-        if value.has(sympy.zoo, sympy.oo, sympy.nan):
+        if is_infinite(value):
             value = sympy.cancel(sympy.together(analytic)).diff(self.h).subs(self.h, 0)
-        if value.has(sympy.zoo, sympy.oo, sympy.nan):
+        if is_infinite(value):
             raise NoLimitError(f"the increment {expr} is not analytic at {self.h} = 0")
         return value.replace(lambda e: isinstance(e, sympy.Derivative), lambda e: Integer(0))

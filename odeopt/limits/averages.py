@@ -22,7 +22,7 @@ from sympy import Expr, Function, Integer, Symbol
 from odeopt.limits import components
 from odeopt.limits.components import Component, Coordinate
 from odeopt.limits.read_step import ReadStep
-from odeopt.limits.series import GradientDifferential, NoLimitError, counted_powers
+from odeopt.limits.series import FAILURES, GradientDifferential, NoLimitError, counted_powers, is_infinite
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import StepRefusal, counter
 from odeopt.rules.trace import place_of
@@ -150,11 +150,11 @@ class StepReading:
             lambda e: sympy.powdenest(sympy.cancel(e)) if not e.has(sympy.Max, sympy.Min) else e,
         ):
             direct = form(expr).subs(self.h, 0)
-            if not direct.has(sympy.zoo, sympy.oo, sympy.nan):
+            if not is_infinite(direct):
                 return direct
         try:
             return sympy.limit(expr, self.h, 0, "+")
-        except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        except FAILURES as error:
             raise NoLimitError(f"the limit of {expr} as {self.h} -> 0 was not found") from error
 
     def averages(self) -> Averages:
@@ -275,5 +275,5 @@ def _expression(value) -> Expr:
 
 
 def _require_finite(expr: Expr, reason: str) -> None:
-    if expr.has(sympy.oo, sympy.zoo, sympy.nan):
+    if is_infinite(expr):
         raise NoLimitError(reason)

@@ -17,7 +17,7 @@ import sympy
 from sympy import Expr, Mul, Rational
 
 from odeopt.checks import is_symbolic
-from odeopt.rules.counter import Counter, StepRefusal
+from odeopt.rules.counter import Counter, StepRefusal, fraction_meant
 
 if TYPE_CHECKING:  # sympy has no types: for a checker such an expression is anything
     from odeopt.limits.series import AnyExpr as Function
@@ -128,15 +128,17 @@ class Dot(Function):
 
 
 def _plain(value: Any) -> Expr:
-    """The expression of an operand; floats as the decimals they print as."""
-    if isinstance(value, (Component, Counter)):
+    """The expression of an operand; floats as what they were meant as."""
+    if isinstance(value, Component):
         return value.expr
+    if isinstance(value, Counter):
+        return _plain(value.expr)
     if is_symbolic(value):
-        return value
-    if isinstance(value, numbers.Rational):
-        return Rational(value.numerator, value.denominator)
+        floats = value.atoms(sympy.Float)
+        return value.xreplace({f: Rational(fraction_meant(float(f))) for f in floats}) if floats else value
     if isinstance(value, numbers.Real):
-        return Rational(repr(float(value)))
+        meant = value if isinstance(value, numbers.Rational) else fraction_meant(float(value))
+        return Rational(meant.numerator, meant.denominator)
     if getattr(value, "size", None) == 1 and hasattr(value, "item"):
         return _plain(value.item())
     if hasattr(value, "shape"):

@@ -277,7 +277,7 @@ def _canonical(coefficient: Expr) -> Expr:
 
 
 def _sign_change(force: Expr, t: Symbol) -> Expr | None:
-    """A time t > 0 at which a force with numbers changes its sign, found on a grid and by its real roots."""
+    """A time t > 0 at which a force with numbers changes its sign, found on a grid and halved."""
     if force.free_symbols != {t} or force.is_nonnegative:
         return None
     values = [
@@ -285,5 +285,8 @@ def _sign_change(force: Expr, t: Symbol) -> Expr | None:
     ]
     for (s, one), (e, other) in itertools.pairwise(values):
         if one > 0 > other or one < 0 < other:
+            for _ in range(12):
+                middle = (s + e) / 2
+                s, e = (middle, e) if sympy.re(force.subs(t, middle).evalf()) * one > 0 else (s, middle)
             return sympy.N((s + e) / 2, 3)
     return None

@@ -188,6 +188,9 @@ def laurent(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
     numerator, denominator = sympy.fraction(sympy.together(coefficient))
     if numerator.is_polynomial(h) and denominator.is_polynomial(h):
         return _divide_series(numerator, denominator, h, order)
+    roots = math.lcm(*(e.exp.q for e in coefficient.atoms(sympy.Pow) if e.base == h and e.exp.is_Rational))
+    if roots > 1:
+        return _by_roots(coefficient, h, order, roots)
     found = _by_derivatives(coefficient, h, order)
     return _by_series(coefficient, h, order) if found is None else found
 
@@ -198,7 +201,7 @@ def counted_powers(expr: Expr, h: Symbol, order: int) -> Expr:
     def expanded(power):
         base, exponent = power.args
         if not base.has(h):
-            shrinks = sympy.limit(exponent, h, 0, "+") is sympy.oo and not (base.is_number and base >= 1)
+            shrinks = sympy.limit(exponent, h, 0, "+") is sympy.oo and not (base.is_number and abs(base) >= 1)
             return Integer(0) if shrinks else power
         series = _by_series(exponent * sympy.log(base), h, order)
         rest = Add(*(c * h**q for q, c in series.items() if q))
@@ -212,7 +215,7 @@ def _by_derivatives(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]
     found, derivative = {}, coefficient
     for q in range(order + 1):
         value = derivative.subs(h, 0)
-        if value.has(sympy.zoo, sympy.oo, sympy.nan):
+        if is_infinite(value):
             return None
         value = sympy.simplify(value / sympy.factorial(q))
         if value != 0:
@@ -221,14 +224,20 @@ def _by_derivatives(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]
     return found
 
 
+# What sympy may raise where it finds no series or limit.
+FAILURES = (
+    ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError, sympy.PoleError
+)  # fmt: skip
+
+
 def _by_series(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
     refusal = NoLimitError(
         f"the step has no Taylor series in {h}: it contains {coefficient}; "
-        f"write the hyperparameters as functions analytic at {h} = 0"
+        f"write the hyperparameters as functions analytic at {h} = 0, and schedules as functions of k*{h}"
     )
     try:
         series = sympy.expand(sympy.series(coefficient, h, 0, order + 1).removeO())
-    except (ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+    except FAILURES as error:
         raise refusal from error
     found: dict[int, Expr] = {}
     for term in Add.make_args(series):
@@ -239,6 +248,23 @@ def _by_series(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
             found[int(power)] = found.get(int(power), Integer(0)) + scalar
     found = {q: sympy.simplify(c) for q, c in found.items()}
     return {q: c for q, c in sorted(found.items()) if c != 0}
+
+
+def _by_roots(coefficient: Expr, h: Symbol, order: int, roots: int) -> dict[int, Expr]:
+    """The same where h occurs under roots, which must cancel."""
+    u = sympy.Dummy("u", positive=True)
+    found = laurent(sympy.powdenest(coefficient.subs(h, u**roots)), u, order * roots)
+    if any(q % roots for q in found):
+        raise NoLimitError(
+            f"the step has no Taylor series in {h}: it contains {coefficient}; choose lr so that the powers "
+            f"of {h} are whole"
+        )
+    return {q // roots: c for q, c in found.items()}
+
+
+def is_infinite(expr: Expr) -> bool:
+    """Whether an expression holds an infinity of either sign, or nan."""
+    return expr.has(sympy.zoo, sympy.oo, -sympy.oo, sympy.nan)
 
 
 def _divide_series(numerator: Expr, denominator: Expr, h: Symbol, order: int) -> dict[int, Expr]:

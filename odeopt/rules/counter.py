@@ -7,17 +7,22 @@ arithmetic, notes every comparison with a small integer at the start of a run (`
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from odeopt.checks import is_symbolic
 
-__all__ = ["Counter", "StepRefusal", "counter"]
+__all__ = ["Counter", "StepRefusal", "counter", "fraction_meant"]
 
 # Iterations below this are the start of a run: a step may single them out, and its law is that of a larger k.
 START = 10
+# A float within four roundings of a fraction of denominator up to this was meant to be that fraction: 1 - 0.9
+# is 1/10 and 2/3 is 2/3. The chance that another number is met by this is 1e-7.
+_DENOMINATOR = 10_000
 
 _FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh")
 _ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "truediv", "power": "pow"}
@@ -35,6 +40,14 @@ class StepRefusal(ValueError):
         super().__init__(reason)
         self.kind: str = kind
         self.reason: str = reason
+
+
+class _Unhashable(StepRefusal, TypeError):
+    """For tables; at these words sympy's functions go on without their cache."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(kind, reason)
+        self.args: tuple[Any, ...] = ("unhashable type: 'Counter'",)
 
 
 class Counter:
@@ -111,7 +124,7 @@ class Counter:
         return self != 0
 
     def __hash__(self) -> int:  # a set or a dict would look k up by identity
-        raise StepRefusal("counter", f"looks k up in a set or a table; {_REMEDY}")
+        raise _Unhashable("counter", f"looks k up in a set or a table; {_REMEDY}")
 
     # --- residues -----------------------------------------------------------------------------------
 
@@ -133,6 +146,17 @@ class Counter:
     def __divmod__(self, value: Any) -> tuple[Any, int]:
         return self // value, self % value
 
+    def _alternating(self, exponent: Any) -> int:
+        """(-1)^exponent, the same all along a residue: a plain symbol would never tell that it alternates."""
+        import sympy
+
+        j = sympy.Dummy(integer=True)
+        place = sympy.expand(exponent.subs(self.k, self.residue + self.period * j))
+        turns, first = place.coeff(j, 1), place.coeff(j, 0)
+        if place - turns * j - first != 0 or not (first.is_Integer and turns.is_even):
+            raise StepRefusal("counter", f"takes a negative number to the power {exponent}; {_REMEDY}")
+        return -1 if first % 2 else 1
+
     def __repr__(self) -> str:
         return str(self.expr)
 
@@ -140,26 +164,36 @@ class Counter:
 def _binary(function: Callable[[Any, Any], Any], swapped: bool = False) -> Callable:
     def method(self: Counter, value: Any) -> Any:
         if isinstance(value, Counter):
-            other, guarded = value.expr, True
+            other = value.expr
         elif is_symbolic(value):
-            other, guarded = value, bool(value.is_number)
+            other = value
         elif isinstance(value, numbers.Real):
-            other, guarded = _exact(value), True
+            other = _exact(value)
         else:
             return NotImplemented
-        result = function(other, self.expr) if swapped else function(self.expr, other)
-        return self._guarded(result) if guarded else result
+        base, exponent = (other, self.expr) if swapped else (self.expr, other)
+        if function is operator.pow and getattr(base, "is_negative", False):
+            return self._guarded(self._alternating(exponent) * (-base) ** exponent)
+        return self._guarded(function(base, exponent))
 
     return method
 
 
 def _exact(value: Any) -> Any:
-    """A number as sympy sees it exactly, a float as the decimal it prints as."""
+    """A number as sympy sees it exactly, a float as what it was meant as."""
     import sympy
 
-    if isinstance(value, numbers.Rational):
-        return sympy.Rational(int(value.numerator), int(value.denominator))
-    return sympy.Rational(repr(float(value)))
+    meant = value if isinstance(value, numbers.Rational) else fraction_meant(float(value))
+    return sympy.Rational(int(meant.numerator), int(meant.denominator))
+
+
+def fraction_meant(value: float) -> Fraction:
+    """The fraction or decimal that a float was meant as."""
+    if not math.isfinite(value):
+        raise StepRefusal("broken", f"multiplies a vector by {value}")
+    near = Fraction(value).limit_denominator(_DENOMINATOR)
+    meant = near and abs(near - Fraction(value)) <= 4 * Fraction(math.ulp(value))
+    return near if meant else Fraction(repr(value))
 
 
 def _refused(operation: str) -> Callable:
@@ -175,7 +209,9 @@ for _name in ("add", "sub", "mul", "truediv", "pow"):
 for _name, _operation in {
     "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "rmod": "%", "rfloordiv": "//", "abs": "abs()",
     "index": "an index or a range", "int": "int()", "float": "float() or the module math", "round": "round()",
-    "floor": "math.floor", "ceil": "math.ceil", "trunc": "math.trunc",
+    "floor": "math.floor", "ceil": "math.ceil", "trunc": "math.trunc", "and": "&", "rand": "&",
+    "or": "|", "ror": "|", "xor": "^", "rxor": "^", "lshift": "<<", "rlshift": "<<", "rshift": ">>",
+    "rrshift": ">>", "invert": "~",
 }.items():  # fmt: skip
     setattr(Counter, f"__{_name}__", _refused(_operation))
 

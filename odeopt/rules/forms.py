@@ -15,14 +15,11 @@ from fractions import Fraction
 from typing import Any
 
 from odeopt.checks import is_symbolic
-from odeopt.rules.counter import Counter, StepRefusal
+from odeopt.rules.counter import Counter, StepRefusal, fraction_meant
 
 __all__ = ["CONSTANT", "Form", "exact_coefficient", "is_zero"]
 
 CONSTANT = ("1", 0)
-# A float within four roundings of a fraction of denominator up to this was meant to be that fraction: 1 - 0.9
-# is 1/10 and 2/3 is 2/3. The chance that another number is met by this is 1e-7.
-_DENOMINATOR = 10_000
 
 
 def exact_coefficient(value: Any) -> Any:
@@ -33,11 +30,11 @@ def exact_coefficient(value: Any) -> Any:
     if isinstance(value, (int, Fraction)):
         return value
     if isinstance(value, Counter):
-        return value.expr
+        return _expression(value.expr)
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
-        return _fraction(float(value))
+        return fraction_meant(float(value))
     if is_symbolic(value) and hasattr(value, "is_commutative"):
         return _expression(value)
     if isinstance(value, numbers.Complex):
@@ -50,14 +47,6 @@ def exact_coefficient(value: Any) -> Any:
     raise StepRefusal("nonlinear", f"joins a vector with an array of shape {shape}, coordinate by coordinate")
 
 
-def _fraction(value: float) -> Fraction:
-    if not math.isfinite(value):
-        raise StepRefusal("broken", f"multiplies a vector by {value}")
-    near = Fraction(value).limit_denominator(_DENOMINATOR)
-    meant = near and abs(near - Fraction(value)) <= 4 * Fraction(math.ulp(value))
-    return near if meant else Fraction(repr(value))
-
-
 def _expression(value: Any) -> Any:
     """A sympy expression without floats; a number as Fraction, so that numeric rules never leave them."""
     import sympy
@@ -65,7 +54,9 @@ def _expression(value: Any) -> Any:
     if value.is_Rational:
         return Fraction(int(value.p), int(value.q))
     if value.has(sympy.Float):
-        value = value.xreplace({f: sympy.Rational(_fraction(float(f))) for f in value.atoms(sympy.Float)})
+        value = value.xreplace(
+            {f: sympy.Rational(fraction_meant(float(f))) for f in value.atoms(sympy.Float)}
+        )
     if value.has(sympy.nan, sympy.oo, sympy.zoo, -sympy.oo):
         raise StepRefusal("broken", f"multiplies a vector by {value}")
     if value.has(sympy.I):

@@ -1,5 +1,6 @@
 """Limits of adaptive methods: the equations of the literature, and the order in which runs follow them."""
 
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -9,12 +10,13 @@ from nonlinear import LogCosh
 
 from odeopt import (
     Adam,
+    UpdateRule,
     error_dynamics,
     ode_limit,
 )
 from odeopt.limits import integrate_limit
 from odeopt.limits.series import GradientDifferential
-from odeopt.rules import AdaGrad, RMSProp, SignDescent
+from odeopt.rules import AdaGrad, RMSProp, SignDescent, dot
 from odeopt.rules.base import iterate
 
 h, a, b, kappa = sympy.symbols("h a b kappa", positive=True)
@@ -149,3 +151,27 @@ def test_preconditioned_equation_holds_for_a_linear_model():
     np.testing.assert_allclose(
         jacobian @ velocity(gradient), -jacobian @ np.diag(1 / d(gradient)) @ jacobian.T @ delta, rtol=1e-12
     )
+
+
+@dataclass(frozen=True)
+class CubeRoot(UpdateRule):
+    """A sum of squared norms under a cube root, its exponent a float."""
+
+    lr: float
+
+    def initial_memory(self, x0):
+        return (0 * x0,)
+
+    def step(self, k, iterates, memory, grad):
+        (x,), (v,) = iterates, memory
+        g = grad(x)
+        v = v + dot(g, g)
+        return x - self.lr * g / v ** (1 / 3), (v,)
+
+
+def test_a_float_exponent_is_the_fraction_it_was_meant_as():
+    limit = ode_limit(CubeRoot(0.01))
+    (average,) = limit.averages
+    gradient = GradientDifferential(limit.curve)
+    assert limit.scale == sympy.Rational(3, 2)
+    assert sympy.simplify(limit.velocity + gradient / average ** sympy.Rational(1, 3)) == 0

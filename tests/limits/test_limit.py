@@ -196,3 +196,101 @@ def test_each_printed_order_is_an_identity_on_a_concrete_curve(resolution):
 
     gaps = [abs(float(residual(step))) for step in (0.04, 0.02)]
     assert np.log2(gaps[0] / gaps[1]) == pytest.approx(len(orders), abs=0.2)  # the first order left out
+
+
+@dataclass(frozen=True)
+class Alternating(UpdateRule):
+    """Momentum 0.8 and 0.2 and steps 0.5 lr and 1.5 lr in turn, as powers of -1."""
+
+    lr: float
+    history = 2
+
+    def step(self, k, iterates, memory, grad):
+        x, x_prev = iterates
+        turn = (-1) ** k
+        return x + 0.5 * (1 + 0.6 * turn) * (x - x_prev) - self.lr * (1 - 0.5 * turn) * grad(x), memory
+
+
+class AlternatingInTwos(Alternating):
+    period = 2
+
+
+def test_a_step_that_alternates_has_the_limit_of_its_period_or_none():
+    with pytest.raises(ValueError, match="negative number to the power k; declare `period = p`"):
+        ode_limit(Alternating(0.1))
+    limit = ode_limit(AlternatingInTwos(0.1))
+    # over one period v_1 = 0.8 v_0 - 0.5 g, v_0 = 0.2 v_1 - 1.5 g, so that X' = (v_0 + v_1)/2
+    v_1 = -sympy.Rational(17, 10) / (1 - sympy.Rational(16, 100))
+    mean = (v_1 + v_1 / 5 - sympy.Rational(3, 2)) / 2
+    assert sympy.simplify(limit.gradient_coefficient / limit.coefficients[0] + mean) == 0
+
+
+@dataclass(frozen=True)
+class Oscillating(UpdateRule):
+    lr: float
+
+    def step(self, k, iterates, memory, grad):
+        (x,) = iterates
+        return x - self.lr * (1 + np.cos(k) / 2) * grad(x), memory
+
+
+def test_a_schedule_that_oscillates_within_a_few_steps_is_refused():
+    with pytest.raises(ValueError, match="schedules as functions of k"):
+        ode_limit(Oscillating(0.1))
+
+
+@dataclass(frozen=True)
+class CosineInTime(UpdateRule):
+    lr: float
+
+    def step(self, k, iterates, memory, grad):
+        (x,) = iterates
+        return x - self.lr * (1 + sympy.cos(k * self.lr)) / 2 * grad(x), memory
+
+
+def test_a_schedule_in_k_times_lr_by_functions_of_sympy_has_its_limit():
+    limit = ode_limit(CosineInTime(h), h)
+    assert sympy.simplify(limit.gradient_coefficient - (1 + sympy.cos(limit.t)) / 2) == 0
+
+
+@dataclass(frozen=True)
+class SlowBuffer(UpdateRule):
+    """A buffer with friction sqrt(lr) and a falling schedule outside of it, roots of lr written as powers."""
+
+    lr: float
+
+    def initial_memory(self, x0):
+        return (0 * x0,)
+
+    def step(self, k, iterates, memory, grad):
+        (x,), (v,) = iterates, memory
+        v = (1 - self.lr**0.5) * v + grad(x)
+        return x - self.lr / (1 + k * self.lr**0.5 / 4) * v, (v,)
+
+
+def test_roots_of_the_learning_rate_have_a_series_in_the_time_step():
+    """A schedule s = 1/(1 + t/4) outside the buffer adds friction: X'' + (1 - s'/s) X' + s grad f = 0."""
+    limit = ode_limit(SlowBuffer(0.01))
+    s = 1 / (1 + limit.t / 4)
+    friction, lead = limit.coefficients
+    assert limit.time_step == pytest.approx(0.1, rel=1e-12)
+    assert sympy.simplify(friction / lead - 1 + s.diff(limit.t) / s) == 0
+    assert sympy.simplify(limit.gradient_coefficient / lead - s) == 0
+
+
+@dataclass(frozen=True)
+class TiedToStart(UpdateRule):
+    lr: float
+
+    def initial_memory(self, x0):
+        return (x0,)
+
+    def step(self, k, iterates, memory, grad):
+        (x,), (start,) = iterates, memory
+        return x - self.lr * (grad(x) + (x - start) / 10), (start,)
+
+
+def test_decay_to_the_start_has_a_limit_with_the_velocity_of_the_first_step():
+    limit = ode_limit(TiedToStart(0.01))
+    assert limit.order == 2 and limit.initial == (-GradientDifferential(limit.curve),)
+    assert "no better clock" in limit.note

@@ -322,3 +322,20 @@ def test_built_in_rules_are_steps_in_the_error():
 def test_what_is_no_rule_is_refused():
     with pytest.raises(ValueError, match="UpdateRule"):
         read("HeavyBall")
+
+
+@pytest.mark.parametrize(
+    ("period", "power"),
+    [(2, lambda k: (-1) ** k), (2, lambda k: (-1.0) ** (k + 3)), (4, lambda k: (-1) ** (k // 2))],
+)
+def test_a_power_of_minus_one_is_a_number_in_each_residue_of_a_declared_period(period, power):
+    step = lambda s, k, x, m, grad: (x[0] - s.lr * (1 + power(k) / 2) * grad(x[0]), m)  # noqa: E731
+    reading = read(rule_of(step, period=period))
+    assert reading.law_refusal is None and not reading.varies
+    for residue in range(period):
+        assert reading.law(residue).N[0][0] == -Fraction(1, 10) * (1 + Fraction(int(power(residue)), 2))
+
+
+def test_functions_of_sympy_take_k():
+    reading = read(descent(lambda s, k: s.lr * (1 + sympy.cos(k / 7))))
+    assert reading.law().N[0][0] == -(1 + sympy.cos(reading.k / 7)) / 10
