@@ -18,8 +18,9 @@ from sympy import Expr, Function, Integer, Rational, Symbol
 from odeopt.checks import is_number, require_mapping
 from odeopt.limits.averages import Averages, StepReading
 from odeopt.limits.components import Coordinate, Dot, Norm
+from odeopt.limits.failures import is_infinite
 from odeopt.limits.read_step import ReadStep
-from odeopt.limits.series import GradientDifferential, NoLimitError, dotted_latex, is_infinite, plain
+from odeopt.limits.series import GradientDifferential, NoLimitError, dotted_latex, plain
 from odeopt.limits.text import readable
 from odeopt.rules.base import UpdateRule
 

@@ -21,8 +21,9 @@ from sympy import Expr, Function, Integer, Symbol
 
 from odeopt.limits import components
 from odeopt.limits.components import Component, Coordinate
+from odeopt.limits.failures import FAILURES, is_infinite
 from odeopt.limits.read_step import ReadStep
-from odeopt.limits.series import FAILURES, GradientDifferential, NoLimitError, counted_powers, is_infinite
+from odeopt.limits.series import GradientDifferential, NoLimitError, counted_powers
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import StepRefusal, counter
 from odeopt.rules.trace import place_of

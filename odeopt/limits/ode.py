@@ -253,7 +253,7 @@ def _power(rule: UpdateRule, h: Symbol) -> Rational:
         if not obstacle:
             return p
         reasons.append(f"lr = {h}^({1 / p}): {obstacle}")
-    raise NoLimitError("; ".join(reasons[:3]))
+    raise NoLimitError(f"{rule.label} has no limit: {'; '.join(reasons[:3])}")
 
 
 def _is_rational(rule: UpdateRule) -> bool:
@@ -286,7 +286,7 @@ def _limit(
     origin = time_origin(equation, h) if resolution else Integer(0)
     derivation = Derivation(equation, h, resolution, origin)
     if derivation.obstacle:
-        raise NoLimitError(derivation.obstacle)
+        raise NoLimitError(f"{rule.label} has no limit: {derivation.obstacle}")
     warning = require_zero_stable(derivation)
     right = derivation.normal_form()
     if resolution == 0:

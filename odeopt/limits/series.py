@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import sympy
 from sympy import Add, Expr, Integer, Mul, Symbol
 
+from odeopt.limits.failures import FAILURES, NoLimitError, is_infinite
 from odeopt.limits.text import derivative_latex, derivative_text
 
 if TYPE_CHECKING:
@@ -176,8 +177,6 @@ def taylor(coefficient: Expr, h: Symbol, order: int) -> list[Expr]:
 def laurent(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
     r"""Coefficients of the powers of h up to `order` in a function with at most a pole at h = 0.
 
-    Examples
-    --------
     >>> from sympy.abc import h, t
     >>> laurent(1 / (h * (t + h)), h, 0)
     {-1: 1/t, 0: -1/t**2}
@@ -224,17 +223,11 @@ def _by_derivatives(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]
     return found
 
 
-# What sympy may raise where it finds no series or limit.
-FAILURES = (
-    ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError, sympy.PoleError
-)  # fmt: skip
-
-
 def _by_series(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
-    refusal = NoLimitError(
-        f"the step has no Taylor series in {h}: it contains {coefficient}; "
+    remedy = (
         f"write the hyperparameters as functions analytic at {h} = 0, and schedules as functions of k*{h}"
     )
+    refusal = NoLimitError(f"the step has no Taylor series in {h}: it contains {coefficient}; {remedy}")
     try:
         series = sympy.expand(sympy.series(coefficient, h, 0, order + 1).removeO())
     except FAILURES as error:
@@ -256,15 +249,9 @@ def _by_roots(coefficient: Expr, h: Symbol, order: int, roots: int) -> dict[int,
     found = laurent(sympy.powdenest(coefficient.subs(h, u**roots)), u, order * roots)
     if any(q % roots for q in found):
         raise NoLimitError(
-            f"the step has no Taylor series in {h}: it contains {coefficient}; choose lr so that the powers "
-            f"of {h} are whole"
+            f"the step has no Taylor series in {h}: it contains {coefficient}, with roots of {h}"
         )
     return {q // roots: c for q, c in found.items()}
-
-
-def is_infinite(expr: Expr) -> bool:
-    """Whether an expression holds an infinity of either sign, or nan."""
-    return expr.has(sympy.zoo, sympy.oo, -sympy.oo, sympy.nan)
 
 
 def _divide_series(numerator: Expr, denominator: Expr, h: Symbol, order: int) -> dict[int, Expr]:
@@ -289,10 +276,6 @@ def vector_series(expr: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...]) 
     return [Add(*p) for p in parts]
 
 
-class NoLimitError(ValueError):
-    """The rule has no limiting ODE in the scaling at hand."""
-
-
 def is_vector(expr: Expr, curve: tuple[Symbol, ...]) -> bool:
     """Tell whether an expression is a single atom."""
     return expr in curve or isinstance(expr, GradientDifferential)
@@ -305,10 +288,7 @@ def expand_gradient(
 
     .. math:: \nabla f(X+\delta)=\sum_p\tfrac1{p!}\nabla^{p+1}f(X)[\delta,\dots,\delta].
 
-    Examples
-    --------
-    >>> from sympy import symbols
-    >>> h, X, V = symbols("h X V")
+    >>> h, X, V = sympy.symbols("h X V")
     >>> expand_gradient(X - h * V, h, 1, (X, V))
     -h*grad^2 f(X)[V] + grad f(X)
     """
