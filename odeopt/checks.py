@@ -123,6 +123,8 @@ def real_array(value: Any, name: str, *, ndim: int | None, finite: bool = True) 
 
 
 def _as_array(value: Any, name: str) -> np.ndarray:
+    if hasattr(value, "toarray"):
+        raise ValueError(f"{name} is a sparse matrix; pass {name}.toarray(), or a kernel as a LinearOperator")
     try:
         return np.asarray(value)
     except (
@@ -149,13 +151,21 @@ def nonnegative_grid(values: Any, name: str) -> npt.NDArray[np.float64]:
     return grid
 
 
+_MOST_ITERATIONS = 10_000_000  # minutes, and some hundred MB
+
+
 def iteration_grid(grid: Any, name: str = "grid") -> npt.NDArray[np.int64]:
     """Return iteration numbers as a nonempty vector of nonnegative integers, or raise ValueError."""
     k = nonnegative_grid(grid, name)
-    bad = k[(k != np.round(k)) | (k >= 2**53)]
+    bad = k[k != np.round(k)]
     if bad.size:
         raise ValueError(
             f"{name} must hold iteration numbers, got {bad[0]!r}; a rule is defined at integers only"
+        )
+    if k.max() > _MOST_ITERATIONS:
+        raise ValueError(
+            f"{name} must hold iteration numbers up to {_MOST_ITERATIONS:,}, got {k.max():.6g}: each is a "
+            "step that is run; for later ones take the closed form of an ODE"
         )
     return k.astype(np.int64)
 

@@ -405,6 +405,23 @@ def buffer_that_counts_passes():
     return module, rows()
 
 
+@kind(both="counts its passes")
+def outputs_that_alternate():
+    def forward(s, x):
+        s.passes.append(None)
+        return s.a(x) * (1 + len(s.passes) % 2)
+
+    module = Written(forward, a=nn.Linear(5, 1))
+    module.passes = []
+    return module, rows()
+
+
+@kind(both="one number in several entries", lifted=False)
+def expanded_weight():
+    w = nn.Parameter(torch.randn(1, dtype=torch.float64).expand(5))
+    return Written(lambda s, x: (x * s.w).sum(1), w=w), rows()
+
+
 @kind(both="inputs in place")
 def inputs_changed_in_place():
     return Written(lambda s, x: s.a(x.mul_(2.0).clone()), a=nn.Linear(5, 1)), rows()

@@ -63,6 +63,11 @@ def require_module(module: object) -> nn.Module:
             raise ValueError(
                 f"module has a parameter {name} without values; run it once on inputs, or load its weights"
             )
+        if any(stride == 0 and size > 1 for size, stride in zip(p.shape, p.stride(), strict=True)):
+            raise ValueError(
+                f"module has a parameter {name} that holds one number in several entries (an expanded "
+                "view), of which torch trains none; make it from its clone()"
+            )
         if p._post_accumulate_grad_hooks:
             raise ValueError(
                 f"module has a parameter {name} with a hook that acts once its gradient is there (an "

@@ -170,7 +170,7 @@ def _curve(
     layer: Literal["linear ODE", "discrete iteration"],
     step: float | None,
 ) -> LossCurve:
-    lost = _UNDERFLOW * measure.mass + _SMALLEST
+    lost = _UNDERFLOW * measure.mass + _SMALLEST * measure.nodes.size  # of each square
     bounds = np.maximum(found.lower - lost, 0.0), found.upper + lost
     return LossCurve(found.value, t, k, *bounds, source, layer, step, found.proved, found.rounding)
 

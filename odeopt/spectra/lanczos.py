@@ -25,10 +25,12 @@ import numpy as np
 
 from odeopt.spectra.lanczos_state import State
 
-__all__ = ["Chain", "lanczos"]
+__all__ = ["Chain", "lanczos", "require_range"]
 
 _EPS = float(np.finfo(float).eps)
 _SINGLE_EPS = float(np.finfo(np.float32).eps)
+# Sizes of a kernel between which no square that is needed leaves the range of float64.
+_LEAST, _MOST = 1e-150, 1e150
 # Vectors of a basis are kept in slabs of so many: projections are BLAS-2 products with a slab, and the
 # basis grows without being copied.
 _SLAB = 32
@@ -77,7 +79,7 @@ class _Run:
     """One start vector: its basis, and the entries of T found so far."""
 
     def __init__(self, start: np.ndarray, bound: float, precision: float):
-        self.norm, self.bound, self.precision = float(np.linalg.norm(start)), bound, precision
+        self.norm, self.bound, self.precision = _norm(start), bound, precision
         self.seen_noise = 0.0
         self.single: bool | None = None  # whether every entry of a product of other vectors was a float32
         self.alpha: list[float] = []
@@ -141,6 +143,8 @@ class _Run:
         self._see_precision(product)
         w = np.array(product, dtype=float)
         self._require_finite(w, name)
+        if (largest := float(np.abs(w).max())) > _MOST:
+            require_range(largest)
         h = np.concatenate([block @ w for block in self._blocks()])
         w = self._subtract(w, h)
         # One pass leaves what rounding and cancellation spoiled, of the order of eps |H q| / beta; the
@@ -289,9 +293,24 @@ def _advance_all(active: list[_Run], products: np.ndarray, name: str) -> None:
         raise
 
 
+def _norm(vector: np.ndarray) -> float:
+    """The Euclidean norm, also where squares leave the range of float64."""
+    power = int(np.frexp(np.abs(vector).max(initial=0.0))[1])
+    return float(np.ldexp(np.linalg.norm(np.ldexp(vector, -power)), power))
+
+
 def _is_single(vector: np.ndarray) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         return bool((vector.astype(np.float32) == vector).all())
+
+
+def require_range(size: float) -> None:
+    """Refuse what is of the order of a kernel where Lanczos cannot square it."""
+    if size and not _LEAST <= size <= _MOST:
+        raise ValueError(
+            f"kernel is of the size {size:.3g}, whose square leaves the range of float64 in Lanczos; multiply "
+            "it by a power of two, and divide learning rates or times to match"
+        )
 
 
 def _require_shape(products: np.ndarray, shape: tuple[int, int], name: str) -> None:

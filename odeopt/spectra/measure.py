@@ -27,7 +27,7 @@ from scipy.sparse.linalg import LinearOperator
 from odeopt.checks import frozen, is_finite, is_number, validate_error, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.kernels.matrix import array_bound, require_square, symmetric_array, symmetric_product
-from odeopt.spectra.lanczos import Chain, lanczos
+from odeopt.spectra.lanczos import Chain, lanczos, require_range
 from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pairs
 
 __all__ = ["SpectralMeasure", "require_measure", "spectral_measure"]
@@ -247,6 +247,7 @@ def spectral_measure(
     if rtol is not None and not (is_number(rtol) and 0 < rtol < 1 and len(curves)):
         raise ValueError(f"rtol = {rtol!r} must lie in (0, 1) and be given with curves to which it applies")
     low, high, proved = _interval(matrix, interval)
+    require_range(0.0 if operator else float(np.abs(matrix).max()))
 
     def measure(chains) -> SpectralMeasure:
         return _from_chains(chains, low, high, proved, slack)
@@ -284,14 +285,18 @@ def _precision(matrix: Any) -> float:
 def _by_eigh(kernel: Any, delta0: Any) -> SpectralMeasure:
     given, kernel = kernel, validate_kernel(kernel)
     delta0 = validate_error(delta0, kernel.shape[0], columns=True)
+    # by a power of two, so that no square of an entry leaves the range of float64
+    power = int(np.frexp(np.abs(kernel).max())[1])
+    kernel = np.ldexp(kernel, -power)
     found, vectors = scipy.linalg.eigh(kernel)
     weights = (vectors.T @ delta0) ** 2
     # Eigenvalues of a semidefinite kernel come out negative by rounding, of order eps * lam_max.
     eigenvalues = np.maximum(found, 0.0)
     shift, skew = rounding_of_pairs(found, vectors, kernel @ vectors)
-    other = np.asarray(given, dtype=float)
-    other = float(np.linalg.norm(other - other.T)) / 2  # of the part that is not symmetric
-    shift += float(np.abs(eigenvalues - found).max()) + other
+    given = np.ldexp(np.asarray(given, dtype=float), -power)  # its part that is not symmetric counts too
+    shift += float(np.abs(eigenvalues - found).max() + np.linalg.norm(given - given.T) / 2)
+    eigenvalues = np.ldexp(eigenvalues, power)
+    shift = float(np.ldexp(shift, power)) + 5e-324  # where that is subnormal
     return SpectralMeasure(
         eigenvalues,
         weights if weights.ndim == 1 else weights.sum(axis=1),
@@ -311,6 +316,7 @@ def _resolved(measure: SpectralMeasure, curves, rtol: float) -> bool:
 
 
 def _from_chains(chains, low: float, high: float | None, proved: bool, slack: float) -> SpectralMeasure:
+    require_range(max((float(np.abs(chain.alpha).max()) for chain in chains if chain.size), default=0.0))
     rules = [gauss(chain) for chain in chains]
     nodes = np.concatenate([nodes for nodes, _ in rules])
     weights = np.concatenate([weights for _, weights in rules])

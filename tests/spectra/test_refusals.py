@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+import scipy.sparse
 import sympy
 
 from odeopt import (
@@ -76,3 +77,15 @@ def test_no_raw_error_leaves_a_public_function(name):
     refusals = [refusal(CALLS[name], bad) for bad in WRONG]
     assert refusals.count(None) <= MOST_ANSWERED
     assert not [text for text in refusals if text and any(raw in text for raw in RAW)]
+
+
+def test_iterations_that_would_take_hours_are_refused_at_once():
+    measure = spectral_measure(np.eye(2), [1.0, 1.0])
+    for k in (10_000_001, 1e9, 1e19):
+        with pytest.raises(ValueError, match="up to 10,000,000"):
+            loss_curve(GradientDescent(0.5), measure, [0, k])
+
+
+def test_a_sparse_matrix_is_called_one():
+    with pytest.raises(ValueError, match="kernel is a sparse matrix"):
+        spectral_measure(scipy.sparse.eye_array(3), np.ones(3))

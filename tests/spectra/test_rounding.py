@@ -266,3 +266,25 @@ def test_a_loss_below_the_range_of_float64_is_not_said_to_be_zero(size):
         curve = loss_curve(rule, spectral_measure([[1.0]], [size], num_matvecs=steps), [150, 400, 1000])
         assert_holds(curve, rule_losses(rule, [1.0], [size], [150, 400, 1000]))
         assert np.all(curve.upper > 0)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e-165, 1e165, 1e290])
+def test_a_kernel_whose_squares_leave_float64_is_decomposed_rightly_and_refused_by_lanczos(size):
+    """Norms that underflow ended the chain, norms that overflow spoiled it, and both were called exact."""
+    kernel, delta0, k = size * kernel_with(np.linspace(0.1, 1.0, 6)), np.arange(1.0, 7.0), [0, 1, 10, 300]
+    rule = GradientDescent(0.5 / size)
+    curve = loss_curve(rule, spectral_measure(kernel, delta0), k)
+    assert curve.rigorous
+    assert_holds(curve, rule_losses(rule, kernel, delta0, k))
+    operator = LinearOperator((6, 6), matvec=lambda x: kernel @ x, matmat=lambda x: kernel @ x, dtype=float)
+    for given in (kernel, operator):
+        with pytest.raises(ValueError, match="whose square leaves the range of float64"):
+            spectral_measure(given, delta0, num_matvecs=3)
+
+
+@pytest.mark.parametrize("steps", [None, 3])
+def test_an_error_whose_squares_underflow_is_enclosed(steps):
+    kernel, delta0 = kernel_with(np.linspace(0.1, 1.0, 6)), np.full(6, 1.5e-162)
+    rule = GradientDescent(0.5)
+    curve = loss_curve(rule, spectral_measure(kernel, delta0, num_matvecs=steps), [0, 1])
+    assert_holds(curve, rule_losses(rule, kernel, delta0, [0, 1]))

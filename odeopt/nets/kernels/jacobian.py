@@ -48,16 +48,17 @@ def own_tape(
     if not pulled.isfinite().all():
         raise ValueError("module has a derivative that is not finite at these weights; change them, or x")
     repeated = flat([p.grad for p in leaves.values()], tuple(leaves.values()))
-    if equal_to_rounding(output.detach(), again.detach()) and equal_to_rounding(pulled, repeated):
+    same = equal_to_rounding(output.detach(), again.detach())
+    if same and equal_to_rounding(pulled, repeated):
         return tape
-    if equal_to_rounding(pulled, Tape(module(x).reshape(-1), tuple(leaves.values())).pull_back(c)):
+    if same and equal_to_rounding(pulled, Tape(module(x).reshape(-1), tuple(leaves.values())).pull_back(c)):
         raise ValueError(
             "module has another gradient by backward() than by torch.autograd.grad (a reentrant "
             "checkpoint?); use checkpoint(..., use_reentrant=False)"
         )
     raise ValueError(
-        "module gives other outputs at each pass, or other derivatives, so it is random; make it "
-        "deterministic"
+        "module gives other outputs at each pass, or other derivatives, so it is random or counts its "
+        "passes; make it deterministic"
     )
 
 
