@@ -184,7 +184,7 @@ def statement_from_json(text: str) -> dict[str, Any]:
     if not isinstance(text, str):
         raise ValueError(f"a certificate must be JSON text, got {type(text).__name__}")
     try:
-        content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+        content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer)
     except RecursionError:
         raise ValueError("a certificate must be JSON text, and not so deeply nested") from None
     except json.JSONDecodeError as error:
@@ -202,6 +202,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a certificate has an entry twice")
     return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 300:
+        raise ValueError(f"a certificate has a wrong entry: a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _no_constant(name: str):

@@ -237,7 +237,7 @@ class Verification:
 
     def _remainder(self) -> str:
         n, entries = len(self.statement.vectors), [-self.field.read(e) for e in self.entries]
-        rows = [entries[i : i + n] for i in range(0, len(entries), n)]
+        rows = [entries[i * n : i * n + n] for i in range(n)]
         return "" if self.domain.semidefinite(rows) else "S is not proved negative semidefinite"
 
     def _positivity(self) -> str:

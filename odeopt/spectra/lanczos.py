@@ -308,8 +308,8 @@ def require_range(size: float) -> None:
     """Refuse what is of the order of a kernel where Lanczos cannot square it."""
     if size and not _LEAST <= size <= _MOST:
         raise ValueError(
-            f"kernel is of the size {size:.3g}, whose square leaves the range of float64 in Lanczos; multiply "
-            "it by a power of two, and divide learning rates or times to match"
+            f"kernel is of the size {size:.3g}, whose square leaves the range of float64 in Lanczos; "
+            "multiply it by a power of two, and divide learning rates or times to match"
         )
 
 

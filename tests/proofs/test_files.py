@@ -222,6 +222,7 @@ def test_wrong_entries_are_refused(change, words):
     [
         (json.dumps(gradient_flow())[:-1] + ', "rate": "2"}', "twice"),
         (json.dumps(gradient_flow()).replace("null", "NaN"), "NaN is no number"),
+        (json.dumps(gradient_flow()).replace("null}", "1" * 5000 + "}"), "a number of 5000 digits"),
         ("[" * 100_000, "JSON"),
         (None, "JSON text"),
     ],
