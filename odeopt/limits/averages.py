@@ -25,7 +25,7 @@ from odeopt.limits.failures import FAILURES, is_infinite
 from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, NoLimitError, counted_powers
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.counter import StepRefusal, counter
+from odeopt.rules.counter import CHANCE, StepRefusal, counter
 from odeopt.rules.trace import place_of
 
 __all__ = ["Averages", "StepReading"]
@@ -68,6 +68,8 @@ class StepReading:
         self.changes: list[Expr]
         self.x_step, self.changes = self._run(k)
         self.seen = k.seen
+        if self._run(k) != (self.x_step, self.changes):
+            raise NoLimitError(f"{family.label} has no limit: its step {CHANCE}")
         squares = {m: Coordinate(m.name, nonnegative=True) for m in self.memory if self._averages_squares(m)}
         if squares:
             self.memory = tuple(squares.get(m, m) for m in self.memory)

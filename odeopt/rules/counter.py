@@ -16,7 +16,7 @@ from typing import Any
 
 from odeopt.checks import is_symbolic
 
-__all__ = ["Counter", "StepRefusal", "counter", "fraction_meant"]
+__all__ = ["CHANCE", "Counter", "StepRefusal", "counter", "fraction_meant"]
 
 # Iterations below this are the start of a run: a step may single them out, and its law is that of a larger k.
 START = 10
@@ -27,6 +27,9 @@ _DENOMINATOR = 10_000
 _FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh")
 _ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "truediv", "power": "pow"}
 _REMEDY = "declare `period = p` if the step repeats, or write the schedule as a smooth function of k"
+
+# Why a step is refused that gives two results from one state.
+CHANCE = "does two things in two runs at the same k, so chance or a state is in it"
 
 
 def _is_real(value: Any) -> bool:

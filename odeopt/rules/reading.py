@@ -33,7 +33,7 @@ import numpy.typing as npt
 import sympy
 
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.counter import counter
+from odeopt.rules.counter import CHANCE, counter
 from odeopt.rules.forms import CONSTANT, Form, is_zero
 from odeopt.rules.matrices import StepMatrices, equal, matrices_of, shifted, text_of
 from odeopt.rules.trace import Refusal, Trace, exact_rule, trace
@@ -224,17 +224,15 @@ def _read(rule: UpdateRule) -> Reading:
     for k in (*range(law_from + (int(period) if laws else 2)), _SAMPLE):
         found = _step_at(readable, k)
         if isinstance(found, Refusal):
-            return dataclasses.replace(reading, refusal=found)
+            again = found.kind != "affine" or _step_at(readable, k) == found
+            return dataclasses.replace(reading, refusal=found if again else Refusal("broken", CHANCE))
         first[k] = found
         law = laws[k % len(laws)] if laws and k >= law_from else found
         if not (law.at(_K, k) if varies else law).close(found):
             law_refusal = Refusal("counter", f"does at k = {k} something else than for k in general")
             laws = ()
     if matrices_of(run, rule.history) != first[0]:
-        refusal = Refusal(
-            "broken", "does two things in two runs at the same k, so chance or a state is in it"
-        )
-        return dataclasses.replace(reading, refusal=refusal)
+        return dataclasses.replace(reading, refusal=Refusal("broken", CHANCE))
     found = {"law_refusal": law_refusal, "first": first, "laws": laws, "law_from": law_from}
     reading = dataclasses.replace(reading, **found)
     # After d + 1 periods a sequence that a steady law makes of d numbers is known for ever.

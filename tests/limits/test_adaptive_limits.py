@@ -16,7 +16,7 @@ from odeopt import (
 )
 from odeopt.limits import integrate_limit
 from odeopt.limits.series import GradientDifferential
-from odeopt.rules import AdaGrad, RMSProp, SignDescent, dot
+from odeopt.rules import AdaGrad, RMSProp, SignDescent, dot, sign
 from odeopt.rules.base import iterate
 
 h, a, b, kappa = sympy.symbols("h a b kappa", positive=True)
@@ -175,3 +175,30 @@ def test_a_float_exponent_is_the_fraction_it_was_meant_as():
     gradient = GradientDifferential(limit.curve)
     assert limit.scale == sympy.Rational(3, 2)
     assert sympy.simplify(limit.velocity + gradient / average ** sympy.Rational(1, 3)) == 0
+
+
+CHANCE = np.random.default_rng(0)
+
+
+@dataclass(frozen=True)
+class Langevin(UpdateRule):
+    lr: float
+
+    def step(self, k, iterates, memory, grad):
+        (x,) = iterates
+        return x - self.lr * (grad(x) + CHANCE.standard_normal()), memory
+
+
+@dataclass(frozen=True)
+class RandomSign(UpdateRule):
+    lr: float
+
+    def step(self, k, iterates, memory, grad):
+        (x,) = iterates
+        return x - self.lr * CHANCE.random() * sign(grad(x)), memory
+
+
+@pytest.mark.parametrize("rule", [Langevin, RandomSign])
+def test_a_step_with_chance_in_it_has_no_limit_of_one_draw(rule):
+    with pytest.raises(ValueError, match="chance or a state"):
+        ode_limit(rule(0.1))
