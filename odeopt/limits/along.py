@@ -78,10 +78,7 @@ class Series:
             if self.found == last or not (coupled or self.memories):
                 return
             last = dict(self.found)
-        raise NoLimitError(
-            f"the gradient points of {self.derivation.family.label} depend on their own gradients with "
-            f"weights that do not vanish as {self.derivation.h} -> 0"
-        )
+        raise NoLimitError(_not_through_x(self.derivation))
 
     def _block(self) -> tuple[Matrix, Matrix]:
         """The inverse of I - B_0, and B_0."""
@@ -121,7 +118,7 @@ class Series:
         for j in range(self.depth + 1 + _pole(row, d.h)):
             for q, c in laurent(d.moment(row, j), d.h, self.depth - j).items():
                 if q + j < 0:
-                    raise NoLimitError(f"a gradient point of {d.family.label} has no limit as {d.h} -> 0")
+                    raise NoLimitError(_not_through_x(d))
                 parts[q + j].append(c * d.curve[j])
         for v, c in row.items():
             if v[0] == "x" or v[:2] not in self.found:
@@ -129,10 +126,20 @@ class Series:
             series = d.shifted(self.found[v[:2]], v[-1])
             for q, factor in laurent(c, d.h, self.depth).items():
                 if q < 0:
-                    raise NoLimitError(f"a gradient point of {d.family.label} has a pole at {d.h} = 0")
+                    raise NoLimitError(_not_through_x(d))
                 for i, part in enumerate(series[: self.depth - q + 1]):
                     parts[q + i].append(factor * part)
         return [sympy.expand(Add(*part)) for part in parts]
+
+
+def _not_through_x(d: Expansion) -> str:
+    """Why an expansion stops that may have a limit all the same: its points are not given by x alone."""
+    return (
+        f"no equation for the iterates of {d.family.label} alone was found: without its averages, its "
+        f"gradient points hold powers of 1/{d.h}, or gradients whose weights do not vanish with {d.h}; this "
+        "says nothing of its iterates. Let the averages that gradient points see, or that change within a "
+        f"period, forget (decays away from 1 as {d.h} -> 0)"
+    )
 
 
 def _pole(row: Row, h: Symbol) -> int:

@@ -222,8 +222,9 @@ class StepReading:
         moved = self.limit(self.x_step.xreplace(found.scaled))
         if moved != 0:
             raise NoLimitError(
-                f"{self.family.label} moves x by {moved} a step, which does not shrink with {self.h}; its "
-                "weights do not tend to leave x where it is"
+                f"{self.family.label} moves x by {moved} a step, which does not shrink with {self.h}: its "
+                "weights do not leave x where it is, or hold an average that only follows x to order "
+                f"{self.h}, which is read where no slow average is seen by gradient points alone"
             )
 
     def _starts(self, names: tuple, powers: dict, fast: list[Symbol]) -> dict[Symbol, Expr]:
