@@ -179,3 +179,9 @@ def test_files_and_functions_can_be_read_in_one_sitting():
         if count > limit
     ]
     assert not offences, "\n".join(offences)
+
+
+def test_no_two_files_of_tests_share_a_name():
+    """Pytest imports them by their names alone."""
+    names = [path.name for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -162,9 +162,14 @@ def cluster_relu_gram(
 
     Examples
     --------
-    >>> from distributed import Client  # doctest: +SKIP
-    >>> operator = cluster_relu_gram(Client("scheduler:8786"), x)  # doctest: +SKIP
-    >>> measure = spectral_measure(operator, delta0, num_matvecs=200)  # doctest: +SKIP
+    On one machine; a scheduler of a cluster is named by its address, ``Client("scheduler:8786")``.
+
+    >>> import numpy as np
+    >>> from distributed import Client
+    >>> with Client(processes=False, n_workers=1, dashboard_address=None) as client:
+    ...     operator = cluster_relu_gram(client, np.eye(3), storage="float64")
+    ...     (operator @ np.ones(3)).round(4)
+    array([0.5, 0.5, 0.5])
     """
     try:
         import distributed  # noqa: F401

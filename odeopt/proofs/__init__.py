@@ -5,8 +5,8 @@ from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.certify import certify
 from odeopt.proofs.flow import Flow, Iteration
 from odeopt.proofs.functions import FunctionClass
-from odeopt.proofs.search import NoCertificateError, UnsolvedError
 from odeopt.proofs.statement import Check, Multiplier, Search
+from odeopt.proofs.wanted import NoCertificateError, UnsolvedError
 from odeopt.proofs.witness import Witness, witness
 
 __all__ = [

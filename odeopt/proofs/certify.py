@@ -28,8 +28,9 @@ from odeopt.proofs.families import vanishing as families_vanishing
 from odeopt.proofs.flow import Flow
 from odeopt.proofs.functions import strongly_convex
 from odeopt.proofs.lmi import SOLVERS
-from odeopt.proofs.search import NoCertificateError, Template, UnsolvedError, asked_for, search
+from odeopt.proofs.search import Template, search
 from odeopt.proofs.statement import Multiplier
+from odeopt.proofs.wanted import NoCertificateError, UnsolvedError, asked_for
 from odeopt.rates.rate import exact_rate
 from odeopt.rules.base import Scalar, UpdateRule
 
@@ -99,7 +100,7 @@ def certify(
     >>> certify(limit, mu=1, rate=1.35)
     Traceback (most recent call last):
         ...
-    odeopt.proofs.search.NoCertificateError: rate = 1.35 has no ... the best is 1.33333333 (4/3)
+    odeopt.proofs.wanted.NoCertificateError: rate = 1.35 has no ... the best is 1.33333333 (4/3)
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(SOLVERS)}; got {solver!r}")

@@ -29,7 +29,8 @@ from odeopt.proofs.exact.signs import exact_number, is_zero, number_sign
 from odeopt.proofs.flow import Iteration
 from odeopt.proofs.functions import strongly_convex
 from odeopt.proofs.lmi import SOLVERS
-from odeopt.proofs.search import Template, asked_for, search
+from odeopt.proofs.search import Template, search
+from odeopt.proofs.wanted import asked_for
 from odeopt.rules.base import Scalar, UpdateRule
 from odeopt.rules.reading import StepMatrices, require_linear
 

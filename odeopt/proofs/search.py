@@ -20,13 +20,14 @@ from sympy import Dummy, Expr, Rational, Symbol
 from odeopt.proofs.build import build
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.field import Field
-from odeopt.proofs.exact.signs import is_zero, number_sign, simplest_fraction
+from odeopt.proofs.exact.signs import number_sign, simplest_fraction
 from odeopt.proofs.flow import Flow, Iteration, time
 from odeopt.proofs.functions import FunctionClass
 from odeopt.proofs.lmi import FEASIBLE, INFEASIBLE, UNSOLVED, Answer
 from odeopt.proofs.statement import Multiplier, Search, minus_multipliers
+from odeopt.proofs.wanted import NoCertificateError, UnsolvedError, asked_for, refusal
 
-__all__ = ["NoCertificateError", "Template", "UnsolvedError", "asked_for", "search"]
+__all__ = ["Template", "search"]
 
 # Boxes tried, in turn, for the unknowns in units of the problem: small numbers make a proof that is read.
 _BOXES = (8.0, 64.0, 1e3, None)
@@ -35,24 +36,6 @@ _DISTANCES = (100.0, 30.0, 10.0, 3.0, 1.0, 1e-2, 1e-5, 1e-9)
 
 # The gap that is asked for, between the verified rate and the optimum, relative to the natural rate.
 _TOLERANCE = 1e-6
-
-
-class NoCertificateError(ValueError):
-    """No certificate of this form exists for the rate that was asked for.
-
-    Attributes
-    ----------
-    best : Certificate or None
-        The best that was verified.
-    """
-
-    def __init__(self, message: str, best: Certificate | None = None) -> None:
-        super().__init__(message)
-        self.best = best
-
-
-class UnsolvedError(RuntimeError):
-    """The solver could not decide: neither a certificate nor its absence is claimed."""
 
 
 class Template:
@@ -390,30 +373,3 @@ def _short(low: float, high: float) -> Fraction:
 def _plausible(certificate: Certificate) -> bool:
     """Cheap look at the diagonal of S before the whole proof."""
     return all(number_sign(certificate.remainder[i, i]) <= 0 for i in range(certificate.remainder.rows))
-
-
-def asked_for(best: Certificate, wanted: Expr | None) -> Certificate:
-    """Return the best certificate, or the weaker one that was asked for."""
-    if wanted is None or is_zero(wanted - best.rate):
-        return best
-    gap = (wanted - best.rate) if best.law == "factor" else (best.rate - wanted)
-    if number_sign(gap) < 0:
-        raise refusal(wanted, best)
-    found = best.search or Search(float(best.rate), 0.0, "closed form", 0)
-    return replace(best.weaken(wanted), search=replace(found, gap=found.gap + float(gap)))
-
-
-def refusal(wanted: Expr, best: Certificate) -> NoCertificateError:
-    """Return the error that says why a rate has no certificate, with the best that has one."""
-    exact = f" ({best.rate})" if not best.rate.is_Rational or best.rate.q < 1000 else ""
-    name = {"power": "power", "factor": "factor"}.get(best.law, "rate")
-    reason = ""
-    if best.function_class.kind == "quadratic" or (
-        best.search is not None and best.search.bound == "quadratics"
-    ):
-        reason = "no method of proof can reach it, quadratics of the class are slower; "
-    return NoCertificateError(
-        f"{name} = {float(wanted):.9g} has no certificate V = f + quadratic form of the state on "
-        f"{best.function_class}: {reason}the best is {float(best.rate):.9g}{exact}",
-        best,
-    )

@@ -232,14 +232,10 @@ def forecast(
     if strict:
         validate_inputs(x, depth=depth)
     data, singular = prepare(x, y, allow_singular=True), singular_part(x, depth=depth)
-    rows, network = singular.reduced_rows(data.x), {"layers": layers, "depth": depth, "device": device}
-    options: dict[str, Any] = {
-        **network,
-        "storage": storage,
-        "num_vectors": num_matvecs,
-        "progress": progress,
-    }
-    kernel = relu_gram_operator(rows, allow_singular=True, **options)
+    network: dict[str, Any] = {"layers": layers, "depth": depth, "device": device}
+    options: dict[str, Any] = {"storage": storage, "num_vectors": num_matvecs, "progress": progress}
+    rows = singular.reduced_rows(data.x)
+    kernel = relu_gram_operator(rows, allow_singular=True, **network, **options)
     task = _Task.of(kernel, singular, -data.y, num_matvecs, state, progress)
     return Forecast(
         n=n,

@@ -20,10 +20,9 @@ from odeopt import (
     certify,
     ode_limit,
 )
-from odeopt.proofs import families
+from odeopt.proofs import NoCertificateError, families
 from odeopt.proofs.certify_iteration import iteration_of
 from odeopt.proofs.flow import Flow, Iteration
-from odeopt.proofs.search import NoCertificateError
 
 h = sympy.Symbol("h", positive=True)
 SYMBOLIC = {

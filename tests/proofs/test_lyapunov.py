@@ -20,12 +20,11 @@ from odeopt import (
     exact_rate,
     ode_limit,
 )
-from odeopt.proofs import families
+from odeopt.proofs import NoCertificateError, families
 from odeopt.proofs import flow as names
 from odeopt.proofs.families import vanishing as families_vanishing
 from odeopt.proofs.flow import Flow
 from odeopt.proofs.functions import strongly_convex
-from odeopt.proofs.search import NoCertificateError
 
 h = sympy.Symbol("h", positive=True)
 

@@ -16,7 +16,7 @@ from odeopt import (
     TripleMomentum,
     certify,
 )
-from odeopt.proofs import families, witness
+from odeopt.proofs import NoCertificateError, families, witness
 from odeopt.proofs.certify_iteration import certify_iteration
 from odeopt.proofs.exact.domain import Bound
 from odeopt.proofs.exact.signs import (
@@ -28,7 +28,6 @@ from odeopt.proofs.exact.signs import (
 from odeopt.proofs.families import vanishing as families_vanishing
 from odeopt.proofs.flow import Flow
 from odeopt.proofs.lmi import feasibility, feasibility_by_clarabel
-from odeopt.proofs.search import NoCertificateError
 
 # Iterations
 

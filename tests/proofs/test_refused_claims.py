@@ -11,11 +11,10 @@ from odeopt import (
     certify,
     ode_limit,
 )
+from odeopt.proofs import NoCertificateError, UnsolvedError, lmi
 from odeopt.proofs import flow as names
-from odeopt.proofs import lmi
 from odeopt.proofs.flow import Flow
 from odeopt.proofs.lmi import Answer
-from odeopt.proofs.search import NoCertificateError, UnsolvedError
 
 # Bad input, and trouble of the solver
 

@@ -17,7 +17,7 @@ from odeopt import (
     certify,
     ode_limit,
 )
-from odeopt.proofs import families
+from odeopt.proofs import NoCertificateError, families
 from odeopt.proofs import flow as names
 from odeopt.proofs.build import build
 from odeopt.proofs.exact.domain import Bound
@@ -26,7 +26,6 @@ from odeopt.proofs.families import vanishing as families_vanishing
 from odeopt.proofs.flow import Flow
 from odeopt.proofs.functions import convex, quadratic, strongly_convex
 from odeopt.proofs.identity import matrix_of, quadratic_rows
-from odeopt.proofs.search import NoCertificateError
 from odeopt.proofs.statement import Multiplier
 
 h = sympy.Symbol("h", positive=True)
