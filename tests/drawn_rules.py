@@ -100,7 +100,7 @@ def _class_of(drawn: Drawn) -> type[UpdateRule]:
             for average, m in zip(averages, memory, strict=True):
                 weight, keep = average.weight, 1 - average.rate * h if average.slow else average.rate
                 if average.kind == "iterates":
-                    x_next = x_next + (weight * h if average.slow or drawn.inertial else weight) * (m - x)
+                    x_next = x_next + weight * h ** (average.slow + drawn.inertial) * (m - x)
                     after.append(keep * m + (1 - keep) * x)
                 else:
                     takes = 1 if average.kind == "buffer" else 1 - keep

@@ -155,6 +155,7 @@ def _derived(
     family, values, time_step = (rule.exact(), {}, h) if given else _family(rule, h, regime)
     equation = _equation(family, h)
     if equation is None or not _forgets(equation, h):
+        _require_one_step(reading, h)
         return _system(rule, h, given, regime, resolution)
     limit = _limit(rule, equation, h, time_step, values, resolution, form)
     if not given and clock == "centred" and resolution == 0 and rule.is_numeric and form == "normal":
@@ -189,6 +190,17 @@ def _forgets(equation: ScalarEquation, h: Symbol) -> bool:
     """Whether the memories that gradient points alone see forget within a few steps."""
     decays = (sympy.limit(row.get(("m", i, 0), Integer(0)), h, 0) for i, row in equation.slaved.items())
     return all(d != 1 for d in decays)
+
+
+def _require_one_step(reading: Reading, h: Symbol) -> None:
+    """Refuse the way to a system, which is read from one step, to a rule with a longer period."""
+    if reading.period > 1:
+        raise NoLimitError(
+            f"no equation for the iterates of {reading.rule.label} alone was found: over its period of "
+            f"{reading.period} steps, memories (averages, or earlier iterates) that do not forget as "
+            f"{h} -> 0 are seen by gradient points alone; this says nothing of its iterates. Let them forget "
+            f"(decays away from 1 as {h} -> 0), or take the same step at every k"
+        )
 
 
 def _validate(resolution: Any, regime: str, form: str, clock: str) -> None:

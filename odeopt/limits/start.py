@@ -168,13 +168,14 @@ def decaying_modes(derivation: Derivation) -> Poly:
 
 
 def _filter(derivation: Derivation) -> list[Expr]:
-    r"""Weights, with sum 1, that annihilate the decaying modes to the resolution.
+    r"""Weights, with sum 1, that annihilate the decaying modes to the order of the last derivative.
 
-    At order :math:`h^q` a decaying root z carries polynomials of degree q - 1 in k; products of j of them
+    The data of order n - 1 are read from terms of order n - 1 + resolution of the iterates. At order
+    :math:`h^q` a decaying root z carries polynomials of degree q - 1 in k; products of j of them
     enter
     with the j-th derivative of the gradient, at order :math:`h^{j+1}` and above.
     """
-    polynomial, top = decaying_modes(derivation), derivation.resolution
+    polynomial, top = decaying_modes(derivation), derivation.order - 1 + derivation.resolution
     polynomial = Poly(polynomial.as_expr().subs(derivation.t, 0), polynomial.gen)
     power = polynomial ** max(1, top)
     for j in range(2, top):

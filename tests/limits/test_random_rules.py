@@ -246,3 +246,15 @@ def test_a_limit_that_is_slightly_wrong_has_no_order():
     gradient = GradientDifferential(limit.curve)
     wrong = with_terms(limit, {**limit.terms, gradient: limit.terms[gradient] * sympy.Rational(1001, 1000)})
     assert max(map(abs, observed_orders(drawn, wrong))) < 0.5
+
+
+def test_the_third_derivative_at_the_start_is_free_of_the_decaying_root():
+    drawn = draw_rule(77)
+    assert drawn.inertial and drawn.momenta[1] == Fraction(9, 20)  # which is a root -.45
+    limit = ode_limit(drawn.rule(h), h)
+    x, g = limit.curve, GradientDifferential(limit.curve)
+    # (1 + .45) X" + X'/2 + 1.43 (.23 grad f + .11 X + .18 M) + .08 * (X - Z) = 0; at the start X' = 0, M = 0,
+    # M' = 1.14 grad f, Z = X and Z' = 0, so the derivative of this is 1.45 X"' + X"/2 + 1.43 * .18 * M' = 0
+    second = -(sympy.Rational("0.3289") * g + sympy.Rational("0.1573") * x) / sympy.Rational("1.45")
+    third = -(second / 2 + sympy.Rational("0.293436") * g) / sympy.Rational("1.45")
+    assert [sympy.expand(e - v) for e, v in zip(limit.initial, (0, second, third), strict=True)] == [0, 0, 0]
