@@ -143,7 +143,7 @@ def test_a_step_that_grows_to_a_limit_is_judged_by_that_limit():
 
 @pytest.mark.parametrize(
     ("law", "word"),
-    [(1, "no limit for large k"), (3, "% 3"), (4, "<"), (5, "no limit for large k")],
+    [(1, "no limit for large k"), (3, "% 3"), (4, "<"), (5, "negative number to the power k")],
     ids=["to -oo", "%", "<", "alternating"],
 )
 def test_schedules_without_a_limit_are_refused_by_what_they_do(law, word):
