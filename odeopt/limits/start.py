@@ -54,6 +54,7 @@ def _matched(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
         values = _iterates(derivation, count, 0)
         return (derivation.truncate(Add(*(w * v for w, v in zip(fast, values, strict=True))), 0),)
     values = _iterates(derivation, count, depth)
+    _require_rest(derivation, values)
     data = [values[0]] + [Integer(0)] * (n - 1)
     filtered = [Add(*(w * values[j + i] for i, w in enumerate(fast))) for j in range(n)]
     moments = sympy.Matrix(
@@ -77,6 +78,20 @@ def _matched(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
             for q, value in enumerate(scaled)
         ]
     return tuple(data)
+
+
+def _require_rest(derivation: Derivation, values: list[Expr]) -> None:
+    """Refuse data beyond X(0) where the first steps move x by O(1): the gradients there are endless."""
+    moved = any(sympy.expand(v.subs(derivation.h, 0) - derivation.curve[0]) != 0 for v in values)
+    polynomial = decaying_modes(derivation)
+    if moved and any(c != 0 for c in polynomial.all_coeffs()[1:]):
+        raise NoLimitError(
+            f"{derivation.family.label} leaves x_0 by a distance that does not shrink with {derivation.h}, "
+            "for its memory does not start where the step leaves it at rest, and the gradients on the way "
+            "enter the derivatives and corrections at the start one by one, without end; start the memory "
+            "at rest, such as an average of iterates at x_0"
+            + (", or take resolution 0" if derivation.order == 1 else "")
+        )
 
 
 def _iterates(derivation: Derivation, count: int, depth: int) -> list[Expr]:
@@ -171,9 +186,8 @@ def _filter(derivation: Derivation) -> list[Expr]:
     r"""Weights, with sum 1, that annihilate the decaying modes to the order of the last derivative.
 
     The data of order n - 1 are read from terms of order n - 1 + resolution of the iterates. At order
-    :math:`h^q` a decaying root z carries polynomials of degree q - 1 in k; products of j of them
-    enter
-    with the j-th derivative of the gradient, at order :math:`h^{j+1}` and above.
+    :math:`h^q` a decaying root z carries polynomials of degree q - 1 in k; products of j of them enter with
+    the j-th derivative of the gradient, at order :math:`h^{j+1}` and above.
     """
     polynomial, top = decaying_modes(derivation), derivation.order - 1 + derivation.resolution
     polynomial = Poly(polynomial.as_expr().subs(derivation.t, 0), polynomial.gen)

@@ -6,17 +6,19 @@ forty digits, so that time steps of 1e-4 to 1e-6 show the order without any roun
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import mpmath
 import numpy as np
 import pytest
 import sympy
-from drawn_rules import Drawn, draw_rule, in_floats, matrix_of_a_period, start_of
+from drawn_rules import Average, Drawn, draw_rule, in_floats, matrix_of_a_period, start_of
 
-from odeopt import ode_limit
+from odeopt import UpdateRule, ode_limit
 from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.equation import ODELimit, with_terms
 from odeopt.limits.series import GradientDifferential, NoLimitError
@@ -246,6 +248,45 @@ def test_a_limit_that_is_slightly_wrong_has_no_order():
     gradient = GradientDifferential(limit.curve)
     wrong = with_terms(limit, {**limit.terms, gradient: limit.terms[gradient] * sympy.Rational(1001, 1000)})
     assert max(map(abs, observed_orders(drawn, wrong))) < 0.5
+
+
+def test_a_correction_of_second_order_is_free_of_the_decaying_root():
+    average = Average("gradients", True, Fraction(1), Fraction(1, 5), Fraction(0))
+    one, two = (Fraction(1),), (Fraction(2, 5),)
+    drawn = Drawn(False, two, *one, (average,), ((Fraction(0),),), one, Fraction(0), one, one, Fraction(0))
+    limit, errors = ode_limit(drawn.rule(h), h, resolution=1), []
+    for n in STEPS[:2]:
+        step = {h: sympy.Rational(1, n)}
+        at_step = with_terms(
+            limit,
+            {v: c.subs(step) for v, c in limit.terms.items()},
+            initial_position=limit.initial_position.subs(step),
+            initial=tuple(e.subs(step) for e in limit.initial),
+        )
+        errors.append(max(gaps(drawn, at_step, Fraction(2), n, 0)))
+    assert float(mpmath.log(errors[0] / errors[1], 10)) == pytest.approx(2.0, abs=0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class FarMemory(UpdateRule):
+    """x is pulled to an average of the iterates that starts at three times x_0."""
+
+    h: Any
+
+    def initial_memory(self, x0):
+        return (3 * x0,)
+
+    def step(self, k, iterates, memory, grad):
+        (x,), (m,) = iterates, memory
+        return x + Fraction(3, 10) * (m - x) - self.h * grad(x), ((m + x) / 2,)
+
+
+def test_a_memory_that_starts_away_from_rest_has_a_limit_but_no_correction():
+    # the left eigenvector of the root 1 weighs x and m as 5 to 3
+    limit = ode_limit(FarMemory(h), h)
+    assert limit.initial_position == sympy.Rational(7, 4) * limit.curve
+    with pytest.raises(NoLimitError, match=r"does not start where the step leaves it at rest.*resolution 0"):
+        ode_limit(FarMemory(h), h, resolution=1)
 
 
 def test_the_third_derivative_at_the_start_is_free_of_the_decaying_root():
