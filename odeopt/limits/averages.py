@@ -26,7 +26,7 @@ from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, NoLimitError, counted_powers
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import CHANCE, StepRefusal, counter
-from odeopt.rules.trace import place_of
+from odeopt.rules.trace import named_rule, place_of
 
 __all__ = ["Averages", "StepReading"]
 
@@ -63,6 +63,7 @@ class StepReading:
         self.memory: tuple[Symbol, ...] = tuple(Coordinate(f"M_{i}", real=True) for i in range(len(start)))
         self.initial: list[Expr] = [Integer(0)] * len(self.displacements) + [_expression(m) for m in start]
         self.seen: set[int] = set()
+        self.named = False  # whether the step hands its hyperparameters to numpy
         k = counter(self.t / h, period=1, residue=0)
         self.x_step: Expr
         self.changes: list[Expr]
@@ -80,28 +81,32 @@ class StepReading:
     def _run(self, k) -> tuple[Expr, list[Expr]]:
         """Increments of x and of each average, displacements first."""
         h, x = self.h, self.x
-        self.points, self.gradients = [], []
         iterates = [x]
         for v in self.displacements:
             iterates.append(iterates[-1] - h * v)
         memory = tuple(map(Component, self.memory)) if self.memory else None
 
         def run():
-            x_next, memory_next = self.family.step(k, tuple(map(Component, iterates)), memory, self._gradient)
+            self.points, self.gradients = [], []
+            step = named_rule(self.family).step if self.named else self.family.step
+            x_next, memory_next = step(k, tuple(map(Component, iterates)), memory, self._gradient)
             return _expression(x_next) - x, [_expression(m) for m in memory_next or ()]
 
-        moved, following = self._guarded(run)
+        moved, following = self._guarded(run, again=not self.named)
         shifted = [moved / h, *self.displacements[:-1]][: len(self.displacements)]
         old = (*self.displacements, *self.memory)
         self._require_apart([moved, *following])
         return moved, [new - m for new, m in zip((*shifted, *following), old, strict=True)]
 
-    def _guarded(self, compute):
+    def _guarded(self, compute, again: bool = False):
         try:
             return compute()
         except StepRefusal as error:
             reason, traceback = error.reason, error.__traceback__
         except _FAILURES as error:
+            if again and isinstance(error, (TypeError, AttributeError)):
+                self.named = True
+                return self._guarded(compute)
             reason, traceback = (
                 f"fails with {type(error).__name__} when it is run on symbols",
                 error.__traceback__,
@@ -207,8 +212,7 @@ class StepReading:
                 f"the fixed point of the averages of {self.family.label} was not found"
             ) from error
         if len(solutions) != 1 or set(solutions[0]) != set(fast):
-            count = len(solutions)
-            raise NoLimitError(f"the averages of {self.family.label} have {count} fixed points")
+            raise NoLimitError(f"the averages of {self.family.label} {_unfollowed(solutions, fast, now)}")
         found.followed = solutions[0]
         jacobian = sympy.eye(len(fast)) + sympy.Matrix([[now[m].diff(n) for n in fast] for m in fast])
         jacobian = jacobian.xreplace(found.followed)
@@ -272,6 +276,25 @@ class StepReading:
             tuple(kinds),
             "with weights that depend on k" if varies else "the same at every k",
         )
+
+
+def _unfollowed(solutions: list, fast: list[Symbol], now: dict[Symbol, Expr]) -> str:
+    """Why averages that change within a step have no fixed point that they follow."""
+    if len(solutions) == 1:
+        return f"are not determined by their fixed point {solutions[0]}"
+    if solutions:
+        return f"have {len(solutions)} fixed points, and which of them they follow is not decided"
+    alone = next((m for m in fast if now[m].free_symbols == {m}), None)
+    if alone is not None:
+        return (
+            f"have no fixed point that they could follow: a step changes {alone} by {now[alone]} whatever "
+            "the gradients are, and it settles nowhere; write a number that grows as a function of k"
+        )
+    changes = ", ".join(f"{m} by {now[m]}" for m in fast)
+    return (
+        f"have no fixed point in common that they could follow: a step changes {changes}; one that adds up "
+        "beside one that it meets in a product or a quotient is not read, which says nothing of the iterates"
+    )
 
 
 def _expression(value) -> Expr:

@@ -283,15 +283,11 @@ def _refusing(operation: str):
 
 
 _UNREAD = {
-    (
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "eq",
-        "ne",
-        "contains",
-    ): "compares a vector, a choice that has no reading in symbols",
+    ("lt", "le", "gt", "ge"): (
+        "compares a vector, a choice that has no reading in symbols; write min() and max() as np.minimum and "
+        "np.maximum"
+    ),
+    ("eq", "ne", "contains"): "compares a vector, a choice that has no reading in symbols",
     ("bool", "float", "int", "complex", "index", "round"): f"turns a vector into a number; {_REMEDY}",
     ("len", "iter", "getitem", "setitem"): f"takes single coordinates of a vector; {_REMEDY}",
     ("matmul", "rmatmul"): f"takes a product @ of vectors; {_REMEDY}",

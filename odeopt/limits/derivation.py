@@ -188,7 +188,11 @@ class Derivation:
                 else (f"{found}: the decay of the iterates has nothing to balance it; let it shrink faster")
             )
         if not forces:
-            return f"{found}: the gradient has dropped out; let lr shrink more slowly"
+            alone = self.equation.step.reading.varies
+            schedule = (
+                f", or write its schedule as a function of t = k*{self.h}, not of k alone" if alone else ""
+            )
+            return f"{found}: the gradient has dropped out; let lr shrink more slowly{schedule}"
         return self._wrong_signs(found, forces)
 
     def _wrong_signs(self, found: str, forces: dict[Expr, Expr]) -> str:

@@ -88,6 +88,7 @@ def fit_rate(
         if not is_number(value) or not 0 <= value < 1:
             raise ValueError(f"{name} must be a number in [0, 1), got {value!r}")
     x, loss, unit = _usable(curve, unit)
+    _require_fall(loss)
     upto, floor = above_floor(x, loss)
     tail = _tail(x[:upto], loss[:upto], start)
     _require_points(tail.x.size, start, floor)
@@ -133,6 +134,11 @@ def _usable(curve: Any, unit: str | None) -> tuple[np.ndarray, np.ndarray, Liter
     """Points with a positive abscissa and a finite loss above the rounding of its type."""
     if unit not in (None, "time", "iteration"):
         raise ValueError(f'unit must be "time" or "iteration", got {unit!r}')
+    if not np.ndim(getattr(curve, "loss", 0.0)) or not (hasattr(curve, "t") or hasattr(curve, "k")):
+        raise ValueError(
+            f"curve must have a loss and its t or k, as a LossCurve has, got {type(curve).__name__}; "
+            "for the exact rate of a rule or of an equation take discrete_rate or exact_rate"
+        )
     if unit is None:
         unit = "iteration" if getattr(curve, "t", None) is None else "time"
     x = getattr(curve, "t" if unit == "time" else "k", None)
@@ -151,6 +157,17 @@ def _usable(curve: Any, unit: str | None) -> tuple[np.ndarray, np.ndarray, Liter
     keep = finite & (loss > 2000 * eps**2 * loss[finite].max(initial=0.0)) & (x > 0)
     order = np.argsort(x[keep], kind="stable")
     return x[keep][order], loss[keep][order], unit
+
+
+def _require_fall(loss: np.ndarray) -> None:
+    """Refuse what is at its end as high as it was: there is no rate of decay in it."""
+    third = max(loss.size // 3, 1)
+    early, late = (float(part.max(initial=0.0)) for part in (loss[:third], loss[-third:]))
+    if loss.size >= _MIN_POINTS and late >= early:
+        raise ValueError(
+            f"the curve does not fall: it reaches {early:.4g} in the first third of its points and "
+            f"{late:.4g} in the last, so it has no rate of decay"
+        )
 
 
 class _Tail(NamedTuple):

@@ -7,21 +7,27 @@ Both are properties of the characteristic polynomial of one period of the step
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Iterable
 from fractions import Fraction
+from typing import Any
 
-import flint
 import numpy as np
+import sympy
 
-from odeopt.checks import is_number, require_positive, spectral_interval
+from odeopt.checks import is_number, is_symbolic, require_positive, spectral_interval
 from odeopt.rates.rate import Rate, place_of_largest
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.characteristic import (
+    LR,
     characteristic_polynomial,
     critical_curvatures,
+    critical_rates,
     log_radius,
     unstable_at,
+    with_rate,
 )
-from odeopt.rules.linear import require_numeric, spectral_radius, transition_matrix
+from odeopt.rules.linear import limit_matrices, require_numeric, spectral_radius, transition_matrix
 from odeopt.rules.reading import require_linear
 
 __all__ = ["crossover_step", "discrete_rate", "max_learning_rate"]
@@ -68,7 +74,7 @@ def discrete_rate(
     require_linear(rule, "rate", equivariant=True, forever=True)
     unit = "iteration" if time_step is None else "time"
     scale = -2 / (1 if time_step is None else require_positive("time_step", time_step))
-    value, high, low = (float(scale * log) for log in _largest_log_radius(rule, mu, L))
+    value, high, low = (float(scale * log) if log else 0.0 for log in _largest_log_radius(rule, mu, L))
     note = "spectral radius of the step for large k"
     return Rate(value, "linear", "exact", "discrete iteration", unit, low, high, note)
 
@@ -106,13 +112,15 @@ def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
     Raises
     ------
     ValueError
-        If lam_max is not positive, the rule is not linear, it is unstable for every lr, or its
-        gradient is not scaled by lr.
+        If lam_max is not positive, the rule is not linear, it is unstable for every lr or for none, or lr
+        enters its step otherwise than as a polynomial in lr or its root.
 
     Notes
     -----
     The eigenvalues at which a root of the step can cross the unit circle are the zeros of a resultant, found
     in exact arithmetic; between two of them one point decides, so that no window of instability is missed.
+    Where lr scales more than the gradient (weight decay, :math:`x(1-\\eta\\gamma)`), the same is done for lr:
+    where the interval of eigenvalues meets a curve of crossings, a resultant or a discriminant vanishes.
 
     Examples
     --------
@@ -123,29 +131,80 @@ def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
     lam_max = require_positive("lam_max", lam_max)
     require_numeric(rule)
     if not is_number(getattr(rule, "lr", None)):
-        raise ValueError(f"{getattr(rule, 'label', rule)!s} has no numeric hyperparameter lr")
+        raise ValueError(f"{rule.label} has no numeric hyperparameter lr")
     require_linear(rule, "stability limit", forever=True)
-    polynomial = characteristic_polynomial(rule)
-    critical = _critical_curvature(rule, polynomial)
-    limit = float(rule.lr * critical / lam_max)
-    # Of the matrix only the spectrum is a function of lr * lam: a memory may be in units of gradients.
-    here = np.poly(transition_matrix(rule, critical)[0])
-    there = np.poly(transition_matrix(rule.replace(lr=limit), lam_max)[0])
-    if not np.allclose(here, there, rtol=1e-9, atol=1e-9):
-        raise ValueError(f"lr of {rule.label} does not multiply its gradient alone; no limit of lr follows")
+    if not _scales_the_gradient_alone(rule):
+        return _critical_rate(rule, lam_max)
+    limit = float(rule.lr * _critical_curvature(rule) / lam_max)
+    if not 0 < limit < math.inf:
+        raise ValueError(
+            f"lam_max = {lam_max!r} gives a limit of lr beyond the range of float64; rescale the kernel"
+        )
     return limit
 
 
-def _critical_curvature(rule: UpdateRule, polynomial: flint.fmpq_mpoly) -> float:
+def _scales_the_gradient_alone(rule: UpdateRule) -> bool:
+    """Whether the spectrum is a function of lr * lam; the matrix need not be, for memories have units."""
+    half = rule.replace(lr=rule.lr / 2)
+    places = np.array([0.1, 1.0, 3.0]) / rule.lr
+    pairs = zip(transition_matrix(rule, places), transition_matrix(half, 2 * places), strict=True)
+    return all(np.allclose(np.poly(one), np.poly(other), rtol=1e-9, atol=1e-9) for one, other in pairs)
+
+
+def _critical_curvature(rule: UpdateRule) -> float:
     """Smallest lam at which the rule, with its own lr, loses stability."""
+    polynomial = characteristic_polynomial(rule)
     critical = critical_curvatures(polynomial)
     ends = [Fraction(0), *critical, 2 * critical[-1] if critical else Fraction(1)]
-    for low, high in itertools.pairwise(ends):
-        if unstable_at(polynomial, (low + high) / 2):
-            if low == 0:
-                raise ValueError(f"{rule.label} is unstable for every lr; lower its momentum")
-            return float(low)
-    raise ValueError(f"{rule.label} stays stable for every lr; it has no stability limit")
+    return _first(
+        rule, (low for low, high in itertools.pairwise(ends) if unstable_at(polynomial, (low + high) / 2))
+    )
+
+
+def _critical_rate(rule: UpdateRule, lam_max: float) -> float:
+    """Smallest lr at which an eigenvalue up to lam_max loses stability, lr scaling more than the gradient."""
+    family, power = _polynomial_in_lr(rule)
+    polynomial = characteristic_polynomial(family)
+    rates = critical_rates(polynomial, lam_max)
+    ends = [Fraction(0), *rates, 2 * rates[-1] if rates else Fraction(1)]
+
+    def is_unstable(lr: Fraction) -> bool:
+        at_rate = with_rate(polynomial, lr)
+        inside = [lam for lam in critical_curvatures(at_rate) if lam < lam_max]
+        places = itertools.pairwise([Fraction(0), *inside, Fraction(lam_max)])
+        return any(unstable_at(at_rate, (a + b) / 2) for a, b in places)
+
+    least = _first(rule, (low for low, high in itertools.pairwise(ends) if is_unstable((low + high) / 2)))
+    return least**power
+
+
+def _polynomial_in_lr(rule: UpdateRule) -> tuple[UpdateRule, int]:
+    """The rule with a power of a symbol as lr, such that its step is a polynomial in it, and that power."""
+    entry: Any = None
+    for power in (1, 2):
+        family = rule.exact().replace(lr=LR**power)
+        entries = [v for law in limit_matrices(family) for v in law.entries if is_symbolic(v)]
+        entry = next((v for v in entries if not v.is_polynomial(LR)), None)
+        if entry is None:
+            return family, power
+    raise ValueError(
+        f"lr enters the step of {rule.label} as {entry.subs(LR, sympy.sqrt(LR))}, which is no polynomial in "
+        "lr or its root; no limit of lr follows"
+    )
+
+
+def _first(rule: UpdateRule, unstable_from: Iterable[Fraction]) -> float:
+    """The least place from which a rule is unstable, for such there must be beside 0."""
+    least = next(iter(unstable_from), None)
+    if least is None:
+        raise ValueError(f"{rule.label} stays stable for every lr; it has no stability limit")
+    if least == 0:
+        raise ValueError(
+            f"{rule.label} is unstable for every lr: a root of its step lies outside the unit circle however "
+            "small lr is; weights of the iterates that sum to 1, a momentum below 1, and a step against the "
+            "gradient keep it inside"
+        )
+    return float(least)
 
 
 def crossover_step(rule: UpdateRule, mu: float) -> float:

@@ -2,28 +2,35 @@ r"""The characteristic polynomial of one period, exactly, and its roots in ball 
 
 .. math:: \chi(z,\lambda)=\det(zI-T_{p-1}(\lambda)\cdots T_0(\lambda))
 
-with rational coefficients, floats read as the decimals they print as.
+with rational coefficients, floats read as the decimals they print as; of a learning rate that is the symbol
+``LR`` it is a polynomial in z, lambda and lr.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
 
 import flint
 import numpy as np
+import sympy
 
 from odeopt.checks import is_symbolic
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import limit_matrices
 from odeopt.rules.matrices import StepMatrices
 
-__all__ = ["characteristic_polynomial", "critical_curvatures", "log_radius", "unstable_at"]
+__all__ = [
+    "LR", "characteristic_polynomial", "critical_curvatures", "critical_rates", "log_radius", "unstable_at",
+    "with_rate",
+]  # fmt: skip
 
-_CONTEXT = flint.fmpq_mpoly_ctx.get(("z", "lam"), "lex")
-_Z, _LAM = _CONTEXT.gens()
+LR = sympy.Symbol("lr", positive=True)
+_CONTEXT = flint.fmpq_mpoly_ctx.get(("z", "lam", "lr"), "lex")
+_Z, _LAM, _RATE = _CONTEXT.gens()
 _BITS = 192
 # Hyperparameters are floats: a polynomial is known up to so many roundings of its coefficients.
 _ROUNDINGS = 16 * float(np.finfo(float).eps)
@@ -38,9 +45,17 @@ def _rational(value: Any) -> flint.fmpq:
     return flint.fmpq(value.numerator, value.denominator)
 
 
+def _coefficient(value: Any) -> Any:
+    """A number, or a polynomial in lr."""
+    if not (is_symbolic(value) and value.has(LR)):
+        return _rational(value)
+    terms = enumerate(reversed(sympy.Poly(value, LR).all_coeffs()))
+    return sum((_rational(c) * _RATE**i for i, c in terms), 0 * _RATE)
+
+
 def _polynomial_matrix(step: StepMatrices) -> list[list[Any]]:
     """T(lam) with polynomial entries, the gradients taken one after the other."""
-    M, N, A, B = ([[_rational(v) for v in row] for row in m] for m in (step.M, step.N, step.A, step.B))
+    M, N, A, B = ([[_coefficient(v) for v in row] for row in m] for m in (step.M, step.N, step.A, step.B))
     d = len(M)
     gradients: list[list[Any]] = []  # one after the other, as rows of polynomials
     for row, weights in zip(A, B, strict=True):
@@ -48,7 +63,7 @@ def _polynomial_matrix(step: StepMatrices) -> list[list[Any]]:
     return [[M[i][j] + _combined(N[i], gradients, j) for j in range(d)] for i in range(d)]
 
 
-def _combined(weights: list[flint.fmpq], gradients: list[list[Any]], column: int) -> Any:
+def _combined(weights: list[Any], gradients: list[list[Any]], column: int) -> Any:
     """Sum of weight times gradient over the gradients taken so far, one entry."""
     return sum((w * g[column] for w, g in zip(weights, gradients, strict=False)), 0 * _LAM)
 
@@ -108,13 +123,19 @@ def log_radius(polynomial: flint.fmpq_mpoly, lam: float) -> tuple[float, float, 
     coefficients = _in_z(polynomial, Fraction(repr(float(lam))))
     with flint.ctx.workprec(_BITS):
         groups = [[abs(root) for root in group] for group in _multiple(coefficients, _roots(coefficients))]
-        logs = [[size.log() for size in group] for group in groups if all(size > 0 for size in group)]
+        logs = [[_log(size) for size in group] for group in groups if all(size > 0 for size in group)]
         found = [[float(sum(log, flint.arb(0)) / len(log)), *map(float, log)] for log in logs]
     if not found:  # all roots are 0: the iteration ends
         tiny = math.log(np.finfo(float).tiny)
         return tiny, tiny, tiny
     value = max(log[0] for log in found)
     return value, min(min(log) for log in found if log[0] == value), max(max(log) for log in found)
+
+
+def _log(size: flint.arb) -> flint.arb:
+    """Logarithm of a modulus, 0 where the ball allows it: a root on the circle."""
+    log = size.log()
+    return flint.arb(0) if log.contains(0) else log
 
 
 def _multiple(coefficients: list[flint.fmpq], roots: list[flint.acb]) -> list[list[flint.acb]]:
@@ -147,29 +168,63 @@ def _is_multiple(coefficients: list[flint.fmpq], members: list[flint.acb]) -> bo
 
 
 def critical_curvatures(polynomial: flint.fmpq_mpoly) -> list[Fraction]:
-    r"""Positive eigenvalues, ascending, between which no root crosses the unit circle.
+    r"""Positive eigenvalues, ascending, between which no root crosses the unit circle."""
+    return sorted({root for condition in _crossings(polynomial) for root in _positive_roots(condition, 1)})
 
-    They are the zeros of the resultant of :math:`\chi` and :math:`z^d\chi(1/z)`, which vanishes where two
-    roots have the product 1; where it vanishes everywhere, of the discriminant and of :math:`\chi(\pm1)`.
+
+def _crossings(polynomial: flint.fmpq_mpoly) -> list[flint.fmpq_mpoly]:
+    r"""Polynomials in lam and lr, of which one vanishes where a root crosses the unit circle.
+
+    It is the resultant of :math:`\chi` and :math:`z^d\chi(1/z)`, which vanishes where two roots have the
+    product 1; where it vanishes everywhere, they are the discriminant and :math:`\chi(\pm1)`.
     """
     moving = 0 * _Z + 1
     for factor, _ in polynomial.factor()[1]:
-        if factor.degrees()[1] > 0:
+        if any(factor.degrees()[1:]):
             moving *= factor
     d = moving.degrees()[0]
     if d == 0:
         return []
-    reverse = sum((c * _Z ** (d - i) * _LAM**j for (i, j), c in moving.to_dict().items()), 0 * _Z)
+    terms = moving.to_dict().items()
+    reverse = sum((c * _Z ** (d - i) * _LAM**j * _RATE**n for (i, j, n), c in terms), 0 * _Z)
     conditions = [moving.resultant(reverse, "z")]
     if conditions[0] == 0:
         conditions = [moving.subs({"z": flint.fmpq(s)}) for s in (1, -1)]
         conditions.append(moving.discriminant("z") if d > 1 else 0 * _Z)
-    return sorted({root for condition in conditions if condition != 0 for root in _positive_roots(condition)})
+    return [condition for condition in conditions if condition != 0]
 
 
-def _positive_roots(condition: flint.fmpq_mpoly) -> list[Fraction]:
-    """Positive zeros of a polynomial in lam, to 50 digits."""
-    terms = {monomial[1]: value for monomial, value in condition.to_dict().items()}
+def critical_rates(polynomial: flint.fmpq_mpoly, lam_max: float) -> list[Fraction]:
+    """Positive lr, ascending: between two of them the eigenvalues up to lam_max are all stable, or never are.
+
+    Where lr passes one of them a curve of crossings in the plane of lam and lr enters the interval at an end,
+    turns in it, meets another, or comes from infinity.
+    """
+    last = Fraction(repr(float(lam_max)))
+    ends = flint.fmpq(0), flint.fmpq(last.numerator, last.denominator)
+    curves = {str(f): f for c in _crossings(polynomial) for f, _ in c.factor()[1]}.values()
+    found: list[flint.fmpq_mpoly] = []
+    for curve in curves:
+        degree = curve.degrees()[1]
+        found += [curve.subs({"lam": end}) for end in ends] if degree else [curve]
+        if degree:
+            leading = ((i, n, c) for (i, j, n), c in curve.to_dict().items() if j == degree)
+            found.append(sum((c * _RATE**n for _, n, c in leading), 0 * _Z))
+        if degree > 1:
+            found.append(curve.discriminant("lam"))
+    pairs = itertools.combinations([c for c in curves if c.degrees()[1]], 2)
+    found += [one.resultant(other, "lam") for one, other in pairs]
+    return sorted({root for condition in found if condition != 0 for root in _positive_roots(condition, 2)})
+
+
+def with_rate(polynomial: flint.fmpq_mpoly, lr: Fraction) -> flint.fmpq_mpoly:
+    """The characteristic polynomial at one learning rate."""
+    return polynomial.subs({"lr": flint.fmpq(lr.numerator, lr.denominator)})
+
+
+def _positive_roots(condition: flint.fmpq_mpoly, place: int) -> list[Fraction]:
+    """Positive zeros of a polynomial in one variable, the one at `place`, to 50 digits."""
+    terms = {monomial[place]: value for monomial, value in condition.to_dict().items()}
     coefficients = [terms.get(i, flint.fmpq(0)) for i in range(1 + max(terms))]
     roots = set()
     for root in _roots(coefficients):

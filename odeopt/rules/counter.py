@@ -2,7 +2,8 @@ r"""The iteration number as an indeterminate: k in the reading of a step, guarde
 
 A plain symbol answers ``k == 100`` and ``k % 3 == 1`` with False and never tells. A :class:`Counter` does
 arithmetic, notes every comparison with a small integer at the start of a run (``k == 0``, ``k in (0, 1)``,
-``if k``), knows its residue where the rule declares a period, and refuses the rest by name.
+``if k``), knows its residue where the rule declares a period, and refuses the rest by name. A :class:`Named`
+is a hyperparameter that is a symbol, for steps that hand it to numpy: sympy's expressions have no np.cos.
 """
 
 from __future__ import annotations
@@ -24,9 +25,17 @@ START = 10
 # is 1/10 and 2/3 is 2/3. The chance that another number is met by this is 1e-7.
 _DENOMINATOR = 10_000
 
-_FUNCTIONS = ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh")
+_FUNCTIONS = {f: f for f in ("sqrt", "exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "cbrt")}
+_FUNCTIONS |= {"arctan": "atan", "arcsin": "asin", "arccos": "acos", "arcsinh": "asinh"}
+_EXPRESSIONS: dict[str, Callable[[Any], Any]] = {
+    "square": lambda e: e**2, "reciprocal": lambda e: 1 / e, "exp2": lambda e: 2**e, "negative": lambda e: -e,
+    "positive": lambda e: e, "expm1": lambda e: e.exp() - 1, "log1p": lambda e: (e + 1).log(),
+}  # fmt: skip
 _ARITHMETIC = {"add": "add", "subtract": "sub", "multiply": "mul", "divide": "truediv", "power": "pow"}
+_ARITHMETIC |= {"float_power": "pow"}
 _REMEDY = "declare `period = p` if the step repeats, or write the schedule as a smooth function of k"
+_NUMBER = "float() or the module math"
+_NUMPY = "no number in a derivation; take np.cos, np.exp, np.sqrt of numpy in place of those of math"
 
 # Why a step is refused that gives two results from one state.
 CHANCE = "does two things in two runs at the same k, so chance or a state is in it"
@@ -84,20 +93,26 @@ class Counter:
         return self._guarded(-self.expr)
 
     def __getattr__(self, name: str) -> Callable[[], Any]:
+        if name in _EXPRESSIONS:
+            return lambda: _EXPRESSIONS[name](self)
         if name not in _FUNCTIONS:
             raise AttributeError(name)
         import sympy
 
-        return lambda: self._guarded(getattr(sympy, name)(self.expr))
+        return lambda: self._guarded(getattr(sympy, _FUNCTIONS[name])(self.expr))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         if method == "__call__" and not options:
-            if ufunc.__name__ in _FUNCTIONS:
+            if ufunc.__name__ in _FUNCTIONS or ufunc.__name__ in _EXPRESSIONS:
                 return getattr(self, ufunc.__name__)()
             if ufunc.__name__ in _ARITHMETIC:
                 plain = [value.item() if hasattr(value, "item") else value for value in inputs]
                 return getattr(operator, _ARITHMETIC[ufunc.__name__])(*plain)
-        raise StepRefusal("counter", f"uses np.{ufunc.__name__} on k; {_REMEDY}")
+        raise self._refusal(f"np.{ufunc.__name__}")
+
+    def _refusal(self, operation: str) -> StepRefusal:
+        remedy = f", {_NUMPY}" if operation == _NUMBER else f"; {_REMEDY}"
+        return StepRefusal("counter", f"uses {operation} on k{remedy}")
 
     # --- comparisons with the first iterations --------------------------------------------------------
 
@@ -164,6 +179,28 @@ class Counter:
         return str(self.expr)
 
 
+class Named(Counter):
+    """A function of hyperparameters that are symbols; it stays one where a symbol drops out."""
+
+    __slots__ = ()
+
+    def __init__(self, expr: Any) -> None:
+        super().__init__(expr, expr, 1, 0, set())
+
+    def _guarded(self, expr: Any) -> Any:
+        return Named(expr)
+
+    def _refusal(self, operation: str) -> StepRefusal:
+        remedy = _NUMPY if operation == _NUMBER else "without a value; a step must not decide by it"
+        return StepRefusal("broken", f"uses {operation} on {self!r}, a symbol here and {remedy}")
+
+    def __eq__(self, value: Any) -> bool:
+        return bool(self.expr == (value.expr if isinstance(value, Counter) else value))
+
+    def __hash__(self) -> int:
+        return hash(self.expr)
+
+
 def _binary(function: Callable[[Any, Any], Any], swapped: bool = False) -> Callable:
     def method(self: Counter, value: Any) -> Any:
         if isinstance(value, Counter):
@@ -175,9 +212,10 @@ def _binary(function: Callable[[Any, Any], Any], swapped: bool = False) -> Calla
         else:
             return NotImplemented
         base, exponent = (other, self.expr) if swapped else (self.expr, other)
+        guard = value if isinstance(self, Named) and isinstance(value, Counter) else self
         if function is operator.pow and getattr(base, "is_negative", False):
-            return self._guarded(self._alternating(exponent) * (-base) ** exponent)
-        return self._guarded(function(base, exponent))
+            return guard._guarded(guard._alternating(exponent) * (-base) ** exponent)
+        return guard._guarded(function(base, exponent))
 
     return method
 
@@ -201,7 +239,7 @@ def fraction_meant(value: float) -> Fraction:
 
 def _refused(operation: str) -> Callable:
     def method(self: Counter, *args: Any) -> Any:
-        raise StepRefusal("counter", f"uses {operation} on k; {_REMEDY}")
+        raise self._refusal(operation)
 
     return method
 
@@ -211,7 +249,7 @@ for _name in ("add", "sub", "mul", "truediv", "pow"):
     setattr(Counter, f"__r{_name}__", _binary(getattr(operator, _name), swapped=True))
 for _name, _operation in {
     "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "rmod": "%", "rfloordiv": "//", "abs": "abs()",
-    "index": "an index or a range", "int": "int()", "float": "float() or the module math", "round": "round()",
+    "index": "an index or a range", "int": "int()", "float": _NUMBER, "round": "round()",
     "floor": "math.floor", "ceil": "math.ceil", "trunc": "math.trunc", "and": "&", "rand": "&",
     "or": "|", "ror": "|", "xor": "^", "rxor": "^", "lshift": "<<", "rlshift": "<<", "rshift": ">>",
     "rrshift": ">>", "invert": "~",

@@ -148,10 +148,15 @@ def _limit(rule: UpdateRule, reading: Reading, entry: Any) -> Any:
         limit = sympy.nan
     if not limit.is_finite or limit.has(sympy.Limit, sympy.AccumBounds, sympy.I):
         raise ValueError(
-            f"the step of {rule.label} has no limit for large k: its coefficient {entry} tends to {limit}; "
-            "pass an iteration k"
+            f"the step of {rule.label} has no limit for large k: its coefficient {entry} {_tends(limit)}; "
+            "transition_matrix(rule, lam, k) gives its matrix at one iteration k"
         )
     return Fraction(int(limit.p), int(limit.q)) if limit.is_Rational else limit
+
+
+def _tends(limit: Any) -> str:
+    swings = isinstance(limit, sympy.AccumBounds)
+    return f"swings between {limit.min} and {limit.max}" if swings else f"tends to {limit}"
 
 
 def _on_eigenvalues(step: StepMatrices, lam: np.ndarray) -> np.ndarray:

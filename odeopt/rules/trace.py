@@ -2,17 +2,19 @@ r"""One run of a step on linear forms: the points at which it takes gradients, a
 
 from __future__ import annotations
 
+import copy
 import numbers
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from odeopt.checks import is_finite, is_symbolic
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.counter import StepRefusal
-from odeopt.rules.forms import Form, exact_coefficient
+from odeopt.rules.counter import Named, StepRefusal
+from odeopt.rules.forms import CONSTANT, Form, exact_coefficient
 from odeopt.rules.loop import place_of
 
-__all__ = ["Refusal", "Trace", "exact_rule", "place_of", "trace"]
+__all__ = ["Refusal", "Trace", "exact_rule", "named_rule", "place_of", "trace"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,24 @@ def exact_rule(rule: UpdateRule) -> UpdateRule:
     return rule.map_hyperparameters(read)
 
 
-def trace(rule: UpdateRule, k: Any) -> Trace | Refusal:
-    """Run the step once on linear forms at iteration k (an int or a guarded Counter)."""
+def named_rule(rule: UpdateRule) -> UpdateRule:
+    """The rule with symbols that functions of numpy take."""
+
+    def name(value: Any) -> Any:
+        return Named(value) if is_symbolic(value) else value
+
+    named = copy.copy(rule)
+    for field_name, value in rule.hyperparameters.items():
+        entries = tuple(map(name, value)) if isinstance(value, tuple) else name(value)
+        object.__setattr__(named, field_name, entries)  # past the checks, which the rule has passed
+    return named
+
+
+def trace(rule: UpdateRule, k: Any, named: bool = False) -> Trace | Refusal:
+    """Run the step once on linear forms at iteration k (an int or a guarded Counter).
+
+    A step that fails on sympy's symbols is run again, `named`, on symbols that numpy takes.
+    """
     run = Trace()
     try:
         history, start = rule.history, rule.initial_memory(Form({("x", 0): 1}, given=True))
@@ -69,13 +87,17 @@ def trace(rule: UpdateRule, k: Any) -> Trace | Refusal:
         if start is not None and not isinstance(start, tuple):
             reason = "must return a tuple with one entry for each running average, or None"
             raise StepRefusal("broken", f"has an initial_memory that {reason}, got {type(start).__name__}")
-        run.start = tuple(_vector(entry, "starts with the memory") for entry in start or ())
+        run.start = tuple(_start(entry) for entry in start or ())
         iterates = tuple(Form({("x", j): 1}, given=True) for j in range(int(history)))
         memory = tuple(Form({("m", i): 1}, given=True) for i in range(len(run.start)))
         _keep(run, rule.step(k, iterates, memory or start, run.gradient))
     except StepRefusal as error:
-        return Refusal(error.kind, error.reason, place_of(error.__traceback__))
+        numbers_kept = error.kind == "nonlinear" and any(CONSTANT in form.terms for form in run.start)
+        remedy = "; memories are vectors here: write a number as a function of k" if numbers_kept else ""
+        return Refusal(error.kind, error.reason + remedy, place_of(error.__traceback__))
     except Exception as error:  # noqa: BLE001 - whatever a user's step raises on forms is a reason to refuse it
+        if isinstance(error, (TypeError, AttributeError)) and not named:
+            return trace(named_rule(rule), k, named=True)
         return Refusal("broken", _failure(error, rule, run), place_of(error.__traceback__))
     return run
 
@@ -98,6 +120,13 @@ def _keep(run: Trace, result: Any) -> None:
     run.memory = tuple(_vector(entry, "returns the memory") for entry in memory)
 
 
+def _start(entry: Any) -> Form:
+    """What a memory starts at; a number is a vector of equal entries there, as it is on arrays."""
+    if is_finite(entry) and entry != 0:
+        return Form({CONSTANT: exact_coefficient(entry)})
+    return _vector(entry, "starts with the memory")
+
+
 def _vector(entry: Any, what: str) -> Form:
     if isinstance(entry, Form):
         return entry.shortened()
@@ -110,8 +139,10 @@ def _vector(entry: Any, what: str) -> Form:
 
 def _failure(error: Exception, rule: UpdateRule, run: Trace) -> str:
     """What to say of an error raised inside the step, without repeating the words of another library."""
-    if isinstance(error, (ValueError, IndexError)) and ("unpack" in str(error) or "range" in str(error)):
-        given = f"history = {rule.history} and {len(run.start)} memories"
-        remedy = "set the class attribute `history`, or `initial_memory`"
+    given = f"history = {rule.history} and {len(run.start)} memories"
+    remedy = "set the class attribute `history`, or `initial_memory`"
+    if isinstance(error, ValueError) and "unpack" in str(error):
         return f"takes apart more or fewer iterates or memories than given, {given}; {remedy}"
+    if isinstance(error, IndexError):
+        return f"asks for an entry beyond the end, given {given}; {remedy}, or make its table in k longer"
     return f"fails with {type(error).__name__} when it is run on vectors"

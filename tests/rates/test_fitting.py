@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import jv
 
-from odeopt import fit_rate
+from odeopt import HeavyBall, error_dynamics, fit_rate, ode_limit
 from odeopt.rates.envelope import upper_envelope
 
 
@@ -270,14 +270,14 @@ def test_what_is_neither_law_is_refused_with_its_exponent():
 @pytest.mark.parametrize(
     ("given", "options", "words"),
     [
-        (SimpleNamespace(t=X), {}, "must hold real numbers"),
+        (SimpleNamespace(t=X), {}, "must have a loss and its t or k"),
         (curve(X, np.exp(-X)[:-1]), {}, r"got shapes \(3000,\) and \(3001,\)"),
         (curve(X, np.exp(-X) + 0j), {}, "complex128"),
         (curve(X, ["a"] * X.size), {}, "must hold real numbers"),
         (curve(X, np.full(X.size, np.nan)), {}, "0 usable"),
         (curve(X, -np.ones(X.size)), {}, "0 usable"),
         (curve([], []), {}, "0 usable"),
-        (curve(X, np.ones(X.size)), {}, "the law|neither|tells no|usable|known to|plateau"),
+        (curve(X, np.ones(X.size)), {}, "does not fall"),
         (curve(X, np.exp(-X)), {"start": 1.5}, r"start must be a number in \[0, 1\), got 1.5"),
         (curve(X, np.exp(-X)), {"level": "95"}, r"level must be a number in \[0, 1\), got '95'"),
     ],
@@ -285,3 +285,16 @@ def test_what_is_neither_law_is_refused_with_its_exponent():
 def test_what_is_no_curve_is_refused_by_name(given, options, words):
     with pytest.raises(ValueError, match=words):
         fit_rate(given, **options)
+
+
+@pytest.mark.parametrize("curve", [np.exp, np.square, np.ones_like])
+def test_what_does_not_fall_has_no_rate_of_decay(curve):
+    x = np.linspace(0.01, 10, 400)
+    with pytest.raises(ValueError, match="the curve does not fall"):
+        fit_rate(SimpleNamespace(t=x, loss=curve(x)))
+
+
+@pytest.mark.parametrize("curve", [error_dynamics(ode_limit(HeavyBall(0.1, 0.9))), HeavyBall(0.1, 0.9), None])
+def test_what_is_no_curve_is_refused_by_its_kind(curve):
+    with pytest.raises(ValueError, match=f"got {type(curve).__name__}"):
+        fit_rate(curve)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from steps import rule_of
 
 from odeopt import (
     GradientDescent,
@@ -131,6 +132,110 @@ def test_a_rule_of_some_period_has_one_recursion_a_step():
     np.testing.assert_allclose(recursion_coefficients(Cyclic(0.1), [1.0], 1)[:, 0], [0.99, 0], rtol=1e-14)
 
 
+# --- lr beside the gradient --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DecayedMomentum(UpdateRule):
+    """Heavy ball whose decay is part of the gradient, or of the weights alone."""
+
+    lr: float
+    decay: float
+    coupled: bool = True
+
+    def initial_memory(self, x0):
+        return (0 * x0,)
+
+    def step(self, k, iterates, memory, grad):
+        (x,), (v,) = iterates, memory
+        v = 0.9 * v + grad(x) + (self.decay * x if self.coupled else 0 * x)
+        return x - self.lr * v - (0 * x if self.coupled else self.lr * self.decay * x), (v,)
+
+
+@dataclass(frozen=True)
+class Falling(UpdateRule):
+    """Heavy ball with the momentum 1 - lr^power; cyclical where there are sizes."""
+
+    lr: float
+    power: float = 1
+    decay: float = 0.0
+    sizes: tuple = (1.0,)
+    history = 2
+
+    @property
+    def period(self):
+        return len(self.sizes)
+
+    def step(self, k, iterates, memory, grad):
+        x, x_prev = iterates
+        lr = self.lr * self.sizes[k % len(self.sizes)]
+        return x + (1 - self.lr**self.power) * (x - x_prev) - lr * (self.decay * x + grad(x)), memory
+
+
+@pytest.mark.parametrize(
+    ("rule", "lam_max", "limit"),
+    [
+        # coupled: lr (lam + decay) < 2 (1 + b); decoupled: lr lam < (2 - lr decay)(1 + b)
+        (DecayedMomentum(0.1, 0.1), 1.0, 3.8 / 1.1),
+        (DecayedMomentum(100.0, 0.1), 1.0, 3.8 / 1.1),
+        (DecayedMomentum(0.1, 0.1, coupled=False), 1.0, 3.8 / 1.19),
+        (DecayedMomentum(0.1, 5.0, coupled=False), 1.0, 3.8 / 10.5),
+        (Falling(0.1), 1.0, 4 / 3),  # lr lam < 2 (2 - lr)
+        (Falling(0.1), 0.01, 4 / 2.01),
+        (Falling(0.1, 0.5), 1.0, (5**0.5 - 1) ** 2),  # r^2 < 2 (2 - r) for the root r
+    ],
+)
+def test_lr_that_scales_more_than_the_gradient_has_its_limit(rule, lam_max, limit):
+    assert max_learning_rate(rule, lam_max) == pytest.approx(limit, rel=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(1.0, 2.0, 0.5), (0.1, 3.0)])
+def test_a_limit_of_lr_is_one_for_all_eigenvalues_below(sizes):
+    rule = Falling(0.1, 1, 0.3, sizes)
+    lam, limit = np.linspace(0.0, 2.0, 4001), max_learning_rate(rule, 2.0)
+
+    def radius(lr):
+        return spectral_radius(rule.replace(lr=lr), lam).max()
+
+    assert all(radius(share * limit) < 1 for share in np.linspace(0.01, 0.999, 40))
+    assert radius(1.001 * limit) > 1
+
+
+def test_lr_that_enters_by_a_quotient_is_refused_for_that():
+    @dataclass(frozen=True)
+    class Implicit(UpdateRule):
+        lr: float
+
+        def step(self, k, iterates, memory, grad):
+            return (iterates[0] - self.lr * grad(iterates[0])) / (1 + self.lr), memory
+
+    with pytest.raises(ValueError, match=r"Implicit\(lr=0.1\) as .*no polynomial in lr or its root"):
+        max_learning_rate(Implicit(0.1), 1.0)
+
+
+def test_a_limit_beyond_floats_names_the_eigenvalue():
+    with pytest.raises(ValueError, match="lam_max = 5e-324"):
+        max_learning_rate(HeavyBall(0.1, 0.9), 5e-324)
+
+
+def test_a_rule_without_momentum_is_not_told_to_lower_it():
+    with pytest.raises(ValueError, match="unstable for every lr: a root of its step"):
+        max_learning_rate(rule_of(lambda s, k, x, m, grad: (x[0] + s.lr * grad(x[0]), m)), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "lam"),
+    [
+        (rule_of(lambda s, k, x, m, grad: (2 * x[0] - x[1] - s.lr * grad(x[0]), m), history=2), 1.0),
+        (GradientDescent(1.0), 2.0),
+        (HeavyBall(1.0, 0.5), 3.0),
+    ],
+)
+def test_roots_on_the_circle_have_the_rate_zero_exactly(rule, lam):
+    rate = discrete_rate(rule, lam)
+    assert (rate.value, rate.low, rate.high) == (0, 0, 0)
+
+
 # --- rules that vary with k -------------------------------------------------------------------------------
 
 
@@ -221,8 +326,7 @@ def test_weight_decay_is_refused_by_its_row():
             ValueError, match=r"Decayed.* no step in the error alone.* sum to 0.95 instead of 1"
         ):
             ask(Decayed(0.1, 0.5))
-    with pytest.raises(ValueError, match="does not multiply its gradient alone"):
-        max_learning_rate(Decayed(0.1, 0.5), 1.0)
+    assert max_learning_rate(Decayed(0.1, 0.5), 1.0) == pytest.approx(2 / 1.5, rel=1e-12)
 
 
 def test_friction_that_stays_has_no_crossover():

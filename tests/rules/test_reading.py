@@ -138,7 +138,7 @@ def test_a_step_that_cannot_be_run_is_refused_in_words_of_its_own(name):
     [
         (lambda x0: [0 * x0], "tuple"),
         (lambda x0: 0 * x0, "tuple"),
-        (lambda x0: (1.5,), "no vector"),
+        (lambda x0: (1j,), "no vector"),
         (lambda x0: ("a",), "no vector"),
     ],
 )
@@ -198,6 +198,13 @@ SMOOTH = {
     "exponential": lambda s, k: s.lr * 0.9**k,
     "np.exp": lambda s, k: s.lr * np.exp(-0.1 * k),
     "numpy number": lambda s, k: s.lr * np.float64(0.5) / (np.float64(2.0) + k),
+    "np.expm1": lambda s, k: -s.lr * np.expm1(-0.1 * (k + 1)),
+    "np.log1p": lambda s, k: s.lr / np.log1p(k + 1),
+    "np.arctan": lambda s, k: s.lr * np.arctan(k + 1),
+    "np.cbrt": lambda s, k: s.lr / np.cbrt(k + 1),
+    "np.square": lambda s, k: s.lr / np.square(k + 1.0),
+    "np.reciprocal": lambda s, k: s.lr * np.reciprocal(k + 1.0),
+    "np.float_power": lambda s, k: s.lr * np.float_power(k + 1.0, -0.3),
 }
 
 
@@ -293,9 +300,18 @@ def test_a_gradient_point_beside_the_iterates_is_named():
     assert "gradient point sum to 0.9" in reading.row
 
 
-def test_a_memory_that_starts_at_a_number_is_no_step_in_the_error():
-    reading = read(rule_of(lambda s, k, x, m, grad: (x[0] - m[0], m), start=lambda x0: (1 + 0 * x0,)))
+@pytest.mark.parametrize("start", [lambda x0: (1 + 0 * x0,), lambda x0: (1,), lambda x0: (np.float64(1),)])
+def test_a_memory_that_starts_at_a_number_is_no_step_in_the_error(start):
+    reading = read(rule_of(lambda s, k, x, m, grad: (x[0] - m[0], m), start=start))
     assert "starts at 1" in reading.row
+
+
+def test_a_number_in_memory_that_is_no_vector_is_refused_with_the_remedy():
+    fista = rule_of(
+        lambda s, k, x, m, grad: (x[0] - s.lr / m[0] * grad(x[0]), ((1 + np.sqrt(1 + 4 * m[0] ** 2)) / 2,)),
+        start=lambda x0: (1,),
+    )
+    assert "write a number as a function of k" in read(fista).reason
 
 
 def test_velocity_forms_are_steps_in_the_error():
