@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from odeopt.kernels.inputs import parallel_tolerance, require_independent_pairs
 from odeopt.kernels.matrix import norm_bound
-from odeopt.kernels.memory import PANEL, MemoryPlan, panel_rows
+from odeopt.kernels.memory import PANEL, MemoryPlan
 from odeopt.kernels.relu import gram_diagonal, unit_profile
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ReluGramOperator(SymmetricOperator):
         :math:`\lambda_{\min}`, late losses need float64. 0 for the other storages.
     """
 
-    _xp: Any = np
+    _library: Any = np
     _tile = TILE
 
     def __init__(
@@ -95,7 +95,7 @@ class ReluGramOperator(SymmetricOperator):
         self._unit, self._norms = self._placed(unit), self._placed(norms)
         self._layers, self._depth = layers, depth
         self.plan: MemoryPlan = plan
-        self._rows = panel_rows(plan.n)
+        self._rows = plan.rows
         self._panels: list[Any] = []
         squares, nonnegative = 0.0, True
         antipodal: list[tuple[int, int]] = []
@@ -105,8 +105,8 @@ class ReluGramOperator(SymmetricOperator):
             nonnegative = nonnegative and bool(panel.min() >= 0)
             rows = panel.shape[0]
             # Off the leading square an entry counts for its mirror image too.
-            squares += float(self._xp.linalg.norm(panel[:, :rows])) ** 2
-            squares += 2 * float(self._xp.linalg.norm(panel[:, rows:])) ** 2
+            squares += float(self._library.linalg.norm(panel[:, :rows])) ** 2
+            squares += 2 * float(self._library.linalg.norm(panel[:, rows:])) ** 2
             if plan.storage != "recompute":
                 self._panels.append(self._stored(panel))
             if progress is not None:
@@ -141,7 +141,7 @@ class ReluGramOperator(SymmetricOperator):
             layers=self._layers,
             depth=self._depth,
             refuse=refuse,
-            xp=self._xp,
+            xp=self._library,
         )
 
     def _each_panel(self) -> Iterator[tuple[int, Any]]:

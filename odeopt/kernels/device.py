@@ -1,7 +1,8 @@
 r"""The infinite-width ReLU kernel on a torch device.
 
 The blocks, their formula and their products are those of :mod:`odeopt.kernels.blocks`, run on tensors: the
-panels of one half of the kernel stay on the device, and only the vectors of a product cross over.
+panels of one half of the kernel stay on the device in one buffer, and only the vectors of a product cross
+over. On a GPU with Triton a product of few vectors is that of :mod:`odeopt.kernels.fused`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,34 @@ from typing import Any
 import numpy as np
 import torch
 
+from odeopt.kernels import fused
 from odeopt.kernels.blocks import ReluGramOperator
-from odeopt.kernels.memory import SHARE, MemoryPlan, Storage, first_fitting, memory_plan, panel_rows
+from odeopt.kernels.memory import (
+    PANEL,
+    SHARE,
+    WORK_ARRAYS,
+    MemoryPlan,
+    Storage,
+    first_fitting,
+    memory_plan,
+    panel_rows,
+)
+from odeopt.kernels.packing import Packing
 
-__all__ = ["DeviceReluGram", "device_plan", "device_relu_gram"]
+__all__ = ["DeviceReluGram", "device_plan", "device_relu_gram", "usable_device"]
 
 # Vectors beside the kernel on another device: factor and result of a product. The basis of Lanczos does not
 # leave the host.
 _VECTORS = 2
+# Rows and columns of a panel on a GPU are multiples of it, so that loads are aligned and need no bounds; each
+# such block of rows leaves one vector of partial sums, a thirty-second of the float32 kernel.
+_GRAIN = 128
+_CHUNK = 1024  # columns of which a block keeps the sums of its rows
+# A launch takes a GPU as long as reading some 2**23 entries: panels there are larger, as far as an eighth of
+# the memory holds their work arrays.
+_LARGER, _SHARE_OF_WORK = 16, 1 / 8
+# Vectors up to which reading the kernel once for each is faster than a product of matrices in float64.
+_FEW = 6
 
 
 class DeviceReluGram(ReluGramOperator):
@@ -29,6 +50,8 @@ class DeviceReluGram(ReluGramOperator):
     Attributes
     ----------
     device : torch.device
+    engine : str
+        What multiplies: "triton", where each entry is read once; else "torch", and why.
     plan : MemoryPlan
         That of the device.
     interval : tuple of float
@@ -37,7 +60,8 @@ class DeviceReluGram(ReluGramOperator):
         As that of :class:`odeopt.kernels.ReluGramOperator`.
     """
 
-    _xp = torch
+    _library = torch
+    _fused: Any = None
 
     def __init__(
         self,
@@ -50,9 +74,15 @@ class DeviceReluGram(ReluGramOperator):
         *rest: Any,
     ) -> None:
         self.device: torch.device = device
-        # A panel is converted as a whole: smaller tiles fit a cache, but cost launches and waits of threads.
+        # A panel is converted in tiles of its whole width: smaller ones fit a cache, but cost launches.
         self._tile = (panel_rows(plan.n), plan.n)
+        self._packing = Packing(plan.n, plan.rows, _grain(device))
+        size = 0 if plan.storage == "recompute" else self._packing.size
+        stored = torch.float32 if plan.storage == "float32" else torch.float64
+        self._buffer = torch.zeros(size, dtype=stored, device=device)
         super().__init__(unit, norms, layers, depth, plan, *rest)
+        self._fused, refusal = self._compiled()
+        self.engine: str = "triton" if refusal is None else f"torch ({refusal})"
 
     def _placed(self, array: np.ndarray) -> torch.Tensor:
         # torch shares an array with numpy only if it is contiguous, and warns where it is not writeable
@@ -62,7 +92,44 @@ class DeviceReluGram(ReluGramOperator):
         return array.cpu().numpy()
 
     def _stored(self, panel: Any) -> Any:
-        return panel.to(getattr(torch, self.plan.storage))
+        return self._packing.view(self._buffer, len(self._panels)).copy_(panel)
+
+    def _product(self, vectors: np.ndarray, absolute: bool = False) -> np.ndarray:
+        if self._fused is None or vectors.shape[1] > _FEW:
+            return super()._product(vectors, absolute)
+        columns = [self._product_there(self._placed(v), absolute) for v in vectors.T]
+        return self._returned(torch.stack(columns, dim=1))
+
+    def _product_there(self, vector: torch.Tensor, absolute: bool = False) -> torch.Tensor:
+        """H x of a vector that lies on the device, for an operator whose engine is "triton"."""
+        with torch.cuda.device(self.device):
+            return self._fused(vector, absolute and not self._nonnegative)
+
+    def _compiled(self) -> tuple[Any, str | None]:
+        """The fused product, once it has been seen to agree, or None and the reason."""
+        if self.device.type != "cuda" or not self._panels:
+            return None, f"on {self.device.type}" if self._panels else "recomputed in each product"
+        if not fused.HAS_TRITON:
+            return None, "triton is not installed"
+        diagonal = torch.cat([panel.diagonal() for panel in self._panels]).double()
+        probe = np.random.default_rng(0).uniform(0.5, 1.0, (self.plan.n, 1))
+        expected, size = super()._product(probe)[:, 0], super()._product(probe, absolute=True)[:, 0]
+        try:
+            with torch.cuda.device(self.device):
+                product = fused.FusedProduct(self._buffer, diagonal, self._packing, _CHUNK)
+                found = self._returned(product(self._placed(probe[:, 0])))
+        except Exception as error:  # noqa: BLE001 -- a compiler of its own, which any machine may lack parts of
+            reason = (str(error).splitlines() or [""])[0]
+            return None, f"{type(error).__name__} of triton: {reason}"
+        # each of the two sums n terms, which round by n eps of their sizes at most
+        gap = float((np.abs(found - expected) / size.max()).max())
+        if not gap <= 2 * self.plan.n * np.finfo(float).eps:
+            return None, f"the product by triton is {gap:.1g} off"
+        return product, None
+
+
+def _grain(device: torch.device) -> int:
+    return _GRAIN if device.type == "cuda" else 1
 
 
 def device_relu_gram(device: str | torch.device) -> Callable[..., DeviceReluGram]:
@@ -70,12 +137,12 @@ def device_relu_gram(device: str | torch.device) -> Callable[..., DeviceReluGram
     return functools.partial(DeviceReluGram, usable_device(device))
 
 
-def usable_device(device: str | torch.device) -> torch.device:
-    """Return a device that holds and computes float64 numbers, or say why there is none."""
+def usable_device(device: str | torch.device, dtype: torch.dtype = torch.float64) -> torch.device:
+    """Return a device that holds and computes such numbers, or say why there is none."""
     try:
         found = torch.device(device)
         # What such a device lacks shows at its first number: "meta" has none, "mps" none in float64.
-        float(torch.ones(1, dtype=torch.float64, device=found).sum())
+        float(torch.ones(1, dtype=dtype, device=found).sum())
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device = {str(device)!r} cannot be used ({reason}); try 'cpu'") from error
@@ -83,19 +150,21 @@ def usable_device(device: str | torch.device) -> torch.device:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device other than the host.
+    """Bytes that are free on a device other than the host, those that torch keeps for reuse among them.
 
     >>> free_memory(torch.device("meta"))
     Traceback (most recent call last):
         ...
     ValueError: device = 'meta' does not tell its free memory; give memory_limit in bytes
     """
-    tell = getattr(getattr(torch, device.type, None), "mem_get_info", None)
+    library: Any = getattr(torch, device.type, None)
+    tell = getattr(library, "mem_get_info", None)
     if tell is None:
         raise ValueError(
             f"device = {str(device)!r} does not tell its free memory; give memory_limit in bytes"
         )
-    return int(tell(device)[0])
+    kept = library.memory_reserved(device) - library.memory_allocated(device)
+    return int(tell(device)[0]) + kept
 
 
 def device_plan(
@@ -114,4 +183,8 @@ def device_plan(
     # The host holds the inputs and the basis of Lanczos, as if it recomputed the kernel.
     memory_plan(n, d, storage="recompute", num_vectors=num_vectors)
     limit = SHARE * free_memory(device) if memory_limit is None else memory_limit
-    return first_fitting(n, d, storage, _VECTORS, int(limit), str(device))
+    grain = _grain(device)
+    entries = min(_LARGER * PANEL, int(_SHARE_OF_WORK * limit / (8 * WORK_ARRAYS)))
+    rows = max(grain, min(-(-n // grain), entries // n // grain) * grain)
+    vectors = _VECTORS + -(-n // _GRAIN) + -(-n // _CHUNK)
+    return first_fitting(n, d, storage, vectors, int(limit), str(device), rows)

@@ -25,7 +25,7 @@ Storage = Literal["auto", "float64", "float32", "recompute"]
 _STORAGES = ("float64", "float32", "recompute")
 PANEL = 2**22  # entries of a panel: 32 MB of float64
 # Work arrays of a panel that exist at once while it is computed.
-_WORK_ARRAYS = 6
+WORK_ARRAYS = 6
 # Share of the free memory that a plan may take, unless told.
 SHARE = 0.8
 
@@ -44,6 +44,8 @@ class MemoryPlan:
         Bytes of the stored half, of temporary panels, of the inputs, and of the Lanczos basis.
     limit : int
         Bytes that may be used.
+    rows : int
+        Rows of a panel.
     device : str
         Whose memory it is; "cpu" for that of the process.
     """
@@ -56,6 +58,7 @@ class MemoryPlan:
     inputs: int
     vectors: int
     limit: int
+    rows: int
     device: str = "cpu"
 
     @property
@@ -122,13 +125,14 @@ def memory_plan(
 
 
 def first_fitting(
-    n: int, d: int, storage: str, num_vectors: int, limit: int, device: str = "cpu"
+    n: int, d: int, storage: str, num_vectors: int, limit: int, device: str = "cpu", rows: int | None = None
 ) -> MemoryPlan:
     """Return the plan of :func:`memory_plan` for a device with `limit` bytes to spare, or refuse."""
+    rows = panel_rows(n) if rows is None else rows
     if storage != "auto" and storage not in _STORAGES:
         raise ValueError(f"storage must be auto, {', '.join(_STORAGES[:2])} or recompute, got {storage!r}")
     chosen = _STORAGES if storage == "auto" else (storage,)
-    plans = [_plan(n, d, each, num_vectors, limit, device) for each in chosen]
+    plans = [_plan(n, d, each, num_vectors, limit, device, rows) for each in chosen]
     for plan in plans:
         if plan.fits:
             return plan
@@ -137,16 +141,16 @@ def first_fitting(
     )
 
 
-def _plan(n: int, d: int, storage: str, num_vectors: int, limit: int, device: str) -> MemoryPlan:
-    rows = panel_rows(n)
+def _plan(n: int, d: int, storage: str, num_vectors: int, limit: int, device: str, rows: int) -> MemoryPlan:
     size = {"float64": 8, "float32": 4, "recompute": 0}[storage]
     return MemoryPlan(
         n, d, storage,
         kernel=size * (n * (n + rows) // 2),
-        work=8 * _WORK_ARRAYS * rows * n,
+        work=8 * WORK_ARRAYS * rows * n,
         inputs=2 * 8 * n * d,
         vectors=8 * n * num_vectors,
         limit=limit,
+        rows=rows,
         device=device,
     )  # fmt: skip
 

@@ -87,14 +87,23 @@ def left_as_it_was(module: nn.Module, *, weights: bool = False) -> Iterator[Modu
 
 @contextlib.contextmanager
 def plain_arithmetic(device: torch.device) -> Iterator[None]:
-    """Derivatives recorded, whatever the caller has set, by kernels that can be differentiated twice."""
-    with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast(device.type, enabled=False),
-        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-    ):
-        yield
+    """Derivatives recorded, whatever the caller has set, by kernels that can be differentiated twice.
+
+    Products are those of the dtype: convolutions of float32 on a GPU would round to ten bits by default.
+    """
+    cudnn, products = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(device.type, enabled=False),
+            torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+            cudnn.flags(enabled=cudnn.enabled, deterministic=True, allow_tf32=False),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(products)
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from odeopt.checks import require_choice, require_integer
+from odeopt.kernels.device import usable_device
 
 __all__ = ["ConvReLU", "DeepReLU", "PaperReLU", "TwoLayerReLU"]
 
@@ -46,8 +47,8 @@ class TwoLayerReLU(nn.Module):
     Raises
     ------
     ValueError
-        If `d`, `m` or `seed` are not integers in range, `layers` is unknown, or `dtype` is not a
-        floating-point type.
+        If `d`, `m` or `seed` are not integers in range, `layers` is unknown, `dtype` is not a
+        floating-point type, or the device cannot be used.
 
     Examples
     --------
@@ -78,6 +79,7 @@ class TwoLayerReLU(nn.Module):
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"dtype must be a real floating-point torch.dtype, got {dtype!r}")
         self.layers: str = layers
+        device = usable_device(device, dtype)
         generator = torch.Generator().manual_seed(self.seed)
         weights = torch.randn(self.m, self.d, generator=generator, dtype=torch.float64)
         signs = 2.0 * torch.randint(0, 2, (self.m,), generator=generator, dtype=torch.float64) - 1.0

@@ -189,13 +189,9 @@ class _Problem:
         from odeopt.nets import TwoLayerReLU
 
         s = self.settings
-        try:
-            return TwoLayerReLU(
-                self.data.x.shape[1], s.width, layers=s.layers, seed=seed, dtype=s.dtype, device=s.device
-            )
-        except (RuntimeError, AssertionError) as error:  # what torch raises on a device it does not have
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"device = {s.device!r} cannot be used ({reason}); try 'cpu'") from error
+        return TwoLayerReLU(
+            self.data.x.shape[1], s.width, layers=s.layers, seed=seed, dtype=s.dtype, device=s.device
+        )
 
     def start_kernel(self, seed: int) -> np.ndarray:
         from odeopt.nets import empirical_gram

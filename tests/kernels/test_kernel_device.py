@@ -7,6 +7,9 @@ import torch
 from odeopt import HeavyBall, forecast, loss_curve, relu_gram, relu_gram_operator, spectral_measure
 from odeopt.data import load_digits
 from odeopt.kernels import device as on_device
+from odeopt.kernels.inputs import unit_rows
+from odeopt.kernels.memory import first_fitting
+from odeopt.kernels.packing import Packing
 
 EPS = np.finfo(float).eps
 LAYERS = pytest.mark.parametrize("layers", ["first", "both"])
@@ -161,7 +164,10 @@ def test_plan_for_a_device_counts_its_memory_and_leaves_the_basis_on_the_host():
     for n, storage in ((20_000, "float64"), (30_000, "float32"), (60_000, "recompute")):
         plan = on_device.device_plan(n, 100, device="cuda:0", num_vectors=10)
         assert (plan.storage, plan.device) == (storage, "cuda:0")
-        assert plan.vectors == 2 * 8 * n
+        # factor, result, and the partial sums of blocks of 128 rows and 1024 columns
+        assert plan.vectors == (2 + -(-n // 128) + -(-n // 1024)) * 8 * n
+        assert plan.rows % 128 == 0
+        assert plan.work <= plan.limit / 8
         assert str(plan).endswith("of 3.20 GiB on cuda:0")
     with pytest.raises(ValueError, match=r"storage float64: .* of 3\.20 GiB on cuda:0; take fewer inputs"):
         on_device.device_plan(60_000, 100, device="cuda:0", storage="float64", num_vectors=10)
@@ -173,6 +179,45 @@ def test_basis_that_does_not_fit_on_the_host_is_refused(monkeypatch):
     monkeypatch.setattr("odeopt.kernels.memory.available_memory", lambda: 2**30)
     with pytest.raises(ValueError, match=r"vectors 3\.73\) of 0\.80 GiB;"):
         on_device.device_plan(50_000, 10, device="cuda:0", storage="float32", num_vectors=10_000)
+
+
+def test_memory_that_torch_keeps_for_reuse_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 8000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 200)
+    assert on_device.free_memory(torch.device("cuda:0")) == 1300
+
+
+# Panels in one buffer
+
+
+@pytest.mark.parametrize(("n", "rows", "grain"), [(10, 4, 1), (10, 3, 1), (9, 4, 4), (13, 8, 4), (3, 8, 8)])
+def test_panels_fill_a_buffer_without_overlap_and_leave_zeros_beyond_n(n, rows, grain):
+    packing = Packing(n, rows, grain)
+    buffer = np.zeros(packing.size)
+    for index, start in enumerate(range(0, n, rows)):
+        panel = packing.view(buffer, index)
+        assert panel.shape == (min(rows, n - start), n - start)
+        assert (panel == 0).all()
+        panel[...] = 1 + index
+    filled = [(buffer == 1 + index).sum() for index in range(-(-n // rows))]
+    assert filled == [min(rows, n - start) * (n - start) for start in range(0, n, rows)]
+    if grain == 1:
+        assert (buffer > 0).all()
+
+
+def test_kernel_in_padded_panels_is_the_same(monkeypatch):
+    x = random_inputs(70)
+    expected = dense(relu_gram_operator(x, device="cpu", storage="float32"))
+    monkeypatch.setattr(on_device, "_grain", lambda device: 16)
+    padded = on_device.DeviceReluGram(
+        torch.device("cpu"), *unit_rows(x), "first", 1,
+        first_fitting(70, 5, "float32", 2, 2**30, "cpu", 32), None, True,
+    )  # fmt: skip
+    assert padded._buffer.numel() == 32 * 80 + 32 * 48 + 16 * 16
+    # cosines of other blocks may round apart, and then to neighbours in float32
+    np.testing.assert_allclose(dense(padded), expected, rtol=2.0**-23, atol=1e-12)
+    assert padded.engine == "torch (on cpu)"
 
 
 # Forecasts

@@ -69,6 +69,8 @@ def test_trained_layers_are_the_parameters():
         ((3, 5), {"seed": 2**64}, "seed must be at most 9223372036854775807"),
         ((3, 5), {"layers": "second"}, "layers must be 'first' or 'both', got 'second'"),
         ((3, 5), {"dtype": torch.int64}, "dtype must be a real floating-point"),
+        ((3, 5), {"device": "cuda:99"}, r"device = 'cuda:99' cannot be used \(.+\); try 'cpu'"),
+        ((3, 5), {"device": "abacus"}, r"device = 'abacus' cannot be used \(.+\); try 'cpu'"),
     ],
 )
 def test_bad_networks_are_refused(arguments, options, message):

@@ -2,6 +2,8 @@ r"""Kernels of the networks of the theory in closed form, at finite and at infin
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -127,21 +129,31 @@ def empirical_gram(net: TwoLayerReLU, x: npt.ArrayLike | torch.Tensor) -> np.nda
     x = real_array(x, "x", ndim=2)
     if x.shape[1] != net.d:
         raise ValueError(f"x must have shape (n, {net.d}), the d of the network, got {x.shape}")
-    # In numpy on the CPU: not every device has float64, and P @ P.T is a symmetric rank-k update,
-    # half the work of a general product and symmetric to the last bit.
-    weights = net.weights.detach().cpu().double().numpy()
-    a = net.a.detach().cpu().double().numpy()
-    n = len(x)
-    same_active, features = np.zeros((n, n)), np.zeros((n, n))
-    neurons = max(1, _BLOCK // n)
+    weights, a = net.weights.detach(), net.a.detach()
+    if weights.is_cuda:
+        weights, a = weights.double(), a.double()
+        placed = torch.from_numpy(np.require(x, requirements=["C", "W"])).to(weights.device)
+        gram = _gram(placed, weights, a, net, torch)
+        gram = ((gram + gram.T) / 2).cpu().numpy()
+    else:
+        # On the host, as not every device has float64: numpy's P @ P.T is a symmetric rank-k update, half the
+        # work and symmetric to the last bit.
+        gram = _gram(x, weights.cpu().double().numpy(), a.cpu().double().numpy(), net, np)
+    gram.setflags(write=False)
+    return gram
+
+
+def _gram(x: Any, weights: Any, a: Any, net: TwoLayerReLU, xp: Any) -> Any:
+    """The kernel in arrays of numpy or torch, whose module is `xp`."""
+    products = x @ x.T
+    same_active, features = xp.zeros_like(products), xp.zeros_like(products)
+    neurons = max(1, _BLOCK // len(x))
     for start in range(0, net.m, neurons):
         block = slice(start, start + neurons)
         preactivation = x @ weights[block].T
-        active = (preactivation > 0) * np.abs(a[block])
+        active = (preactivation > 0) * abs(a[block])
         same_active += active @ active.T
         if net.layers == "both":
-            np.maximum(preactivation, 0, out=preactivation)
+            xp.clip(preactivation, 0, None, out=preactivation)
             features += preactivation @ preactivation.T
-    gram = net.output_scale**2 * ((x @ x.T) * same_active + features)
-    gram.setflags(write=False)
-    return gram
+    return net.output_scale**2 * (products * same_active + features)

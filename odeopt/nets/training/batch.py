@@ -22,6 +22,7 @@ import torch
 from odeopt.checks import require_integer
 from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets.kernels.closed import require_closed_form
+from odeopt.nets.module_state import plain_arithmetic
 from odeopt.nets.networks import TwoLayerReLU
 from odeopt.nets.training.flat import (
     ReLUProblem,
@@ -229,7 +230,7 @@ def _run(
     before = torch.get_num_threads()
     torch.set_num_threads(thread_count(stack.initial.numel() * len(stack.y), stack.x.device))
     try:
-        with torch.no_grad():
+        with plain_arithmetic(stack.x.device), torch.no_grad():
             states = rule.states(stack.initial, stack.gradient)
             for k, (iterates, _) in zip(range(num_steps + 1), states, strict=False):
                 errors = stack.errors(iterates[0])
