@@ -7,22 +7,46 @@ from odeopt.rules.functions import dot, norm, sign, sqrt
 from odeopt.rules.linear import residual_polynomials, spectral_radius, transition_matrix
 from odeopt.rules.momentum import QHM, TorchSGD, TripleMomentum
 from odeopt.rules.names import named_rules, rule_grid
+from odeopt.rules.schedule import Schedule
+from odeopt.rules.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    InverseSqrt,
+    Linear,
+    Step,
+    Warmup,
+    WarmupStableDecay,
+)
+from odeopt.rules.tables import Formula, Recursion, Table
 
 __all__ = [
     "QHM",
     "AdaGrad",
     "Adam",
+    "Constant",
+    "Cosine",
+    "Exponential",
+    "Formula",
     "GradientDescent",
     "HeavyBall",
     "HigherMomentum",
+    "InverseSqrt",
+    "Linear",
     "Nesterov",
     "NesterovConstant",
     "RMSProp",
+    "Recursion",
     "Scalar",
+    "Schedule",
     "SignDescent",
+    "Step",
+    "Table",
     "TorchSGD",
     "TripleMomentum",
     "UpdateRule",
+    "Warmup",
+    "WarmupStableDecay",
     "dot",
     "iterate",
     "named_rules",

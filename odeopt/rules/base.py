@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from odeopt.checks import is_number, is_symbolic, require_integer
 from odeopt.rules.loop import run_from
+from odeopt.rules.resolve import at_extremes, holds_schedule, last_of, require_rate, resolved, with_values
+from odeopt.rules.schedule import Schedule
 
 if TYPE_CHECKING:
     import sympy
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Scalar", "UpdateRule", "iterate"]
 
-Scalar = Union[float, "sympy.Expr"]
+Scalar = Union[float, "sympy.Expr", Schedule]
 Scaling = tuple["UpdateRule", dict[Any, Any], float]
 
 
@@ -54,8 +56,9 @@ class UpdateRule(abc.ABC):
 
     A subclass is a frozen dataclass whose fields are the hyperparameters (one of them ``lr``),
     with the class attribute `history` (how many iterates the step reads) and the method `step`.
-    A hyperparameter is a number, a sympy expression (for derivations), or a tuple of them. A field
-    whose default is True or False is a switch; one whose default is None may be left None.
+    A hyperparameter is a number, a sympy expression (for derivations), a :class:`odeopt.rules.Schedule`, or a
+    tuple of them. A field whose default is True or False is a switch; one whose default is None may be left
+    None. Where hyperparameters are schedules, `step` is run with the numbers that they have at k.
 
     Examples
     --------
@@ -83,6 +86,11 @@ class UpdateRule(abc.ABC):
 
         def __getattr__(self, name: str) -> Any: ...  # the hyperparameters are fields of the subclasses
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "step" in vars(cls):
+            cls.step = with_values(cls.step)  # type: ignore[method-assign]
+
     def __post_init__(self) -> None:
         for field in filter(_is_switch, dataclasses.fields(self)):
             value = getattr(self, field.name)
@@ -94,10 +102,13 @@ class UpdateRule(abc.ABC):
         lr: Any = self.hyperparameters.get("lr")
         if is_number(lr) and lr <= 0:
             raise ValueError(f"lr must be positive, got {lr!r}; pass a learning rate lr > 0")
-        self.validate()
+        if isinstance(lr, Schedule):
+            require_rate(lr)
+        for rule in at_extremes(self) if self.is_numeric or not self.is_scheduled else ():
+            rule.validate()
 
     def _check_scalar(self, name: str, value: Any) -> None:
-        if is_symbolic(value):
+        if is_symbolic(value) or isinstance(value, Schedule):
             return
         if not is_number(value):
             raise ValueError(
@@ -174,7 +185,34 @@ class UpdateRule(abc.ABC):
         values = itertools.chain.from_iterable(
             v if isinstance(v, tuple) else (v,) for v in self.hyperparameters.values()
         )
-        return all(is_number(v) for v in values)
+        return all(v.is_numeric if isinstance(v, Schedule) else is_number(v) for v in values)
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether a hyperparameter is a schedule."""
+        return any(map(holds_schedule, vars(self).values()))
+
+    @property
+    def last_step(self) -> int | None:
+        """The last k at which every schedule has a value; None where there is no end."""
+        return last_of(self)
+
+    def at_step(self, k: Any) -> Self:
+        """Return the rule with the numbers that its schedules have in step k; itself without schedules.
+
+        Parameters
+        ----------
+        k : int
+            At most `last_step`. In a derivation an expression, of which a schedule is a function.
+
+        Examples
+        --------
+        >>> from odeopt import GradientDescent
+        >>> from odeopt.rules import Linear
+        >>> GradientDescent(lr=Linear(0.5, steps=10)).at_step(5)
+        GradientDescent(lr=0.25)
+        """
+        return resolved(self, lambda schedule, name: schedule.at(k, name)) if self.is_scheduled else self
 
     @property
     def label(self) -> str:
@@ -183,6 +221,8 @@ class UpdateRule(abc.ABC):
         def show(value):
             if isinstance(value, tuple):
                 return "(" + ", ".join(show(v) for v in value) + ")"
+            if isinstance(value, Schedule):
+                return value.label
             return f"{float(value):.4g}" if is_number(value) else str(value)
 
         shown = {n: show(v) for n, v in self.hyperparameters.items()}
@@ -252,11 +292,7 @@ class UpdateRule(abc.ABC):
         Parameters
         ----------
         function : callable
-            From a scalar to a scalar; tuples are mapped entry by entry.
-
-        Returns
-        -------
-        UpdateRule
+            From a scalar to a scalar; tuples are mapped entry by entry, schedules number by number.
 
         Examples
         --------
@@ -264,19 +300,16 @@ class UpdateRule(abc.ABC):
         >>> HigherMomentum(lr=1.0, momenta=(0.25, 0.5)).map_hyperparameters(lambda v: v / 2)
         HigherMomentum(lr=0.5, momenta=(0.125, 0.25))
         """
-        changed = {
-            name: tuple(map(function, value)) if isinstance(value, tuple) else function(value)
-            for name, value in self.hyperparameters.items()
-        }
-        return self.replace(**changed)
+
+        def mapped(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(mapped, value))
+            return value.map(function) if isinstance(value, Schedule) else function(value)
+
+        return self.replace(**{name: mapped(value) for name, value in self.hyperparameters.items()})
 
     def exact(self) -> Self:
-        """Return the rule with every float read as the decimal it prints as, so 1 - 0.2 - 0.8 is 0.
-
-        Returns
-        -------
-        UpdateRule
-            With sympy rationals.
+        """Return the rule with every float as the sympy rational it prints as, so 1 - 0.2 - 0.8 is 0.
 
         Examples
         --------

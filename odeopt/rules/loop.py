@@ -37,8 +37,10 @@ def run_from(
         try:
             result = rule.step(j, iterates, memory, watched)
         except Exception as error:
+            if isinstance(error, StepRefusal) and error not in passing:
+                raise ValueError(f"the step of {rule.label} {error.reason}") from error
             slip = isinstance(error, _SLIPS) or type(error) is RuntimeError
-            if not slip or error in passing or isinstance(error, StepRefusal):
+            if not slip or error in passing:
                 raise
             what = f"fails at k = {j} with {type(error).__name__} in {place_of(error.__traceback__)}"
             given = f"it gets {len(iterates)} iterates (history) and the memory of initial_memory"
@@ -66,7 +68,21 @@ def _alike(x: Any, like: Any) -> bool:
 # What a slip in the code of a step raises, apart from what a machine or a user's interrupt does.
 _SLIPS = (TypeError, AttributeError, IndexError, KeyError, NameError, ZeroDivisionError, ValueError)
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
-_OWN = ("base", "counter", "forms", "functions", "loop", "trace")
+_OWN = (
+    *(
+        "base",
+        "counter",
+        "forms",
+        "functions",
+        "loop",
+        "pieces",
+        "resolve",
+        "schedule",
+        "schedules",
+        "tables",
+    ),
+    "trace",
+)
 _MACHINERY = {os.path.join(_FOLDER, f"{name}.py") for name in _OWN}
 
 

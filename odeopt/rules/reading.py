@@ -221,7 +221,10 @@ def _read(rule: UpdateRule) -> Reading:
     laws, law_refusal, law_from = _laws(readable, int(period))
     first: dict[int, StepMatrices] = {}
     varies = any(law.has(_K) for law in laws)
+    last = rule.last_step
     for k in (*range(law_from + (int(period) if laws else 2)), _SAMPLE):
+        if last is not None and k > last:
+            continue
         found = _step_at(readable, k)
         if isinstance(found, Refusal):
             again = found.kind != "affine" or _step_at(readable, k) == found
@@ -237,7 +240,8 @@ def _read(rule: UpdateRule) -> Reading:
     reading = dataclasses.replace(reading, **found)
     # After d + 1 periods a sequence that a steady law makes of d numbers is known for ever.
     periods = len(first[0].M) + 1 + (_FOLLOWED if reading.varies and rule.is_numeric else 0)
-    tau, row = reading.shift(law_from + reading.period * periods if laws else 2)
+    followed = law_from + reading.period * periods if laws else 2
+    tau, row = reading.shift(followed if last is None else min(followed, last + 1))
     return dataclasses.replace(reading, tau=tau, row=row)
 
 

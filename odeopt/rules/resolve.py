@@ -1,0 +1,68 @@
+r"""A rule with schedules at one step: the numbers, or functions of k, that stand in their place."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from odeopt.rules.schedule import Schedule
+
+__all__ = ["at_extremes", "holds_schedule", "last_of", "require_rate", "resolved", "with_values"]
+
+
+def _entries(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def holds_schedule(value: Any) -> bool:
+    """Whether a hyperparameter is a schedule, or a tuple that has one."""
+    return any(isinstance(entry, Schedule) for entry in _entries(value))
+
+
+def resolved(rule: Any, value_of: Callable[[Schedule, str], Any]) -> Any:
+    """The rule with a value in place of each schedule, unchecked: a rule is checked when it is made."""
+    found = copy.copy(rule)
+    for name, value in vars(rule).items():
+        if isinstance(value, Schedule):
+            object.__setattr__(found, name, value_of(value, name))
+        elif holds_schedule(value):
+            entries = (
+                value_of(v, f"{name}_{i}") if isinstance(v, Schedule) else v for i, v in enumerate(value, 1)
+            )
+            object.__setattr__(found, name, tuple(entries))
+    return found
+
+
+def at_extremes(rule: Any) -> list[Any]:
+    """The rule, or with schedules the rules of their smallest and of their largest values."""
+    if not rule.is_scheduled:
+        return [rule]
+    return [resolved(rule, lambda s, name, end=end: s.range[end]) for end in (0, 1)]
+
+
+def last_of(rule: Any) -> int | None:
+    """The last step at which every schedule has a value."""
+    schedules = (v for value in vars(rule).values() for v in _entries(value) if isinstance(v, Schedule))
+    return min((s.last for s in schedules if s.last is not None), default=None)
+
+
+def require_rate(lr: Schedule) -> None:
+    """Refuse learning rates that become negative, or are always 0."""
+    low, high = lr.range if lr.is_numeric else (0.0, 1.0)
+    if low < 0 or high <= 0:
+        raise ValueError(
+            f"lr must be nonnegative and not always 0, got {lr.label} with values from {low:.6g} to "
+            f"{high:.6g}; a negative learning rate climbs the loss"
+        )
+
+
+def with_values(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step, run with the numbers that schedules have at k, whoever calls it."""
+
+    @functools.wraps(step)
+    def stepped(self: Any, k: Any, iterates: Any, memory: Any, grad: Any) -> Any:
+        return step(self.at_step(k), k, iterates, memory, grad)
+
+    return stepped
