@@ -27,6 +27,10 @@ METHODS = (*EXPLICIT, "Radau", "BDF", "LSODA")
 MOST_EVALUATIONS = 10_000_000
 # Progress is looked at, and extrapolated, after so many evaluations.
 _CHUNK = 20_000
+# A right side that jumps costs as many steps as its rounding allows: so many evaluations are given to it.
+_MOST_AT_A_JUMP = 400_000
+# It jumps where it changes by half of its size while the state changes by this share of its own.
+_NEAR = 1e-6
 # scipy's solvers go no further: their error estimates are rounding below it.
 _LEAST_RTOL = 100 * float(np.finfo(float).eps)
 
@@ -82,8 +86,8 @@ def follow(
     Each time ends a step, since dense output is of lower order than the steps.
     """
     options = dict(options)
+    budget = _Budget(system, start, times[-1] if len(times) else start, clock)
     for target in times:
-        budget = _Budget(system, start, target, clock)
         # a first step is chosen from this value: of one that is no number the solver's loop has no end
         with np.errstate(all="ignore"):
             require_finite(system(start, state), clock(start), "the right-hand side")
@@ -94,7 +98,7 @@ def follow(
         if not solution.success:
             raise IntegrationError(
                 f"solve_ivp({options['method']}) failed between t = {clock(start):.6g} and "
-                f"{clock(target):.6g}: {solution.message}"
+                f"{clock(target):.6g}: {solution.message}" + (f" {budget.chatters()}" if budget.jump else "")
             )
         state = require_finite(solution.y[:, -1], clock(target), "the solution")
         # the last step was cut to end at the target, so the one before it tells the natural size
@@ -103,22 +107,51 @@ def follow(
 
 
 class _Budget:
-    """A right-hand side that counts its evaluations, and stops where the rest would take too many."""
+    """A right-hand side that counts its evaluations, and stops where those to `end` would be too many."""
 
     def __init__(self, system: Callable, start: float, end: float, clock: Callable[[float], float]):
         self.system, self.end, self.clock = system, end, clock
-        self.count, self.reached = 0, start
+        self.count, self.reached, self.size, self.jump = 0, start, 0.0, 0.0
+        self.last: tuple[np.ndarray, np.ndarray] | None = None
 
     def __call__(self, t: float, state: np.ndarray) -> np.ndarray:
         self.count += 1
         if self.count % _CHUNK == 0:
-            progress, left = t - self.reached, self.end - t
-            needed = self.count + _CHUNK * min(left / progress, 1e300) if progress > 0 else 1e300
-            if needed > MOST_EVALUATIONS:
-                raise IntegrationError(
-                    f"after {self.count} evaluations the solver has reached t = {self.clock(t):.6g} of "
-                    f"{self.clock(self.end):.6g}; at this pace it needs {needed:.1e}, more than "
-                    f"{MOST_EVALUATIONS:.0e}: ask for shorter times, or take method='Radau' if it is stiff"
-                )
-            self.reached = t
-        return self.system(t, state)
+            self._require_progress(t)
+        rate = self.system(t, state)
+        self._compare(state, rate)
+        return rate
+
+    def chatters(self) -> str:
+        """What a jump of the right side means."""
+        return (
+            f"between states nearly equal its right side jumps by {self.jump:.3g}, so it chatters at a "
+            "discontinuity there: end the times before it, or smooth the step (a larger eps) and take "
+            "method='Radau'"
+        )
+
+    def _compare(self, state: np.ndarray, rate: np.ndarray) -> None:
+        """Note the largest jump of the right side between states that follow each other closely."""
+        self.size = max(self.size, float(np.abs(state).max()))
+        if self.last is not None:
+            moved, changed = (
+                float(np.abs(a - b).max()) for a, b in zip((state, rate), self.last, strict=True)
+            )
+            if moved <= _NEAR * self.size and changed > 0.5 * float(np.abs(rate).max()):
+                self.jump = max(self.jump, changed)
+        self.last = state.copy(), rate
+
+    def _require_progress(self, t: float) -> None:
+        """Refuse what would take too many evaluations at the pace of the last ones."""
+        progress, left = t - self.reached, self.end - t
+        needed = self.count + _CHUNK * min(left / progress, 1e300) if progress > 0 else 1e300
+        most, reason = MOST_EVALUATIONS, "ask for shorter times, or take method='Radau' if it is stiff"
+        if self.jump:
+            most, reason = _MOST_AT_A_JUMP, self.chatters()
+        if needed > most:
+            raise IntegrationError(
+                f"after {self.count} evaluations the solver has reached t = {self.clock(t):.6g} of "
+                f"{self.clock(self.end):.6g}; at this pace it needs {needed:.1e}, more than {most:.0e}: "
+                f"{reason}"
+            )
+        self.reached, self.jump = t, 0.0

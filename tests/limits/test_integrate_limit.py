@@ -12,7 +12,7 @@ from nonlinear import LogCosh
 from odeopt import Adam, GradientDescent, HeavyBall, Nesterov, ode_limit
 from odeopt.limits import integrate_limit
 from odeopt.limits.equation import with_terms
-from odeopt.rules import RMSProp, UpdateRule, iterate, sqrt
+from odeopt.rules import RMSProp, SignDescent, UpdateRule, iterate, sqrt
 
 h, b = sympy.symbols("h b", positive=True)
 TOL = {"rtol": 1e-10, "atol": 1e-13}
@@ -205,3 +205,32 @@ def test_what_cannot_be_integrated_is_refused_with_its_place():
     ):
         with pytest.raises(ValueError, match=next(iter(bad))):
             integrate_limit(ode_limit(GradientDescent(0.1)), quadratic, [1.0], [1.0], **(TOL | bad))
+
+
+@dataclass(frozen=True)
+class Steep(UpdateRule):
+    """A sign that is smooth within 1e-8."""
+
+    lr: float
+
+    def step(self, k, iterates, memory, grad):
+        g = grad(iterates[0])
+        return iterates[0] - self.lr * g / (abs(g) + 1e-8), memory
+
+
+@pytest.mark.parametrize(
+    ("method", "rule"), [("DOP853", SignDescent(0.01)), ("Radau", SignDescent(0.01)), ("DOP853", Steep(0.01))]
+)
+def test_a_solution_that_slides_along_a_jump_is_refused_for_it(method, rule):
+    limit, options = ode_limit(rule), {"rtol": 1e-8, "atol": 1e-10, "method": method}
+    before = integrate_limit(limit, quadratic, [1.0], [0.9], **options)
+    assert before.x[0, 0] == pytest.approx(0.1, abs=1e-6)  # |x| falls at rate 1, but for 1e-8 / g of it
+    with pytest.raises(ValueError, match=r"its right side jumps by .* so it chatters at a discontinuity"):
+        integrate_limit(limit, quadratic, [1.0], np.linspace(0.9, 3.0, 40), **options)
+
+
+def test_a_steep_right_side_is_followed_by_an_implicit_solver():
+    run = integrate_limit(
+        ode_limit(Steep(0.01)), quadratic, [1.0], [2.0], rtol=1e-8, atol=1e-10, method="Radau"
+    )
+    assert abs(run.x[0, 0]) < 1e-8
