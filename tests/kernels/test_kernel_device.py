@@ -167,7 +167,7 @@ def test_plan_for_a_device_counts_its_memory_and_leaves_the_basis_on_the_host():
         # factor, result, and the partial sums of blocks of 128 rows and 1024 columns
         assert plan.vectors == (2 + -(-n // 128) + -(-n // 1024)) * 8 * n
         assert plan.rows % 128 == 0
-        assert plan.work <= plan.limit / 8
+        assert plan.work <= plan.limit / 8 or plan.rows == 128
         assert str(plan).endswith("of 3.20 GiB on cuda:0")
     with pytest.raises(ValueError, match=r"storage float64: .* of 3\.20 GiB on cuda:0; take fewer inputs"):
         on_device.device_plan(60_000, 100, device="cuda:0", storage="float64", num_vectors=10)
