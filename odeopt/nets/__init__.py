@@ -20,6 +20,7 @@ from odeopt.nets.sweeps.paper import (
 )
 from odeopt.nets.sweeps.paper_figures import paper_figures
 from odeopt.nets.sweeps.sweep import sweep
+from odeopt.nets.torch_schedules import rule_of, torch_schedule
 from odeopt.nets.training.batch import train_batch
 from odeopt.nets.training.laziness import Laziness
 from odeopt.nets.training.sgd import train_sgd
@@ -53,9 +54,11 @@ __all__ = [
     "paper_study",
     "power_slopes",
     "rule_grid",
+    "rule_of",
     "run_jobs",
     "sgd_report",
     "sweep",
+    "torch_schedule",
     "train",
     "train_batch",
     "train_sgd",
