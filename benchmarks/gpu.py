@@ -140,7 +140,7 @@ def mlp(d, width):
 
 def modules(card):
     """Kernels of an MLP, a CNN and a two-layer network, and products with them."""
-    n, width = (12, 16) if card.quick else (256, 512)
+    n, width = (12, 16) if card.quick else (128, 256)
     x, y = clustered(n, 64)
     found = {}
     for name, net in (("MLP", mlp(64, width)), ("CNN", ConvReLU(8, width // 8))):
@@ -163,7 +163,7 @@ def modules(card):
 
 def training(card):
     """200 steps of each method, on the device and on the CPU, and a batch of seeds."""
-    n, m = (10, 32) if card.quick else (256, 4096)
+    n, m = (10, 32) if card.quick else (256, 2048)
     x, y = clustered(n, 64)
     found = {}
     for dtype in ("float64", "float32"):
@@ -279,12 +279,12 @@ def stages(card):
     yield "kernels", kernels
     for n in sizes:
         yield f"n = {n}", lambda card, n=n: data_scale(card, n, d)
-    yield "largest", largest
-    yield "modules", modules
-    yield "training", training
-    yield "loss curves", loss_curves
     yield "tiles", tiles
+    yield "largest", largest
+    yield "loss curves", loss_curves
+    yield "training", training
     yield "recomputed", recomputed
+    yield "modules", modules
 
 
 def run(device, quick=False, out=None, only=()):
