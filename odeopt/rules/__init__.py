@@ -1,6 +1,7 @@
 r"""Update rules: a method is the code of one step; and what a linear one is on eigenvalues."""
 
 from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
+from odeopt.rules.averaged import Averaged, Lookahead, ScheduleFree
 from odeopt.rules.base import Scalar, UpdateRule, iterate
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
 from odeopt.rules.functions import dot, norm, sign, sqrt
@@ -19,11 +20,13 @@ from odeopt.rules.schedules import (
     WarmupStableDecay,
 )
 from odeopt.rules.tables import Formula, Recursion, Table
+from odeopt.rules.weight_decay import WeightDecayed
 
 __all__ = [
     "QHM",
     "AdaGrad",
     "Adam",
+    "Averaged",
     "Constant",
     "Cosine",
     "Exponential",
@@ -33,12 +36,14 @@ __all__ = [
     "HigherMomentum",
     "InverseSqrt",
     "Linear",
+    "Lookahead",
     "Nesterov",
     "NesterovConstant",
     "RMSProp",
     "Recursion",
     "Scalar",
     "Schedule",
+    "ScheduleFree",
     "SignDescent",
     "Step",
     "Table",
@@ -47,6 +52,7 @@ __all__ = [
     "UpdateRule",
     "Warmup",
     "WarmupStableDecay",
+    "WeightDecayed",
     "dot",
     "iterate",
     "named_rules",

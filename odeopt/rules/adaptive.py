@@ -15,6 +15,7 @@ from typing import Any
 from odeopt.checks import is_number
 from odeopt.rules.base import Scalar, Scaling, UpdateRule, require_below_one
 from odeopt.rules.functions import sign, sqrt
+from odeopt.rules.weight_decay import WeightDecayed
 
 __all__ = ["AdaGrad", "Adam", "RMSProp", "SignDescent"]
 
@@ -117,8 +118,8 @@ class RMSProp(UpdateRule):
         return self.replace(lr=h, **fields), values, self.lr
 
 
-@dataclass(frozen=True)
-class Adam(UpdateRule):
+@dataclass(frozen=True, repr=False)
+class Adam(WeightDecayed):
     r"""A running mean of the gradient over the root of one of its square.
 
     .. math::

@@ -20,14 +20,24 @@ import abc
 import dataclasses
 import itertools
 import math
-import numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from odeopt.checks import is_number, is_symbolic, require_integer
 from odeopt.rules.loop import run_from
-from odeopt.rules.resolve import at_extremes, holds_schedule, last_of, require_rate, resolved, with_values
+from odeopt.rules.resolve import (
+    at_extremes,
+    fields_said,
+    holds_schedule,
+    in_order,
+    is_switch,
+    last_of,
+    read_as_printed,
+    require_rate,
+    resolved,
+    with_values,
+)
 from odeopt.rules.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -46,19 +56,14 @@ def require_below_one(name: str, value: Scalar, reason: str = "1 would mean no f
         raise ValueError(f"{name} must lie in [0, 1), got {value!r}; {reason}")
 
 
-def _is_switch(field: dataclasses.Field) -> bool:
-    return isinstance(field.default, bool)
-
-
 @dataclass(frozen=True)
 class UpdateRule(abc.ABC):
     r"""One step of an optimisation method; subclass it to define your own.
 
     A subclass is a frozen dataclass whose fields are the hyperparameters (one of them ``lr``),
     with the class attribute `history` (how many iterates the step reads) and the method `step`.
-    A hyperparameter is a number, a sympy expression (for derivations), a :class:`odeopt.rules.Schedule`, or a
-    tuple of them. A field whose default is True or False is a switch; one whose default is None may be left
-    None. Where hyperparameters are schedules, `step` is run with the numbers that they have at k.
+    A hyperparameter is a number, a sympy expression (for derivations), a :class:`odeopt.rules.Schedule`
+    (in step k its value at k), or a tuple of them. The default True or False makes a switch, None an option.
 
     Examples
     --------
@@ -92,7 +97,7 @@ class UpdateRule(abc.ABC):
             cls.step = with_values(cls.step)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
-        for field in filter(_is_switch, dataclasses.fields(self)):
+        for field in filter(is_switch, dataclasses.fields(self)):
             value = getattr(self, field.name)
             if not isinstance(value, bool):
                 raise ValueError(f"{field.name} must be True or False, got {value!r}")
@@ -106,6 +111,10 @@ class UpdateRule(abc.ABC):
             require_rate(lr)
         for rule in at_extremes(self) if self.is_numeric or not self.is_scheduled else ():
             rule.validate()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in fields_said(self).items())
+        return f"{type(self).__name__}({shown})"
 
     def _check_scalar(self, name: str, value: Any) -> None:
         if is_symbolic(value) or isinstance(value, Schedule):
@@ -175,8 +184,8 @@ class UpdateRule(abc.ABC):
         """Names and values of the fields, without switches and without optional ones left None."""
         return {
             f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if not _is_switch(f) and not (f.default is None and getattr(self, f.name) is None)
+            for f in in_order(self)
+            if not is_switch(f) and not (f.default is None and getattr(self, f.name) is None)
         }
 
     @property
@@ -198,12 +207,7 @@ class UpdateRule(abc.ABC):
         return last_of(self)
 
     def at_step(self, k: Any) -> Self:
-        """Return the rule with the numbers that its schedules have in step k; itself without schedules.
-
-        Parameters
-        ----------
-        k : int
-            At most `last_step`. In a derivation an expression, of which a schedule is a function.
+        """Return the rule with the numbers that its schedules have in step k.
 
         Examples
         --------
@@ -227,7 +231,7 @@ class UpdateRule(abc.ABC):
 
         shown = {n: show(v) for n, v in self.hyperparameters.items()}
         switches = {
-            f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self) if _is_switch(f)
+            f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self) if is_switch(f)
         }
         shown |= {n: str(value) for n, (value, default) in switches.items() if value is not default}
         return f"{type(self).__name__}({', '.join(f'{n}={text}' for n, text in shown.items())})"
@@ -317,15 +321,7 @@ class UpdateRule(abc.ABC):
         >>> GradientDescent(lr=0.1).exact()
         GradientDescent(lr=1/10)
         """
-        import sympy
-
-        def read(value):
-            if is_symbolic(value) or not is_number(value):
-                return value
-            rational = isinstance(value, numbers.Rational)
-            return sympy.Rational(value) if rational else sympy.Rational(repr(float(value)))
-
-        return self.map_hyperparameters(read)
+        return self.map_hyperparameters(read_as_printed)
 
     def scaling(
         self, h: sympy.Symbol, regime: str = "natural"

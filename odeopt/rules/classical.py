@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from odeopt.checks import is_number, is_symbolic
 from odeopt.rules.base import Scalar, Scaling, UpdateRule, iterate, require_below_one
+from odeopt.rules.weight_decay import WeightDecayed
 
 if TYPE_CHECKING:
     import sympy
@@ -38,8 +39,8 @@ def _inertial(rule: HeavyBall | NesterovConstant, h: sympy.Symbol) -> Scaling:
     return family, {b: (1 - rule.momentum) / time_step}, time_step
 
 
-@dataclass(frozen=True)
-class GradientDescent(UpdateRule):
+@dataclass(frozen=True, repr=False)
+class GradientDescent(WeightDecayed):
     r"""Gradient descent, :math:`x_{k+1}=x_k-\eta\nabla f(x_k)`.
 
     Parameters
@@ -62,8 +63,8 @@ class GradientDescent(UpdateRule):
         return x - self.lr * grad(x), memory
 
 
-@dataclass(frozen=True)
-class HeavyBall(UpdateRule):
+@dataclass(frozen=True, repr=False)
+class HeavyBall(WeightDecayed):
     r"""Polyak's heavy ball, :math:`x_{k+1}=x_k+\beta(x_k-x_{k-1})-\eta\nabla f(x_k)`.
 
     Parameters
@@ -138,8 +139,8 @@ class HeavyBall(UpdateRule):
         return cls(lr, (1 - damping) / (1 + damping))
 
 
-@dataclass(frozen=True)
-class Nesterov(UpdateRule):
+@dataclass(frozen=True, repr=False)
+class Nesterov(WeightDecayed):
     r"""Nesterov's method with vanishing friction r/t (NAG-C).
 
     .. math::
@@ -183,8 +184,8 @@ class Nesterov(UpdateRule):
         return y - self.lr * grad(y), memory
 
 
-@dataclass(frozen=True)
-class NesterovConstant(UpdateRule):
+@dataclass(frozen=True, repr=False)
+class NesterovConstant(WeightDecayed):
     r"""Nesterov's method with constant momentum (NAG-SC).
 
     .. math:: y_k=x_k+\beta(x_k-x_{k-1}),\quad x_{k+1}=y_k-\eta\nabla f(y_k).

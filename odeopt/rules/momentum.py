@@ -9,6 +9,7 @@ from typing import Any
 
 from odeopt.checks import is_number
 from odeopt.rules.base import Scalar, Scaling, UpdateRule, require_below_one
+from odeopt.rules.weight_decay import WeightDecayed
 
 __all__ = ["QHM", "TorchSGD", "TripleMomentum"]
 
@@ -145,8 +146,8 @@ class TripleMomentum(UpdateRule):
         return family, {b: (1 - self.beta) / time_step, gamma: self.gamma}, time_step
 
 
-@dataclass(frozen=True)
-class QHM(UpdateRule):
+@dataclass(frozen=True, repr=False)
+class QHM(WeightDecayed):
     r"""Quasi-hyperbolic momentum: a weighted mean of the gradient and of its running average.
 
     .. math::
@@ -216,8 +217,8 @@ class QHM(UpdateRule):
         return family, {b: (1 - self.momentum) / time_step, nu: self.nu}, time_step
 
 
-@dataclass(frozen=True)
-class TorchSGD(UpdateRule):
+@dataclass(frozen=True, repr=False)
+class TorchSGD(WeightDecayed):
     r"""``torch.optim.SGD``, with every convention of it.
 
     .. math::

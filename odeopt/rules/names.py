@@ -2,7 +2,6 @@ r"""Methods by name: rules from names and text, grids of rules, and what identif
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import hashlib
 import inspect
@@ -17,6 +16,8 @@ from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
 from odeopt.rules.momentum import QHM, TorchSGD, TripleMomentum
+from odeopt.rules.resolve import fields_said, in_order
+from odeopt.rules.schedule import Schedule
 
 __all__ = ["METHODS", "method_names", "named_rules", "old_rule_spec", "rule_grid", "rule_named", "rule_spec"]
 
@@ -81,7 +82,7 @@ def rule_named(name: str, hyperparameters: Iterable[str]) -> UpdateRule:
     try:
         return _RULES[name](**values)
     except TypeError as error:
-        known = ", ".join(field.name for field in dataclasses.fields(_RULES[name]))
+        known = ", ".join(field.name for field in in_order(_RULES[name]))
         raise ValueError(f"{name} takes {known}: {error}") from error
 
 
@@ -194,9 +195,13 @@ def _fields(rule: UpdateRule) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):
             return [plain(entry) for entry in value]
+        if isinstance(value, Schedule):
+            return value.to_dict()
+        if isinstance(value, UpdateRule):
+            return rule_spec(value)
         return value if value is None or isinstance(value, bool) else float(value)
 
-    return {field.name: plain(getattr(rule, field.name)) for field in dataclasses.fields(rule)}
+    return {name: plain(value) for name, value in fields_said(rule).items()}
 
 
 def _source_digest(rule: UpdateRule) -> str:

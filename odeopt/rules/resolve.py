@@ -3,13 +3,27 @@ r"""A rule with schedules at one step: the numbers, or functions of k, that stan
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
 
+from odeopt.checks import is_number
+from odeopt.rules.pieces import exact_number
 from odeopt.rules.schedule import Schedule
 
-__all__ = ["at_extremes", "holds_schedule", "last_of", "require_rate", "resolved", "with_values"]
+__all__ = [
+    "at_extremes",
+    "fields_said",
+    "holds_schedule",
+    "in_order",
+    "is_switch",
+    "last_of",
+    "read_as_printed",
+    "require_rate",
+    "resolved",
+    "with_values",
+]
 
 
 def _entries(value: Any) -> tuple[Any, ...]:
@@ -33,6 +47,27 @@ def resolved(rule: Any, value_of: Callable[[Schedule, str], Any]) -> Any:
             )
             object.__setattr__(found, name, tuple(entries))
     return found
+
+
+def is_switch(field: dataclasses.Field) -> bool:
+    """Whether a field is a switch, which its default tells."""
+    return isinstance(field.default, bool)
+
+
+def in_order(rule: Any) -> list[dataclasses.Field]:
+    """The fields, those by keyword last."""
+    return sorted(dataclasses.fields(rule), key=lambda f: f.kw_only)
+
+
+def read_as_printed(value: Any) -> Any:
+    """A float as the sympy rational that it prints as; symbols and what is no number as they are."""
+    return exact_number(value) if is_number(value) else value
+
+
+def fields_said(rule: Any) -> dict[str, Any]:
+    """Names and values of the fields, without those by keyword that were left at their defaults."""
+    fields = ((f, getattr(rule, f.name)) for f in in_order(rule))
+    return {f.name: value for f, value in fields if not (f.kw_only and value is f.default)}
 
 
 def at_extremes(rule: Any) -> list[Any]:

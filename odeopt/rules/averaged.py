@@ -1,0 +1,255 @@
+r"""Averages of iterates: the output of any rule averaged, Schedule-Free, Lookahead.
+
+An averaged output is another output, not another trajectory: the iterate of the rule is the average, and the
+iterates that are averaged, where gradients are taken, are its memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from odeopt.checks import is_integer, is_number
+from odeopt.rules.base import Scalar, UpdateRule, require_below_one
+from odeopt.rules.schedule import Schedule
+
+__all__ = ["Averaged", "Lookahead", "ScheduleFree"]
+
+
+@dataclass(frozen=True)
+class _Wrapper(UpdateRule):
+    """A rule around another one, whose hyperparameters it shows as its own."""
+
+    rule: UpdateRule
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rule, UpdateRule):
+            raise ValueError(f"rule must be an UpdateRule, got {type(self.rule).__name__}")
+        super().__post_init__()
+
+    def __getattr__(self, name: str) -> Any:
+        # only for what the class has not: lr and the other hyperparameters of the rule inside
+        if name.startswith("_") or name == "rule" or name not in self.rule.hyperparameters:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.rule, name)
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Those of the rule inside, and its own."""
+        own = {name: value for name, value in super().hyperparameters.items() if name != "rule"}
+        return {**self.rule.hyperparameters, **own}
+
+    @property
+    def gradients(self) -> int:  # type: ignore[override]
+        """Gradients of one step, those of the rule inside."""
+        return self.rule.gradients
+
+    @property
+    def period(self) -> int:  # type: ignore[override]
+        """The period of the rule inside."""
+        return self.rule.period
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether a hyperparameter, inside or its own, is a schedule."""
+        return self.rule.is_scheduled or super().is_scheduled
+
+    @property
+    def last_step(self) -> int | None:
+        """The last k at which every schedule has a value."""
+        ends = [last for last in (self.rule.last_step, super().last_step) if last is not None]
+        return min(ends, default=None)
+
+    @property
+    def label(self) -> str:
+        """The rule inside, in the name of what is done to it."""
+        own = {n: v for n, v in super().hyperparameters.items() if n != "rule"}
+        shown = (f"{n}={v.label if isinstance(v, Schedule) else v}" for n, v in own.items())
+        return f"{type(self).__name__}({', '.join([self.rule.label, *shown])})"
+
+    def replace(self, **changes: Any) -> Any:
+        own = {"rule", *super().hyperparameters, *(f for f in ("decay",) if hasattr(type(self), f))}
+        inner = {name: value for name, value in changes.items() if name not in own}
+        mine = {name: value for name, value in changes.items() if name in own}
+        if inner:
+            mine["rule"] = mine.get("rule", self.rule).replace(**inner)
+        return super().replace(**mine)
+
+    def _inner(self, memory: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
+        """Iterates and memory of the rule inside."""
+        q = self.rule.history
+        return memory[:q], memory[q:] or None
+
+    def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
+        return (x0,) * self.rule.history + (self.rule.initial_memory(x0) or ())
+
+
+@dataclass(frozen=True)
+class Averaged(_Wrapper):
+    r"""The averaged output of a rule.
+
+    .. math::
+        \bar x_k=\tfrac1{k+1}\sum_{j\le k}z_j\ \text{(Polyak and Ruppert), or}\quad
+        \bar x_{k+1}=\beta\bar x_k+(1-\beta)z_{k+1},\ \bar x_0=z_0,
+
+    where :math:`z_k` are the iterates of the rule.
+
+    Parameters
+    ----------
+    rule : UpdateRule
+    decay : float, Schedule or sympy.Expr, optional
+        :math:`0\le\beta<1`; without it the mean of all iterates.
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> from odeopt import GradientDescent
+    >>> from odeopt.rules.base import iterate
+    >>> list(islice(iterate(Averaged(GradientDescent(lr=0.5)), 1.0, lambda x: x), 3))
+    [1.0, 0.75, 0.58333...]
+    >>> Averaged(GradientDescent(lr=0.5), decay=0.75).lr
+    0.5
+    """
+
+    decay: Scalar | None = None
+
+    def validate(self) -> None:
+        if self.decay is not None:
+            require_below_one("decay", self.decay, "1 would never leave the first iterate")
+
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
+        (average,) = iterates
+        inner, own = self._inner(memory)
+        z, own = self.rule.step(k, inner, own, grad)
+        weight = 1 / (k + 2) if self.decay is None else 1 - self.decay
+        return average + weight * (z - average), (z, *inner[:-1], *(own or ()))
+
+    def scaling(self, h: Any, regime: str = "natural") -> Any:
+        r"""As :meth:`UpdateRule.scaling` of the rule inside; unless "fixed", decay = 1 - ah."""
+        found = self.rule.scaling(h, regime)
+        if found is None:
+            return None
+        family, values, time_step = found
+        if self.decay is None or regime == "fixed" or not is_number(self.decay) or self.decay == 0:
+            return Averaged(family, self.decay), values, time_step
+        import sympy
+
+        rate = sympy.Symbol("a", positive=True)
+        return Averaged(family, 1 - rate * h), {**values, rate: (1 - self.decay) / time_step}, time_step
+
+
+@dataclass(frozen=True)
+class Lookahead(_Wrapper):
+    r"""Lookahead: every q steps of a rule slow weights follow a part of the way, and it goes on from there.
+
+    .. math:: \phi\leftarrow\phi+\alpha(\theta-\phi),\quad\theta\leftarrow\phi\qquad(k+1=0\bmod q).
+
+    The iterate is :math:`\theta`; the memory of the rule inside is kept.
+
+    Parameters
+    ----------
+    rule : UpdateRule
+        With a history of one iterate.
+    steps : int
+        q >= 1.
+    alpha : float or sympy.Expr
+        :math:`0<\alpha\le1`.
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> from odeopt import GradientDescent
+    >>> from odeopt.rules.base import iterate
+    >>> list(islice(iterate(Lookahead(GradientDescent(lr=0.5), steps=2, alpha=0.5), 1.0, lambda x: x), 4))
+    [1.0, 0.5, 0.625, 0.3125]
+    """
+
+    steps: int = 5
+    alpha: Scalar = 0.5
+
+    def validate(self) -> None:
+        if self.rule.history != 1:
+            raise ValueError(
+                f"rule must have a history of one iterate, got {self.rule.label}; with momentum take TorchSGD"
+            )
+        if not is_integer(self.steps) or self.steps < 1:
+            raise ValueError(f"steps must be a positive integer, got {self.steps!r}")
+        if is_number(self.alpha) and not 0 < self.alpha <= 1:
+            raise ValueError(f"alpha must lie in (0, 1], got {self.alpha!r}")
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Those of the rule inside, and alpha."""
+        return {name: value for name, value in super().hyperparameters.items() if name != "steps"}
+
+    @property
+    def period(self) -> int:  # type: ignore[override]
+        """Steps until it is the same again."""
+        import math
+
+        return math.lcm(int(self.steps), int(self.rule.period))
+
+    def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
+        return x0, *(self.rule.initial_memory(x0) or ())
+
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
+        slow, *own = memory
+        theta, own = self.rule.step(k, iterates, tuple(own) or None, grad)
+        if k % self.steps == self.steps - 1:
+            theta = slow = slow + self.alpha * (theta - slow)
+        return theta, (slow, *(own or ()))
+
+    def scaling(self, h: Any, regime: str = "natural") -> Any:
+        found = self.rule.scaling(h, regime)
+        return None if found is None else (Lookahead(found[0], self.steps, self.alpha), *found[1:])
+
+
+@dataclass(frozen=True)
+class ScheduleFree(UpdateRule):
+    r"""Schedule-Free gradient descent: an average of iterates that is mixed into the gradient point.
+
+    .. math::
+        y=(1-\beta)z_k+\beta x_k,\quad z_{k+1}=z_k-\eta\nabla f(y),\quad
+        x_{k+1}=(1-\tfrac1{k+1})x_k+\tfrac1{k+1}z_{k+1}.
+
+    The iterate is the average x; the memory is ``(z,)``.
+
+    Parameters
+    ----------
+    lr : float or sympy.Expr
+        Learning rate :math:`\eta>0`.
+    beta : float or sympy.Expr
+        :math:`0\le\beta<1`; 0 is the mean of the iterates of gradient descent after the first.
+
+    Notes
+    -----
+    Stable in the long run if and only if :math:`\eta\lambda<2/(1-\beta)`, with huge transients below it.
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> from odeopt.rules.base import iterate
+    >>> list(islice(iterate(ScheduleFree(lr=0.5, beta=0.5), 1.0, lambda x: x), 3))
+    [1.0, 0.5, 0.375]
+    """
+
+    lr: Scalar
+    beta: Scalar = 0.9
+
+    def validate(self) -> None:
+        require_below_one("beta", self.beta, "1 would never move the gradient point")
+
+    def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
+        return (x0,)
+
+    def step(
+        self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
+    ) -> tuple[Any, Any]:
+        (x,), (z,) = iterates, memory
+        z = z - self.lr * grad((1 - self.beta) * z + self.beta * x)
+        return x + (z - x) / (k + 1), (z,)

@@ -1,0 +1,88 @@
+"""Averages of iterates as rules: their definition, stability and reading."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from odeopt import GradientDescent, HeavyBall, TorchSGD
+from odeopt.rules import Averaged, Cosine, Lookahead, ScheduleFree, iterate, spectral_radius
+from odeopt.rules.reading import read
+
+LAM = np.array([0.3, 1.0, 4.0])
+INNER = [
+    GradientDescent(0.3),
+    HeavyBall(0.2, 0.7),
+    TorchSGD(lr=0.1, momentum=0.9),
+    HeavyBall(Cosine(0.2, 30), 0.7, weight_decay=0.1, to_start=True),
+]
+
+
+def run(rule, count=50):
+    return np.array(list(itertools.islice(iterate(rule, np.ones(3), lambda z: LAM * z), count)))
+
+
+@pytest.mark.parametrize("inner", INNER, ids=lambda rule: rule.label)
+def test_an_average_is_that_of_the_iterates_of_the_rule(inner):
+    z = run(inner)
+    # 50 roundings of numbers of size 1
+    np.testing.assert_allclose(run(Averaged(inner)), np.cumsum(z, 0) / np.arange(1, 51)[:, None], atol=1e-13)
+    mean, expected = z[0], [z[0]]
+    for each in z[1:]:
+        mean = 0.8 * mean + 0.2 * each
+        expected.append(mean)
+    np.testing.assert_allclose(run(Averaged(inner, decay=0.8)), expected, atol=1e-13)
+
+
+def test_a_wrapped_rule_shows_the_hyperparameters_inside():
+    rule = Averaged(HeavyBall(0.2, 0.7), decay=0.9)
+    assert rule.lr == 0.2 and rule.hyperparameters == {"lr": 0.2, "momentum": 0.7, "decay": 0.9}
+    assert rule.replace(lr=0.1) == Averaged(HeavyBall(0.1, 0.7), decay=0.9)
+    assert rule.replace(decay=0.5) == Averaged(HeavyBall(0.2, 0.7), decay=0.5)
+    assert rule.label == "Averaged(HeavyBall(lr=0.2, momentum=0.7), decay=0.9)"
+    assert Averaged(HeavyBall(Cosine(0.2, 30), 0.7)).is_scheduled
+    reading = read(rule)
+    assert reading.linear and reading.equivariant and reading.steady_from == 0
+    assert rule.exact().replace(lr=0.1).rule.momentum * 10 == 7
+
+
+@pytest.mark.parametrize(("steps", "alpha", "limit"), [(5, 0.5, 2.24573), (5, 0.8, 2.08447), (4, 0.5, 2.0)])
+def test_lookahead_is_stable_up_to_its_limit(steps, alpha, limit):
+    # even: 2; odd: 1 + (2 / alpha - 1)^(1/q), to six digits
+    for factor, stable in ((1 - 1e-5, True), (1 + 1e-5, False)):
+        radius = spectral_radius(Lookahead(GradientDescent(limit * factor), steps, alpha), [1.0])[0]
+        assert bool(radius < 1) is stable
+
+
+def test_lookahead_with_alpha_one_is_the_rule_itself():
+    np.testing.assert_allclose(
+        run(Lookahead(TorchSGD(lr=0.1, momentum=0.9), 3, 1.0)), run(INNER[2]), atol=1e-14
+    )
+
+
+@pytest.mark.parametrize(("beta", "value"), [(0.0, 0.0899976095), (0.5, 0.00560892242), (0.9, -0.0534191069)])
+def test_schedule_free_has_its_known_values(beta, value):
+    found = next(itertools.islice(iterate(ScheduleFree(0.1, beta), 1.0, lambda z: z), 100, None))
+    assert math.isclose(found, value, rel_tol=1e-8)  # the values have nine digits
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Averaged(0.1), "rule must be an UpdateRule, got float"),
+        (lambda: Averaged(GradientDescent(0.1), decay=1.0), r"decay must lie in \[0, 1\)"),
+        (lambda: Lookahead(HeavyBall(0.1, 0.5)), "history of one iterate.*take TorchSGD"),
+        (lambda: Lookahead(GradientDescent(0.1), 0), "steps must be a positive integer, got 0"),
+        (lambda: Lookahead(GradientDescent(0.1), 5, 0), r"alpha must lie in \(0, 1\]"),
+        (lambda: ScheduleFree(0.1, 1.0), r"beta must lie in \[0, 1\)"),
+    ],
+)
+def test_refusals_name_the_argument(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_what_a_wrapped_rule_has_not_is_no_attribute_of_it():
+    with pytest.raises(AttributeError, match="no attribute 'momentum'"):
+        Averaged(GradientDescent(0.1)).momentum  # noqa: B018
