@@ -27,7 +27,7 @@ except ImportError:
 __all__ = ["HAS_TRITON", "FusedProduct"]
 
 HAS_TRITON: bool = triton is not None
-WIDTH, WARPS, STAGES = 32, 8, 3
+WIDTH, WARPS, STAGES = 32, 4, 4
 
 
 class FusedProduct:
