@@ -4,6 +4,7 @@
 """
 
 import collections
+import functools
 import json
 import sys
 import time
@@ -268,6 +269,7 @@ def pick(rng, choices):
     return choices[int(rng.integers(len(choices)))]
 
 
+@functools.cache
 def documents():
     return {name: json.loads(make().to_json()) for name, make in BASES.items()}
 

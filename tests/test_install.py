@@ -1,11 +1,13 @@
 """What an installation gives: source archive, wheel, and clone; its types, and README's lines in each."""
 
+import json
 import os
 import re
 import shutil
 import sys
 import tarfile
 import venv
+from pathlib import Path
 
 import pytest
 from processes import ROOT, output, run
@@ -89,29 +91,56 @@ def test_lines_of_the_readme_run_from_the_folder_that_holds_a_clone(clone, tmp_p
     assert str(clone / "odeopt/__init__.py") in printed
 
 
-def test_typed_client_passes_mypy_and_pyright_against_the_wheel(installed, tmp_path):
-    client = shutil.copy(ROOT / "tests/typing/client.py", tmp_path)
-    mypy = ("-m", "mypy", "--strict", "--python-executable", installed, "--cache-dir", tmp_path / "cache")
-    pyright = ("-m", "basedpyright", "--pythonpath", installed)
-    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "include": ["client.py"]}')
-    output(*mypy, client, env=outside(), cwd=tmp_path)
-    output(*pyright, env=outside(), cwd=tmp_path)
-    # Both would also pass on a package without types: a wrong use must be noticed.
-    with open(client, "a") as file:
-        file.write(
-            "\nwrong: str = ode_limit(HeavyBall(lr=0.01, momentum=0.8))\nchecked = check(1, 2, methods=3)\n"
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory):
+    """Return a folder with a client of the package and one that uses it wrongly in two ways."""
+    folder = tmp_path_factory.mktemp("client")
+    right = Path(shutil.copy(ROOT / "tests/typing/client.py", folder)).read_text()
+    wrong = "\nwrong: str = ode_limit(HeavyBall(lr=0.01, momentum=0.8))\nchecked = check(1, 2, methods=3)\n"
+    (folder / "wrong_client.py").write_text(right + wrong)
+    return folder
+
+
+def assert_the_wrong_lines_alone_are_noticed(clients, lines):
+    """Both checkers would also pass on a package without types: the two wrong uses must be noticed."""
+    last = len((clients / "wrong_client.py").read_text().splitlines())
+    errors = {line: text for line, text in lines if "error" in text}
+    assert set(errors) == {("wrong_client.py", last - 1), ("wrong_client.py", last)}, errors
+    assert "ODELimit" in errors["wrong_client.py", last - 1]
+    assert "methods" in errors["wrong_client.py", last]
+
+
+def test_typed_client_passes_mypy_against_the_wheel(installed, clients):
+    # the packages below are large, and pyright, in the next test, follows them
+    (clients / "mypy.ini").write_text("[mypy-torch.*,matplotlib.*,scipy.*]\nfollow_imports = skip\n")
+    options = ("--strict", "--no-incremental", "--no-error-summary", "--no-pretty")
+    command = ("-m", "mypy", *options, "--python-executable", installed, "client.py", "wrong_client.py")
+    found = run(*command, env=outside(), cwd=clients)
+    parts = (line.split(":", 2) for line in found.stdout.splitlines())
+    lines = [((name, int(number)), text) for name, number, text in parts]
+    assert_the_wrong_lines_alone_are_noticed(clients, lines)
+
+
+def test_typed_client_passes_pyright_against_the_wheel(installed, clients):
+    (clients / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "include": ["*.py"]}')
+    options = ("--pythonpath", installed, "--level", "error", "--outputjson")
+    found = json.loads(run("-m", "basedpyright", *options, env=outside(), cwd=clients).stdout)
+    lines = [
+        (
+            (os.path.relpath(one["file"], clients), one["range"]["start"]["line"] + 1),
+            f"error {one['message']}",
         )
-    for command in ((*mypy, client), pyright):
-        found = run(*command, env=outside(), cwd=tmp_path)
-        assert found.returncode == 1
-        assert all(word in found.stdout for word in ("ODELimit", "methods")), found.stdout
+        for one in found["generalDiagnostics"]
+    ]
+    assert found["summary"]["filesAnalyzed"] == 2
+    assert_the_wrong_lines_alone_are_noticed(clients, lines)
 
 
-def test_public_surface_is_typed_throughout():
-    # with --verifytypes torch is found by PATH alone: without it every network has an unknown base class
-    path = os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"]))
-    options = ("--pythonpath", sys.executable, "--verifytypes", "odeopt", "--ignoreexternal")
-    output("-m", "basedpyright", *options, env=os.environ | {"PATH": path})
+def test_public_surface_is_typed_throughout(installed, tmp_path):
+    # --verifytypes asks the python that PATH names for the packages, whatever --pythonpath says
+    path = os.pathsep.join((str(installed.parent), os.environ["PATH"]))
+    options = ("--pythonpath", installed, "--verifytypes", "odeopt", "--ignoreexternal")
+    output("-m", "basedpyright", *options, env=outside() | {"PATH": path}, cwd=tmp_path)
 
 
 def test_types_inside_check():

@@ -63,7 +63,7 @@ class StepReading:
         self.memory: tuple[Symbol, ...] = tuple(Coordinate(f"M_{i}", real=True) for i in range(len(start)))
         self.initial: list[Expr] = [Integer(0)] * len(self.displacements) + [_expression(m) for m in start]
         self.seen: set[int] = set()
-        self.named = False  # whether the step hands its hyperparameters to numpy
+        self.named: bool = False  # whether the step hands its hyperparameters to numpy
         k = counter(self.t / h, period=1, residue=0)
         self.x_step: Expr
         self.changes: list[Expr]

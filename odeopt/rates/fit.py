@@ -111,8 +111,7 @@ def fit_rate(
         "measured",
         getattr(curve, "layer", "unnamed curve"),
         unit,
-        fit.slope - fit.half,
-        fit.slope + fit.half,
+        (fit.slope - fit.half, fit.slope + fit.half),
         note=fit.note + (f", above a plateau at {floor:.3g}" if floor > 0 else ""),
     )
 

@@ -76,7 +76,7 @@ def discrete_rate(
     scale = -2 / (1 if time_step is None else require_positive("time_step", time_step))
     value, high, low = (float(scale * log) if log else 0.0 for log in _largest_log_radius(rule, mu, L))
     note = "spectral radius of the step for large k"
-    return Rate(value, "linear", "exact", "discrete iteration", unit, low, high, note)
+    return Rate(value, "linear", "exact", "discrete iteration", unit, (low, high), note)
 
 
 def _largest_log_radius(rule: UpdateRule, mu: float, L: float) -> tuple[float, float, float]:

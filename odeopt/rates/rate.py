@@ -10,7 +10,7 @@ layer (linear ODE, discrete iteration, finite net) and its kind (exact, certifie
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Literal
 
@@ -42,8 +42,8 @@ class Rate:
     layer : {"linear ODE", "discrete iteration", "finite net", ...}
     unit : {"time", "iteration"}
         What t counts.
-    low, high : float
-        Confidence interval of a measured rate; equal to `value` otherwise.
+    interval : (float, float), optional
+        Where the rate lies: the confidence interval of a measured one; by default it is `value` itself.
     note : str
         How it was obtained.
 
@@ -58,20 +58,29 @@ class Rate:
     kind: Literal["exact", "certified", "measured"]
     layer: str
     unit: Literal["time", "iteration"] = "time"
-    low: float | None = None
-    high: float | None = None
+    interval: tuple[float, float] | None = None
     note: str = ""
 
-    def __post_init__(self) -> None:
-        for name in ("low", "high"):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, self.value)
+    @property
+    def low(self) -> float:
+        """Lower end of the interval."""
+        return self.value if self.interval is None else self.interval[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval."""
+        return self.value if self.interval is None else self.interval[1]
 
     @property
     def formula(self) -> str:
         """The law as text, ``exp(-c t)`` or ``t^-p``, with k in place of t for iterations."""
         x = "t" if self.unit == "time" else "k"
         return f"exp({-self.value:.3g} {x})" if self.law == "linear" else f"{x}^{-self.value:.3g}"
+
+    def to_dict(self) -> dict[str, float | str]:
+        """Return the rate as plain JSON types, the ends of the interval as "low" and "high"."""
+        ends = {"low": self.low, "high": self.high}
+        return {name: value for name, value in asdict(self).items() if name != "interval"} | ends
 
     def __str__(self) -> str:
         spread = f" in [{self.low:.4g}, {self.high:.4g}]" if self.kind == "measured" else ""

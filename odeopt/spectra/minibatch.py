@@ -162,7 +162,7 @@ def _next_covariance(covariance, state, free, forced, kernel: np.ndarray, batch_
     chosen = (pair - 1) * moment + (single - pair) * np.eye(n) * moment  # by the choice of the batch
 
     def mixed(left: np.ndarray, right: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-        return np.einsum("ac,be,ceij->abij", left, right, blocks, optimize=True)
+        return (np.kron(left, right) @ blocks.reshape(-1, n * n)).reshape(blocks.shape)
 
     cross = mixed(free, forced, covariance) @ kernel
     noise = mixed(forced, forced, covariance + chosen)

@@ -160,7 +160,7 @@ class MethodReport:
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the curves, as plain JSON types."""
         plain = {name: getattr(self, name) for name in _PLAIN}
-        plain |= {name: rate and asdict(rate) for name in _RATES for rate in [getattr(self, name)]}
+        plain |= {name: rate and rate.to_dict() for name in _RATES for rate in [getattr(self, name)]}
         return {**plain, "rule": type(self.rule).__name__, "hyperparameters": self.rule.hyperparameters}
 
 

@@ -84,7 +84,7 @@ def test_mean_is_the_full_batch_recursion_and_a_full_batch_has_no_variance(rng, 
 def test_runs_of_a_linear_model_follow_the_law_within_four_standard_errors(data, rule):
     x, y = data
     kernel = empirical_operator(linear_model(), x).gram()
-    seeds, k = 300, [0, 1, 5, 20]
+    seeds, k = 150, [0, 1, 5, 20]
     runs = [
         train_sgd(linear_model(), rule, x, y, 20, batch_size=2, seed=seed, record_at=k)
         for seed in range(seeds)

@@ -153,7 +153,7 @@ def test_two_rules_of_one_class_are_both_reported(data):
 
 
 def test_unstable_learning_rate_is_refused_with_the_limit_and_runs_on_request(data):
-    too_fast = CheckSettings(width=64, seeds=1, num_steps=3000, lr=50.0)
+    too_fast = CheckSettings(width=64, seeds=1, num_steps=300, lr=50.0)
     with pytest.raises(ValueError, match=r"lr = 50 exceeds the stability limit [\d.]+ of GradientDescent"):
         check(*data, methods=["gd"], settings=too_fast)
     from dataclasses import replace
