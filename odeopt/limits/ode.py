@@ -31,7 +31,7 @@ from odeopt.limits.equation import ODELimit, with_terms
 from odeopt.limits.read_step import read_step
 from odeopt.limits.series import GradientDifferential, NoLimitError
 from odeopt.limits.stability import require_zero_stable, time_origin
-from odeopt.limits.start import initial_data
+from odeopt.limits.start import initial_data, require_smooth_start
 from odeopt.limits.text import in_powers, readable
 from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
 from odeopt.rules.base import UpdateRule
@@ -301,13 +301,16 @@ def _limit(
         raise NoLimitError(f"{rule.label} has no limit: {derivation.obstacle}")
     warning = require_zero_stable(derivation)
     right = derivation.normal_form()
+    data = initial_data(derivation, right)
+    if resolution:
+        require_smooth_start(derivation, data)
     if resolution == 0:
         terms = derivation.leading
     elif form == "raw":
         terms = derivation.raw()
     else:
         terms = derivation.tidy(derivation.curve[derivation.order] - right)
-    start = tuple(on_curve(derivation, e) for e in initial_data(derivation, right))
+    start = tuple(on_curve(derivation, e) for e in data)
     steps = derivation_steps(derivation, terms, start, form)
     numbers = dict(values) | ({h: time_step} if is_number(time_step) else {})
     return ODELimit(

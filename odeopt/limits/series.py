@@ -20,6 +20,7 @@ from sympy import Add, Expr, Integer, Mul, Symbol
 
 from odeopt.limits.failures import FAILURES, NoLimitError, is_infinite
 from odeopt.limits.text import derivative_latex, derivative_text
+from odeopt.limits.transients import without_transients
 
 if TYPE_CHECKING:
 
@@ -196,6 +197,7 @@ def laurent(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
 
 def counted_powers(expr: Expr, h: Symbol, order: int) -> Expr:
     r"""Expand powers that count steps: :math:`(1-ah)^{t/h}=e^{-at}(1+\dots)`, :math:`\beta^{t/h}\to0`."""
+    expr = without_transients(expr, h)
 
     def expanded(power):
         base, exponent = power.args
@@ -203,8 +205,7 @@ def counted_powers(expr: Expr, h: Symbol, order: int) -> Expr:
             shrinks = sympy.limit(exponent, h, 0, "+") is sympy.oo and not (base.is_number and abs(base) >= 1)
             return Integer(0) if shrinks else power
         series = _by_series(exponent * sympy.log(base), h, order)
-        rest = Add(*(c * h**q for q, c in series.items() if q))
-        return sympy.exp(series.get(0, Integer(0))) * sympy.exp(rest)
+        return sympy.exp(series.pop(0, Integer(0))) * sympy.exp(Add(*(c * h**q for q, c in series.items())))
 
     return expr.replace(lambda e: e.is_Pow and e.exp.has(h) and e.base is not sympy.S.Exp1, expanded)
 

@@ -3,14 +3,16 @@ r"""Initial data of a limit: from the rule's own first iterates, or from the pol
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import sympy
 from sympy import Add, Expr, Integer, Poly, Rational, Symbol
 
+from odeopt.checks import is_symbolic
 from odeopt.limits.derivation import Derivation
 from odeopt.limits.derivation_lines import on_curve
 from odeopt.limits.elimination import exact
+from odeopt.limits.failures import is_infinite
 from odeopt.limits.series import (
     GradientDifferential,
     NoLimitError,
@@ -24,7 +26,7 @@ from odeopt.limits.series import (
 from odeopt.rules.forms import CONSTANT
 from odeopt.rules.trace import Refusal
 
-__all__ = ["decaying_modes", "initial_data"]
+__all__ = ["decaying_modes", "initial_data", "require_smooth_start"]
 
 
 def initial_data(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
@@ -149,6 +151,34 @@ def _at(derivation: Derivation, expr: Expr, position: Expr, state: Mapping[Expr,
 
     terms = linear_terms(substitute(expr, dict(state), curve), curve).items()
     return Add(*(c.subs(derivation.t, 0) * h**q * part for v, c in terms for q, part in enumerate(moved(v))))
+
+
+def require_smooth_start(derivation: Derivation, data: Sequence[Expr]) -> None:
+    """Refuse a correction where the first steps, in which k itself is felt, leave a trace of order h.
+
+    Weights that are smooth in k*h leave none, nor those of a friction r/t that is met at rest.
+    """
+    reading, h, t = derivation.step.reading, derivation.h, derivation.t
+    entries = {v for law in reading.laws for v in law.entries if is_symbolic(v) and v.has(reading.k)}
+    powers = {p for v in entries for p in v.atoms(sympy.Pow) if p.base.is_number and p.exp.has(reading.k)}
+    counted = any(p.base is not sympy.S.Exp1 or not p.exp.has(h) for p in powers)
+    in_time = [sympy.cancel(exact(v).subs(reading.k, t / h)) for v in entries]
+    friction = derivation.leading.get(derivation.curve[1], Integer(0))
+    at_rest = derivation.order == 2 and data[1].subs(h, 0) == 0
+    damped = at_rest and is_infinite(friction.subs(t, 0))
+    if not counted and (damped or all(_is_smooth(v, derivation) for v in in_time)):
+        return
+    raise NoLimitError(
+        f"corrections of {derivation.family.label} are not derived: its weights are no smooth functions of "
+        f"k*{h} at k = 0, so its first steps move the iterates by O({h}) off the curve of any corrected "
+        "equation; take resolution=0, or write its schedule as a function of k times the time step"
+    )
+
+
+def _is_smooth(weight: Expr, derivation: Derivation) -> bool:
+    """Whether the coefficients of h of a weight are regular at t = 0."""
+    series = laurent(weight, derivation.h, derivation.resolution + 1).values()
+    return not any(is_infinite(sympy.cancel(c).subs(derivation.t, 0)) for c in series)
 
 
 def decaying_modes(derivation: Derivation) -> Poly:
