@@ -16,8 +16,10 @@ from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
 from odeopt.rules.momentum import QHM, TorchSGD, TripleMomentum
+from odeopt.rules.own_file import class_from_file
 from odeopt.rules.resolve import fields_said, in_order
 from odeopt.rules.schedule import Schedule
+from odeopt.rules.schedule_text import number_or_schedule
 
 __all__ = ["METHODS", "method_names", "named_rules", "old_rule_spec", "rule_grid", "rule_named", "rule_spec"]
 
@@ -62,15 +64,20 @@ def _require_known(name: Any, known: Sequence[str], show: Callable[[str], str] =
         raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(known)}")
 
 
-def rule_named(name: str, hyperparameters: Iterable[str]) -> UpdateRule:
-    """Return the rule of a class with hyperparameters written as text.
+def rule_named(name: str, hyperparameters: Iterable[str], num_steps: int | None = None) -> UpdateRule:
+    """Return the rule of a class, or of a class in a file, with hyperparameters written as text.
 
-    Commas make a tuple, ``true`` and ``false`` set switches.
+    Commas make a tuple, ``true`` and ``false`` set switches, and schedules are written as
+    :func:`odeopt.rules.schedule_text.number_or_schedule` reads them, for `num_steps`.
 
-    >>> rule_named("HigherMomentum", ["lr=0.1", "momenta=0.2,0.5"])
-    HigherMomentum(lr=0.1, momenta=(0.2, 0.5))
+    >>> rule_named("HigherMomentum", ["lr=cosine:0.1", "momenta=0.2,0.5"], 100).label
+    'HigherMomentum(lr=Cosine(0.1, 100, 0), momenta=(0.2, 0.5))'
     """
-    _require_known(name, tuple(_RULES), str)
+    if ":" in name:
+        kind = class_from_file(name)
+    else:
+        _require_known(name, tuple(_RULES), str)
+        kind = _RULES[name]
     values: dict[str, Any] = {}
     for text in hyperparameters:
         key, separator, value = text.partition("=")
@@ -78,22 +85,21 @@ def rule_named(name: str, hyperparameters: Iterable[str]) -> UpdateRule:
             raise ValueError(f"hyperparameters are written name=value, got {text!r}")
         if key in values:
             raise ValueError(f"{key} is given twice, the second time as {value!r}; give it once")
-        values[key] = _value(value, key)
+        values[key] = _value(value, key, num_steps)
+    known = [field.name for field in in_order(kind) if field.init]
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"{name} takes {', '.join(known)}: {', '.join(unknown)} is unknown")
     try:
-        return _RULES[name](**values)
+        return kind(**values)
     except TypeError as error:
-        known = ", ".join(field.name for field in in_order(_RULES[name]))
-        raise ValueError(f"{name} takes {known}: {error}") from error
+        raise ValueError(f"{name} takes {', '.join(known)}: {error}") from error
 
 
-def _value(text: str, name: str) -> bool | float | tuple[float, ...]:
+def _value(text: str, name: str, num_steps: int | None) -> Any:
     if text in ("true", "false"):
         return text == "true"
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ValueError(f"{name} must be numbers separated by commas, got {text!r}") from error
-    return numbers[0] if len(numbers) == 1 else numbers
+    entries = tuple(number_or_schedule(part, name, num_steps) for part in text.split(","))
+    return entries[0] if len(entries) == 1 else entries
 
 
 def rule_grid(rule_type: type[UpdateRule], **values: Any) -> tuple[UpdateRule, ...]:

@@ -12,6 +12,7 @@ from odeopt.data import load_digits, prepare
 from odeopt.nets import DeepReLU, TwoLayerReLU, train, train_batch
 from odeopt.rules.adaptive import Adam
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.schedules import Cosine, Linear, Warmup
 
 EPS = np.finfo(float).eps
 RULES = {
@@ -20,6 +21,8 @@ RULES = {
     "nag": [Nesterov(0.05, r) for r in (2.0, 3.0, 6.0)],
     "hm": [HigherMomentum(0.05, (0.2, beta)) for beta in (0.1, 0.2, 0.3)],
     "torch": [TorchSGD(0.05, 0.5), TorchSGD(0.1, 0.5), TorchSGD(0.02, 0.5)],
+    "schedules": [GradientDescent(lr) for lr in (Cosine(0.1, 40), 0.05, Warmup(5) * Linear(0.08, 50))],
+    "scheduled momentum": [HeavyBall(Cosine(0.05, 40), Linear(b, 30, end=0.3)) for b in (0.5, 0.8, 0.9)],
     "one": [HeavyBall(0.05, 0.5)] * 3,
 }
 

@@ -19,7 +19,7 @@ from odeopt.checks import real_array, require_choice, require_integer
 from odeopt.nets.module_checks import inputs_of, integers_refused, targets_of
 from odeopt.nets.networks import TwoLayerReLU
 from odeopt.nets.sweeps.jobs import JobResults, job_key, run_jobs
-from odeopt.nets.training.stability import require_numeric
+from odeopt.nets.training.stability import require_numeric, require_steps
 from odeopt.nets.training.train import train
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import old_rule_spec, rule_spec
@@ -127,6 +127,8 @@ def sweep(
     widths = [require_integer("widths", width, 1) for width in widths]
     seeds = [require_integer("seeds", seed, 0) for seed in seeds]
     num_steps = require_integer("num_steps", num_steps, 1)
+    for rule in rules:
+        require_steps(rule, num_steps)
     data = hashlib.sha256(x.tobytes() + y.tobytes()).hexdigest()[:16]
     jobs = []
     for rule, width, seed in itertools.product(rules, widths, seeds):

@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -31,9 +32,12 @@ from odeopt.nets.training.flat import (
     problem_of,
     thread_count,
 )
-from odeopt.nets.training.stability import require_linear, require_numeric, require_stable
+from odeopt.nets.training.stability import require_linear, require_numeric, require_stable, require_steps
 from odeopt.nets.training.train import TrainingRun, record_of, recorded_steps
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.counter import StepRefusal
+from odeopt.rules.pieces import Piece
+from odeopt.rules.schedule import Schedule
 
 __all__ = ["train_batch"]
 
@@ -99,10 +103,13 @@ def train_batch(
     if not all(isinstance(problem, ReLUProblem) for problem in problems):
         raise ValueError("nets must train all their parameters, but some are frozen; use train for them")
     record, num_steps = recorded_steps(record_at, num_steps)
+    for rule in chosen:
+        require_steps(rule, num_steps)
     kernels = [problem.kernel_at(problem.initial) for problem in problems]
     if not allow_unstable:
         for rule, problem, kernel in zip(chosen, problems, kernels, strict=True):
-            require_stable(rule, problem.objective, problem.scale * float(np.linalg.eigvalsh(kernel)[-1]))
+            lam_max = problem.scale * float(np.linalg.eigvalsh(kernel)[-1])
+            require_stable(rule, problem.objective, lam_max, num_steps)
     stack = _Stack(nets, _reduced(problems, chosen, row_space, num_steps))
     history, diverged = _run(stack, _stacked(chosen, stack.initial), num_steps, record, progress)
     stack.write()
@@ -131,33 +138,62 @@ def _alike(nets: Sequence[TwoLayerReLU]) -> list[TwoLayerReLU]:
 
 def _stacked(rules: list[UpdateRule], like: torch.Tensor) -> UpdateRule:
     """Return one rule whose differing hyperparameters are columns, one entry for each network."""
-    if len({type(rule) for rule in rules}) > 1:
-        names = ", ".join(sorted({type(rule).__name__ for rule in rules}))
-        raise ValueError(f"rules must be of one method, got {names}; train each method apart")
-    if len({rule.history for rule in rules}) > 1:
-        raise ValueError("rules must read the same number of iterates; train each number of momenta apart")
-
-    def column(values: list) -> Any:
-        if isinstance(values[0], tuple):
-            return tuple(column(list(entries)) for entries in zip(*values, strict=True))
-        if all(value == values[0] for value in values):
-            return values[0]
-        return torch.tensor([float(v) for v in values], dtype=like.dtype, device=like.device)[:, None]
-
-    stacked = copy.copy(rules[0])
-    for field in dataclasses.fields(stacked):
-        # the checks of the fields are those of numbers, which each rule has passed by itself
-        object.__setattr__(stacked, field.name, column([getattr(rule, field.name) for rule in rules]))
+    stacked = _columns(rules, like)
     history = require_integer(f"history of {type(stacked).__name__}", stacked.history, 1)
     try:
         memory = stacked.initial_memory(like)
-        next(itertools.islice(stacked.states_from(2, (like,) * history, memory, lambda z: z), 1, None))
+        k = min([2, *(rule.last_step for rule in rules if rule.last_step is not None)])
+        next(itertools.islice(stacked.states_from(k, (like,) * history, memory, lambda z: z), 1, None))
     except (RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"rules of {type(stacked).__name__} branch on a hyperparameter that differs, or cannot be run "
             f"({error}); train the networks one by one"
         ) from error
     return stacked
+
+
+def _columns(rules: list[UpdateRule], like: torch.Tensor) -> UpdateRule:
+    """The rules as one, unchecked: each has passed the checks of its numbers by itself."""
+    if len({type(rule) for rule in rules}) > 1:
+        names = ", ".join(sorted({type(rule).__name__ for rule in rules}))
+        raise ValueError(f"rules must be of one method, got {names}; train each method apart")
+    if len({rule.history for rule in rules}) > 1:
+        raise ValueError("rules must read the same number of iterates; train each number of momenta apart")
+
+    def column(values: list, name: str) -> Any:
+        if isinstance(values[0], tuple):
+            return tuple(column(list(entries), name) for entries in zip(*values, strict=True))
+        if all(value == values[0] for value in values):
+            return values[0]
+        if isinstance(values[0], UpdateRule):
+            return _columns(values, like)
+        if any(value is None or isinstance(value, bool) for value in values):
+            raise ValueError(
+                f"rules must not differ in {name}, which changes what a step does; train them apart"
+            )
+        entries = _Column(tuple(values), like)
+        return entries if any(isinstance(value, Schedule) for value in values) else entries.at(0)
+
+    found = copy.copy(rules[0])
+    for field in dataclasses.fields(found):
+        values = [getattr(rule, field.name) for rule in rules]
+        object.__setattr__(found, field.name, column(values, field.name))
+    return found
+
+
+@dataclass(frozen=True)
+class _Column(Schedule):
+    """Numbers and schedules of many rules as one schedule, whose value is a column of their values."""
+
+    entries: tuple[Any, ...]
+    like: torch.Tensor
+
+    def at(self, k: Any, name: str = "s") -> torch.Tensor:
+        values = [float(e.at(k, name) if isinstance(e, Schedule) else e) for e in self.entries]
+        return torch.tensor(values, dtype=self.like.dtype, device=self.like.device)[:, None]
+
+    def pieces(self) -> tuple[Piece, ...]:
+        raise StepRefusal("broken", "has a column of schedules, which have no pieces in common")
 
 
 def _reduced(problems: list, rules: list[UpdateRule], asked: bool | None, num_steps: int) -> list:

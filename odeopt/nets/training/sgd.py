@@ -18,7 +18,7 @@ from torch import nn
 from odeopt.checks import require_integer
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 from odeopt.nets.training.flat import ReLUProblem, in_row_space, problem_of, running
-from odeopt.nets.training.stability import require_numeric, require_stable
+from odeopt.nets.training.stability import require_numeric, require_stable, require_steps
 from odeopt.nets.training.train import TrainingRun, record_of, recorded_steps
 from odeopt.rules.base import UpdateRule
 from odeopt.spectra.minibatch import require_batch_size
@@ -81,13 +81,14 @@ def train_sgd(
     """
     require_numeric(rule)
     record, num_steps = recorded_steps(record_at, num_steps)
+    require_steps(rule, num_steps)
     problem = problem_of(net, x, y, SquaredLoss() if objective is None else objective, reduction)
     n = len(problem.y)
     batch_size, seed = require_batch_size(batch_size, n), require_integer("seed", seed, 0)
     kernel = problem.kernel_at(problem.initial) if isinstance(problem, ReLUProblem) else None
     if not allow_unstable:
         lam_max = problem.lam_max() if kernel is None else float(np.linalg.eigvalsh(kernel)[-1])
-        require_stable(rule, problem.objective, problem.scale * lam_max)
+        require_stable(rule, problem.objective, problem.scale * lam_max, num_steps)
     kept, diverged_at = _run(
         in_row_space(problem, rule),
         rule,

@@ -28,7 +28,7 @@ from odeopt.nets.training.flat import (
 )
 from odeopt.nets.training.laziness import Laziness, LazinessRecorder, spectral_norm
 from odeopt.nets.training.snapshot import Snapshot
-from odeopt.nets.training.stability import require_linear, require_numeric, require_stable
+from odeopt.nets.training.stability import require_linear, require_numeric, require_stable, require_steps
 from odeopt.rules.base import UpdateRule
 
 __all__ = ["TrainingRun", "train"]
@@ -203,6 +203,7 @@ def train(
     """
     require_numeric(rule)
     record, num_steps = recorded_steps(record_at, num_steps)
+    require_steps(rule, num_steps)
     problem = problem_of(net, x, y, SquaredLoss() if objective is None else objective, reduction)
     steps = {"record_at": record}
     for name, chosen in (
@@ -218,7 +219,7 @@ def train(
         require_linear(rule, problem.objective, "snapshot_at", num_steps)
     if not allow_unstable:
         lam_max = problem.lam_max() if kernel is None else float(np.linalg.eigvalsh(kernel)[-1])
-        require_stable(rule, problem.objective, problem.scale * lam_max)
+        require_stable(rule, problem.objective, problem.scale * lam_max, num_steps)
     problem = in_row_space(problem, rule)
     kept = _Record(problem, rule, kernel, steps, num_steps, progress)
     diverged_at = _run(problem, rule, num_steps, kept.observe)
@@ -293,7 +294,17 @@ class _Record:
         problem, w = self.problem, iterates[0]
         error = u - problem.targets
         earlier = [error + problem.push_forward(w, older - w) for older in iterates[1:]]
-        pushed = [problem.push_forward(w, entry) for entry in memory] if memory else None
+        pushed = None
+        if memory:
+            from odeopt.rules.reading import read  # brings sympy
+
+            # a memory that moves with the weights, as an average of them does, has an error; a velocity none
+            moved = read(self.rule).shift(k)[0][self.rule.history :]
+            shares = [float(share) for share in moved]
+            pushed = [
+                problem.push_forward(w, entry - share * w) + share * error
+                for entry, share in zip(memory, shares, strict=True)
+            ]
         return Snapshot(
             self.rule,
             k,
