@@ -2,6 +2,7 @@ r"""Methods by name: rules from names and text, grids of rules, and what identif
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import inspect
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from odeopt.checks import is_symbolic
 from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
@@ -170,6 +172,9 @@ def named_rules(
     return tuple(rule for name in chosen for rule in rule_grid(METHODS[name], lr=list(lr), **grids[name]))
 
 
+_OWN = "odeopt.rules."
+# Values that are compared of a schedule which is a function.
+_FOLLOWED = 1000
 # Where the classes stood when a key still held their module.
 _OLD_MODULES = {
     "odeopt.rules.classical": "odeopt.methods",
@@ -186,7 +191,7 @@ def rule_spec(rule: UpdateRule) -> dict[str, Any]:
     {'type': 'HeavyBall', 'lr': 0.1, 'momentum': 0.5}
     """
     cls = type(rule)
-    if cls.__module__ in _OLD_MODULES:
+    if cls.__module__.startswith(_OWN):
         return {"type": cls.__qualname__, **_fields(rule)}
     return {"type": f"{cls.__module__}.{cls.__qualname__}", "source": _source_digest(rule), **_fields(rule)}
 
@@ -198,23 +203,43 @@ def old_rule_spec(rule: UpdateRule) -> dict[str, Any] | None:
 
 
 def _fields(rule: UpdateRule) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [plain(entry) for entry in value]
-        if isinstance(value, Schedule):
-            return value.to_dict()
-        if isinstance(value, UpdateRule):
-            return rule_spec(value)
-        return value if value is None or isinstance(value, bool) else float(value)
+    return {name: _plain(value) for name, value in fields_said(rule).items()}
 
-    return {name: plain(value) for name, value in fields_said(rule).items()}
+
+def _plain(value: Any) -> Any:
+    """A hyperparameter as JSON that no other one shares."""
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Schedule):
+        return _schedule_spec(value)
+    if isinstance(value, UpdateRule):
+        return rule_spec(value)
+    if is_symbolic(value):
+        import sympy
+
+        return sympy.srepr(value)
+    if callable(value):
+        return hashlib.sha256(repr(_bytecode(value)).encode()).hexdigest()[:16]
+    return value if value is None or isinstance(value, (bool, str)) else float(value)
+
+
+def _schedule_spec(schedule: Schedule) -> dict[str, Any]:
+    """A schedule by its class and parameters, and by its values where these do not tell all."""
+    cls, values = type(schedule), {f.name: getattr(schedule, f.name) for f in dataclasses.fields(schedule)}
+    own = cls.__module__.startswith(_OWN)
+    spec = {"schedule": cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}"}
+    if not own or any(callable(v) and not isinstance(v, Schedule) for v in values.values()):
+        last = _FOLLOWED if schedule.last is None else min(schedule.last, _FOLLOWED)
+        told = " ".join(f"{schedule(k)!r}" for k in range(last + 1)) + ("" if own else _source(cls))
+        spec["source"] = hashlib.sha256(told.encode()).hexdigest()[:16]
+    return spec | {name: _plain(value) for name, value in values.items()}
 
 
 def _source_digest(rule: UpdateRule) -> str:
     """Hash of the source of a class and of its bases that are not the package's own, and of what it does."""
     digest = hashlib.sha256(_first_iterates(rule).encode())
     for base in type(rule).__mro__:
-        if not base.__module__.startswith(("odeopt.rules.", "builtins", "abc")):
+        if not base.__module__.startswith((_OWN, "builtins", "abc")):
             digest.update(_source(base).encode())
     return digest.hexdigest()[:16]
 

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from odeopt.rules.base import UpdateRule
 
@@ -37,7 +38,7 @@ def class_from_file(spec: str) -> type[UpdateRule]:
     )
 
 
-def _imported(path: Path) -> object:
+def _imported(path: Path) -> ModuleType:
     """The module of a file, whose folder is looked in after all others."""
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))

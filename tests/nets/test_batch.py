@@ -9,10 +9,12 @@ import torch
 
 from odeopt import GradientDescent, HeavyBall, HigherMomentum, Nesterov, TorchSGD
 from odeopt.data import load_digits, prepare
-from odeopt.nets import DeepReLU, TwoLayerReLU, train, train_batch
+from odeopt.nets import DeepReLU, TwoLayerReLU, empirical_gram, sweep, train, train_batch, train_sgd
 from odeopt.rules.adaptive import Adam
+from odeopt.rules.averaged import Averaged, Lookahead, ScheduleFree
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.schedules import Cosine, Linear, Warmup
+from odeopt.rules.schedules import Cosine, Linear, Step, Warmup
+from odeopt.rules.tables import Table
 
 EPS = np.finfo(float).eps
 RULES = {
@@ -23,6 +25,10 @@ RULES = {
     "torch": [TorchSGD(0.05, 0.5), TorchSGD(0.1, 0.5), TorchSGD(0.02, 0.5)],
     "schedules": [GradientDescent(lr) for lr in (Cosine(0.1, 40), 0.05, Warmup(5) * Linear(0.08, 50))],
     "scheduled momentum": [HeavyBall(Cosine(0.05, 40), Linear(b, 30, end=0.3)) for b in (0.5, 0.8, 0.9)],
+    "decay to the start": [TorchSGD(0.05, 0.5, weight_decay=g, to_start=True) for g in (0.1, 0.2, 0.5)],
+    "averages": [Averaged(HeavyBall(lr, 0.5), decay=0.9) for lr in (0.05, 0.02, Cosine(0.05, 40))],
+    "lookahead": [Lookahead(GradientDescent(0.05), 5, alpha) for alpha in (0.4, 0.5, 0.6)],
+    "schedule-free": [ScheduleFree(0.05, beta) for beta in (0.5, 0.8, 0.9)],
     "one": [HeavyBall(0.05, 0.5)] * 3,
 }
 
@@ -62,6 +68,56 @@ def test_each_network_runs_as_by_itself(digits, rules, layers, row_space, reduct
         np.testing.assert_array_equal(run.k, alone.k)
         np.testing.assert_array_equal(run.initial_kernel, alone.initial_kernel)
         assert run.kernel_scale == alone.kernel_scale
+
+
+def test_rules_that_differ_in_kind_are_trained_apart(digits):
+    rules = [GradientDescent(0.1), GradientDescent(0.1, weight_decay=0.1), GradientDescent(0.2)]
+    with pytest.raises(ValueError, match="must not differ in weight_decay"):
+        train_batch(networks(), rules, digits.x, digits.y, 3)
+    wrapped = [Averaged(rule) for rule in (GradientDescent(0.1), HeavyBall(0.1, 0.5), GradientDescent(0.1))]
+    with pytest.raises(ValueError, match="must be of one method, got GradientDescent, HeavyBall"):
+        train_batch(networks(), wrapped, digits.x, digits.y, 3)
+
+
+def test_steps_past_the_end_of_a_table_are_refused_before_the_first(digits):
+    rule, net = GradientDescent(Table((0.1,) * 5)), networks()[0]
+    before = net.weights.detach().clone()
+    train(networks()[0], rule, digits.x, digits.y, 5)
+    for run in (
+        lambda: train(net, rule, digits.x, digits.y, 6),
+        lambda: train_sgd(net, rule, digits.x, digits.y, 6, batch_size=2),
+        lambda: train_batch([net], rule, digits.x, digits.y, 6),
+        lambda: sweep([rule], digits.x, digits.y, 6, "never-made"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"num_steps = 6 .*Table\(5 values\)\) ends at k = 4, after 5 steps"
+        ):
+            run()
+    assert torch.equal(net.weights, before)
+
+
+def test_schedules_are_stable_or_not_over_the_steps_of_the_run(digits):
+    limit = 2 / np.linalg.eigvalsh(empirical_gram(networks()[0], digits.x))[-1]
+    # above the limit for a tenth of the run: |1 - 2.2|^4 = 2.1, later well below it
+    brief = GradientDescent(Step(1.1 * limit, (4,), factor=0.2))
+    train(networks()[0], brief, digits.x, digits.y, 40)
+    # from k = 37 on its rate is below the limit
+    with pytest.raises(ValueError, match=r"unstable over num_steps = 40: .* times by k = 37"):
+        train(networks()[0], GradientDescent(Linear(1.1 * limit, 400)), digits.x, digits.y, 40)
+
+
+def test_decay_to_zero_shrinks_what_no_gradient_moves_and_is_never_run_in_the_row_space(digits):
+    rules = [HeavyBall(Cosine(0.05, 40), 0.5, weight_decay=g, decoupled=True) for g in (0.1, 0.2, 0.5)]
+    nets = networks()
+    runs = train_batch(nets, rules, digits.x, digits.y, 40)
+    for net, other, rule, run in zip(nets, networks(), rules, runs, strict=True):
+        assert_same_run(run, train(other, rule, digits.x, digits.y, 40), net, other)
+    outside = np.linalg.svd(digits.x)[2][len(digits.x) :]
+    before, after = (n.weights.detach().numpy() @ outside.T for n in (networks()[0], nets[0]))
+    left = np.prod([1 - rules[0].lr(k) * 0.1 for k in range(40)])
+    np.testing.assert_allclose(after, left * before, rtol=0, atol=40 * 64 * EPS)
+    with pytest.raises(ValueError, match="row_space needs a linear rule"):
+        train_batch(networks(), rules, digits.x, digits.y, 40, row_space=True)
 
 
 @pytest.mark.parametrize("rules", RULES.values(), ids=RULES)

@@ -18,7 +18,9 @@ from odeopt.nets import (
     trust_estimate,
 )
 from odeopt.rules.adaptive import Adam
+from odeopt.rules.averaged import Averaged, ScheduleFree
 from odeopt.rules.base import iterate
+from odeopt.rules.schedules import Cosine
 
 EPS = np.finfo(float).eps
 
@@ -128,6 +130,10 @@ RULES = [
     Nesterov(0.1, 3),
     TorchSGD(0.05, 0.8),
     TorchSGD(0.05, r=3, nesterov=True),
+    HeavyBall(Cosine(0.1, 30), 0.8),
+    TorchSGD(0.05, 0.8, weight_decay=0.1, to_start=True),
+    Averaged(HeavyBall(0.05, 0.8), decay=0.8),
+    ScheduleFree(0.1, 0.9),
 ]
 
 
@@ -174,6 +180,7 @@ def test_an_unstable_continuation_says_inf(digits):
     [
         (Adam(0.01), {}, ["snapshot_at", "linear"]),
         (GradientDescent(0.01), {"objective": LogisticLoss()}, ["snapshot_at", "squared loss"]),
+        (GradientDescent(0.01, weight_decay=0.1), {}, ["snapshot_at", "no step in the error alone"]),
     ],
 )
 def test_snapshots_refuse_what_has_no_linear_recursion(digits, rule, options, words):

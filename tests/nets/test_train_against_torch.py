@@ -21,6 +21,7 @@ from training import (
 
 from odeopt.nets import TwoLayerReLU, train
 from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
+from odeopt.rules.averaged import Averaged
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent, HeavyBall, Nesterov, NesterovConstant
 from odeopt.rules.momentum import TorchSGD
@@ -144,6 +145,42 @@ def test_torch_sgd_rule_equals_torch_sgd_in_every_mode(dtype, layers, options):
     points, _ = sgd_path(start, *tensors(data, dtype), 30, lr=0.1, momentum_at=schedule, **theirs)
     assert_equal_to_rounding(flat(net), points[30], dtype)
     assert (flat(net) - points[0]).abs().max() > 0.1
+
+
+@BOTH
+@pytest.mark.parametrize("to_start", [False, True])
+def test_decay_where_inputs_span_a_part_of_space_equals_torch_sgd(layers, to_start):
+    # Three inputs of dimension 8: what they do not see of a neuron is moved by the decay alone.
+    data = small_problem(3, 8)
+    rule = TorchSGD(0.1, 0.5, weight_decay=0.2, to_start=to_start)
+    net, _ = trained(rule, data, 30, layers=layers)
+    start = TwoLayerReLU(8, 40, layers=layers)
+    anchor = flat(start)
+
+    def pulled(u, y):
+        weights = torch.cat([p.reshape(-1) for p in start.parameters() if p.requires_grad])
+        return half_sum(u, y) + 0.1 * ((weights - anchor) ** 2).sum()
+
+    options = {"loss": pulled} if to_start else {"weight_decay": 0.2}
+    points, _ = sgd_path(start, *tensors(data), 30, lr=0.1, momentum=0.5, **options)
+    assert_equal_to_rounding(flat(net), points[30], torch.float64)
+
+
+@pytest.mark.parametrize("decay", [None, 0.8])
+@pytest.mark.parametrize("module", [lambda: TwoLayerReLU(4, 40), linear_net], ids=["closed form", "module"])
+def test_the_record_of_an_averaged_rule_is_at_the_average_and_gradients_are_not(decay, module):
+    data, net = small_problem(), module()
+    run = train(net, Averaged(TorchSGD(0.1, 0.5), decay=decay), data.x, data.y, 20)
+    points, _ = sgd_path(module(), *tensors(data), 20, lr=0.1, momentum=0.5)
+    average, other = points[0], module()
+    for k, point in enumerate(points):
+        weight = 1 / (k + 1) if decay is None else (1 - decay if k else 1)
+        average = average + weight * (point - average)
+        torch.nn.utils.vector_to_parameters(average, [p for p in other.parameters() if p.requires_grad])
+        outputs = other(tensors(data)[0]).detach().reshape(-1)
+        assert_equal_to_rounding(torch.tensor(run.predictions[k]), outputs, torch.float64)
+    assert_equal_to_rounding(flat(net), average, torch.float64)
+    assert (average - points[-1]).abs().max() > 1e-3
 
 
 def test_torch_creates_no_buffer_while_the_momentum_is_zero():

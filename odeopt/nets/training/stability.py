@@ -31,7 +31,7 @@ def require_steps(rule: UpdateRule, num_steps: int) -> None:
     if last is not None and num_steps - 1 > last:
         raise ValueError(
             f"num_steps = {num_steps} ends with a step at k = {num_steps - 1}, but a schedule of "
-            f"{rule.label} ends at k = {last}, after {last + 1} steps; give it more values, or take fewer steps"
+            f"{rule.label} ends at k = {last}, after {last + 1} steps; give it more, or take fewer steps"
         )
 
 
