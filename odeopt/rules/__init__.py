@@ -5,7 +5,7 @@ from odeopt.rules.averaged import Averaged, Lookahead, ScheduleFree
 from odeopt.rules.base import Scalar, UpdateRule, iterate
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
 from odeopt.rules.functions import dot, norm, sign, sqrt
-from odeopt.rules.linear import residual_polynomials, spectral_radius, transition_matrix
+from odeopt.rules.linear import error_polynomials, residual_polynomials, spectral_radius, transition_matrix
 from odeopt.rules.momentum import QHM, TorchSGD, TripleMomentum
 from odeopt.rules.names import named_rules, rule_grid
 from odeopt.rules.schedule import Schedule
@@ -54,6 +54,7 @@ __all__ = [
     "WarmupStableDecay",
     "WeightDecayed",
     "dot",
+    "error_polynomials",
     "iterate",
     "named_rules",
     "norm",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -20,9 +21,14 @@ import sympy
 
 from odeopt.checks import is_symbolic, iteration_grid, real_array, require_integer
 from odeopt.rules.base import UpdateRule, iterate
+from odeopt.rules.forms import CONSTANT
 from odeopt.rules.reading import Reading, StepMatrices, require_linear
+from odeopt.rules.shifted import states_of_origin
 
-__all__ = ["recursion_coefficients", "residual_polynomials", "spectral_radius", "transition_matrix"]
+__all__ = [
+    "error_polynomials", "recursion_coefficients", "residual_polynomials", "spectral_radius",
+    "transition_matrix",
+]  # fmt: skip
 
 
 def residual_polynomials(rule: UpdateRule, lam: npt.ArrayLike, k: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -58,16 +64,79 @@ def residual_polynomials(rule: UpdateRule, lam: npt.ArrayLike, k: npt.ArrayLike)
     """
     lam, k = _eigenvalues(rule, lam), iteration_grid(k, "k")
     require_linear(rule, "residual polynomials", equivariant=True, k=k)
+    return _kept(iterate(rule, np.ones_like(lam), lambda z: lam * z), k, lam.size)
+
+
+def _kept(run: Iterator[np.ndarray], k: np.ndarray, size: int) -> np.ndarray:
+    """The iterates k of a run, shape (T, size)."""
     wanted = np.unique(k)
-    kept = np.empty((wanted.size, lam.size))
+    kept = np.empty((wanted.size, size))
     position = 0
-    run = itertools.islice(iterate(rule, np.ones_like(lam), lambda z: lam * z), int(wanted[-1]) + 1)
     with np.errstate(over="ignore", invalid="ignore"):
-        for step, z in enumerate(run):
+        for step, z in enumerate(itertools.islice(run, int(wanted[-1]) + 1)):
             if step == wanted[position]:
                 kept[position] = z
                 position += 1
     return kept[np.searchsorted(wanted, k)]
+
+
+def error_polynomials(
+    rule: UpdateRule, lam: npt.ArrayLike, k: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    r"""Evaluate both polynomials of the error of any linear rule, with weight decay too.
+
+    In a linear model :math:`u=u_0+J(w-w_0)`, with :math:`q=\Delta_0-Jw_0`, the error after k steps is
+
+    .. math:: \Delta_k=\varphi_k(H)\Delta_0+\chi_k(H)q .
+
+    The step acts on :math:`v=Jw` with the gradient :math:`H(v+q)`: :math:`\varphi_k` is its run from 1 with
+    the gradient :math:`\lambda z`, and :math:`\chi_k` the error of the run from -1 with
+    :math:`\lambda(z+1)`.
+
+    Parameters
+    ----------
+    rule : UpdateRule
+        With numeric hyperparameters.
+    lam : array_like, shape (n,)
+        Eigenvalues.
+    k : array_like of int, shape (T,)
+        Iterations, in any order.
+
+    Returns
+    -------
+    phi, chi : numpy.ndarray, shape (T, n)
+        For a step in the error alone the residual polynomials and 0.
+
+    Raises
+    ------
+    ValueError
+        If the rule holds symbols, its step is not linear, or a memory starts from a constant.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> phi, chi = error_polynomials(GradientDescent(lr=0.5, weight_decay=0.5), [1.0], [0, 1, 2])
+    >>> phi[:, 0], chi[:, 0]  # 0.25^k, and a third of what is left
+    (array([1.    , 0.25  , 0.0625]), array([0.    , 0.25  , 0.3125]))
+    """
+    lam, k = _eigenvalues(rule, lam), iteration_grid(k, "k")
+    row = error_row(rule, k)
+    phi = _kept(iterate(rule, np.ones_like(lam), lambda z: lam * z), k, lam.size)
+    if not row:
+        return phi, np.zeros_like(phi)
+    run = states_of_origin(rule, np.zeros_like(lam), lambda s: lam * s)
+    return phi, _kept((x for x, _ in run), k, lam.size)
+
+
+def error_row(rule: UpdateRule, k: npt.ArrayLike) -> str:
+    """The row of the step up to k that is none in the error alone, "" if none; ValueError if it has no error.
+
+    No error is what a memory leaves that starts from a constant: J has no image of it.
+    """
+    reading = require_linear(rule, "residual polynomials", k=k)
+    if any(form.coefficient(CONSTANT) != 0 for form in reading.start):
+        require_linear(rule, "residual polynomials", equivariant=True, k=k)
+    return reading.row_by(int(np.max(k)))
 
 
 def transition_matrix(rule: UpdateRule, lam: npt.ArrayLike, k: int | None = None) -> npt.NDArray[np.float64]:

@@ -36,6 +36,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import CHANCE, counter
 from odeopt.rules.forms import CONSTANT, Form, is_zero
 from odeopt.rules.matrices import StepMatrices, equal, matrices_of, shifted, text_of
+from odeopt.rules.shifted import first_pull
 from odeopt.rules.trace import Refusal, Trace, exact_rule, trace
 
 __all__ = ["Reading", "StepMatrices", "read", "require_linear"]
@@ -179,6 +180,15 @@ class Reading:
         refused, row = early
         return refused, row[1] if row else ""
 
+    def row_by(self, last: int) -> str:
+        """The first row of the steps below `last` that is no shift, "" if none; a schedule is followed."""
+        if self.law_refusal is not None:
+            return self.walk(last)[1]
+        if self.row or not (self.rule.is_scheduled and self.rule.is_numeric):
+            return self.row
+        k = first_pull(self.rule, last)
+        return "" if k is None else f"the weights of the iterates do not sum to 1 at k = {k}"
+
     def _fixed(self, tau: tuple[Any, ...]) -> bool:
         """Whether every period keeps the weights of a shift, so that all later steps are shifted too."""
         after = tau
@@ -286,18 +296,18 @@ def require_linear(
     k) are asked for too; at iterations up to k a step whose law was not read is read one by one.
     """
     reading = read(rule)
-    found, step = reading.refusal, f"the step of {rule.label}"
+    found, step, last = reading.refusal, f"the step of {rule.label}", 0 if k is None else int(np.max(k))
     if found is not None:
         raise ValueError(f"{step} {_verdict(found)}, so it has no {purpose}: it {found}")
-    row = reading.row
     if reading.law_refusal is not None:
         if forever:
             raise ValueError(f"{step} {reading.law_refusal}, so its {purpose} is not known")
-        refused, row = reading.walk(0 if k is None else int(np.max(k)))
+        refused, _ = reading.walk(last)
         if refused is not None:
             verdict = f"{_verdict(refused[1])} at k = {refused[0]}"
             raise ValueError(f"{step} {verdict}, so it has no {purpose}: it {refused[1]}")
-    if equivariant and row:
+    row = reading.row_by(last) if equivariant else ""
+    if row:
         raise ValueError(f"{step} is linear, but no step in the error alone, so it has no {purpose}: {row}")
     return reading
 

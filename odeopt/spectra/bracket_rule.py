@@ -21,6 +21,8 @@ component is, how momentum amplifies a rounding, and its allowance falls with :m
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +30,7 @@ import numpy as np
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, descent_speed, residual_polynomials
 from odeopt.rules.reading import read, require_linear
+from odeopt.rules.shifted import states_of_origin
 from odeopt.spectra.bracket import Bracket, Integrand, bracket
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.panels import PANEL_RATIO, panel_bounds
@@ -35,7 +38,7 @@ from odeopt.spectra.quadrature import Ritz
 from odeopt.spectra.responses import OVERSAMPLING, Responses, step_floats
 from odeopt.spectra.rounded import Rounded
 
-__all__ = ["residual_half_widths", "rule_bracket"]
+__all__ = ["Distances", "bounded_responses", "distances", "residual_half_widths", "rule_bracket"]
 
 _EPS = float(np.finfo(float).eps)
 # Iterations of a steady rule with a bound, and entries of all responses of one that changes.
@@ -54,6 +57,15 @@ class Widths(NamedTuple):
     half: np.ndarray
     rounding: np.ndarray
     evaluation: np.ndarray
+
+
+class Distances(NamedTuple):
+    """Norms of iterates, and bounds on their errors: by the residual, the kernel, rounded steps."""
+
+    now: np.ndarray
+    residual: np.ndarray
+    kernel: np.ndarray
+    steps: np.ndarray
 
 
 def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> Bracket:
@@ -157,30 +169,40 @@ def residual_half_widths(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasu
     >>> bool(found.half[0] < 1e-6), bool(found.rounding[0] < 1e-8)
     (True, True)
     """
-    reading = require_linear(rule, "residual polynomials", equivariant=True, k=k)
+    require_linear(rule, "residual polynomials", equivariant=True, k=k)
     low, high = measure.interval or (0.0, measure.lam_max)
     speed = descent_speed(rule)
     if speed is not None and speed * high <= 2:
         parts = [_descent_widths(rule, speed, k, found) for found in measure.pairs]
         return Widths(*np.sum(parts, axis=0))
     wanted, place = np.unique(k, return_inverse=True)
-    steady = reading.steady_from is not None and reading.period == 1
-    degree = max(reading.degree, 1)
-    points = 3 * degree * OVERSAMPLING * wanted.astype(float) ** 2
-    within = wanted <= _MOST_STEPS if steady else np.cumsum(points) <= _MOST_ENTRIES
+    found, responses = bounded_responses(rule, wanted, low, high)
     result = np.full((3, wanted.size), np.inf)
-    if within.any():
-        found = wanted[within]
-        responses = Responses(
-            step_floats(reading, int(found[-1])), found, steady, reading.law_from, degree, low, high
-        )
-        parts = [_widths_of(rule, found, pair, responses, degree) for pair in measure.pairs]
-        result[:, within] = np.sum(parts, axis=0)
+    if responses is not None:
+        parts = [_widths(distances(rule, pair, responses)) for pair in measure.pairs]
+        result[:, : found.size] = np.sum(parts, axis=0)
     return Widths(*result[:, place])
 
 
-def _widths_of(rule: UpdateRule, k: np.ndarray, found: Ritz, responses: Responses, degree: int) -> Widths:
-    run = _Run(rule, found, int(k[-1]), responses.gradients)
+def bounded_responses(
+    rule: UpdateRule, k: np.ndarray, low: float, high: float
+) -> tuple[np.ndarray, Responses | None]:
+    """The responses of as many of the increasing iterations k as are not too many; and these iterations."""
+    reading = require_linear(rule, "residual polynomials", k=k)
+    steady = reading.steady_from is not None and reading.period == 1
+    degree = max(reading.degree, 1)
+    points = 3 * degree * OVERSAMPLING * k.astype(float) ** 2
+    found = k[k <= _MOST_STEPS if steady else np.cumsum(points) <= _MOST_ENTRIES]
+    if not found.size:
+        return found, None
+    steps = step_floats(reading, int(found[-1]))
+    return found, Responses(steps, found, steady, reading.law_from, degree, low, high)
+
+
+def distances(rule: UpdateRule, found: Ritz, responses: Responses, *, of_origin: bool = False) -> Distances:
+    """Bounds on the distance of computed iterates from the true ones, those along q if `of_origin`."""
+    run = _Run(rule, found, responses, of_origin)
+    k, degree = responses.k, responses.degree
     with np.errstate(over="ignore", invalid="ignore"):
         # Of sums in which values cancel, and of the vectors, whose first and last rows meet here.
         noise = 64 * _EPS * run.spread + 3 * found.skew * run.largest
@@ -191,15 +213,16 @@ def _widths_of(rule: UpdateRule, k: np.ndarray, found: Ritz, responses: Response
         from_residual, from_kernel = (found.norm * responses.of_gradients(f) for f in (residual, rounded))
         from_steps = found.norm * responses.of_state(run.kicks)
         skewed = found.norm * found.skew * run.peak[k]
-        return _widths(found.norm * run.size[k], from_residual, from_kernel + skewed, from_steps)
+        return Distances(found.norm * run.size[k], from_residual, from_kernel + skewed, from_steps)
 
 
-def _widths(now: np.ndarray, residual: np.ndarray, kernel: np.ndarray, steps: np.ndarray) -> Widths:
+def _widths(found: Distances) -> Widths:
     """From bounds on the distance of iterates to those on the loss."""
+    now, residual, kernel, steps = found
     with np.errstate(over="ignore", invalid="ignore"):
         sums = (residual + kernel + steps, kernel + steps, steps)
-        found = [now * e + e**2 / 2 + 64 * _EPS * now**2 for e in sums]
-    return Widths(*(np.where(np.isnan(width), np.inf, width) for width in found))
+        widths = [now * e + e**2 / 2 + 64 * _EPS * now**2 for e in sums]
+    return Widths(*(np.where(np.isnan(width), np.inf, width) for width in widths))
 
 
 class _Run:
@@ -210,14 +233,12 @@ class _Run:
     (steps, d): weighted norms of what rounding adds to the state.
     """
 
-    def __init__(self, rule: UpdateRule, found: Ritz, steps: int, gradients: int) -> None:
+    def __init__(self, rule: UpdateRule, found: Ritz, responses: Responses, of_origin: bool) -> None:
         lam, weights, ends = found.values, found.start**2, found.ends * found.start
-        self.met, self.largest, self.tail, self.spread = np.zeros((4, steps, gradients))
-        x = Rounded(np.ones_like(lam))
-        iterates, memory = (x,) * rule.history, rule.initial_memory(x)
-        memory = tuple(m.settled() for m in memory) if memory else memory
-        self.kicks = np.zeros((steps, rule.history + len(memory or ())))
+        steps = responses.last
+        self.met, self.largest, self.tail, self.spread = np.zeros((4, steps, responses.gradients))
         self.size, self.peak = np.ones((2, steps + 1))
+        self.kicks: np.ndarray = np.zeros((steps, responses.entries))
         taken: list[np.ndarray] = []
         reading = read(rule)
 
@@ -225,20 +246,39 @@ class _Run:
             taken.append(z.value)
             return z.scaled(lam)
 
+        run = _rounded_states(rule, lam, grad, of_origin)
         with np.errstate(over="ignore", invalid="ignore"):
-            for j in range(steps):
+            for j, (x, memory) in enumerate(itertools.islice(run, steps + 1)):
+                self.size[j], self.peak[j] = np.sqrt(x.value**2 @ weights), np.abs(x.value).max()
+                if not j:
+                    continue
+                entries = (0, *range(rule.history, responses.entries))
+                for entry, new in zip(entries, (x, *memory), strict=True):
+                    self.kicks[j - 1, entry] = np.sqrt(new.error**2 @ weights)
+                for point, z in zip(reading.order(j - 1), taken, strict=True):
+                    self.met[j - 1, point], self.largest[j - 1, point] = (
+                        np.sqrt(z**2 @ weights),
+                        np.abs(z).max(),
+                    )
+                    self.tail[j - 1, point] = abs(z @ ends)
+                    self.spread[j - 1, point] = np.abs(z) @ np.abs(ends)
                 taken.clear()
-                x, memory = rule.step(j, iterates, memory, grad)
-                for entry, new in zip(
-                    (0, *range(rule.history, self.kicks.shape[1])), (x, *(memory or ())), strict=True
-                ):
-                    self.kicks[j, entry] = np.sqrt(new.error**2 @ weights)
-                for point, z in zip(reading.order(j), taken, strict=True):
-                    self.met[j, point], self.largest[j, point] = np.sqrt(z**2 @ weights), np.abs(z).max()
-                    self.tail[j, point], self.spread[j, point] = abs(z @ ends), np.abs(z) @ np.abs(ends)
-                iterates = (x.settled(), *iterates[:-1])
-                memory = tuple(m.settled() for m in memory) if memory else memory
-                self.size[j + 1], self.peak[j + 1] = np.sqrt(x.value**2 @ weights), np.abs(x.value).max()
+
+
+def _rounded_states(
+    rule: UpdateRule, lam: np.ndarray, grad: Callable[[Rounded], Rounded], of_origin: bool
+) -> Iterator[tuple[Rounded, tuple[Rounded, ...]]]:
+    """Iterate and memory with what the last step rounded, along the start or along q."""
+    if of_origin:
+        yield from states_of_origin(rule, Rounded(np.zeros_like(lam)), grad, Rounded.settled)
+    x = Rounded(np.ones_like(lam))
+    iterates, memory = (x,) * rule.history, rule.initial_memory(x)
+    for j in itertools.count():
+        yield iterates[0], memory or ()
+        iterates = (iterates[0].settled(), *iterates[1:])
+        memory = tuple(m.settled() for m in memory) if memory else memory
+        x, memory = rule.step(j, iterates, memory, grad)
+        iterates = (x, *iterates[:-1])
 
 
 def _descent_widths(rule: UpdateRule, speed: float, k: np.ndarray, found: Ritz) -> Widths:
@@ -264,7 +304,7 @@ def _descent_widths(rule: UpdateRule, speed: float, k: np.ndarray, found: Ritz) 
     )
     now = found.norm * np.sqrt(np.abs(factor) ** (2 * k[:, None]) @ found.start**2)
     steps = found.norm * kick * (shares @ size)
-    return _widths(now, from_residual, from_kernel + found.norm * found.skew, steps)
+    return _widths(Distances(now, from_residual, from_kernel + found.norm * found.skew, steps))
 
 
 def _largest_powers(edges: np.ndarray, factor: np.ndarray, found: Ritz) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,9 @@ with the mode :math:`\varphi` of the error dynamics and the residual polynomial
 :math:`P_k`, the k-th iterate of the rule's own step on the quadratic :math:`\tfrac12\lambda z^2` from
 :math:`z_0=1`. Time is t = (k + time_origin) * time_step.
 
+With weight decay the step is none in the error alone, and the loss is that of two vectors,
+:math:`\varphi_k(H)\Delta_0+\chi_k(H)(\Delta_0-Jw_0)` (:func:`odeopt.rules.error_polynomials`).
+
 On a measure found by m Lanczos steps, the loss of a discrete method is exact for k < m, because
 :math:`P_k^2` has degree 2k; later, and for an ODE, it comes with bounds (:mod:`odeopt.spectra.bracket`).
 """
@@ -24,10 +27,12 @@ import numpy.typing as npt
 from odeopt.checks import is_finite, is_number, iteration_grid, nonnegative_grid
 from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.linear import require_numeric, residual_polynomials
+from odeopt.rules.linear import error_polynomials, error_row, require_numeric, residual_polynomials
 from odeopt.spectra.bracket import Bracket, bracket
+from odeopt.spectra.bracket_joint import joint_rule_bracket
 from odeopt.spectra.bracket_ode import mode_half_widths, mode_integrand
 from odeopt.spectra.bracket_rule import rule_bracket
+from odeopt.spectra.joint import JointMeasure
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 
 __all__ = ["LossCurve", "loss_curve"]
@@ -119,8 +124,8 @@ def loss_curve(
     Raises
     ------
     ValueError
-        If the grid is empty, negative, not finite, or (for a rule) not integer; if the rule is not linear, or
-        no step in the error alone, as with weight decay.
+        If the grid is empty, negative, not finite, or (for a rule) not integer; if the rule is not linear; if
+        it decays weights to 0, and the measure was not given :math:`Jw_0` as its `origin`.
 
     Examples
     --------
@@ -147,17 +152,39 @@ def loss_curve(
     k = iteration_grid(grid)
     require_numeric(mode_or_rule)
     t = None if time_step is None else (k + float(time_origin)) * float(time_step)
-    if bounds:
-        found = rule_bracket(mode_or_rule, k, measure)
-    else:
-        found = _unbounded(residual_polynomials(mode_or_rule, measure.nodes, k), measure)
+    found = _rule_bracket(mode_or_rule, k, measure, bounds)
     return _curve(found, measure, t, k, f"iteration {mode_or_rule.label}", "discrete iteration", time_step)
+
+
+def _rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, bounds: bool) -> Bracket:
+    row = error_row(rule, k)
+    if not row:
+        if bounds:
+            return rule_bracket(rule, k, measure)
+        return _unbounded(0.5 * residual_polynomials(rule, measure.nodes, k) ** 2 @ measure.weights)
+    joint = _require_joint(measure, f"the step of {rule.label} is none in the error alone: {row}")
+    if bounds:
+        return joint_rule_bracket(rule, k, measure, joint)
+    return _unbounded(joint.loss(*error_polynomials(rule, joint.nodes, k)))
+
+
+def _require_joint(measure: SpectralMeasure, why: str) -> JointMeasure:
+    if measure.joint is None:
+        raise ValueError(
+            f"{why}. Decay pulls at the weights themselves: give the measure their image J w_0, "
+            "spectral_measure(kernel, delta0, origin=...), or decay to_start"
+        )
+    return measure.joint
 
 
 def _of_mode(mode: ModeSolution, measure: SpectralMeasure, t: np.ndarray, bounds: bool) -> LossCurve:
     step = float(mode.time_step) if is_number(mode.time_step) else None
     k = None if step is None else t / step - float(mode.time_origin)
-    found = _mode_bracket(mode, t, measure) if bounds else _unbounded(mode(t, measure.nodes), measure)
+    found = (
+        _mode_bracket(mode, t, measure)
+        if bounds
+        else _unbounded(0.5 * mode(t, measure.nodes) ** 2 @ measure.weights)
+    )
     return _curve(found, measure, t, k, f"ODE {mode.dynamics}", "linear ODE", step)
 
 
@@ -170,16 +197,17 @@ def _curve(
     layer: Literal["linear ODE", "discrete iteration"],
     step: float | None,
 ) -> LossCurve:
-    lost = _UNDERFLOW * measure.mass + _SMALLEST * measure.nodes.size  # of each square
+    mass, size = measure.mass, measure.nodes.size
+    if measure.joint is not None:
+        mass, size = 2 * (mass + measure.joint.weights[2].sum()), size + 8 * measure.joint.nodes.size
+    lost = _UNDERFLOW * mass + _SMALLEST * size  # of each square
     bounds = np.maximum(found.lower - lost, 0.0), found.upper + lost
     return LossCurve(found.value, t, k, *bounds, source, layer, step, found.proved, found.rounding)
 
 
-def _unbounded(values: np.ndarray, measure: SpectralMeasure) -> Bracket:
-    with np.errstate(over="ignore", invalid="ignore"):
-        loss = 0.5 * values**2 @ measure.weights
-    loss, zero = np.where(np.isnan(loss), np.inf, loss), np.zeros(len(values))
-    return Bracket(loss, zero, np.full(len(values), np.inf), zero.astype(bool), zero)
+def _unbounded(loss: np.ndarray) -> Bracket:
+    loss, zero = np.where(np.isnan(loss), np.inf, loss), np.zeros(len(loss))
+    return Bracket(loss, zero, np.full(len(loss), np.inf), zero.astype(bool), zero)
 
 
 def _mode_bracket(mode: ModeSolution, t: np.ndarray, measure: SpectralMeasure) -> Bracket:

@@ -24,16 +24,22 @@ import numpy.typing as npt
 import scipy.linalg
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.checks import frozen, is_finite, is_number, validate_error, validate_kernel
+from odeopt.checks import frozen, is_number, validate_error, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
-from odeopt.kernels.matrix import array_bound, require_square, symmetric_array, symmetric_product
+from odeopt.kernels.matrix import require_square, symmetric_array
+from odeopt.spectra.joint import JointMeasure, Together, joint_by_chains, joint_starts
 from odeopt.spectra.lanczos import Chain, lanczos, require_range
+from odeopt.spectra.lanczos_input import (
+    columns_of,
+    interval_of,
+    origin_of,
+    precision_of,
+    product_of,
+    steps_of,
+)
 from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pairs
 
 __all__ = ["SpectralMeasure", "require_measure", "spectral_measure"]
-
-# Without `num_matvecs` an adaptive run stops here at the latest.
-_MAX_MATVECS = 2000
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class SpectralMeasure:
     decomposition : tuple of float
         Of ``eigh``: bounds on the perturbation of H, and on the distance of the eigenvectors from orthonormal
         ones, under which its result is exact.
+    joint : JointMeasure, or None
+        That of the error and of :math:`\Delta_0-Jw_0` together, for rules and equations with weight decay.
 
     Examples
     --------
@@ -71,6 +79,7 @@ class SpectralMeasure:
     interval: tuple[float, float] | None = None
     interval_proved: bool = True
     decomposition: tuple[float, float] = (0.0, 0.0)
+    joint: JointMeasure | None = None
 
     def __post_init__(self) -> None:
         for name in ("nodes", "weights"):
@@ -169,6 +178,7 @@ def spectral_measure(
     kernel: npt.ArrayLike | LinearOperator | SymmetricOperator,
     delta0: npt.ArrayLike,
     *,
+    origin: npt.ArrayLike | None = None,
     num_matvecs: int | None = None,
     rtol: float | None = None,
     curves: Sequence[Callable[[SpectralMeasure], Any]] = (),
@@ -185,6 +195,10 @@ def spectral_measure(
     delta0 : array_like, shape (n,) or (n, c)
         Initial error :math:`u_0-y`; with c columns (vector outputs) the loss is summed over them, and one
         product of the kernel with c vectors serves all.
+    origin : array_like, shape of delta0, optional
+        :math:`Jw_0`, the image of the weights at the start, which decay to 0 pulls in. With it the measure
+        serves rules with weight decay; Lanczos then takes three vectors for each of delta0, unless
+        :math:`\Delta_0-Jw_0` is parallel to it.
     num_matvecs : int, optional
         Number m of Lanczos steps, at most n. Without it, and without `rtol`, an array is decomposed
         exactly by ``eigh``. With `rtol` the largest number (by default 2000, or n).
@@ -234,7 +248,7 @@ def spectral_measure(
     if num_matvecs is None and rtol is None:
         if operator:
             raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
-        return _by_eigh(kernel, delta0)
+        return _by_eigh(kernel, delta0, origin)
     # Converted once: a product of a float32 array with float64 vectors would convert it every time.
     matrix: Any = kernel
     slack = float(getattr(kernel, "storage_error", 0.0))
@@ -242,28 +256,42 @@ def spectral_measure(
         matrix, slack = symmetric_array(kernel)
         matrix = matrix.astype(np.float64, copy=False)
     n = require_square(matrix)
-    starts = _columns(delta0, n)
-    limit = _steps(num_matvecs, n)
+    starts = errors = columns_of(delta0, n)
+    places, q = None, None if origin is None else errors - origin_of(origin, np.shape(delta0)).reshape(n, -1)
+    if q is not None:
+        starts, places = joint_starts(errors, q)
+    limit = steps_of(num_matvecs, n)
     if rtol is not None and not (is_number(rtol) and 0 < rtol < 1 and len(curves)):
         raise ValueError(f"rtol = {rtol!r} must lie in (0, 1) and be given with curves to which it applies")
-    low, high, proved = _interval(matrix, interval)
+    low, high, proved = interval_of(matrix, interval)
     require_range(0.0 if operator else float(np.abs(matrix).max()))
 
     def measure(chains) -> SpectralMeasure:
-        return _from_chains(chains, low, high, proved, slack)
+        found = _from_chains(chains, errors.shape[1], low, high, proved, slack)
+        return found if places is None or q is None else _joined(found, places, errors, q)
 
     chains = lanczos(
-        _product(matrix),
+        product_of(matrix),
         starts,
         limit,
         bound=high if high is not None else 0.0,
-        precision=_precision(matrix),
+        precision=precision_of(matrix),
         trusted=not operator or hasattr(matrix, "storage_error"),
         stop=None if rtol is None else (lambda chains: _resolved(measure(chains), curves, rtol)),
         state=state,
         progress=progress,
     )
     return measure(chains)
+
+
+def _joined(
+    found: SpectralMeasure, places: list[tuple[int, ...]], errors: np.ndarray, q: np.ndarray
+) -> SpectralMeasure:
+    """The measure of the errors, with that of both vectors from all its chains."""
+    low, high = found.interval or (0.0, found.lam_max)
+    pairs = [ritz(chain, low, high) if chain.size else None for chain in found.chains]
+    joint = joint_by_chains(pairs, places, errors, q)
+    return dataclasses.replace(found, chains=found.chains[: errors.shape[1]], joint=joint)
 
 
 def require_measure(measure: Any) -> SpectralMeasure:
@@ -276,20 +304,15 @@ def require_measure(measure: Any) -> SpectralMeasure:
     return measure
 
 
-def _precision(matrix: Any) -> float:
-    """Unit roundoff of the products of an array or operator, as far as its type says."""
-    dtype: Any = np.dtype(float if matrix.dtype is None else matrix.dtype)
-    return float(np.finfo(dtype if dtype.kind == "f" else float).eps)
-
-
-def _by_eigh(kernel: Any, delta0: Any) -> SpectralMeasure:
+def _by_eigh(kernel: Any, delta0: Any, origin: Any) -> SpectralMeasure:
     given, kernel = kernel, validate_kernel(kernel)
     delta0 = validate_error(delta0, kernel.shape[0], columns=True)
     # by a power of two, so that no square of an entry leaves the range of float64
     power = int(np.frexp(np.abs(kernel).max())[1])
     kernel = np.ldexp(kernel, -power)
     found, vectors = scipy.linalg.eigh(kernel)
-    weights = (vectors.T @ delta0) ** 2
+    along = vectors.T @ delta0
+    weights = along**2
     # Eigenvalues of a semidefinite kernel come out negative by rounding, of order eps * lam_max.
     eigenvalues = np.maximum(found, 0.0)
     shift, skew = rounding_of_pairs(found, vectors, kernel @ vectors)
@@ -297,13 +320,21 @@ def _by_eigh(kernel: Any, delta0: Any) -> SpectralMeasure:
     shift += float(np.abs(eigenvalues - found).max() + np.linalg.norm(given - given.T) / 2)
     eigenvalues = np.ldexp(eigenvalues, power)
     shift = float(np.ldexp(shift, power)) + 5e-324  # where that is subnormal
-    return SpectralMeasure(
+    found = SpectralMeasure(
         eigenvalues,
         weights if weights.ndim == 1 else weights.sum(axis=1),
         exact=True,
         interval=(max(float(eigenvalues[0]) - shift, 0.0), float(eigenvalues[-1]) + shift),
         decomposition=(shift, skew),
     )
+    if origin is None:
+        return found
+    q = vectors.T @ (delta0 - origin_of(origin, delta0.shape))
+    a, q = along.reshape(len(along), -1), q.reshape(len(along), -1)
+    (pair,), size = found.pairs, float(np.linalg.norm(q))
+    start = np.linalg.norm(q, axis=1) / (size or 1.0)
+    part = Together(pair, dataclasses.replace(pair, start=start, norm=size), a, q)
+    return dataclasses.replace(found, joint=JointMeasure((part,)))
 
 
 def _resolved(measure: SpectralMeasure, curves, rtol: float) -> bool:
@@ -315,11 +346,13 @@ def _resolved(measure: SpectralMeasure, curves, rtol: float) -> bool:
     return True
 
 
-def _from_chains(chains, low: float, high: float | None, proved: bool, slack: float) -> SpectralMeasure:
+def _from_chains(
+    chains, errors: int, low: float, high: float | None, proved: bool, slack: float
+) -> SpectralMeasure:
+    """The measure of the first chains, `errors` of them; all are checked, and kept."""
     require_range(max((float(np.abs(chain.alpha).max()) for chain in chains if chain.size), default=0.0))
     rules = [gauss(chain) for chain in chains]
     nodes = np.concatenate([nodes for nodes, _ in rules])
-    weights = np.concatenate([weights for _, weights in rules])
     error = max(chain.error for chain in chains)
     if nodes.min() < low - error - slack:
         raise ValueError(
@@ -341,6 +374,7 @@ def _from_chains(chains, low: float, high: float | None, proved: bool, slack: fl
     # nearest kernel above `low`, and the distance to it counts as error.
     below = max(0.0, low - float(nodes.min()))
     chains = tuple(dataclasses.replace(chain, error=chain.error + below + slack) for chain in chains)
+    nodes, weights = (np.concatenate(column) for column in zip(*rules[:errors], strict=True))
     order = np.argsort(nodes, kind="stable")
     nodes = np.maximum(nodes, low)
     exact = all(chain.exhausted for chain in chains)
@@ -352,48 +386,3 @@ def _top_residual(chain: Chain) -> float:
         return 0.0 if chain.exhausted else float(chain.beta[-1])
     _, vectors = scipy.linalg.eigh_tridiagonal(chain.alpha, chain.beta[:-1])
     return float(chain.beta[-1] * abs(vectors[-1, -1]))
-
-
-def _steps(num_matvecs: int | None, n: int) -> int:
-    if num_matvecs is None:
-        return min(n, _MAX_MATVECS)
-    if not isinstance(num_matvecs, (int, np.integer)) or isinstance(num_matvecs, bool) or num_matvecs < 1:
-        raise ValueError(f"num_matvecs must be an integer of at least 1, got {num_matvecs!r}")
-    if num_matvecs > n:
-        raise ValueError(
-            f"num_matvecs must be at most n = {n}, with which the measure is exact, got {num_matvecs}"
-        )
-    return int(num_matvecs)
-
-
-def _columns(delta0, n: int) -> np.ndarray:
-    delta0 = validate_error(delta0, n, columns=True)
-    if not delta0.any():
-        raise ValueError("delta0 is zero: the network already fits its targets, and every loss is 0")
-    return delta0.reshape(n, -1)
-
-
-def _product(matrix) -> Callable[[np.ndarray], np.ndarray]:
-    if isinstance(matrix, np.ndarray):
-        single = symmetric_product(matrix)
-        return lambda vectors: single(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix @ vectors
-    return lambda vectors: np.asarray(
-        matrix.matvec(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix.matmat(vectors)
-    )
-
-
-def _interval(matrix, interval) -> tuple[float, float | None, bool]:
-    """Return a, b (None: to be estimated), and whether b is a bound for certain."""
-    if interval is None:
-        interval = getattr(matrix, "interval", None)
-    if interval is not None:
-        ends = (
-            interval if isinstance(interval, (tuple, list)) and len(interval) == 2 else (math.nan, math.nan)
-        )
-        low, high = (float(end) if is_finite(end) else math.nan for end in ends)
-        if not 0 <= low <= high:
-            raise ValueError(f"interval must be finite numbers 0 <= a <= b, got {interval!r}")
-        return low, high, True
-    if isinstance(matrix, np.ndarray):
-        return 0.0, array_bound(matrix), True
-    return 0.0, None, False

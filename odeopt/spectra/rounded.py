@@ -41,6 +41,11 @@ class Rounded:
         value = self.value * factor
         return Rounded(value, self.error * np.abs(factor) + roundings * _EPS * np.abs(value))
 
+    def moved(self, constant: float, slack: float) -> Rounded:
+        """Plus a rounded constant that is known up to a slack."""
+        value = self.value + constant
+        return Rounded(value, self.error + slack + _EPS * (abs(constant) + np.abs(value)))
+
     def __add__(self, other: Any) -> Rounded:
         if not isinstance(other, Rounded):
             return self  # a zero, as the start of a sum: nothing else passes the reader

@@ -1,0 +1,104 @@
+r"""Bounds on losses where weights decay, from the residual of each vector.
+
+:math:`\Delta_k=\varphi_k(H)\Delta_0+\chi_k(H)q` is a sum of two vectors, both of which the rule itself makes
+(:mod:`odeopt.spectra.bracket_rule`). In one basis the computed sum is off by at most
+:math:`\epsilon=\epsilon_\varphi+\epsilon_\chi`, and the loss by
+:math:`|\tilde\Delta|\epsilon+\frac12\epsilon^2`. By polarisation each product of two vectors is off by
+
+.. math:: |\langle\varphi b,\chi b\rangle-\langle\tilde\varphi b,\tilde\chi b\rangle|
+    \le\epsilon_\varphi|\tilde\chi b|+\epsilon_\chi|\tilde\varphi b|+\epsilon_\varphi\epsilon_\chi .
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from odeopt.rules.base import UpdateRule
+from odeopt.rules.linear import degrees, error_polynomials
+from odeopt.spectra.bracket import Bracket
+from odeopt.spectra.bracket_rule import Distances, bounded_responses, distances
+from odeopt.spectra.joint import JointMeasure, Polarised, Together
+from odeopt.spectra.measure import SpectralMeasure
+from odeopt.spectra.responses import Responses
+
+__all__ = ["joint_rule_bracket"]
+
+_EPS = float(np.finfo(float).eps)
+
+
+def joint_rule_bracket(
+    rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, joint: JointMeasure
+) -> Bracket:
+    """Enclose the loss of a rule with weight decay at iterations k."""
+    phi, chi = error_polynomials(rule, joint.nodes, k)
+    with np.errstate(over="ignore", invalid="ignore"):
+        loss = joint.loss(phi, chi)
+    finite = np.isfinite(loss)
+    loss, zero = np.where(finite, loss, np.inf), np.zeros(k.size)
+    found = Bracket(loss, zero, np.full(k.size, np.inf), ~finite, zero)
+    if not finite.any():
+        return found
+    half, rounding = np.full((2, k.size), np.inf)
+    low, high = measure.interval or (0.0, measure.lam_max)
+    wanted, place = np.unique(k[finite], return_inverse=True)
+    within, responses = bounded_responses(rule, wanted, low, high)
+    if responses is not None:
+        widths = np.full((2, wanted.size), np.inf)
+        with np.errstate(over="ignore", invalid="ignore"):
+            widths[:, : within.size] = np.sum(
+                [_widths(rule, part, responses) for part in joint.parts], axis=0
+            )
+        half[finite], rounding[finite] = np.where(np.isnan(widths), np.inf, widths)[:, place]
+    least = min((chain.size for chain in measure.chains if chain.size), default=0)
+    known = measure.interval_proved | measure.exact | (2 * degrees(rule, k) <= 2 * least - 1)
+    found = found.narrowed(half, rounding, known)
+    if measure.exact and not found.proved.all():
+        # No theorem reaches so far: what the loss changes by where the nodes move is an estimate.
+        moved = np.where(found.proved, np.inf, _change(rule, k, measure, joint, loss))
+        found = found.narrowed(moved, moved, False)
+    return found
+
+
+def _change(
+    rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, joint: JointMeasure, loss: np.ndarray
+) -> np.ndarray:
+    phi, chi = error_polynomials(rule, joint.nodes + measure.error, k)
+    with np.errstate(over="ignore", invalid="ignore"):
+        change = 3 * np.abs(joint.loss(phi, chi) - loss) + 16 * _EPS * (1 + k) * loss
+    return np.where(np.isfinite(change), change, np.inf)
+
+
+def _widths(rule: UpdateRule, part: Together | Polarised, responses: Responses) -> np.ndarray:
+    """How far the loss of one part may be off, and what of it is rounding: shape (2, T)."""
+    if isinstance(part, Together):
+        start = distances(rule, part.start, responses)
+        origin = distances(rule, part.origin, responses, of_origin=True)
+        now = start.now + origin.now  # at least the norm of the sum
+        return np.stack(
+            [
+                now * e + e**2 / 2 + 64 * _EPS * now**2
+                for e in (a + b for a, b in zip(_errors(start), _errors(origin), strict=True))
+            ]
+        )
+    total = np.zeros((2, responses.k.size))
+    for pair, share in ((part.start, 1.0), (part.plus, 0.5), (part.minus, 0.5)):
+        phi = distances(rule, pair, responses)
+        chi = _scaled(distances(rule, pair, responses, of_origin=True), part.scale)
+        for row, (e, d) in enumerate(zip(_errors(phi), _errors(chi), strict=True)):
+            squares = 2 * chi.now * d + d**2 + 64 * _EPS * chi.now**2
+            if pair is part.start:
+                mixed = 2 * phi.now * e + e**2 + 64 * _EPS * phi.now**2
+            else:
+                mixed = phi.now * d + chi.now * e + e * d + 64 * _EPS * phi.now * chi.now
+            total[row] += share * (squares + mixed) / 2
+    return total
+
+
+def _errors(found: Distances) -> tuple[np.ndarray, np.ndarray]:
+    """Of a vector: all that it is off by, and what of it is rounding."""
+    rounding = found.kernel + found.steps
+    return found.residual + rounding, rounding
+
+
+def _scaled(found: Distances, factor: float) -> Distances:
+    return Distances(*(factor * value for value in found))

@@ -1,0 +1,85 @@
+r"""What Lanczos is given: the product with a kernel, its precision, bounds of its spectrum, the starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from odeopt.checks import is_finite, real_array, validate_error
+from odeopt.kernels.matrix import array_bound, symmetric_product
+
+__all__ = ["columns_of", "interval_of", "origin_of", "precision_of", "product_of", "steps_of"]
+
+# Without `num_matvecs` an adaptive run stops here at the latest.
+_MAX_MATVECS = 2000
+
+
+def precision_of(matrix: Any) -> float:
+    """Unit roundoff of the products of an array or operator, as far as its type says."""
+    dtype: Any = np.dtype(float if matrix.dtype is None else matrix.dtype)
+    return float(np.finfo(dtype if dtype.kind == "f" else float).eps)
+
+
+def steps_of(num_matvecs: int | None, n: int) -> int:
+    """The largest number of Lanczos steps."""
+    if num_matvecs is None:
+        return min(n, _MAX_MATVECS)
+    if not isinstance(num_matvecs, (int, np.integer)) or isinstance(num_matvecs, bool) or num_matvecs < 1:
+        raise ValueError(f"num_matvecs must be an integer of at least 1, got {num_matvecs!r}")
+    if num_matvecs > n:
+        raise ValueError(
+            f"num_matvecs must be at most n = {n}, with which the measure is exact, got {num_matvecs}"
+        )
+    return int(num_matvecs)
+
+
+def columns_of(delta0, n: int) -> np.ndarray:
+    """The errors as columns."""
+    delta0 = validate_error(delta0, n, columns=True)
+    if not delta0.any():
+        raise ValueError(
+            "delta0 is zero: the network already fits its targets, and every loss is 0 unless weights decay; "
+            "eigh, for an array without num_matvecs, takes it"
+        )
+    return delta0.reshape(n, -1)
+
+
+def product_of(matrix) -> Callable[[np.ndarray], np.ndarray]:
+    """From columns to their products with the kernel."""
+    if isinstance(matrix, np.ndarray):
+        single = symmetric_product(matrix)
+        return lambda vectors: single(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix @ vectors
+    return lambda vectors: np.asarray(
+        matrix.matvec(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix.matmat(vectors)
+    )
+
+
+def interval_of(matrix, interval) -> tuple[float, float | None, bool]:
+    """Return a, b (None: to be estimated), and whether b is a bound for certain."""
+    if interval is None:
+        interval = getattr(matrix, "interval", None)
+    if interval is not None:
+        ends = (
+            interval if isinstance(interval, (tuple, list)) and len(interval) == 2 else (math.nan, math.nan)
+        )
+        low, high = (float(end) if is_finite(end) else math.nan for end in ends)
+        if not 0 <= low <= high:
+            raise ValueError(f"interval must be finite numbers 0 <= a <= b, got {interval!r}")
+        return low, high, True
+    if isinstance(matrix, np.ndarray):
+        return 0.0, array_bound(matrix), True
+    return 0.0, None, False
+
+
+def origin_of(origin: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The image J w_0 of the weights, of the shape of delta0."""
+    origin = real_array(origin, "origin", ndim=len(shape))
+    if origin.shape != shape:
+        raise ValueError(
+            f"origin must have the shape {shape} of delta0, got {origin.shape}; it is J w_0, the image of "
+            "the weights under the Jacobian of the outputs"
+        )
+    return origin
