@@ -163,7 +163,7 @@ def test_depth_one_is_the_two_layer_kernel(layers):
 @LAYERS
 @pytest.mark.parametrize("depth", [2, 4])
 def test_deep_kernels_follow_the_recursion_of_the_theory(layers, depth):
-    """THEORY 4 (c_sigma = 2) with arccos, halved; away from parallel inputs."""
+    """The closed form at c_sigma = 2, with arccos, halved; away from parallel inputs."""
     x = random_inputs(20)
     norms = np.linalg.norm(x, axis=1)
     c = np.clip(x @ x.T / np.outer(norms, norms), -1, 1)

@@ -24,7 +24,6 @@ X = sympy.Function("X")(sympy.Symbol("t", positive=True))
 T = X.args[0]
 
 SYSTEMS = {
-    # THEORY 3.1
     "sign flow": (SignDescent(h), lambda g, m, t: -sympy.sign(g), ()),
     "RMSProp": (
         RMSProp(h, 1 - b * h, kappa),

@@ -23,7 +23,7 @@ root = sympy.sqrt(mu)
 
 
 def test_centred_heavy_ball_map_is_found():
-    """THEORY 2.3: h^2 = 2 lr / (1 + beta), b = 2 (1 - beta) / ((1 + beta) h), t = (k + 1/2) h."""
+    """h^2 = 2 lr / (1 + beta), b = 2 (1 - beta) / ((1 + beta) h), t = (k + 1/2) h."""
     lr, momentum = 0.04, 0.7
     limit = ode_limit(HeavyBall(lr, momentum))
     step = np.sqrt(2 * lr / (1 + momentum))

@@ -28,7 +28,7 @@ LIMITS = [
     (HigherMomentum(h**3, (2 - (c1 + c2) * h, -(1 - c1 * h) * (1 - c2 * h))), (c1 * c2, c1 + c2, 1), 1),
     (HeavyBall(h, beta), (1 - beta,), 1),
     (NesterovConstant(h, beta), (1 - beta,), 1),
-    # THEORY: one root near 1 changes only the mass
+    # one root near 1 changes only the mass
     (HigherMomentum(h**2, (1 - beta2 - b * h, beta2)), (b, 1 + beta2), 1),
 ]
 

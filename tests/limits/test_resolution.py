@@ -41,7 +41,7 @@ def D(*directions):
 
 # rule, resolution, expected terms, initial velocity (or None), source
 KNOWN = {
-    # THEORY 2.2, Shi-Du-Jordan-Su (1.10)-(1.12); velocities are those of x_{-1} = x_0
+    # Shi-Du-Jordan-Su (1.10)-(1.12); velocities are those of x_{-1} = x_0
     "SDJS heavy ball": (HeavyBall(h**2, SC), 1, {A: 1, V: 2 * root, G: 1 + root * h}, -h * G / 2),
     "SDJS NAG-SC": (
         NesterovConstant(h**2, SC),
@@ -51,7 +51,7 @@ KNOWN = {
     ),
     "SDJS NAG-C": (Nesterov(h**2, 3), 1, {A: 1, V: 3 / T, G: 1 + 3 * h / (2 * T), D(V): h}, -h * G / 2),
     "NAG-C, any r": (Nesterov(h**2, r), 1, {A: 1, V: r / T, G: 1 + r * h / (2 * T), D(V): h}, -h * G / 2),
-    # THEORY 2.4, first-order form
+    # first-order form
     "fixed momentum, heavy ball": (
         HeavyBall(h, beta),
         1,
@@ -64,7 +64,6 @@ KNOWN = {
         {V: 1, G: 1 / (1 - beta), D(G): h * (1 - beta + 2 * beta**2) / (2 * (1 - beta) ** 3)},
         None,
     ),
-    # THEORY 2.6
     "one root near 1": (HigherMomentum(h**2, (1 - beta - b * h, beta)), 0, {A: 1 + beta, V: b, G: 1}, 0),
     "third order": (
         HigherMomentum(h**3, (2 - (c1 + c2) * h, -(1 - c1 * h) * (1 - c2 * h))),
@@ -95,7 +94,7 @@ def test_equations_of_the_literature_are_rederived(name):
 
 
 def test_triple_momentum_limit():
-    """THEORY 2.5: t = k / sqrt(L), L -> oo: x'' + 3 sqrt(mu) x' + 2 grad f = 0."""
+    """t = k / sqrt(L), L -> oo: x'' + 3 sqrt(mu) x' + 2 grad f = 0."""
     rho = 1 - root * h  # kappa^(-1/2) = sqrt(mu) h with h = L^(-1/2)
     rule = TripleMomentum(
         (1 + rho) * h**2, rho**2 / (2 - rho), rho**2 / ((1 + rho) * (2 - rho)), rho**2 / (1 - rho**2)
@@ -105,7 +104,7 @@ def test_triple_momentum_limit():
 
 
 def test_modified_equation_in_the_form_of_the_literature():
-    """THEORY 2.4: eta alpha x'' + (1 - beta) x' + grad f = 0, with Hessian terms traded for x''."""
+    """eta alpha x'' + (1 - beta) x' + grad f = 0, with Hessian terms traded for x''."""
     raw = ode_limit(HeavyBall(h, beta), h, resolution=1, form="raw")
     assert sympy.simplify(raw.terms[A] - h * (1 + beta) / 2) == 0
     assert sympy.simplify(raw.terms[V] - (1 - beta)) == 0
@@ -174,7 +173,7 @@ def test_each_correction_gains_an_order(family, resolution):
 
 
 def test_without_the_time_origin_the_correction_gains_nothing():
-    """THEORY 2.2: with t = k sqrt(s) the corrected equation is only first order."""
+    """With t = k sqrt(s) the corrected equation is only first order."""
     f, horizon, errors = LogCosh(), 2.0, []
     limit = ode_limit(Nesterov(h**2, 5), h, resolution=1)
     for n in (256, 512, 1024):

@@ -35,7 +35,7 @@ def test_rate_map_is_the_exact_rate_of_every_pair():
 
 
 def test_third_order_modes_are_unstable_beyond_the_routh_hurwitz_threshold():
-    """THEORY 2.6: c1 c2 (c1 + c2)."""
+    """c1 c2 (c1 + c2)."""
     third = error_dynamics(
         ode_limit(HigherMomentum(lr=h**3, momenta=(2 - (b + 1) * h, -(1 - b * h) * (1 - h))), h)
     )

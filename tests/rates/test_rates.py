@@ -44,7 +44,7 @@ def dynamics_of(rule, values=None):
 def test_heavy_ball_rate_in_every_regime(friction):
     mu, L = 1.0, 9.0
     rate = exact_rate(dynamics_of(HeavyBall(h**2, 1 - b * h), {b: friction}), mu, L)
-    want = friction - np.sqrt(max(friction**2 - 4 * mu, 0.0))  # THEORY 7.2
+    want = friction - np.sqrt(max(friction**2 - 4 * mu, 0.0))
     assert rate.value == pytest.approx(want, rel=1e-12)
     assert (rate.law, rate.kind, rate.layer) == ("linear", "exact", "linear ODE")
 
@@ -73,7 +73,7 @@ def test_third_order_rate_and_routh_hurwitz_threshold():
 
 @pytest.mark.parametrize(
     ("rule", "limit"),
-    [  # eta * lam_max, THEORY 5.1 and 2.6
+    [  # eta * lam_max
         (GradientDescent(0.1), 2.0),
         (HeavyBall(0.1, 0.0), 2.0),
         (HeavyBall(0.1, 0.9), 3.8),
@@ -84,7 +84,7 @@ def test_third_order_rate_and_routh_hurwitz_threshold():
         (HigherMomentum(0.1, (0.2, 0.2)), 2.0),
         (HigherMomentum(0.1, (0.2, 0.5)), 1.4),
         (HigherMomentum(0.1, (0.2, 0.8)), 0.8),
-        # 2 (1 + beta) / (1 + beta - 2 nu beta), THEORY 3.2
+        # 2 (1 + beta) / (1 + beta - 2 nu beta)
         (QHM(0.1, 0.9, 0.0), 2.0),
         (QHM(0.1, 0.9, 0.7), 3.8 / (1.9 - 1.26)),
         (QHM(0.1, 0.9, 0.9), 3.8 / 2.8 / 0.1),  # Nesterov at the learning rate (1 - beta) lr
@@ -142,7 +142,7 @@ def test_a_limit_far_below_the_usual_ones_is_found():
 def test_discrete_rates_match_known_optima():
     mu, L = 1.0, 100.0
     root = np.sqrt(L / mu)
-    cases = [  # THEORY 5.2
+    cases = [
         (GradientDescent(2 / (L + mu)), (L - mu) / (L + mu), 1e-12),
         # a double root: eigenvalues of the companion matrix carry sqrt(eps)
         (HeavyBall(4 / (np.sqrt(L) + 1) ** 2, ((root - 1) / (root + 1)) ** 2), (root - 1) / (root + 1), 1e-6),
@@ -154,7 +154,7 @@ def test_discrete_rates_match_known_optima():
 
 
 def test_vanishing_friction_is_linear_in_discrete_time():
-    # THEORY 5.4: loss ~ k^-r (1 - s lam)^k
+    # loss ~ k^-r (1 - s lam)^k
     rate = discrete_rate(Nesterov(0.1, 3), 0.2, 1.0)
     assert rate.value == pytest.approx(-np.log(1 - 0.02), rel=1e-9)
     assert rate.unit == "iteration"
@@ -196,7 +196,6 @@ def test_transition_matrices_carry_the_iterates(rule):
 
 @pytest.mark.parametrize(("beta", "nu"), [(0.9, 0.7), (0.5, 1.0), (0.8, 0.8), (0.6, 0.0)])
 def test_quasi_hyperbolic_matrix_has_the_known_characteristic_polynomial(beta, nu):
-    # THEORY 3.2
     s, lam = 0.4, np.array([0.3, 2.0])
     for matrix, x in zip(transition_matrix(QHM(s, beta, nu), lam), lam, strict=True):
         known = [1, -(1 + beta - s * x * (1 - nu * beta)), beta * (1 - s * x * (1 - nu))]

@@ -102,7 +102,7 @@ def test_numbers_arrays_and_sympy_expressions_give_the_same_iterates(rule):
 
 
 def test_triple_momentum_is_tuned_by_the_stated_constants():
-    # rho = 1 - sqrt(mu / L) = 1/2, THEORY 3.2
+    # rho = 1 - sqrt(mu / L) = 1/2
     rule = TripleMomentum.tuned(mu=1, L=4)
     constants = (Fraction(3, 8), Fraction(1, 6), Fraction(1, 9), Fraction(1, 3))
     assert (rule.lr, rule.beta, rule.gamma, rule.delta) == pytest.approx(
@@ -112,7 +112,7 @@ def test_triple_momentum_is_tuned_by_the_stated_constants():
 
 
 def test_triple_momentum_output_keeps_the_bound_of_its_theorem():
-    # f(x_n) - f* <= rho^(2(n+1)) L kappa / 2 |x_0 - x*|^2 for n >= 1 (THEORY 3.2; at n = 0 it is false).
+    # f(x_n) - f* <= rho^(2(n+1)) L kappa / 2 |x_0 - x*|^2 for n >= 1 (at n = 0 it is false).
     # Here f(x) = sqrt(1 + x^2) - 1 + x^2/2, whose curvature lies in (1, 2].
     mu, L = 1.0, 2.0
     rule, rho = TripleMomentum.tuned(mu, L), 1 - np.sqrt(mu / L)
@@ -159,7 +159,7 @@ def test_torch_sgd_is_heavy_ball_or_the_look_ahead_of_nesterov():
 
 
 def test_torch_schedule_obeys_its_own_three_term_recursion_not_the_textbook_one():
-    # THEORY 1.2: for k >= 3 (steps counted from 1), d_k = x_{k+1} - x_k,
+    # for k >= 3 (steps counted from 1), d_k = x_{k+1} - x_k,
     # d_k = -s (1 + mu_k) g_k + mu_k^2 / mu_{k-1} (d_{k-1} + s g_{k-1});
     # the textbook has mu_k in place of the quotient.
     s, r = 0.05, 3

@@ -40,7 +40,7 @@ def test_discrete_curve_equals_iterating_the_error_vector(problem, rule):
 
 
 def test_residual_polynomials_of_heavy_ball_are_chebyshev():
-    """THEORY 5.3: beta^(k/2) [U_k(s) - sqrt(beta) U_(k-1)(s)], s = (1 + beta - lr lam) / (2 sqrt(beta))."""
+    """beta^(k/2) [U_k(s) - sqrt(beta) U_(k-1)(s)], s = (1 + beta - lr lam) / (2 sqrt(beta))."""
     from scipy.special import eval_chebyu
 
     rule, lam, k = HeavyBall(0.3, 0.6), np.linspace(0.1, 3, 7), np.arange(1, 15)
