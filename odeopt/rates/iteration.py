@@ -16,6 +16,7 @@ import numpy as np
 import sympy
 
 from odeopt.checks import is_number, is_symbolic, require_positive, spectral_interval
+from odeopt.rates.horizon import GROWTH, largest_lr, peak_of, rate_of_run, run_length
 from odeopt.rates.rate import Rate, place_of_largest
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.characteristic import (
@@ -38,9 +39,14 @@ _SCAN, _DECIDED, _FLOAT_NOISE = 801, 16, 1e-5
 
 
 def discrete_rate(
-    rule: UpdateRule, mu: float, L: float | None = None, *, time_step: float | None = None
+    rule: UpdateRule,
+    mu: float,
+    L: float | None = None,
+    *,
+    time_step: float | None = None,
+    num_steps: int | None = None,
 ) -> Rate:
-    r"""Exact asymptotic rate of the discrete method when the eigenvalues fill [mu, L].
+    r"""Exact rate of the discrete method when the eigenvalues fill [mu, L]: asymptotic, or over one run.
 
     Parameters
     ----------
@@ -49,6 +55,9 @@ def discrete_rate(
         Smallest and largest eigenvalue, 0 < mu <= L.
     time_step : float, optional
         Gives the rate per unit of time t = k * time_step instead of per iteration.
+    num_steps : int, optional
+        Asks for the mean rate over a run of K steps in place of the asymptotic one. Of a rule with schedules
+        there is no other; by default the run ends with them.
 
     Returns
     -------
@@ -57,23 +66,38 @@ def discrete_rate(
         friction the asymptotic factor, :math:`-\log(1-\eta\mu)` for Nesterov, beside which the loss
         has a factor :math:`k^{-r}`. `low` and `high` differ from the value where roots are one multiple root
         up to the rounding of the hyperparameters: they then hold the rates of the roots one by one.
+        Over a run :math:`c=-\frac2K\log\max_{[\mu,L]}|P_K|` with the residual polynomial :math:`P_K`: the
+        loss falls by :math:`e^{-cK}` at least, and `low` is a bound on c but for rounding.
 
     Raises
     ------
     ValueError
-        If the step is not linear, or no step in the error alone (weight decay), or varies without a limit.
+        If the step is not linear, or no step in the error alone (weight decay), or varies without a limit; if
+        a schedule has no end and `num_steps` is missing.
 
     Examples
     --------
     >>> from odeopt import GradientDescent
     >>> print(discrete_rate(GradientDescent(lr=0.1), mu=1.0, L=4.0))
     exp(-0.211 k), exact (discrete iteration)
+    >>> from odeopt.rules import Cosine
+    >>> print(discrete_rate(GradientDescent(Cosine(0.1, steps=100)), mu=1.0, L=4.0))
+    exp(-0.105 k), exact (discrete iteration, mean of 100 steps)
     """
     mu, L = spectral_interval(mu, L)
     require_numeric(rule)
-    require_linear(rule, "rate", equivariant=True, forever=True)
     unit = "iteration" if time_step is None else "time"
-    scale = -2 / (1 if time_step is None else require_positive("time_step", time_step))
+    per_step = 1 if time_step is None else require_positive("time_step", time_step)
+    steps = _steps_of_run(rule, num_steps)
+    if steps:
+        require_linear(rule, "rate", equivariant=True, k=steps)
+        high, low = (rate / per_step for rate in rate_of_run(rule, mu, L, steps))
+        layer = f"discrete iteration, mean of {steps} steps"
+        note = "largest residual polynomial of the last step"
+        return Rate(high, "linear", "exact", layer, unit, (low, high), note)
+    rule = rule.at_step(0)
+    require_linear(rule, "rate", equivariant=True, forever=True)
+    scale = -2 / per_step
     value, high, low = (float(scale * log) if log else 0.0 for log in _largest_log_radius(rule, mu, L))
     note = "spectral radius of the step for large k"
     return Rate(value, "linear", "exact", "discrete iteration", unit, (low, high), note)
@@ -92,8 +116,19 @@ def _largest_log_radius(rule: UpdateRule, mu: float, L: float) -> tuple[float, f
     return value / period, low / period, high / period
 
 
-def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
+def _steps_of_run(rule: UpdateRule, num_steps: int | None) -> int:
+    """Steps of the run that is asked for; 0 where the rule is the same for ever and none is."""
+    return run_length(rule, num_steps, needed=False) if num_steps is not None or rule.is_scheduled else 0
+
+
+def max_learning_rate(
+    rule: UpdateRule, lam_max: float, *, num_steps: int | None = None, growth: float | None = None
+) -> float:
     r"""Stability limit of the discrete method: the largest lr stable for all eigenvalues up to lam_max.
+
+    Of a rule with schedules it is the largest peak, the largest value of the lr schedule, its shape kept, for
+    which the run stays bounded: :math:`|P_k(\lambda)|\le` `growth` for all its steps and all
+    :math:`\lambda\in[0,\lambda_{\max}]`.
 
     Parameters
     ----------
@@ -101,6 +136,11 @@ def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
         Its lr is immaterial; the other hyperparameters are kept.
     lam_max : float
         Largest eigenvalue of the kernel.
+    num_steps : int, optional
+        Length of a run; by default, with schedules, up to where all of them are constant or one ends. The
+        steps after that must then be stable as well.
+    growth : float, optional
+        By what factor a run may grow for a while, at least 1; by default 10. For a run alone.
 
     Returns
     -------
@@ -113,23 +153,43 @@ def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
     ------
     ValueError
         If lam_max is not positive, the rule is not linear, it is unstable for every lr or for none, or lr
-        enters its step otherwise than as a polynomial in lr or its root.
+        enters its step otherwise than as a polynomial in lr or its root. For a run: if `num_steps` is missing
+        where no schedule ends, or every lr is bounded.
 
     Notes
     -----
     The eigenvalues at which a root of the step can cross the unit circle are the zeros of a resultant, found
     in exact arithmetic; between two of them one point decides, so that no window of instability is missed.
-    Where lr scales more than the gradient (weight decay, :math:`x(1-\\eta\\gamma)`), the same is done for lr:
+    Where lr scales more than the gradient (weight decay, :math:`x(1-\eta\gamma)`), the same is done for lr:
     where the interval of eigenvalues meets a curve of crossings, a resultant or a discriminant vanishes.
+
+    Over a run a peak above the limit of a constant lr is a finite factor, and one below it is no proof for
+    momentum. The steps are multiplied out on a mesh of eigenvalues, and between them the degree of the
+    polynomials bounds what they are (:func:`odeopt.rates.run_growth`), so that within 8 digits no excess is
+    missed; that costs some num_steps^2. Where lr scales more than the gradient, the limit is the crossing
+    that factors of 2 of the present lr meet first.
 
     Examples
     --------
     >>> from odeopt import HeavyBall
     >>> round(max_learning_rate(HeavyBall(lr=0.1, momentum=0.9), lam_max=2.0), 9)
     1.9
+    >>> from odeopt import GradientDescent
+    >>> from odeopt.rules import Cosine
+    >>> rule = GradientDescent(Cosine(1.0, steps=100))
+    >>> [round(max_learning_rate(rule, 1.0, growth=c), 6) for c in (1, 10)]
+    [2.0, 2.189103]
     """
     lam_max = require_positive("lam_max", lam_max)
     require_numeric(rule)
+    if growth is not None and num_steps is None and not rule.is_scheduled:
+        raise ValueError(f"growth = {growth!r} goes with a run: give num_steps, or a rule with schedules")
+    steps = _steps_of_run(rule, num_steps)
+    if steps:
+        found = largest_lr(rule, lam_max, steps, GROWTH if growth is None else growth)
+        after = math.inf if num_steps is not None else _limit_after(rule, lam_max, steps)
+        return min(found, after)
+    rule = rule.at_step(0)
     if not is_number(getattr(rule, "lr", None)):
         raise ValueError(f"{rule.label} has no numeric hyperparameter lr")
     require_linear(rule, "stability limit", forever=True)
@@ -141,6 +201,14 @@ def max_learning_rate(rule: UpdateRule, lam_max: float) -> float:
             f"lam_max = {lam_max!r} gives a limit of lr beyond the range of float64; rescale the kernel"
         )
     return limit
+
+
+def _limit_after(rule: UpdateRule, lam_max: float, steps: int) -> float:
+    """Largest peak for which the steps after the last change of a schedule are stable, if there are any."""
+    if rule.last_step is not None:
+        return math.inf
+    last = rule.at_step(steps)
+    return max_learning_rate(last, lam_max) * (peak_of(rule) / last.lr) if last.lr > 0 else math.inf
 
 
 def _scales_the_gradient_alone(rule: UpdateRule) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "read_as_printed",
     "require_rate",
     "resolved",
+    "schedules_of",
     "with_values",
 ]
 
@@ -79,8 +80,12 @@ def at_extremes(rule: Any) -> list[Any]:
 
 def last_of(rule: Any) -> int | None:
     """The last step at which every schedule has a value."""
-    schedules = (v for value in vars(rule).values() for v in _entries(value) if isinstance(v, Schedule))
-    return min((s.last for s in schedules if s.last is not None), default=None)
+    return min((s.last for s in schedules_of(rule) if s.last is not None), default=None)
+
+
+def schedules_of(rule: Any) -> list[Schedule]:
+    """All schedules of a rule."""
+    return [v for value in vars(rule).values() for v in _entries(value) if isinstance(v, Schedule)]
 
 
 def require_rate(lr: Schedule) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import math
 import operator
 import sys
@@ -265,15 +266,20 @@ class Schedule(abc.ABC):
         with np.errstate(all="ignore"):
             return np.choose(place, [np.broadcast_to(f(k), k.shape) for f in arrays])
 
+    @functools.cached_property
+    def _known(self) -> tuple[bool, int | None]:
+        """`is_numeric` and `last`, asked for at every step."""
+        return self.is_numeric, self.last if self.is_numeric else None
+
     def _require_within(self, low: float, high: float) -> None:
-        if not self.is_numeric:
+        numeric, last = self._known
+        if not numeric:
             free = ", ".join(
                 sorted({str(s) for v in self._parameters() if is_symbolic(v) for s in v.free_symbols})
             )
             raise StepRefusal("broken", f"has the schedule {self.label}, which holds the symbols {free}")
         if not low >= 0:
             raise StepRefusal("broken", f"asks the schedule {self.label} for k = {low:g}, and k starts at 0")
-        last = self.last
         if last is not None and high > last:
             remedy = "give it more values, or run fewer steps"
             raise StepRefusal("broken", f"has the schedule {self.label}, which ends at k = {last}; {remedy}")

@@ -14,7 +14,7 @@ import sympy
 from odeopt.checks import is_symbolic
 from odeopt.rules.reading import Reading, StepMatrices
 
-__all__ = ["OVERSAMPLING", "Responses", "step_floats"]
+__all__ = ["OVERSAMPLING", "Responses", "advanced", "step_floats"]
 
 # Points for each degree of a response. On M Chebyshev points a polynomial of degree N < M is seen up to a
 # factor cos(pi N / 2M) (Ehlich and Zeller, Math. Z. 86, 1964).
@@ -92,7 +92,7 @@ class Responses:
                 for i in range(steps):
                     seen[i, place] = np.abs(state[0]).max() / share[i]
                     if i + 1 < steps:
-                        state = _advanced(self.matrices[j + 1 + i], lam, state)
+                        state = advanced(self.matrices[j + 1 + i], lam, state)
         return seen[:, : self.gradients], seen[:, self.gradients :]
 
     def _backward(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +125,7 @@ def _kicked(step: Matrices, lam: np.ndarray, gradient: int) -> np.ndarray:
     return N @ taken
 
 
-def _advanced(step: Matrices, lam: np.ndarray, state: np.ndarray) -> np.ndarray:
+def advanced(step: Matrices, lam: np.ndarray, state: np.ndarray) -> np.ndarray:
     """The next state, shape (d, n)."""
     M, N, A, B = step
     taken = np.zeros((B.shape[0], lam.size))

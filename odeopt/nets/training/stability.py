@@ -2,18 +2,17 @@ r"""What a rule must be before it trains: numeric, linear where that is needed, 
 
 from __future__ import annotations
 
-import itertools
-
-import numpy as np
+from collections.abc import Callable
+from typing import TypeVar
 
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
-from odeopt.rules.base import UpdateRule, iterate
+from odeopt.rules.base import UpdateRule
 
 __all__ = ["require_linear", "require_numeric", "require_stable", "require_steps"]
 
-# Growth of an error mode above which the run of a schedule is refused: far above what momentum overshoots.
-_GROWTH = 10.0
-_MODES = 257
+Result = TypeVar("Result")
+# Steps up to which a refusal names the limit, whose cost grows as their square.
+_LIMIT_STEPS = 2000
 
 
 def require_numeric(rule: object, name: str = "rule") -> None:
@@ -48,10 +47,8 @@ def require_linear(rule: UpdateRule, objective: PredictionLoss, name: str, num_s
 def require_stable(rule: UpdateRule, objective: PredictionLoss, lam_max: float, num_steps: int) -> None:
     """Refuse a learning rate above the stability limit of the linearised dynamics, or of unknown limit.
 
-    Of a rule with schedules the steps of this run decide: an error mode may not grow by more than a factor.
+    Of a rule with schedules the steps of this run decide: no error may grow by more than a factor.
     """
-    from odeopt.rates.iteration import max_learning_rate  # brings sympy, which a run itself does not need
-
     if objective.smoothness is None:
         raise ValueError(
             f"no stability limit is known for objective {objective.label}, whose smoothness is not given; "
@@ -60,40 +57,43 @@ def require_stable(rule: UpdateRule, objective: PredictionLoss, lam_max: float, 
     lam_max *= objective.smoothness
     if lam_max <= 0:
         return
-    try:
-        limit = None if rule.is_scheduled else max_learning_rate(rule, lam_max)
-        grown = _growth(rule, lam_max, num_steps) if rule.is_scheduled else (0.0, 0, 0.0)
-    except ValueError as error:
-        raise ValueError(
-            f"no stability limit is known for rule {rule.label}: {error}; "
-            "pass allow_unstable=True to run it all the same"
-        ) from error
-    if grown[0] > _GROWTH:
-        raise ValueError(
-            f"{rule.label} is unstable over num_steps = {num_steps}: linearised at the initial weights, an "
-            f"error of curvature {grown[2]:.6g} (the largest is {lam_max:.6g}) grows {grown[0]:.3g} times by "
-            f"k = {grown[1]}; lower the schedule, or pass allow_unstable=True"
-        )
-    if limit is not None and rule.lr > limit:
+    if rule.is_scheduled:
+        _require_bounded(rule, lam_max, num_steps)
+        return
+    from odeopt.rates.iteration import max_learning_rate  # brings sympy, which a run itself does not need
+
+    limit = _known(rule, lambda: max_learning_rate(rule, lam_max))
+    if rule.lr > limit:
         raise ValueError(
             f"lr = {rule.lr:.6g} exceeds the stability limit {limit:.6g} of {rule.label} linearised at the "
             f"initial weights (largest curvature {lam_max:.6g}); lower it, or pass allow_unstable=True"
         )
 
 
-def _growth(rule: UpdateRule, lam_max: float, num_steps: int) -> tuple[float, int, float]:
-    """Largest growth of a mode in so many steps, the step, and the curvature."""
-    from odeopt.rules import reading
+def _known(rule: UpdateRule, limit: Callable[[], Result]) -> Result:
+    """What is asked for the stability of a rule, or the refusal of one of which it is not known."""
+    try:
+        return limit()
+    except ValueError as error:
+        raise ValueError(
+            f"no stability limit is known for rule {rule.label}: {error}; "
+            "pass allow_unstable=True to run it all the same"
+        ) from error
 
-    reading.require_linear(rule, "stability limit", k=num_steps)
-    curvatures = lam_max * np.sin(np.linspace(0, np.pi / 2, _MODES)) ** 2
-    largest = (1.0, 0, 0.0)
-    run = iterate(rule, np.ones(_MODES), lambda z: curvatures * z)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for k, error in enumerate(itertools.islice(run, num_steps + 1)):
-            sizes = np.nan_to_num(np.abs(error), nan=np.inf)
-            if sizes.max() > largest[0]:
-                largest = float(sizes.max()), k, float(curvatures[sizes.argmax()])
-            if not np.isfinite(sizes).all():
-                break
-    return largest
+
+def _require_bounded(rule: UpdateRule, lam_max: float, num_steps: int) -> None:
+    """Refuse a run with schedules that is seen to grow, where a finite factor for a while is none of it."""
+    from odeopt.rates import horizon, iteration  # bring sympy, which a run itself does not need
+
+    found = _known(rule, lambda: horizon.seen_growth(rule, lam_max, num_steps))
+    if found.value <= horizon.GROWTH:
+        return
+    remedy = "lower the schedule"
+    if num_steps <= _LIMIT_STEPS:
+        largest = _known(rule, lambda: iteration.max_learning_rate(rule, lam_max, num_steps=num_steps))
+        remedy = f"take a peak of lr of at most {largest:.6g} in place of {horizon.peak_of(rule):.6g}"
+    raise ValueError(
+        f"{rule.label} is unstable over num_steps = {num_steps}: linearised at the initial weights, an "
+        f"error of curvature {found.lam:.6g} (the largest is {lam_max:.6g}) grows {found.value:.3g} times by "
+        f"k = {found.step}; {remedy}, or pass allow_unstable=True"
+    )
