@@ -24,7 +24,7 @@ from odeopt.limits.series import GradientDifferential, NoLimitError, dotted_late
 from odeopt.limits.text import readable
 from odeopt.rules.base import UpdateRule
 
-__all__ = ["SystemLimit", "system_limit"]
+__all__ = ["SystemLimit", "scale_of", "system_limit"]
 
 # Powers p of t = k lr^p that are tried.
 _POWERS = tuple(map(Rational, ("1", "1/2", "2", "1/3", "2/3", "3/2", "4/3", "3", "4")))
@@ -54,6 +54,8 @@ class SystemLimit:
         The power p in time_step = lr^p.
     reading : ReadStep
         What was read in the step: increment, gradient points, averages, steadiness.
+    schedules, printed, breaks, valid_until
+        As in :class:`ODELimit`; `printed` are the right sides with schedules by name.
     """
 
     rule: UpdateRule
@@ -68,6 +70,10 @@ class SystemLimit:
     resolution: int = 0
     initial: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}))
     reading: ReadStep | None = field(default=None, repr=False, compare=False)
+    schedules: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    printed: tuple[Expr, ...] | None = field(default=None, repr=False)
+    breaks: tuple[Any, ...] = field(default=(), repr=False)
+    valid_until: Any = field(default=None, repr=False)
 
     @property
     def accuracy(self) -> Rational:
@@ -123,18 +129,27 @@ class SystemLimit:
             averages=MappingProxyType({m: e.subs(values) for m, e in self.averages.items()}),
             followed=MappingProxyType({m: e.subs(values) for m, e in self.followed.items()}),
             initial=MappingProxyType({m: e.subs(values) for m, e in self.initial.items()}),
+            schedules=MappingProxyType({m: e.subs(values) for m, e in self.schedules.items()}),
+            printed=None if self.printed is None else tuple(e.subs(values) for e in self.printed),
+            breaks=tuple(b.subs(values) for b in self.breaks),
+            valid_until=self.valid_until.subs(values) if self.valid_until is not None else None,
             time_step=step.subs(values) if isinstance(step, Expr) else step,
         )
 
     def latex(self) -> str:
         """Return the system as LaTeX."""
-        return r",\quad ".join(f"{dotted_latex(e.lhs)} = {dotted_latex(e.rhs)}" for e in self.equations)
+        return r",\quad ".join(f"{dotted_latex(x)} = {dotted_latex(e)}" for x, e in self._printed())
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
 
     def __str__(self) -> str:
-        return "; ".join(f"{plain(e.lhs)} = {plain(e.rhs)}" for e in self.equations)
+        return "; ".join(f"{plain(x)} = {plain(e)}" for x, e in self._printed())
+
+    def _printed(self) -> list[tuple[Expr, Expr]]:
+        """The system with schedules by name."""
+        right = self.printed or tuple(e.rhs for e in self.equations)
+        return [(e.lhs, r) for e, r in zip(self.equations, right, strict=True)]
 
 
 def system_limit(
@@ -192,6 +207,11 @@ def system_limit(
         h if time_step is None else time_step,
         resolution,
     )
+
+
+def scale_of(rule: UpdateRule, h: Symbol) -> Rational:
+    """The power p of t = k lr^p at which a rule whose step is not linear has a limit."""
+    return _scaled(rule, h)[0]
 
 
 def _depends(rule: UpdateRule, h: Symbol) -> bool:

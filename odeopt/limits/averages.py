@@ -24,6 +24,7 @@ from odeopt.limits.components import Component, Coordinate
 from odeopt.limits.failures import FAILURES, is_infinite
 from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, NoLimitError, counted_powers
+from odeopt.limits.slow import with_symbols
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import CHANCE, StepRefusal, counter
 from odeopt.rules.trace import named_rule, place_of
@@ -161,7 +162,7 @@ class StepReading:
             if not is_infinite(direct):
                 return direct
         try:
-            return sympy.limit(expr, self.h, 0, "+")
+            return with_symbols(expr, self.h, 1, lambda e: sympy.limit(e, self.h, 0, "+"))
         except FAILURES as error:
             raise NoLimitError(f"the limit of {expr} as {self.h} -> 0 was not found") from error
 

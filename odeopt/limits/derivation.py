@@ -24,6 +24,7 @@ from odeopt.limits.series import (
     time_derivative,
     vector_series,
 )
+from odeopt.limits.slow import Slow
 from odeopt.rules.base import UpdateRule
 
 __all__ = ["Derivation"]
@@ -282,7 +283,7 @@ def _canonical(coefficient: Expr) -> Expr:
 
 def _sign_change(force: Expr, t: Symbol) -> Expr | None:
     """A time t > 0 at which a force with numbers changes its sign, found on a grid and halved."""
-    if force.free_symbols != {t} or force.is_nonnegative:
+    if force.free_symbols != {t} or force.is_nonnegative or force.has(Slow):
         return None
     values = [
         (s, sympy.re(force.subs(t, s).evalf())) for s in (sympy.Rational(2) ** j / 7 for j in range(-20, 21))

@@ -16,6 +16,7 @@ from typing import Any
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
+from odeopt.limits.slow import is_rational, with_symbols
 from odeopt.rules.forms import is_zero
 from odeopt.rules.reading import Reading
 
@@ -112,7 +113,7 @@ def shortened(c: Expr) -> Expr:
     """A coefficient cancelled."""
     if c.is_number or c.is_Symbol:
         return c
-    if c.is_rational_function():
+    if is_rational(c):
         return sympy.cancel(c)
     return Integer(0) if is_zero(c) else sympy.powsimp(c)
 
@@ -162,7 +163,8 @@ def _forgetting(step: LinearStep, h: Symbol) -> set[int]:
     """Memories whose own recursions determine them as h -> 0: I less their block is regular there."""
 
     def at_zero(c: Expr) -> Expr:
-        return sympy.limit(c.subs(step.k, 1 / h), h, 0, "+") if c.has(h, step.k) else c
+        at_one = c.subs(step.k, 1 / h)
+        return with_symbols(at_one, h, 2, lambda e: sympy.limit(e, h, 0, "+")) if c.has(h, step.k) else c
 
     size = len(step.memory)
     block = [[at_zero(step.memory[i].get(("m", j, 0), Integer(0))) for j in range(size)] for i in range(size)]

@@ -11,6 +11,7 @@ from sympy import Add, Derivative, Eq, Expr, Function, Integer, S, Symbol
 
 from odeopt.checks import require_mapping
 from odeopt.limits.derivation_lines import DerivationStep
+from odeopt.limits.momentum_form import MomentumForm
 from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
 from odeopt.limits.text import equation_latex, equation_text
@@ -50,6 +51,18 @@ class ODELimit:
         How steps were mapped to time, and what the limit does not say.
     reading : ReadStep
         What was read in the step: weights, gradient points, averages, steadiness.
+    schedules : mapping
+        Schedules by the names in which the equation is printed, :math:`s(t)`, to their formulas; `terms` hold
+        the formulas, Piecewise where there are several.
+    printed : mapping or None
+        `terms` with schedules by name.
+    breaks : tuple
+        Times at which a schedule passes to its next formula. There :math:`X,\dots,X^{(n-1)}` are continuous,
+        or with `momentum` X and P.
+    valid_until : float or sympy.Expr or None
+        The break beyond which the limit, with its corrections, is not carried; None if there is none.
+    momentum : MomentumForm or None
+        The equation in :math:`P=\dot X/w`, where its friction holds :math:`-\dot w/w`.
     """
 
     rule: UpdateRule
@@ -66,6 +79,11 @@ class ODELimit:
     accuracy: int = 1
     note: str = ""
     reading: ReadStep | None = field(default=None, repr=False, compare=False)
+    schedules: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    printed: Mapping[Expr, Expr] | None = field(default=None, repr=False)
+    breaks: tuple[Any, ...] = field(default=(), repr=False)
+    valid_until: Any = field(default=None, repr=False)
+    momentum: MomentumForm | None = field(default=None, repr=False)
 
     @property
     def curve(self) -> Expr:
@@ -138,24 +156,32 @@ class ODELimit:
             value = value.subs(values) if isinstance(value, Expr) else value
             return float(value) if getattr(value, "is_number", False) else value
 
+        def image(terms):
+            return MappingProxyType({v: c.subs(values) for v, c in terms.items()})
+
         return with_terms(
             self,
-            {v: c.subs(values) for v, c in self.terms.items()},
+            image(self.terms),
             initial_position=self.initial_position.subs(values),
             initial=tuple(e.subs(values) for e in self.initial),
             time_step=number(self.time_step),
             time_origin=number(self.time_origin),
+            schedules=image(self.schedules),
+            printed=None if self.printed is None else image(self.printed),
+            breaks=tuple(map(number, self.breaks)),
+            valid_until=number(self.valid_until),
+            momentum=None if self.momentum is None else self.momentum.map(lambda c: c.subs(values)),
         )
 
     def latex(self) -> str:
         """Return the equation as LaTeX, highest derivative first."""
-        return equation_latex((c, dotted_latex(v)) for v, c in self.terms.items())
+        return equation_latex((c, dotted_latex(v)) for v, c in (self.printed or self.terms).items())
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
 
     def __str__(self) -> str:
-        return equation_text((c, plain(v)) for v, c in self.terms.items())
+        return equation_text((c, plain(v)) for v, c in (self.printed or self.terms).items())
 
 
 def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> ODELimit:
@@ -168,4 +194,4 @@ def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> O
     >>> print(with_terms(limit, {v: 2 * c for v, c in limit.terms.items()}))
     2*X' + 2*grad f(X) = 0
     """
-    return replace(limit, terms=MappingProxyType(dict(terms)), **changes)
+    return replace(limit, terms=MappingProxyType(dict(terms)), **{"printed": None, **changes})

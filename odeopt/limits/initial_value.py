@@ -2,8 +2,8 @@ r"""Initial value problems for scipy's solvers: what may be asked, what it costs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,9 @@ __all__ = [
     "EXPLICIT",
     "MOST_EVALUATIONS",
     "IntegrationError",
+    "Piece",
     "follow",
+    "follow_pieces",
     "report_times",
     "require_finite",
     "solver_options",
@@ -104,6 +106,33 @@ def follow(
         # the last step was cut to end at the target, so the one before it tells the natural size
         options["first_step"], start = float(np.diff(solution.t).max()), target
         yield state, int(solution.nfev), str(solution.message)
+
+
+class Piece(NamedTuple):
+    """A right-hand side that holds up to a time, inf for ever, and what makes its state of the one before."""
+
+    stop: float
+    system: Callable[[float, np.ndarray], np.ndarray]
+    enter: Callable[[float, np.ndarray], np.ndarray] | None = None
+
+
+def follow_pieces(
+    pieces: Iterable[Piece], start: float, state: np.ndarray, times: np.ndarray, options: dict[str, Any]
+) -> Iterator[tuple[np.ndarray, int, str, int]]:
+    """As :func:`follow`, begun anew at each stop; the number of the piece is added."""
+    left, done = times[times > start], 0
+    for number, (stop, system, enter) in enumerate(pieces):
+        if not left.size:
+            return
+        state = state if enter is None else enter(start, state)
+        reached = left[left <= stop]
+        ends = reached if reached.size == left.size or stop in reached else np.append(reached, stop)
+        for count, (found, used, message) in enumerate(follow(system, start, state, ends, options)):
+            state, done = found, done + used
+            if count < reached.size:
+                yield state, done, message, number
+                done = 0
+        left, start = left[reached.size :], stop
 
 
 class _Budget:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,12 @@ from sympy import Derivative, Expr, Symbol
 from odeopt.checks import real_array
 from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.collocation import regular_start
-from odeopt.limits.equation import ODELimit
+from odeopt.limits.equation import ODELimit, with_terms
 from odeopt.limits.field import Field
-from odeopt.limits.initial_value import follow, report_times, solver_options
-from odeopt.limits.poles import Term, equation_start, require_determined
+from odeopt.limits.initial_value import Piece, follow_pieces, report_times, solver_options
+from odeopt.limits.intervals import intervals, on_interval, require_reached
+from odeopt.limits.momentum_form import MomentumForm
+from odeopt.limits.poles import Term, equation_start, is_finite_at_zero, require_determined
 from odeopt.limits.series import GradientDifferential
 
 __all__ = ["WeightTrajectory", "integrate_limit", "system_field"]
@@ -116,14 +119,56 @@ def integrate_limit(
         )
     times, first = report_times(t), real_array(x0, "x0", ndim=1)
     options = solver_options(rtol, atol, method)
-    arguments = _checked(differential), first, float(times[-1]), options["rtol"]
+    require_reached(limit, float(times[-1]))
+    pieces, start, early = _pieces(limit, _checked(differential), first, float(times[-1]), options["rtol"])
+    steps = list(follow_pieces(pieces, start, early(start).ravel(), times, options))
+    rows = [early(s)[0] for s in times[times <= start]] + [state[: first.size] for state, *_ in steps]
+    return WeightTrajectory(times, np.array(rows), sum(used for _, used, *_ in steps))
+
+
+def _pieces(
+    limit: ODELimit | SystemLimit, differential: Callable, x0: np.ndarray, end: float, rtol: float
+) -> tuple[list[Piece], float, Callable]:
+    """The right-hand sides between breaks, the time at which the solver starts, the states until then."""
+    single = isinstance(limit, SystemLimit)
+    held = [limit.velocity, *limit.averages.values()] if single else list(limit.terms.values())
+    spans = intervals(held, limit.t, end)
+    if not single and limit.momentum is not None:
+        return _with_momentum(limit, spans, differential, x0, end, rtol)
+    stop, inside = spans[0]
+    begin = _system if single else _equation
+    first = min(end, stop)
+    rates, start, early = begin(_at(limit, inside), differential, x0, first, rtol)
+    later = [Piece(stop, _rates(_at(limit, inside), differential)) for stop, inside in spans[1:]]
+    return [Piece(stop, rates), *later], start, early
+
+
+def _at(limit: Any, inside: float) -> Any:
+    """The limit with the formulas that hold at a time."""
+
+    def formula(expr: Expr) -> Expr:
+        return on_interval(expr, limit.t, inside)
+
     if isinstance(limit, SystemLimit):
-        rates, start, early = _system(limit, *arguments)
-    else:
-        rates, start, early = _equation(limit, *arguments)
-    steps = list(follow(rates, start, early(start).ravel(), times[times > start], options))
-    rows = [early(s)[0] for s in times[times <= start]] + [state[: first.size] for state, _, _ in steps]
-    return WeightTrajectory(times, np.array(rows), sum(used for _, used, _ in steps))
+        averages = MappingProxyType({m: formula(e) for m, e in limit.averages.items()})
+        return replace(limit, velocity=formula(limit.velocity), averages=averages)
+    return with_terms(limit, {v: formula(c) for v, c in limit.terms.items()})
+
+
+def _rates(limit: Any, differential: Callable) -> Callable[[float, np.ndarray], np.ndarray]:
+    if isinstance(limit, SystemLimit):
+        return system_field(limit, differential)
+    return _first_order(limit.order, _acceleration(limit, differential))
+
+
+def _first_order(n: int, acceleration: Callable) -> Callable[[float, np.ndarray], np.ndarray]:
+    """An equation of order n as a system."""
+
+    def rates(time: float, state: np.ndarray) -> np.ndarray:
+        blocks = state.reshape(n, -1)
+        return np.concatenate([*blocks[1:], acceleration(time, blocks)])
+
+    return rates
 
 
 def _checked(differential: Callable[..., npt.ArrayLike]) -> Callable[..., np.ndarray]:
@@ -157,21 +202,74 @@ def _equation(
     lead = limit.terms[top]
     others = {v: _ratio(c, lead) for v, c in limit.terms.items() if v != top}
     unknowns = [curve.diff(t, j) for j in range(n)]
-    field = Field([-sympy.Add(*(c * v for v, c in others.items()))], unknowns, t, differential)
     terms = [
         Term(c, unknowns.index(v), 0, str(v)) if v in unknowns else Term(c, _order(v), 1, str(v))
         for v, c in others.items()
     ]
+    acceleration = _acceleration(limit, differential)
+    data = np.array(start(0.0, [x0]))
+    found = equation_start(limit, t, terms, acceleration, data, end=end, rtol=rtol)
+    return _first_order(n, acceleration), *found
 
-    def acceleration(time: float, blocks: np.ndarray) -> np.ndarray:
-        return field(time, list(blocks))[0]
+
+def _acceleration(limit: ODELimit, differential: Callable) -> Callable[[float, np.ndarray], np.ndarray]:
+    """The highest derivative at a state of shape (n, d)."""
+    curve, t, n = limit.curve, limit.t, limit.order
+    top = curve.diff(t, n)
+    right = -sympy.Add(*(_ratio(c, limit.terms[top]) * v for v, c in limit.terms.items() if v != top))
+    field = Field([right], [curve.diff(t, j) for j in range(n)], t, differential)
+    return lambda time, blocks: field(time, list(blocks))[0]
+
+
+# --- in the momentum P = X'/w --------------------------------------------------------------------------
+
+
+def _with_momentum(
+    limit: ODELimit,
+    spans: list[tuple[float, float]],
+    differential: Callable,
+    x0: np.ndarray,
+    end: float,
+    rtol: float,
+) -> tuple[list[Piece], float, Callable]:
+    """The same for states (X, P), which schedules that vanish or jump leave finite and continuous."""
+    form, t = cast("MomentumForm", limit.momentum), limit.t
+    stop, inside = spans[0]
+    opening = form.map(lambda c: on_interval(c, t, inside))
+    pieces = [
+        Piece(stop, _momentum_rates(limit, form.map(lambda c, at=at: on_interval(c, t, at)), differential))
+        for stop, at in spans
+    ]
+    if is_finite_at_zero(opening.friction, t):
+        start = np.array(
+            Field([limit.initial_position, form.start], [limit.curve], t, differential)(0.0, [x0])
+        )
+        return pieces, 0.0, lambda s: start
+    # friction with a pole at 0: begun in X', well before the weight may vanish
+    middle = min(end, stop) / 2
+    rates, start, early = _equation(_at(limit, inside), differential, x0, middle, rtol)
+    weight = sympy.lambdify(t, opening.weight, "numpy")
+
+    def enter(time: float, state: np.ndarray) -> np.ndarray:
+        position, velocity = state.reshape(2, -1)
+        return np.concatenate([position, velocity / weight(time)])
+
+    return [Piece(middle, rates), pieces[0]._replace(enter=enter), *pieces[1:]], start, early
+
+
+def _momentum_rates(limit: ODELimit, form: MomentumForm, differential: Callable) -> Callable:
+    curve, t = limit.curve, limit.t
+    velocity = curve.diff(t)
+    force = -sympy.Add(*(c * v for v, c in form.forces.items()))
+    field = Field([force], [curve, velocity], t, differential)
+    weight, friction = (sympy.lambdify(t, c, "numpy") for c in (form.weight, form.friction))
 
     def rates(time: float, state: np.ndarray) -> np.ndarray:
-        blocks = state.reshape(n, -1)
-        return np.concatenate([*blocks[1:], acceleration(time, blocks)])
+        position, momentum = state.reshape(2, -1)
+        moved = weight(time) * momentum
+        return np.concatenate([moved, field(time, [position, moved])[0] - friction(time) * momentum])
 
-    data = np.array(start(0.0, [x0]))
-    return rates, *equation_start(limit, t, terms, acceleration, data, end=end, rtol=rtol)
+    return rates
 
 
 def _ratio(coefficient: Expr, lead: Expr) -> Expr:

@@ -11,24 +11,23 @@ corrections. Nothing is looked up.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
-import sympy
-from sympy import Expr, Integer, Rational, Symbol
+from sympy import Expr, Integer, Symbol
 
 from odeopt.checks import is_number
 from odeopt.limits.adaptive import SystemLimit, system_limit
-from odeopt.limits.balance import time_scale
 from odeopt.limits.clock import correspondences
 from odeopt.limits.derivation import Derivation
 from odeopt.limits.derivation_lines import derivation_steps, on_curve, shifted
-from odeopt.limits.elimination import ScalarEquation, eliminate, linear_step
+from odeopt.limits.elimination import ScalarEquation
 from odeopt.limits.equation import ODELimit, with_terms
+from odeopt.limits.family import equation_of, family_of, forgets, readable_step
 from odeopt.limits.read_step import read_step
+from odeopt.limits.scheduled import Embedding, embedding, scheduled_system, symbols_of, with_schedules
 from odeopt.limits.series import GradientDifferential, NoLimitError
 from odeopt.limits.stability import require_zero_stable, time_origin
 from odeopt.limits.start import initial_data, require_smooth_start
@@ -36,7 +35,7 @@ from odeopt.limits.text import in_powers, readable
 from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.forms import CONSTANT
-from odeopt.rules.reading import Reading, read
+from odeopt.rules.reading import Reading
 
 __all__ = ["ODELimit", "ode_limit"]
 
@@ -45,8 +44,6 @@ FORMS = ("normal", "raw")
 CLOCKS = ("centred", "naive")
 # The number of terms of a correction grows faster than exponentially with its order.
 MAX_RESOLUTION = 6
-# Powers p of t = k lr^p that are tried where the step is no rational function of lr and k.
-_POWERS = tuple(map(Rational, ("1", "1/2", "1/3", "1/4", "2", "2/3", "4/3", "3/2", "3", "4")))
 
 
 @overload
@@ -121,6 +118,13 @@ def ode_limit(
     heavy ball and Nesterov's methods at resolution 1 are the high-resolution ODEs of Shi, Du, Jordan
     and Su, arXiv 1810.08907.
 
+    Schedules are functions of t: with numbers the family is that of their largest values, in which
+    :math:`\eta_k=h^{1/p}s(kh)` and :math:`\beta_k=1-h\,b(kh)` for momenta that tend to 1; in h, write for
+    example ``Linear(h**2, steps=T/h)``. The note of the limit says what was taken. A learning rate outside
+    the buffer, as torch's, changes the friction to :math:`b-\dot s/s`. Gradients here have no noise, and
+    without it a decay does not help: while all learning rates times the largest eigenvalue are at most 1, the
+    constant of the largest rate has the smallest loss.
+
     Examples
     --------
     >>> import sympy
@@ -134,6 +138,10 @@ def ode_limit(
     >>> limit = ode_limit(Nesterov(lr=0.01, r=3))
     >>> print(limit, "| time step", limit.time_step)
     X'' + (3/t)*X' + grad f(X) = 0 | time step 0.1
+    >>> from odeopt.rules import Linear, TorchSGD
+    >>> limit = ode_limit(TorchSGD(Linear(0.01, steps=100), momentum=0.9))
+    >>> print(limit, "|", limit.schedules)
+    X'' + (1 - s'(t)/s(t))*X' + s(t)*grad f(X) = 0 | {s(t): Piecewise((1 - t/10, t < 10), (0, True))}
     """
     _validate(resolution, regime, form, clock)
     if not isinstance(rule, UpdateRule):
@@ -148,48 +156,27 @@ def _derived(
     rule: UpdateRule, h: Symbol | None, resolution: int, regime: str, form: str, clock: str
 ) -> ODELimit | SystemLimit:
     """The limit; a rule is derived once."""
-    reading, given = _readable(rule), h is not None
+    given = h is not None
     h = Symbol("h", positive=True) if h is None else h
+    slow = embedding(rule, h, given, regime) if rule.is_scheduled else None
+    reading = readable_step(rule if slow is None else slow.family)
     if not reading.linear or any(CONSTANT in form.terms for form in reading.start):
-        return _system(rule, h, given, regime, resolution)
-    family, values, time_step = (rule.exact(), {}, h) if given else _family(rule, h, regime)
-    equation = _equation(family, h)
-    if equation is None or not _forgets(equation, h):
+        return _system(rule, h, given, regime, resolution, slow)
+    if slow is not None:
+        family, values, time_step = slow.family, slow.values, slow.time_step
+    else:
+        family, values, time_step = (rule.exact(), {}, h) if given else family_of(rule, h, regime)
+    equation = equation_of(family, h)
+    if equation is None or not forgets(equation, h):
         _require_one_step(reading, h)
-        return _system(rule, h, given, regime, resolution)
+        return _system(rule, h, given, regime, resolution, slow)
     limit = _limit(rule, equation, h, time_step, values, resolution, form)
+    if slow is not None:
+        return with_schedules(limit, slow)
+    limit = with_terms(limit, {v: readable(c) for v, c in limit.terms.items()})
     if not given and clock == "centred" and resolution == 0 and rule.is_numeric and form == "normal":
         return _improved(limit, values)
     return limit
-
-
-def _readable(rule: UpdateRule) -> Reading:
-    """The reading of a step that could be run, with its law in k; else its refusal."""
-    reading = read(rule)
-    refusal = reading.refusal
-    if refusal is not None and refusal.kind not in ("nonlinear", "affine"):
-        raise NoLimitError(f"{rule.label} has no limit: its step cannot be read: it {refusal}")
-    if refusal is None and reading.law_refusal is not None:
-        raise NoLimitError(f"{rule.label} has no limit: its step {reading.law_refusal}")
-    if reading.points > rule.gradients:
-        raise ValueError(
-            f"the step of {rule.label} takes gradients at {reading.points} points, "
-            f"{', '.join(read_step(reading).points)}; "
-            f"keep the earlier one in memory, or declare gradients = {reading.points} in the class"
-        )
-    return reading
-
-
-@functools.lru_cache(maxsize=64)
-def _equation(family: UpdateRule, h: Symbol) -> ScalarEquation | None:
-    """The equation of the iterate, which the search for a scale and the derivation share."""
-    return eliminate(linear_step(_readable(family)), h)
-
-
-def _forgets(equation: ScalarEquation, h: Symbol) -> bool:
-    """Whether the memories that gradient points alone see forget within a few steps."""
-    decays = (sympy.limit(row.get(("m", i, 0), Integer(0)), h, 0) for i, row in equation.slaved.items())
-    return all(d != 1 for d in decays)
 
 
 def _require_one_step(reading: Reading, h: Symbol) -> None:
@@ -221,63 +208,19 @@ def _validate(resolution: Any, regime: str, form: str, clock: str) -> None:
 def _require_dependence(rule: UpdateRule, h: Any) -> None:
     if not isinstance(h, Symbol):
         raise ValueError(f"h must be a sympy Symbol, got {h!r} of type {type(h).__name__}")
-    values = itertools.chain.from_iterable(
-        v if isinstance(v, tuple) else (v,) for v in rule.hyperparameters.values()
-    )
-    if not any(isinstance(v, Expr) and v.has(h) for v in values):
+    if h not in symbols_of(rule):
         raise ValueError(
             f"no hyperparameter of {rule.label} depends on h = {h}; write for example lr={h}**2, "
             "or leave h out to keep them fixed"
         )
 
 
-def _family(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict, float | Expr]:
-    """Embed fixed hyperparameters: by the rule's own scaling, else with lr = h^(1/p) by dominant balance."""
-    scaled = rule.scaling(h, regime) if rule.is_numeric else None
-    if scaled is not None:
-        return scaled
-    if "lr" not in rule.hyperparameters:
-        raise NoLimitError(
-            f"{rule.label} has no hyperparameter lr to tend to 0; pass h and write the scaling yourself"
-        )
-    power, lr = _power(rule, h), rule.lr
-    return _with_lr(rule, h ** (1 / power)), {}, float(lr) ** float(power) if is_number(lr) else lr**power
-
-
-def _with_lr(rule: UpdateRule, value: Expr) -> UpdateRule:
-    """The rule, its numbers exact, with another learning rate."""
-    family, lr = rule.exact(), rule.lr
-    if not isinstance(lr, Symbol):
-        return family.replace(lr=value)
-    return family.map_hyperparameters(lambda v: v.subs(lr, value) if isinstance(v, Expr) else v)
-
-
-def _power(rule: UpdateRule, h: Symbol) -> Rational:
-    """The p of t = k lr^p: by the Newton polygon for rational steps without memory, else the first to fit."""
-    if not read(rule).start and _is_rational(rule):
-        return time_scale(rule).power
-    reasons = []
-    for p in _POWERS:
-        equation = _equation(_with_lr(rule, h ** (1 / p)), h)
-        if equation is None:
-            return Rational(1)
-        obstacle = Derivation(equation, h).obstacle
-        if not obstacle:
-            return p
-        reasons.append(f"lr = {h}^({1 / p}): {obstacle}")
-    raise NoLimitError(f"{rule.label} has no limit: {'; '.join(reasons[:3])}")
-
-
-def _is_rational(rule: UpdateRule) -> bool:
-    """Whether all coefficients of a step are rational functions of k."""
-    reading = read(rule)
-    laws = [reading.law(r) for r in range(reading.period)]
-    entries = [v for law in laws for m in (law.M, law.N, law.A, law.B) for row in m for v in row]
-    return all(v.is_rational_function(reading.k) for v in entries if isinstance(v, Expr))
-
-
-def _system(rule: UpdateRule, h: Symbol, given: bool, regime: str, resolution: int) -> SystemLimit:
+def _system(
+    rule: UpdateRule, h: Symbol, given: bool, regime: str, resolution: int, slow: Embedding | None
+) -> SystemLimit:
     """Limit of a rule whose step is not linear, or whose averages cannot be eliminated."""
+    if slow is not None:
+        return scheduled_system(rule, h, slow, resolution)
     scaled = None if given or not rule.is_numeric else rule.scaling(h, regime)
     if scaled is None:
         return system_limit(rule, h, resolution=resolution)
@@ -319,7 +262,7 @@ def _limit(
         h=h,
         t=derivation.t,
         terms=MappingProxyType(
-            {on_curve(derivation, v): readable(in_powers(c, h).subs(numbers)) for v, c in terms.items()}
+            {on_curve(derivation, v): in_powers(c, h).subs(numbers) for v, c in terms.items()}
         ),
         time_step=time_step,
         initial_position=start[0].subs(numbers),

@@ -17,7 +17,7 @@ from sympy import Expr, Symbol
 
 from odeopt.limits.collocation import NODES, RegularStart, regular_start
 
-__all__ = ["Term", "equation_start", "require_determined", "root_of_time"]
+__all__ = ["Term", "equation_start", "is_finite_at_zero", "require_determined", "root_of_time"]
 
 # Fractional powers of t finer than this are approximated on a shorter interval.
 _MOST_ROOT = 12
@@ -50,7 +50,7 @@ def equation_start(
     known.
     """
     order = len(data)
-    finite = [_is_finite_at_zero(term.coefficient, t) for term in terms]
+    finite = [is_finite_at_zero(term.coefficient, t) for term in terms]
     _require_no_pole_inside(terms, t, end)
     if end == 0 or all(finite):
         return 0.0, lambda s: data
@@ -91,7 +91,8 @@ def _no_series(equation: object, coupled: list[str]) -> ValueError:
     )
 
 
-def _is_finite_at_zero(coefficient: Expr, t: Symbol) -> bool:
+def is_finite_at_zero(coefficient: Expr, t: Symbol) -> bool:
+    """Whether a coefficient has a value at t = 0."""
     with np.errstate(all="ignore"):
         try:
             value = sympy.lambdify(t, coefficient, "numpy")(np.float64(0.0))

@@ -13,28 +13,14 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 import sympy
 from sympy import Add, Expr, Integer, Mul, Symbol
 
 from odeopt.limits.failures import FAILURES, NoLimitError, is_infinite
+from odeopt.limits.slow import Function, Slow, expanded, with_symbols
 from odeopt.limits.text import derivative_latex, derivative_text
 from odeopt.limits.transients import without_transients
-
-if TYPE_CHECKING:
-
-    class AnyExpr:
-        """What a checker is told of sympy's classes, which come without types."""
-
-        args: tuple[Any, ...]
-
-        def __new__(cls, *args: Any, **assumptions: Any) -> Any: ...
-        def __getattr__(self, name: str) -> Any: ...
-
-    Function = AnyExpr
-else:
-    from sympy import Function
 
 __all__ = [
     "GradientDifferential",
@@ -185,7 +171,7 @@ def laurent(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
     if not coefficient.has(h):
         return {0: coefficient} if coefficient != 0 and order >= 0 else {}
     coefficient = counted_powers(coefficient, h, order + 2)
-    numerator, denominator = sympy.fraction(sympy.together(coefficient))
+    numerator, denominator = _polynomials(coefficient, h, order)
     if numerator.is_polynomial(h) and denominator.is_polynomial(h):
         return _divide_series(numerator, denominator, h, order)
     roots = math.lcm(*(e.exp.q for e in coefficient.atoms(sympy.Pow) if e.base == h and e.exp.is_Rational))
@@ -193,6 +179,20 @@ def laurent(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
         return _by_roots(coefficient, h, order, roots)
     found = _by_derivatives(coefficient, h, order)
     return _by_series(coefficient, h, order) if found is None else found
+
+
+def _polynomials(coefficient: Expr, h: Symbol, order: int) -> tuple[Expr, Expr]:
+    """Numerator and denominator, functions of slow time expanded as far as a pole of the latter asks for."""
+    slow, pole = coefficient.has(Slow), 2
+    while True:
+        expr = expanded(coefficient, h, order + pole) if slow else coefficient
+        numerator, denominator = sympy.fraction(sympy.together(expr))
+        if not slow or not denominator.is_polynomial(h):
+            return numerator, denominator
+        powers = [e for (e,), _ in sympy.Poly(denominator, h).terms()]
+        if min(powers) <= pole:
+            return numerator, denominator
+        pole = min(powers)
 
 
 def counted_powers(expr: Expr, h: Symbol, order: int) -> Expr:
@@ -230,11 +230,11 @@ def _by_series(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
     )
     refusal = NoLimitError(f"the step has no Taylor series in {h}: it contains {coefficient}; {remedy}")
     try:
-        series = sympy.expand(sympy.series(coefficient, h, 0, order + 1).removeO())
+        series = with_symbols(coefficient, h, order + 2, lambda e: sympy.series(e, h, 0, order + 1).removeO())
     except FAILURES as error:
         raise refusal from error
     found: dict[int, Expr] = {}
-    for term in Add.make_args(series):
+    for term in Add.make_args(sympy.expand(series)):
         scalar, power = term.as_coeff_exponent(h)
         if scalar.has(h) or not power.is_Integer:
             raise refusal

@@ -8,6 +8,7 @@ from sympy import Expr, Integer, Poly, Symbol
 from odeopt.limits.derivation import Derivation
 from odeopt.limits.elimination import ScalarEquation
 from odeopt.limits.series import NoLimitError
+from odeopt.limits.slow import with_symbols
 from odeopt.limits.start import decaying_modes
 
 __all__ = ["require_zero_stable", "time_origin"]
@@ -82,6 +83,7 @@ def time_origin(equation: ScalarEquation, h: Symbol) -> Expr:
     if not right.has(derivation.t):
         return Integer(0)
     t, coefficient = derivation.t, derivation.tidy(right).get(derivation.curve[1], Integer(0))
-    worst = sympy.limit(sympy.expand(coefficient).coeff(h, 1) * t**2, t, 0)
+    pole = sympy.expand(coefficient).coeff(h, 1) * t**2
+    worst = with_symbols(pole, t, 2, lambda e: sympy.limit(e, t, 0))
     solutions = sympy.solve(worst, tau)
     return sympy.expand(solutions[0]) if solutions else Integer(0)

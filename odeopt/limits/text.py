@@ -61,7 +61,8 @@ def factor_text(coefficient: Expr) -> str:
     if _is_one(coefficient):
         return ""
     text = f"{float(coefficient):.6g}" if coefficient.is_Float else str(coefficient)
-    plain_factor = coefficient.is_Symbol or (coefficient.is_number and coefficient.is_nonnegative)
+    is_name = getattr(coefficient, "is_named", coefficient.is_Symbol)
+    plain_factor = is_name or (coefficient.is_number and coefficient.is_nonnegative)
     return f"{text}*" if plain_factor else f"({text})*"
 
 
