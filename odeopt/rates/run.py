@@ -85,15 +85,15 @@ class Run:
                 size, above = np.maximum(size, now), np.maximum(above, now + slack[k])
         return size, above, step
 
-    def ceiling(self, low: float, high: float) -> float:
-        """A bound on all polynomials over [low, high], from a coarse mesh."""
+    def ceiling(self, low: float, high: float, *, last: bool = False) -> float:
+        """A bound on all polynomials over [low, high], or on the last, from a coarse mesh."""
         theta = self.mesh(_COARSE)
-        size, _, _ = self.sizes(_places(theta, low, high), 0.0)
+        size, _, _ = self.sizes(_places(theta, low, high), 0.0, last=last)
         return float(size.max()) / math.cos(self.degree[-1] * theta[1] / 2)
 
     def largest(self, low: float, high: float, level: float = 0.0, *, last: bool = False) -> Largest:
         """Maximum over [low, high] of all k, or of the last; left coarse where it is below `level`."""
-        limit = self.ceiling(low, high)
+        limit = self.ceiling(low, high, last=last)
         theta = self.mesh(_INTERVALS)[None]
         width = theta[0, 1]
         best, closed, points = Largest(-1.0, math.inf, 0, low), 0.0, theta.size
