@@ -101,11 +101,6 @@ def place_of_largest(function: Callable[[np.ndarray], np.ndarray], low: float, h
     return float(refined.x if -refined.fun > values[best] else grid[best])
 
 
-def largest_over(function: Callable[[np.ndarray], np.ndarray], low: float, high: float) -> float:
-    """Maximum of a continuous function over [low, high]."""
-    return float(function(np.array([place_of_largest(function, low, high)]))[0])
-
-
 def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Rate:
     r"""Exact rate of the linear ODE when the kernel's eigenvalues fill [mu, L].
 
