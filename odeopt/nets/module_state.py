@@ -3,6 +3,7 @@ r"""What a pass through a module may change beside its weights: seen, refused, a
 from __future__ import annotations
 
 import contextlib
+import copy
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -21,9 +22,13 @@ class ModuleState:
     """
 
     def __init__(self, module: nn.Module, *, weights: bool = False) -> None:
-        # the dictionaries themselves, so that what a pass adds, replaces or removes is undone as well
-        self._parts = [(part, dict(part.__dict__), dict(part._buffers)) for part in module.modules()]
-        self._tables = [(part, dict(part._parameters), dict(part._modules)) for part in module.modules()]
+        # the tables themselves (of weights, buffers, parts, and of one's own: caches), so that what a pass
+        # adds, replaces or removes is undone as well
+        self._parts = [
+            (part, dict(part.__dict__), [(t, copy.copy(t)) for t in vars(part).values() if _is_table(t)])
+            for part in module.modules()
+        ]
+        self._buffers = [(part, dict(part._buffers)) for part in module.modules()]
         named = [("buffer", *pair) for pair in module.named_buffers()]
         if weights:
             named += [("weight", *pair) for pair in module.named_parameters()]
@@ -40,7 +45,7 @@ class ModuleState:
                     "outputs at each pass; make it deterministic"
                 )
         replaced = {
-            id(b) for part, _, held in self._parts for k, b in held.items() if part._buffers.get(k) is not b
+            id(b) for part, held in self._buffers for k, b in held.items() if part._buffers.get(k) is not b
         }
         for name, tensor, before in self._values:
             if id(tensor) in replaced or not _same(tensor, before):
@@ -52,20 +57,12 @@ class ModuleState:
     @torch.no_grad()
     def restore(self) -> None:
         """Put everything back."""
-        for (part, attributes, buffers), (_, parameters, modules) in zip(
-            self._parts, self._tables, strict=True
-        ):
+        for part, attributes, tables in self._parts:
             part.__dict__.clear()
             part.__dict__.update(attributes)
-            held: Any
-            table: Any
-            for table, held in (
-                (part._buffers, buffers),
-                (part._parameters, parameters),
-                (part._modules, modules),
-            ):
+            for table, held in tables:
                 table.clear()
-                table.update(held)
+                table.extend(held) if isinstance(table, list) else table.update(held)
         for _, tensor, before in self._values:
             if not _same(tensor, before):
                 tensor.copy_(before)
@@ -104,6 +101,10 @@ def plain_arithmetic(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(products)
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, (dict, list, set))
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

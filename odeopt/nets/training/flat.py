@@ -17,7 +17,7 @@ from odeopt.dynamics.losses import PredictionLoss
 from odeopt.nets.kernels.closed import empirical_gram, has_closed_form
 from odeopt.nets.kernels.empirical import empirical_operator, largest_eigenvalue
 from odeopt.nets.kernels.jacobian import own_tape
-from odeopt.nets.kernels.tape import Tape, flat, split
+from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, split
 from odeopt.nets.module_checks import (
     differentiable,
     first_words,
@@ -27,11 +27,13 @@ from odeopt.nets.module_checks import (
     targets_of,
     trained_parameters,
 )
-from odeopt.nets.module_state import left_as_it_was, plain_arithmetic
+from odeopt.nets.module_state import ModuleState, left_as_it_was, plain_arithmetic
 from odeopt.rules.base import UpdateRule
 
 # Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
 _SMALL_PRODUCT = 10**8
+# Share of its size by which each weight is moved, far above rounding, to see whether outputs follow.
+_MOVE = 1e-2
 
 
 def problem_of(
@@ -78,11 +80,32 @@ class FlatProblem:
         self.scale: float = 1.0 if reduction == "sum" else objective.mean_factor / n
         self.targets: np.ndarray = self.y.cpu().double().numpy()
         self._point: torch.Tensor | None = None
-        with left_as_it_was(net, weights=True) as state, plain_arithmetic(self.device):
-            tape = own_tape(net, self.parameters, self.x, state, columns="1")
         with torch.no_grad():
             self.initial = flat(tuple(self.parameters.values()), tuple(self.parameters.values()))
+        self.last: torch.Tensor = self.initial  # what the run leaves in the network
+        self._state = ModuleState(net)
+        with left_as_it_was(net, weights=True) as state, plain_arithmetic(self.device):
+            tape = own_tape(net, self.parameters, self.x, state, columns="1")
+            self._require_forgetful(state)
         self.value(tape.output.detach().cpu().double().numpy())  # targets that the objective does not take
+
+    @torch.no_grad()
+    def _require_forgetful(self, state: ModuleState) -> None:
+        """Refuse a module that keeps results of a pass, which at moved weights are not those of a first."""
+        size = float(self.initial.square().mean().sqrt()) or 1.0
+        moved = self.initial + _MOVE * size * probe(self.initial.numel(), self.initial)
+        outputs = []
+        for _ in range(2):
+            self.write(moved)
+            with torch.enable_grad():  # which a module may use inside
+                outputs.append(self.net(self.x).detach().reshape(-1))
+            state.restore()
+        kept, first = outputs
+        if first.isfinite().all() and not equal_to_rounding(kept, first):
+            raise ValueError(
+                "module keeps results of a pass (a cache?), so that after a step its outputs are not those "
+                "of its weights; compute them in forward, or fill it before, without gradients"
+            )
 
     def _tensor(self, values: torch.Tensor) -> torch.Tensor:
         return values.to(device=self.device, dtype=self.dtype if values.is_floating_point() else None)
@@ -93,14 +116,24 @@ class FlatProblem:
         if w is self._point:
             return
         self.write(w)
-        with torch.enable_grad():
+        with self._own_pass(), torch.enable_grad():
             output = require_outputs(self.net(self.x), len(self.y), columns="1").reshape(-1)
         self._tape = Tape(output, tuple(self.parameters.values()))
         self._output = output.detach()
         self._point, self._gradient, self._spent = w, None, False
 
+    @contextlib.contextmanager
+    def _own_pass(self) -> Iterator[None]:
+        """A pass of the module; where it fails, the module is left as it was before the run."""
+        try:
+            yield
+        except Exception:
+            self.last = self.initial
+            self._state.restore()
+            raise
+
     def _pull_back(self, cotangent: torch.Tensor, *, keep: bool = False) -> torch.Tensor:
-        with differentiable():
+        with self._own_pass(), differentiable():
             return self._tape.pull_back(cotangent.to(self._output.dtype), keep=keep)
 
     def predictions(self, w: torch.Tensor) -> np.ndarray:
@@ -129,7 +162,8 @@ class FlatProblem:
         part = self._part
         part.x, part.y, part._point = self.x[batch], self.y[batch], None
         self._point = None  # the point is written into the one network of both
-        return part.gradient(w)
+        with self._own_pass():
+            return part.gradient(w)
 
     @torch.no_grad()
     def write(self, w: torch.Tensor) -> None:
@@ -250,6 +284,7 @@ class RowSpaceProblem(ReLUProblem):
         self._basis, triangle = torch.linalg.qr(full.x.T)
         self.x: torch.Tensor = triangle.T.contiguous()
         self.initial: torch.Tensor = self._flat(full.neurons(full.initial) @ self._basis, full.initial)
+        self.last: torch.Tensor = self.initial
         self._point = None
 
     def _flat(self, weights: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:

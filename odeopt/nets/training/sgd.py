@@ -103,7 +103,7 @@ def train_sgd(
 
 def _run(problem, rule, num_steps, batch_size, rng, record, progress) -> tuple[dict, int | None]:
     """Predictions at the recorded steps, and the first of these whose loss is not finite."""
-    n, kept, last = len(problem.y), {}, problem.initial
+    n, kept = len(problem.y), {}
     batch = None
 
     def gradient(w: torch.Tensor) -> torch.Tensor:
@@ -120,9 +120,9 @@ def _run(problem, rule, num_steps, batch_size, rng, record, progress) -> tuple[d
                     kept[k] = u
                     if progress is not None and k > 0:
                         progress("train", k, num_steps)
-                last = iterates[0]
+                problem.last = iterates[0]
                 # the step from k to k + 1, which the next turn of the loop takes
                 batch = torch.from_numpy(np.sort(rng.choice(n, batch_size, replace=False))).to(problem.device)
     finally:
-        problem.write(last)
+        problem.write(problem.last)
     return kept, None

@@ -144,7 +144,7 @@ def train(
     net : torch.nn.Module
         A deterministic module from inputs, shape (n, ...), to outputs, shape (n,) or (n, 1). It is
         left with the weights of the last step (also when the run is interrupted), after
-        divergence with the last ones of finite loss.
+        divergence with the last ones of finite loss, and as it was where it is refused.
     rule : UpdateRule
         The method, with numeric hyperparameters.
     x : array_like or torch.Tensor, shape (n, ...)
@@ -316,7 +316,6 @@ class _Record:
 
 def _run(problem: FlatProblem, rule: UpdateRule, num_steps: int, observe: Callable) -> int | None:
     """Iterate, observing each step of finite loss; return the first step of infinite loss, if any."""
-    last = problem.initial
     states = rule.states(problem.initial, problem.gradient)
     try:
         with running(problem):
@@ -324,10 +323,10 @@ def _run(problem: FlatProblem, rule: UpdateRule, num_steps: int, observe: Callab
                 u = problem.predictions(iterates[0])
                 if not (np.isfinite(problem.value(u)) and np.isfinite(u).all()):
                     return k
-                last = iterates[0]
+                problem.last = iterates[0]
                 observe(k, iterates, memory, u)
     finally:
-        problem.write(last)
+        problem.write(problem.last)
     return None
 
 
