@@ -128,7 +128,7 @@ def _print_and_save(found: Any, folder: OutputFolder | None, json: bool, show: C
 
 @app.command("derive")
 def derive_command(
-    method: Annotated[str, typer.Argument(help="A method's class: HeavyBall, Nesterov, Adam, ...")],
+    method: Annotated[str, typer.Argument(help="A method's class (HeavyBall, Adam, ...) or short name, gd.")],
     hyperparameters: Annotated[
         list[str] | None, typer.Argument(help="Its numbers, as lr=0.01 momentum=0.9 momenta=0.2,0.5.")
     ] = None,

@@ -61,22 +61,31 @@ def method_names(names: Iterable[str], known: Iterable[str] = tuple(METHODS)) ->
 
 def _require_known(name: Any, known: Sequence[str], show: Callable[[str], str] = repr) -> None:
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.3)
-        hint = f"; did you mean {show(near[0])}?" if near else ";"
+        # in either of its two names, in any case
+        either = {n.casefold(): n for n in known}
+        for short, rule in METHODS.items():
+            pair = {short, rule.__name__}
+            either |= {n.casefold(): kept for n in pair for kept in pair & {*known}}
+        near = difflib.get_close_matches(str(name).casefold(), either, n=1, cutoff=0.3)
+        hint = f"; did you mean {show(either[near[0]])}?" if near else ";"
         raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(known)}")
 
 
 def rule_named(name: str, hyperparameters: Iterable[str], num_steps: int | None = None) -> UpdateRule:
-    """Return the rule of a class, or of a class in a file, with hyperparameters written as text.
+    """Return the rule of a class, a short name, or a class in a file, with hyperparameters written as text.
 
     Commas make a tuple, ``true`` and ``false`` set switches, and schedules are written as
     :func:`odeopt.rules.schedule_text.number_or_schedule` reads them, for `num_steps`.
 
     >>> rule_named("HigherMomentum", ["lr=cosine:0.1", "momenta=0.2,0.5"], 100).label
     'HigherMomentum(lr=Cosine(0.1, 100, 0), momenta=(0.2, 0.5))'
+    >>> rule_named("gd", ["lr=0.1"])
+    GradientDescent(lr=0.1)
     """
     if ":" in name:
         kind = class_from_file(name)
+    elif name in METHODS:
+        kind = METHODS[name]
     else:
         _require_known(name, tuple(_RULES), str)
         kind = _RULES[name]

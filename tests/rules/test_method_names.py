@@ -38,3 +38,19 @@ def test_text_that_is_no_rule_is_refused_with_the_reason(name, hyperparameters, 
     with pytest.raises(ValueError) as error:
         rule_named(name, hyperparameters)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("GD", "GradientDescent"), ("gradient", "GradientDescent"), ("Hb", "HeavyBall")]
+)
+def test_both_names_of_a_method_are_known_in_hints(name, meant):
+    with pytest.raises(ValueError, match=f"did you mean {meant}"):
+        rule_named(name, ["lr=0.1"])
+    with pytest.raises(ValueError, match="did you mean 'gd'"):
+        method_names(["GradientDescent"], ("gd", "hb"))
+
+
+def test_short_names_make_rules():
+    assert all(
+        type(rule_named(short, ["lr=0.1"])) is rule for short, rule in METHODS.items() if short in "gd nag"
+    )
