@@ -288,8 +288,7 @@ def prepare(
     unit, _ = unit_rows(x)
     if targets == "labels":
         _require_labels(y)
-    mean, scale = (0.0, 1.0) if targets == "labels" else _moments(y)
-    scaled = (y - mean) / scale
+    scaled, mean, scale = (y, 0.0, 1.0) if targets == "labels" else _standardised(y)
     for array in (unit, scaled):
         array.setflags(write=False)
     return Dataset(x=unit, y=scaled, target_mean=mean, target_scale=scale)
@@ -302,15 +301,20 @@ def _require_labels(y: np.ndarray) -> None:
         )
 
 
-def _moments(y: np.ndarray) -> tuple[float, float]:
-    """Mean and deviation of targets that differ."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = float(np.mean(y))
-        scale = float(np.sqrt(np.mean((y - mean) ** 2)))
+def _standardised(y: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Targets of mean zero and unit root mean square, with the mean and the deviation taken off."""
+    # at a power of two near their size, where neither squares nor sums leave the range of floats
+    _, size = np.frexp(np.abs(y).max())
+    near_one = np.ldexp(y, -size)
+    mean = float(np.mean(near_one))
+    scale = float(np.sqrt(np.mean((near_one - mean) ** 2)))
     # A constant array leaves a deviation of rounding size behind.
-    if not np.isfinite(scale) or scale <= 8 * np.finfo(float).eps * np.abs(y).max():
+    if scale <= 8 * np.finfo(float).eps * np.abs(near_one).max():
         raise ValueError(
-            f"y is constant or out of range (mean {mean:.6g}, deviation {scale:.3g}) and cannot be "
-            "scaled to unit root mean square; pass targets that differ"
+            f"y is constant (mean {np.ldexp(mean, size):.6g}, deviation {np.ldexp(scale, size):.3g}) and "
+            "cannot be scaled to unit root mean square; pass targets that differ"
         )
-    return mean, scale
+    target_mean, target_scale = float(np.ldexp(mean, size)), float(np.ldexp(scale, size))
+    if target_scale < np.finfo(float).tiny:
+        raise ValueError(f"y differs by {target_scale:.3g} only, below the normal floats; multiply it")
+    return (near_one - mean) / scale, target_mean, target_scale

@@ -95,10 +95,13 @@ def place_of_largest(function: Callable[[np.ndarray], np.ndarray], low: float, h
     left, right = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
     if right <= left:
         return float(grid[best])
+    # as a share of the right end: squares of x itself leave the range of floats at 1e200
     refined = scipy.optimize.minimize_scalar(
-        lambda x: -float(function(np.array([x]))[0]), bounds=(left, right), method="bounded"
+        lambda share: -float(function(np.array([share * right]))[0]),
+        bounds=(left / right, 1),
+        method="bounded",
     )
-    return float(refined.x if -refined.fun > values[best] else grid[best])
+    return float(refined.x * right if -refined.fun > values[best] else grid[best])
 
 
 def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Rate:

@@ -355,7 +355,7 @@ def _half_widths(ode: Mode, found: Ritz) -> np.ndarray:
     now = found.norm * np.sqrt(at_t**2 @ found.start**2)
     from_residual, rounding = (ode.s * found.norm * (shares @ force) for force in forces)
     rounding = np.where(t > edges[-1], np.inf, rounding + delta)
-    with np.errstate(invalid="ignore"):  # 0 times inf
+    with np.errstate(over="ignore", invalid="ignore"):  # inf, and 0 times inf
         widths = [now * e + e**2 / 2 + 64 * _EPS * now**2 for e in (from_residual + rounding, rounding)]
     return np.where(np.isnan(widths), np.inf, widths)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sympy
 
-from odeopt import HeavyBall, HigherMomentum, error_dynamics, exact_rate, ode_limit
+from odeopt import HeavyBall, HigherMomentum, discrete_rate, error_dynamics, exact_rate, ode_limit
 
 H = sympy.Symbol("h", positive=True)
 
@@ -41,3 +41,15 @@ def test_the_slowest_curvature_decides():
     dynamics = of_roots(1, 1, 1)
     alone = [exact_rate(dynamics, lam).value for lam in np.linspace(0.2, 1.0, 9)]
     assert exact_rate(dynamics, 0.2, 1.0).value == pytest.approx(min(alone), rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-20, 1e200])
+def test_rates_of_curvatures_of_any_size(size):
+    """On [size/10, size]: of friction 1, and of steps 1/size, which are the same steps at any size."""
+    dynamics = error_dynamics(ode_limit(HeavyBall.with_friction(lr=0.01, friction=1.0)))
+    mu = size / 10
+    # below 1/4 the root is taken without cancellation; above, half of the friction is left
+    wanted = 4 * mu / (1 + np.sqrt(1 - 4 * mu)) if mu < 0.25 else 1.0
+    assert exact_rate(dynamics, mu, size).value == pytest.approx(wanted, rel=1e-12)
+    rates = [discrete_rate(HeavyBall(1 / L, 0.5), L / 10, L).value for L in (1.0, size)]
+    assert rates[1] == pytest.approx(rates[0], rel=1e-6)
