@@ -1,19 +1,20 @@
-"""Plain fractions: quotients of polynomials, expressions of certificates and their signs on a domain.
+"""Plain fractions: quotients of polynomials, expressions of certificates and signs of numbers.
 
 The arithmetic of :mod:`certificate_checker`: the standard library, nothing of the package. Polynomials are
-dicts {monomial: Fraction}, a monomial a sorted tuple of (name, power); quotients keep their divisor in the
-factors it was written in; a root of a number is a name whose square is replaced.
+dicts {monomial: int or Fraction}, a monomial a sorted tuple of (name, power); quotients keep their divisor
+in the factors it was written in; a root of a number is a name whose square is replaced.
 """
 
 from __future__ import annotations
 
 import ast
-import itertools
 import math
 from fractions import Fraction
 
-ONE = {(): Fraction(1)}
+ONE = {(): 1}
 ROOTS: dict[str, Q] = {}
+# What could not be decided, while a refutation is still looked for.
+OPEN: list[str] = []
 # Products of terms left before the checker gives up, and the digits of a number (in bits).
 WORK, MOST_BITS = [0], 20_000
 
@@ -32,13 +33,30 @@ class Undecided(Exception):
 def add(p, q, factor=1):
     out = dict(p)
     for m, c in q.items():
-        out[m] = out.get(m, 0) + factor * c
+        out[m] = shortest(out.get(m, 0) + factor * c)
         if not out[m]:
             del out[m]
     return out
 
 
+def shortest(c):
+    """An integer as an int, with which Python calculates faster."""
+    return c.numerator if c.denominator == 1 else c
+
+
+def product(m, n):
+    """Of two monomials."""
+    if not m or not n:
+        return m or n
+    powers = dict(m)
+    for name, e in n:
+        powers[name] = powers.get(name, 0) + e
+    return tuple(sorted(powers.items()))
+
+
 def times(p, q):
+    if p == ONE or q == ONE:
+        return q if p == ONE else p
     WORK[0] -= len(p) * len(q)
     if WORK[0] < 0:
         raise Undecided("more work than is allowed")
@@ -47,12 +65,9 @@ def times(p, q):
         if c.numerator.bit_length() + c.denominator.bit_length() > MOST_BITS:
             raise Undecided("numbers of too many digits")
         for n, d in q.items():
-            powers = dict(m)
-            for name, e in n:
-                powers[name] = powers.get(name, 0) + e
-            key = tuple(sorted(powers.items()))
+            key = product(m, n)
             out[key] = out.get(key, 0) + c * d
-    return without_squares_of_roots({m: c for m, c in out.items() if c})
+    return without_squares_of_roots({m: shortest(c) for m, c in out.items() if c})
 
 
 def without_squares_of_roots(p):
@@ -104,7 +119,7 @@ class Q:
         for f, e in self.factors.items():
             below = below * Q(dict(f)) ** e
         if set(self.top) == {()}:
-            return below * number(1 / self.top[()])
+            return below * number(Fraction(1) / self.top[()])
         return below * Q(ONE, {frozenset(self.top.items()): 1})
 
     def __truediv__(self, other):
@@ -149,11 +164,11 @@ class Q:
 
 
 def number(value):
-    return Q({(): Fraction(value)} if value else {})
+    return Q({(): shortest(Fraction(value))} if value else {})
 
 
 def symbol(name):
-    return Q({((name, 1),): Fraction(1)})
+    return Q({((name, 1),): 1})
 
 
 def image(p, values):
@@ -277,145 +292,6 @@ def number_sign(p):
         if low > 0 or high < 0:
             return 1 if low > 0 else -1
     return None
-
-
-class Domain:
-    """Ranges of symbols; signs of expressions on them."""
-
-    def __init__(self, entries, known):
-        self.ranges, self.strict, self.images = [], set(), {}
-        for entry in entries:
-            name = entry["symbol"]
-            bounds = [None if entry[k] is None else read(entry[k], known) for k in ("lower", "upper")]
-            seen = {n for n, *_ in self.ranges}
-            if name in seen or any(b is not None and not b[0].names() <= seen for b in bounds):
-                raise Refused(f"the range of {name} is not one in what is bounded before it")
-            for bound in bounds:
-                if bound is not None:
-                    self.require_divisors(bound[1], known)
-            self.ranges.append((name, *(b and b[0] for b in bounds), entry["strict"]))
-            if entry["strict"]:
-                self.strict.add("d " + name)
-            self.images[name] = self._image(name, *bounds)
-
-    def _image(self, name, lower, upper):
-        d = symbol("d " + name)
-        if lower is not None and upper is not None:
-            image = (lower[0] + upper[0] * d) / (number(1) + d)
-        elif lower is not None:
-            image = lower[0] + d
-        else:
-            image = symbol(name) if upper is None else upper[0] - d
-        return image.at(self.images)
-
-    def holds(self, point):
-        """Whether the point lies in the domain."""
-        if set(point) != {name for name, *_ in self.ranges}:
-            raise Refused("the point names other symbols")
-        values = {name: read(text, ())[0] for name, text in point.items()}
-        for name, lower, upper, strict in self.ranges:
-            over = None if lower is None else constant_sign(values[name] - lower.at(values))
-            under = None if upper is None else constant_sign(upper.at(values) - values[name])
-            if over is not None and over < strict:
-                return False
-            if under is not None and under < (strict or lower is not None):
-                return False
-        return True
-
-    def polynomial_sign(self, p):
-        """(sign, strict) of a polynomial of the distances; sign None where the coefficients do not tell."""
-        groups: dict = {}
-        for m, c in p.items():
-            outer = tuple((n, e) for n, e in m if n not in ROOTS)
-            inner = tuple((n, e) for n, e in m if n in ROOTS)
-            groups.setdefault(outer, {})[inner] = c
-        if not groups:
-            return 0, True
-        signs = {m: number_sign(g) for m, g in groups.items()}
-        free = {n for m in groups for n, e in m if not n.startswith("d ") and e % 2}
-        if None in signs.values() or free or len({*signs.values()} - {0}) > 1:
-            return self.sturm(p)
-        (sign,) = {*signs.values()} - {0} or {0}
-        strict = any(s and all(n in self.strict for n, _ in m) for m, s in signs.items())
-        return sign, strict
-
-    @staticmethod
-    def sturm(p):
-        """Of a polynomial in one distance with rational coefficients and no root in (0, oo)."""
-        names = {n for m in p for n, _ in m}
-        if len(names) != 1 or not next(iter(names)).startswith("d "):
-            return None, False
-        degree = max(e for m in p for _, e in m)
-        chain = [[p.get(((next(iter(names)), k),) if k else (), Fraction(0)) for k in range(degree, -1, -1)]]
-        chain.append([c * (degree - i) for i, c in enumerate(chain[0][:-1])])
-        while len(chain[-1]) > 1:
-            a, b = list(chain[-2]), chain[-1]
-            while len(a) >= len(b):
-                q = a[0] / b[0]
-                a = [x - q * (b[i] if i < len(b) else 0) for i, x in enumerate(a)][1:]
-            while a and not a[0]:
-                a = a[1:]
-            if not a:
-                break
-            chain.append([-c for c in a])
-        changes = [
-            sum(x * y < 0 for x, y in itertools.pairwise(s))
-            for s in ([v for v in (c[end] for c in chain) if v] for end in (-1, 0))
-        ]
-        if not chain[0][-1] or changes[0] != changes[1]:
-            return None, False
-        return (1 if chain[0][0] > 0 else -1), True
-
-    def quotient_sign(self, q):
-        q = q.at(self.images)
-        sign, strict = self.polynomial_sign(q.top)
-        for f, e in q.factors.items():
-            s, nonzero = self.polynomial_sign(dict(f))
-            if not nonzero or not s:
-                return None, False
-            sign = sign if e % 2 == 0 or sign is None else sign * s
-        return sign, strict
-
-    def sign(self, node, known):
-        """(sign, strict) of an expression, by its factors or, expanded, by its coefficients."""
-        match node:
-            case ast.UnaryOp(op=ast.USub(), operand=a):
-                sign, strict = self.sign(a, known)
-                return (None if sign is None else -sign), strict
-            case ast.BinOp(left=a, op=ast.Mult() | ast.Div(), right=b):
-                (s, x), (r, y) = self.sign(a, known), self.sign(b, known)
-                if s is not None and r is not None:
-                    return s * r, (x and y) or s * r == 0
-            case ast.BinOp(left=a, op=ast.Pow(), right=_):
-                value = value_of(node, known)
-                power = int(value_of(node.right, known).top.get((), 0))
-                sign, strict = self.sign(a, known)
-                if power % 2 == 0:
-                    return (1, strict and sign != 0) if value.top else (0, True)
-                return sign, strict
-        return self.quotient_sign(value_of(node, known))
-
-    def require(self, node, known, wanted, strict=False):
-        sign, nonzero = self.sign(node, known)
-        if sign is not None and sign == -wanted and nonzero:
-            raise Refused(f"{ast.unparse(node)} has the wrong sign")
-        if sign not in ((wanted,) if strict else (wanted, 0)) or (strict and not nonzero):
-            raise Undecided(f"sign of {ast.unparse(node)}")
-
-    def require_divisors(self, node, known):
-        """Every divisor in an expression is nonzero on the domain."""
-        for part in ast.walk(node):
-            match part:
-                case ast.BinOp(op=ast.Div(), right=below):
-                    pass
-                case ast.BinOp(op=ast.Pow(), left=below, right=ast.UnaryOp()):
-                    pass
-                case _:
-                    continue
-            if value_of(below, known).names():
-                sign, nonzero = self.sign(below, known)
-                if sign is None or not sign or not nonzero:
-                    raise Undecided(f"divisor {ast.unparse(below)}")
 
 
 def constant_sign(q):

@@ -79,7 +79,8 @@ def print_certificate(certificate: Certificate) -> bool:
     True
     """
     console, checks = Console(), certificate.checks()
-    text = f"{certificate}\n\n{printed_proof(certificate, PLAIN)}\n" if checks[0].holds else str(certificate)
+    holds = all(check.holds for check in checks)
+    text = f"{certificate}\n\n{printed_proof(certificate, PLAIN)}\n" if holds else str(certificate)
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     if certificate.search is not None:
         search = certificate.search
@@ -92,7 +93,7 @@ def print_certificate(certificate: Certificate) -> bool:
     for column in ("claim", "holds", "reason"):
         table.add_column(column, overflow="fold")
     for check in checks:
-        holds = "yes" if check.holds else "undecided" if check.undecided else "NO"
-        table.add_row(check.claim, holds, Text(check.reason))
+        outcome = "yes" if check.holds else "undecided" if check.undecided else "NO"
+        table.add_row(check.claim, outcome, Text(check.reason))
     console.print(table)
-    return all(check.holds for check in checks)
+    return holds

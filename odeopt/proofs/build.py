@@ -11,6 +11,7 @@ from sympy import Expr, Symbol
 
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.domain import Bound
+from odeopt.proofs.exact.signs import nearest_float
 from odeopt.proofs.flow import Flow, Iteration
 from odeopt.proofs.functions import FunctionClass
 from odeopt.proofs.identity import matrix_of, quadratic_rows
@@ -26,7 +27,7 @@ def positive(*symbols: Symbol) -> tuple[Bound, ...]:
 
 def closed_form(rate: Expr) -> Search:
     """Say that a rate is the optimum of its form, known in closed form."""
-    return Search(float(rate), 0.0, "closed form", 0)
+    return Search(nearest_float(rate), 0.0, "closed form", 0)
 
 
 def build(

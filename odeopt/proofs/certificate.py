@@ -12,13 +12,14 @@ and tests the signs by exact arithmetic: no floating point and no solver takes p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import sympy
 from sympy import Expr
 
 from odeopt.proofs.exact.domain import Domain
-from odeopt.proofs.exact.signs import exact_number
+from odeopt.proofs.exact.signs import exact_number, nearest_float, short_text
 from odeopt.proofs.identity import matrix_of, quadratic_rows
 from odeopt.proofs.latex import printed_proof
 from odeopt.proofs.potential import bound_of_f
@@ -157,15 +158,14 @@ class Certificate(Statement):
         if self.rate.free_symbols:
             raise ValueError(f"the rate {self.rate} holds parameters; give them numbers")
         value, layer = (
-            float(self.rate),
+            nearest_float(self.rate),
             f"{'iteration' if self.law in ('factor', 'potential') else 'ODE'} on {self.function_class}",
         )
         if self.law == "potential":
             return Rate(value, "power", "certified", layer, "iteration", note=self.title)
         if self.law == "factor":
-            return Rate(
-                -float(sympy.log(self.rate)), "linear", "certified", layer, "iteration", note=self.title
-            )
+            decrease = -math.log1p(-nearest_float(1 - self.rate))
+            return Rate(decrease, "linear", "certified", layer, "iteration", note=self.title)
         return Rate(value, "power" if self.law == "power" else "linear", "certified", layer, note=self.title)
 
     def latex(self) -> str:
@@ -207,8 +207,8 @@ class Certificate(Statement):
         return cls(**statement_from_json(text))
 
     def __str__(self) -> str:
-        if self.ends is not None:
-            place, bound = bound_of_f(self)
+        if self.law == "potential":
+            place, bound = bound_of_f(self) or ("?", "?")
             return f"{self.title}: f({place}) <= {bound} |x_0|^2 on {self.function_class}"
         laws = {
             "exponential": "exp(-{} t)",
@@ -216,10 +216,6 @@ class Certificate(Statement):
             "integral": "exp(-int {} dt)",
             "factor": "({})^k",
         }
-        text = (
-            str(self.rate)
-            if self.rate.free_symbols or len(str(self.rate)) < 20
-            else f"{float(self.rate):.9g}"
-        )
+        text = short_text(self.rate)
         text = f"({text})" if self.rate.is_Add and "." not in text else text
         return f"{self.title}: {laws[self.law].format(text)} on {self.function_class}"

@@ -23,12 +23,12 @@ from odeopt.proofs import families
 from odeopt.proofs import flow as flows
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.certify_iteration import certify_iteration
-from odeopt.proofs.exact.signs import exact_number, is_zero, number_sign
+from odeopt.proofs.exact.signs import exact_number, is_zero, nearest_float, number_sign, short_text
 from odeopt.proofs.families import vanishing as families_vanishing
 from odeopt.proofs.flow import Flow
 from odeopt.proofs.functions import strongly_convex
 from odeopt.proofs.lmi import SOLVERS
-from odeopt.proofs.search import Template, search
+from odeopt.proofs.search import Template, require_in_range, search
 from odeopt.proofs.statement import Multiplier
 from odeopt.proofs.wanted import NoCertificateError, UnsolvedError, asked_for
 from odeopt.rates.rate import exact_rate
@@ -147,6 +147,7 @@ def _constants(mu, L) -> tuple[Expr | None, Expr | None]:
     L = None if L is None else _positive(L, "L")
     if mu is not None and L is not None and number_sign(L - mu) < 0:
         raise ValueError(f"L must be at least mu, got mu = {mu}, L = {L}")
+    require_in_range(1e-300, mu, L)
     return mu, L
 
 
@@ -277,9 +278,9 @@ def _vanishing(flow: Flow, mu, L, wanted) -> Certificate:
     best = on_smooth(families_vanishing.nesterov_strongly_convex(r, 0, force=flow.force), L)
     if wanted is not None and number_sign(wanted - best.rate) > 0:
         raise NoCertificateError(
-            f"power = {float(wanted):.9g} has no certificate on convex functions for r = {r}: the energy of "
-            f"power 2 needs r >= 3, the multiplier r - 3 = {r - 3} of f >= 0 would be negative; the best is "
-            f"2r/3 = {float(best.rate):.9g}",
+            f"power = {nearest_float(wanted):.9g} has no certificate on convex functions for r = {r}: the "
+            f"energy of power 2 needs r >= 3, the multiplier r - 3 = {r - 3} of f >= 0 would be negative; "
+            f"the best is 2r/3 = {nearest_float(best.rate):.9g}",
             best,
         )
     return asked_for(best, wanted)
@@ -305,6 +306,11 @@ def _constant(flow: Flow, mu, L, wanted, solver) -> Certificate:
     closed = _closed_form(flow, mu, L, ceiling)
     if closed is not None:
         return asked_for(closed, wanted)
+    if L is not None and is_zero(L - mu):
+        raise ValueError(
+            f"L = mu = {short_text(mu)} leaves the one function mu |x|^2/2, of which exact_rate tells "
+            f"the rate; certificates of {flow} are known for L > mu"
+        )
     template = _template(flow, mu, L)
     unit = math.sqrt(float(flow.force * mu))
     return search(
@@ -356,8 +362,10 @@ def _closed_form(flow: Flow, mu: Expr, L: Expr | None, ceiling: float) -> Certif
         assert certificate.search is not None
         bound = replace(certificate.search, optimum=ceiling, bound="quadratics", gap=0.0)
         return replace(on_smooth(certificate, L), search=bound)
-    if L is None or is_zero(L - mu):
-        return on_smooth(families.heavy_ball(b, mu, force=flow.force), L) if L is None else None
+    if L is None:
+        return families.heavy_ball(b, mu, force=flow.force)
+    if is_zero(L - mu):  # the class is one quadratic
+        return families.heavy_ball_quadratic(b, mu, force=flow.force)
     k = sympy.sqrt(L / mu)
     if not k.is_Rational or not is_zero(b**2 - 4 * stiffness):
         return None

@@ -25,7 +25,7 @@ from odeopt.proofs import flow as flows
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.domain import determinant
 from odeopt.proofs.exact.field import Element, Field
-from odeopt.proofs.exact.signs import exact_number, is_zero, number_sign
+from odeopt.proofs.exact.signs import exact_number, is_zero, number_sign, short_text
 from odeopt.proofs.flow import Iteration
 from odeopt.proofs.functions import strongly_convex
 from odeopt.proofs.lmi import SOLVERS
@@ -150,7 +150,10 @@ def certify_iteration(
     if mu is None:
         return _on_convex(rule, iteration, L, factor)
     if number_sign(mu) <= 0 or number_sign(L - mu) <= 0:
-        raise ValueError(f"certificates of iterations need 0 < mu < L, got mu = {mu}, L = {L}")
+        raise ValueError(
+            f"certificates of iterations need 0 < mu < L, got mu = {short_text(mu)}, L = {short_text(L)}; "
+            "with L = mu the one function is mu |x|^2/2, and discrete_rate tells its rate"
+        )
     if any(e.has(flows.time) for e in (iteration.lr, *iteration.varying)):
         raise ValueError(
             f"{rule.label} has weights that vary with k; factors are certified for constant weights "
@@ -241,7 +244,7 @@ def _holds_from_the_start(rule: UpdateRule, iteration: Iteration) -> bool:
 
 def _decrease(factor: Expr) -> Expr:
     if factor.free_symbols or number_sign(factor) <= 0 or number_sign(1 - factor) <= 0:
-        raise ValueError(f"factor must lie strictly between 0 and 1, got {factor}")
+        raise ValueError(f"factor must lie strictly between 0 and 1, got {short_text(factor)}")
     return 1 - factor
 
 

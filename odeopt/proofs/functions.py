@@ -61,7 +61,7 @@ class FunctionClass:
             A(i,j)=f_j-f_i+\langle g_j,x_i-x_j\rangle+\tfrac1{2(1-\mu/L)}\left[\tfrac1L\lVert g_i-g_j\rVert^2
             +\mu\lVert x_i-x_j\rVert^2-\tfrac{2\mu}L\langle g_j-g_i,x_j-x_i\rangle\right]\le0
 
-        for each ordered pair, C(i, j), the same without L,
+        for each ordered pair (unless L = mu, by which it divides), C(i, j), the same without L,
         :math:`G(i)=\tfrac\mu2\lVert x_i\rVert^2-f_i\le0`, for tangents (v, q), a velocity and the velocity
         of the gradient,
         :math:`D=\langle q-\mu v,q-Lv\rangle\le0` (:math:`\mu\lVert v\rVert^2-\langle q,v\rangle\le0`
@@ -84,7 +84,7 @@ class FunctionClass:
         interpolation theorem behind PEPit's documentation; a certificate needs only that they hold.
         """
         pairs = list(itertools.permutations([*points, "*"], 2))
-        names = [f"{kind}({i},{j})" for kind in "AC" for i, j in pairs]
+        names = [f"{kind}({i},{j})" for kind in ("C" if self.L == self.mu else "AC") for i, j in pairs]
         names += [f"{kind}({i})" for kind in ("GE" if self.kind == "quadratic" else "G") for i in points]
         names += ["D"] * bool(tangents)
         return {name: sympy.expand(self.inequality(name, points, tangents)) for name in names}
@@ -114,7 +114,7 @@ class FunctionClass:
         """
         kind, _, labels = name.partition("(")
         every = {**points, "*": (sympy.S.Zero,) * 3}
-        places = labels.removesuffix(")").split(",")
+        places = labels[:-1].split(",") if labels.endswith(")") else []
         granted = kind != "E" or self.kind == "quadratic"
         if name == "D" and len(tangents) == 1:
             ((v, q),) = tangents
@@ -132,15 +132,15 @@ class FunctionClass:
         plain = fj - fi + gj * dx
         if L is None:
             return plain + self.mu / 2 * dx**2
+        if L == self.mu:
+            raise ValueError(f"{self} grants no A(i,j), which divides by L - mu = 0")
         return plain + (dg**2 + self.mu * L * dx**2 - 2 * self.mu * dg * dx) / (2 * (L - self.mu))
 
     def __str__(self) -> str:
+        mu, L = _short(self.mu), "oo" if self.L is None else _short(self.L)
         if self.kind == "convex":
-            return "convex functions" if self.L is None else f"convex {self.L}-smooth functions"
-        if self.kind == "quadratic":
-            spectrum = f"[{self.mu}, {'oo' if self.L is None else self.L}]"
-            return f"quadratics with spectrum in {spectrum}"
-        return f"F({self.mu}, {'oo' if self.L is None else self.L})"
+            return "convex functions" if self.L is None else f"convex {L}-smooth functions"
+        return f"quadratics with spectrum in [{mu}, {L}]" if self.kind == "quadratic" else f"F({mu}, {L})"
 
     def latex(self) -> str:
         """Return the name of the class as LaTeX."""
@@ -148,6 +148,10 @@ class FunctionClass:
         if self.kind == "quadratic":
             return rf"\{{\tfrac12\langle x,Hx\rangle:\ \operatorname{{spec}}H\subset[{mu},{L}]\}}"
         return rf"\mathcal{{F}}_{{{mu},{L}}}"
+
+
+def _short(e: Expr) -> str:
+    return f"{float(e):.9g}" if e.is_Rational and len(str(e)) > 20 else str(e)
 
 
 def strongly_convex(mu: Expr, L: Expr | None = None) -> FunctionClass:

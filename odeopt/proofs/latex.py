@@ -10,6 +10,7 @@ from sympy import Expr
 from odeopt.proofs import flow as flows
 from odeopt.proofs.evidence import Sign, signs_of
 from odeopt.proofs.exact.domain import Bound, squares
+from odeopt.proofs.exact.signs import nearest_float
 from odeopt.proofs.flow import Flow, Iteration
 from odeopt.proofs.identity import quadratic_rows
 from odeopt.proofs.notation import LATEX, Notation
@@ -21,8 +22,11 @@ __all__ = ["printed_proof"]
 
 
 def printed_proof(w: Statement, notation: Notation = LATEX) -> str:
-    """Return statement and proof, as LaTeX or as text."""
-    return notation.page([*_Page(w, notation).lines()])
+    """Return statement and proof, as LaTeX or as text; ValueError for what is no proof."""
+    try:
+        return notation.page([*_Page(w, notation).lines()])
+    except ValueError as error:
+        raise ValueError(f"the proof {w.title!r} cannot be printed, as it does not hold: {error}") from None
 
 
 class _Page:
@@ -179,7 +183,11 @@ class _Page:
             yield n.words("sign: ") + f"{n.expr(s.expression)}{shown}\\ {relation} 0"
 
     def shown(self, sign: Sign) -> str:
-        return self.n.expr(sign.written) if sign.written.free_symbols else f"{float(sign.written):.6g}..."
+        return (
+            self.n.expr(sign.written)
+            if sign.written.free_symbols
+            else f"{nearest_float(sign.written):.6g}..."
+        )
 
     def conclusion(self) -> Iterator[str]:
         w, n = self.w, self.n
@@ -226,8 +234,10 @@ class _Page:
 
     def ends(self) -> Iterator[str]:
         w, n = self.w, self.n
-        assert w.ends is not None
-        place, bound = bound_of_f(w)
+        found = bound_of_f(w)
+        if w.ends is None or found is None:
+            raise ValueError("its ends are not of their form")
+        place, bound = found
         yield (
             n.words("at the first step ")
             + f"V_0{n.less}{self.polynomial(w.ends.bound).replace('_k', '_0')}"

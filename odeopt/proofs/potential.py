@@ -9,7 +9,7 @@ import sympy
 from odeopt.proofs import flow as flows
 from odeopt.proofs.exact.domain import Bound, Domain
 from odeopt.proofs.exact.field import Element, Field
-from odeopt.proofs.flow import time
+from odeopt.proofs.flow import Iteration, time
 from odeopt.proofs.identity import growth, quadratic_rows
 from odeopt.proofs.statement import Ends, Multiplier, Statement
 
@@ -29,7 +29,7 @@ class EndsTest:
 
     def reason(self) -> str:
         """Return why the ends do not follow, empty where they do."""
-        return self._ranges() or self._start() or self._end() or self._power()
+        return self._ranges() or self.form() or self._start() or self._end() or self._power()
 
     def _ranges(self) -> str:
         horizon, (steps, last) = self.ends.horizon, self.statement.domain[-2:]
@@ -39,10 +39,21 @@ class EndsTest:
             return f"the last two ranges must be 0 <= t and t + 1 <= {horizon}, and no others hold them"
         return ""
 
+    def form(self) -> str:
+        """Return why bound and value are not of their form: multiples of |x_0|^2, and of f_0 and |g_0|^2."""
+        for expr, main, other, words in (
+            (self.ends.bound, (flows.x0, flows.x0), (), "|x_0|^2"),
+            (self.ends.value, (flows.f0,), (flows.g0, flows.g0), "f_0, less one of |g_0|^2"),
+        ):
+            found = {m for m, c in self.field.read(expr).collect(self.statement.flow.gens).items() if c.num}
+            if main not in found or not found <= {main, other}:
+                return f"{expr} is no multiple of {words}"
+            if time in expr.free_symbols:
+                return f"{expr} holds t, which is 0 at the first step and {self.ends.horizon} at the last"
+        return ""
+
     def _start(self) -> str:
         bound = self.field.read(self.ends.bound)
-        if set(bound.collect(self.statement.flow.gens)) != {(flows.x0, flows.x0)}:
-            return f"the bound {self.ends.bound} is no multiple of |x_0|^2"
         first = {time: self.field.read(sympy.S.Zero)}
         if flows.x1 in self.field.index:
             first[flows.x1] = self.field.read(flows.x0)  # x_(-1) = x_0
@@ -51,20 +62,22 @@ class EndsTest:
 
     def _end(self) -> str:
         weight, value = self.weight, self.field.read(self.ends.value)
-        rest = value - weight * self.field.read(flows.f0)
-        if not rest.is_zero():  # else f at y_N - lr g_N, by the descent lemma
+        if self.descends:  # f at y_N - lr g_N, by the descent lemma
             lr, L = self.statement.flow.constants[0], self.statement.function_class.L
-            if L is None or set(rest.collect(self.statement.flow.gens)) != {(flows.g0, flows.g0)}:
-                return f"{self.ends.value} is no multiple of f_0, less a multiple of |g_0|^2"
-            share = -rest.collect(self.statement.flow.gens)[flows.g0, flows.g0] / weight
-            most = self.field.read(lr * (1 - L * lr / 2))
-            if not self.domain.nonnegative(share) or not self.domain.nonnegative(most - share):
+            share = (self.field.read(flows.f0) - value / weight) / self.field.read(flows.g0**2)
+            most = share if L is None else self.field.read(lr * (1 - L * lr / 2)) - share
+            if L is None or not self.domain.nonnegative(share) or not self.domain.nonnegative(most):
                 return f"{self.ends.value} is more than the descent lemma grants"
         if not self.domain.positive(weight):
             return f"the coefficient of f in {self.ends.value} is not proved positive"
         last = {time: self.field.read(self.ends.horizon)}
         energy = self.field.read(self.statement.energy)
         return self._implied("the value <= V after N steps", value - energy, self.ends.end, last)
+
+    @property
+    def descends(self) -> bool:
+        """Whether the value is f_0 less a multiple of |g_0|^2."""
+        return (flows.g0, flows.g0) in self.field.read(self.ends.value).collect(self.statement.flow.gens)
 
     @property
     def weight(self) -> Element:
@@ -100,10 +113,13 @@ class EndsTest:
         return self.field.read(self.ends.bound).collect(self.statement.flow.gens)[flows.x0, flows.x0]
 
 
-def bound_of_f(statement: Statement) -> tuple[str, sympy.Expr]:
-    """Return where f is taken after N steps, and the factor of |x_0|^2 that bounds it there."""
-    assert statement.ends is not None
-    test = EndsTest(statement, statement.ends, Domain(statement.new_field(), ()))
-    extrapolated = statement.flow.points["0"][0] != flows.x0
-    place = f"x_({statement.ends.horizon}+1)" if extrapolated else f"x_{statement.ends.horizon}"
-    return place, (test.bound / test.weight).factored()
+def bound_of_f(statement: Statement) -> tuple[str, sympy.Expr] | None:
+    """Return where f is taken after N steps, and the factor of |x_0|^2; None for ends of another form."""
+    ends, flow = statement.ends, statement.flow
+    test = ends and EndsTest(statement, ends, Domain(statement.new_field(), ()))
+    if ends is None or test is None or not isinstance(flow, Iteration) or test.form():
+        return None
+    here = f"{'x' if flow.points['0'][0] == flows.x0 else 'y'}_{ends.horizon}"
+    if test.descends:  # y_N - lr g_N
+        here = f"x_({ends.horizon}+1)" if flow.beta == flow.gamma else f"{here} - {flow.lr}*g_{ends.horizon}"
+    return here, (test.bound / test.weight).factored()

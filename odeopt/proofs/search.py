@@ -20,14 +20,14 @@ from sympy import Dummy, Expr, Rational, Symbol
 from odeopt.proofs.build import build
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.field import Field
-from odeopt.proofs.exact.signs import number_sign, simplest_fraction
+from odeopt.proofs.exact.signs import nearest_float, number_sign, short_text, simplest_fraction
 from odeopt.proofs.flow import Flow, Iteration, time
 from odeopt.proofs.functions import FunctionClass
 from odeopt.proofs.lmi import FEASIBLE, INFEASIBLE, UNSOLVED, Answer
 from odeopt.proofs.statement import Multiplier, Search, minus_multipliers
 from odeopt.proofs.wanted import NoCertificateError, UnsolvedError, asked_for, refusal
 
-__all__ = ["Template", "search"]
+__all__ = ["Template", "require_in_range", "search"]
 
 # Boxes tried, in turn, for the unknowns in units of the problem: small numbers make a proof that is read.
 _BOXES = (8.0, 64.0, 1e3, None)
@@ -36,6 +36,17 @@ _DISTANCES = (100.0, 30.0, 10.0, 3.0, 1.0, 1e-2, 1e-5, 1e-9)
 
 # The gap that is asked for, between the verified rate and the optimum, relative to the natural rate.
 _TOLERANCE = 1e-6
+
+
+def require_in_range(least: float, *constants: Expr | None) -> None:
+    """Refuse mu and L with which floats overflow or underflow."""
+    for value in constants:
+        if value is not None and not least < nearest_float(value) < 1 / least:
+            raise ValueError(
+                f"mu and L must lie between {least:g} and {1 / least:g}, where the floats of a search can be "
+                f"trusted, got {short_text(value)}; divide f by a number and multiply lr, or the force, by "
+                "it, and the iterates stay the same"
+            )
 
 
 class Template:
@@ -51,6 +62,7 @@ class Template:
         positivity: Sequence[str],
         small: Sequence[Sequence[str]] = (),
     ) -> None:
+        require_in_range(1e-152, functions.mu, functions.L)  # its squares are needed
         self._scales = scales
         self.small: tuple[Sequence[str], ...] = tuple(small)
         self.flow: Flow | Iteration = flow

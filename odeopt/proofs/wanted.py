@@ -7,7 +7,7 @@ from dataclasses import replace
 from sympy import Expr
 
 from odeopt.proofs.certificate import Certificate
-from odeopt.proofs.exact.signs import is_zero, number_sign
+from odeopt.proofs.exact.signs import is_zero, nearest_float, number_sign
 from odeopt.proofs.statement import Search
 
 __all__ = ["NoCertificateError", "UnsolvedError", "asked_for", "refusal"]
@@ -38,8 +38,8 @@ def asked_for(best: Certificate, wanted: Expr | None) -> Certificate:
     gap = (wanted - best.rate) if best.law == "factor" else (best.rate - wanted)
     if number_sign(gap) < 0:
         raise refusal(wanted, best)
-    found = best.search or Search(float(best.rate), 0.0, "closed form", 0)
-    return replace(best.weaken(wanted), search=replace(found, gap=found.gap + float(gap)))
+    found = best.search or Search(nearest_float(best.rate), 0.0, "closed form", 0)
+    return replace(best.weaken(wanted), search=replace(found, gap=found.gap + nearest_float(gap)))
 
 
 def refusal(wanted: Expr, best: Certificate) -> NoCertificateError:
@@ -52,7 +52,7 @@ def refusal(wanted: Expr, best: Certificate) -> NoCertificateError:
     ):
         reason = "no method of proof can reach it, quadratics of the class are slower; "
     return NoCertificateError(
-        f"{name} = {float(wanted):.9g} has no certificate V = f + quadratic form of the state on "
-        f"{best.function_class}: {reason}the best is {float(best.rate):.9g}{exact}",
+        f"{name} = {nearest_float(wanted):.9g} has no certificate V = f + quadratic form of the state on "
+        f"{best.function_class}: {reason}the best is {nearest_float(best.rate):.9g}{exact}",
         best,
     )

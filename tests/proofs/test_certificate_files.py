@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import sympy
 from sympy import Integer, Rational
-from tampering import BASES, count, documents
+from tampering import BASES, documents
 
 from odeopt import Certificate
 from odeopt.cli.certificate import print_certificate
@@ -288,20 +288,6 @@ def test_every_certificate_is_printed(name):
     assert text.count("\\left") == text.count("\\right")
     for word in ("V=", r"\le 0", r"\ge 0", "where", "hence"):
         assert word in text
-
-
-# Tampering
-
-
-def test_two_hundred_tampered_certificates_are_refused_or_true():
-    counts, _, wrong = count(200)
-    assert wrong == []
-    assert sum(times for (_, found), times in counts.items() if found in ("failed", "refused")) > 120
-
-
-@pytest.mark.slow
-def test_ten_thousand_tampered_certificates_are_refused_or_true():
-    assert count(10_000, seed=1)[2] == []
 
 
 def test_untampered_certificates_are_true():

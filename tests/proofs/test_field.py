@@ -12,7 +12,13 @@ from sympy import Integer, Rational, sqrt
 from odeopt.proofs.exact.domain import Bound, Domain
 from odeopt.proofs.exact.field import Field
 from odeopt.proofs.exact.roots import UndecidedError
-from odeopt.proofs.exact.signs import is_positive_semidefinite, is_zero, number_sign, proves_nonnegative
+from odeopt.proofs.exact.signs import (
+    is_positive_semidefinite,
+    is_zero,
+    nearest_float,
+    number_sign,
+    proves_nonnegative,
+)
 from odeopt.proofs.identity import growth
 from odeopt.proofs.point import point_of
 
@@ -215,3 +221,12 @@ def test_point_of_a_domain():
         point_of((Bound(t), Bound(x, t, t)))
     with pytest.raises(ValueError, match="zero"):
         point_of((Bound(x, 1 / (sqrt(5 + 2 * sqrt(6)) - sqrt(2) - sqrt(3))),))
+
+
+def test_digits_that_cancel_are_in_the_float():
+    b = sympy.Integer(2)
+    for power in (20, 100, 200):
+        small = sympy.Rational(1, 10**power)
+        # b - sqrt(b^2 - 4 mu) = 2 mu / b + O(mu^2)
+        assert nearest_float(b - sympy.sqrt(b**2 - 4 * small)) == pytest.approx(10.0**-power, rel=1e-15)
+    assert nearest_float(sympy.sqrt(8) - 2 * sympy.sqrt(2)) == 0

@@ -1,5 +1,7 @@
 """Bad input, and trouble of the solver: refused in the words of the package."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import sympy
@@ -8,12 +10,14 @@ from sympy import Integer
 from odeopt import (
     Adam,
     GradientDescent,
+    HeavyBall,
     certify,
     ode_limit,
 )
 from odeopt.proofs import NoCertificateError, UnsolvedError, lmi
 from odeopt.proofs import flow as names
 from odeopt.proofs.flow import Flow
+from odeopt.proofs.functions import quadratic
 from odeopt.proofs.lmi import Answer
 
 # Bad input, and trouble of the solver
@@ -95,3 +99,40 @@ def test_a_wrong_answer_of_the_solver_is_never_a_rate(monkeypatch):
     monkeypatch.setitem(lmi.SOLVERS, "newton", liar)
     with pytest.raises(UnsolvedError, match="no rounding of it verified"):
         certify(Flow((Integer(2),)), mu=1, L=10)
+
+
+@pytest.mark.parametrize("friction", [1, 2, 3])
+def test_one_curvature_is_certified_at_the_rate_of_its_mode(friction):
+    proof = certify(Flow((sympy.Integer(friction),)), mu=1, L=1)
+    root = sympy.sqrt(friction**2 - 4)
+    assert proof.verify()
+    assert sympy.simplify(proof.rate - (friction - sympy.re(root))) == 0
+
+
+def test_one_curvature_is_named_where_it_has_no_certificate():
+    with pytest.raises(ValueError, match="L = mu = 1 leaves the one function"):
+        certify(Flow((sympy.Integer(6), sympy.Integer(5))), mu=1, L=1)
+    with pytest.raises(ValueError, match="with L = mu the one function"):
+        certify(GradientDescent(0.4), mu=1, L=1)
+    one = quadratic(Integer(1), Integer(1))
+    one = dataclasses.replace(certify(GradientDescent(0.4), mu=1, L=4), function_class=one)
+    reasons = {check.claim: check.reason for check in one.checks() if not check.holds}
+    assert "divides by L - mu = 0" in reasons["inequalities"]
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_constants_of_any_size_are_certified_or_refused_for_their_size(size):
+    proof = certify(GradientDescent(0.4 / size), mu=size, L=4 * size)
+    assert proof.verify()
+    assert f"F({size:g}, {4 * size:g})" in str(proof)
+    with pytest.raises(ValueError, match="mu and L must lie between"):
+        certify(HeavyBall(0.1 / size, 0.3), mu=size, L=4 * size)
+    with pytest.raises(ValueError, match="mu and L must lie between"):
+        certify(HeavyBall(0.1, 0.3), mu=sympy.Integer(10) ** 400, L=sympy.Integer(10) ** 401)
+
+
+def test_a_tiny_rate_is_printed_with_its_own_digits():
+    proof = certify(Flow((sympy.Integer(2),)), mu=sympy.Rational(1, 10**200))
+    # 2 mu / b, up to a share of mu
+    assert "exp(-(1e-200) t)" in str(proof)
+    assert proof.to_rate().value == pytest.approx(1e-200, rel=1e-15)

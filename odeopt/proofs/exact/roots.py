@@ -104,10 +104,10 @@ class Roots:
         raise UndecidedError(f"undecided: the sign of a number needs more than {_MOST_BITS} bits")
 
     def _ball_sign(self, number: fmpq_mpoly, bits: int) -> int:
-        ball = self._balls(bits, number)
+        ball = self.balls(bits, number)
         return 1 if ball > 0 else -1 if ball < 0 else 0
 
-    def _balls(self, bits: int, number: fmpq_mpoly, turned: tuple[int, int] | None = None):
+    def balls(self, bits: int, number: fmpq_mpoly, turned: tuple[int, int] | None = None):
         """Enclose a number; `turned`: with another of the n-th roots (place, j) in place of the real one."""
         self.spend(len(number) * bits // 64)
         kept, ctx.prec = ctx.prec, bits
@@ -153,7 +153,7 @@ class Roots:
         for bits in (256, 2048, 16384):
             if self._ball_sign(number, bits):
                 return False
-            others = (self._balls(bits, number, (place - self.size, j)) for j in range(1, n))
+            others = (self.balls(bits, number, (place - self.size, j)) for j in range(1, n))
             if all(not ball.contains(0) if isinstance(ball, arb) else not (
                 ball.real.contains(0) and ball.imag.contains(0)
             ) for ball in others):  # fmt: skip

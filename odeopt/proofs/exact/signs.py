@@ -12,13 +12,16 @@ from sympy import Expr, Rational
 from odeopt.checks import is_number
 from odeopt.proofs.exact.domain import Bound, Domain
 from odeopt.proofs.exact.field import Field
+from odeopt.proofs.exact.roots import UndecidedError
 
 __all__ = [
     "exact_number",
     "is_positive_semidefinite",
     "is_zero",
+    "nearest_float",
     "number_sign",
     "proves_nonnegative",
+    "short_text",
     "simplest_fraction",
 ]
 
@@ -49,6 +52,34 @@ def number_sign(value: Expr) -> int:
     if value.is_Rational:
         return bool(value > 0) - bool(value < 0)
     return Field(()).read(value).sign()
+
+
+def nearest_float(value: Expr) -> float:
+    """Return a real algebraic number as a float; evalf loses digits that cancel without a word.
+
+    >>> tiny = Rational(1, 10**80)
+    >>> nearest_float(1 - sympy.sqrt(1 - tiny)), nearest_float(sympy.sqrt(2))
+    (5e-81, 1.4142135623730951)
+    """
+    field = Field(())
+    number = field.read(value)
+    if number.is_zero():
+        return 0.0
+    for bits in (128, 512, 2048, 8192, 32768):
+        num, den = (field.balls(bits, part) for part in (number.num, number.den))
+        if min(num.rel_accuracy_bits(), den.rel_accuracy_bits()) > 60:
+            return float(num.mid() / den.mid())
+    raise UndecidedError(f"undecided: the digits of {value} need more than 32768 bits")
+
+
+def short_text(value: Expr) -> str:
+    """Write an expression, a long number to 9 digits.
+
+    >>> short_text(Rational(1, 3)), short_text(Rational(1, 10**30)), short_text(sympy.sqrt(2) + sympy.sqrt(3))
+    ('1/3', '1e-30', 'sqrt(2) + sqrt(3)')
+    """
+    text = str(value)
+    return text if value.free_symbols or len(text) < 20 else f"{nearest_float(value):.9g}"
 
 
 def is_zero(value: Expr) -> bool:
