@@ -188,6 +188,12 @@ def validate_error(delta0: Any, n: int, *, columns: bool = False) -> npt.NDArray
     if len(bad):
         value = delta0[tuple(bad[0])]
         raise ValueError(f"delta0 must be finite, got {value} at entry {int(bad[0][0])}; remove that sample")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.sum(delta0**2)):
+            raise ValueError(
+                f"delta0 has entries up to {np.abs(delta0).max():.3g}, whose squares leave the range of "
+                "floats, as the losses would; divide it by a number, and losses by the square of that"
+            )
     return delta0
 
 

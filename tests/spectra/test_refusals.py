@@ -89,3 +89,12 @@ def test_iterations_that_would_take_hours_are_refused_at_once():
 def test_a_sparse_matrix_is_called_one():
     with pytest.raises(ValueError, match="kernel is a sparse matrix"):
         spectral_measure(scipy.sparse.eye_array(3), np.ones(3))
+
+
+def test_errors_whose_squares_leave_the_floats_are_refused():
+    for steps in (None, 2):
+        with pytest.raises(ValueError, match="leave the range of floats"):
+            spectral_measure(np.diag([1.0, 2.0]), [1e155, 1e155], num_matvecs=steps)
+        assert np.isfinite(
+            spectral_measure(np.diag([1.0, 2.0]), [1e153, 1e153], num_matvecs=steps).weights
+        ).all()

@@ -2,6 +2,7 @@ r"""Exact signs of expressions: numbers, quotients on a domain of parameters, de
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -55,7 +56,7 @@ def number_sign(value: Expr) -> int:
 
 
 def nearest_float(value: Expr) -> float:
-    """Return a real algebraic number as a float; evalf loses digits that cancel without a word.
+    """Return a real algebraic number as a float, inf beyond them; evalf loses digits that cancel.
 
     >>> tiny = Rational(1, 10**80)
     >>> nearest_float(1 - sympy.sqrt(1 - tiny)), nearest_float(sympy.sqrt(2))
@@ -68,7 +69,10 @@ def nearest_float(value: Expr) -> float:
     for bits in (128, 512, 2048, 8192, 32768):
         num, den = (field.balls(bits, part) for part in (number.num, number.den))
         if min(num.rel_accuracy_bits(), den.rel_accuracy_bits()) > 60:
-            return float(num.mid() / den.mid())
+            exact = num.mid().fmpq() / den.mid().fmpq()
+            if abs(exact) >= 2**1024:
+                return math.inf if exact > 0 else -math.inf
+            return int(exact.p) / int(exact.q)  # correctly rounded
     raise UndecidedError(f"undecided: the digits of {value} need more than 32768 bits")
 
 
@@ -79,7 +83,8 @@ def short_text(value: Expr) -> str:
     ('1/3', '1e-30', 'sqrt(2) + sqrt(3)')
     """
     text = str(value)
-    return text if value.free_symbols or len(text) < 20 else f"{nearest_float(value):.9g}"
+    number = math.inf if value.free_symbols or len(text) < 20 else nearest_float(value)
+    return f"{number:.9g}" if math.isfinite(number) else text
 
 
 def is_zero(value: Expr) -> bool:
