@@ -12,7 +12,7 @@ from odeopt.rules.base import UpdateRule
 __all__ = ["require_error_dynamics"]
 
 
-def require_error_dynamics(dynamics: Any, purpose: str) -> ErrorDynamics:
+def require_error_dynamics(dynamics: Any, purpose: str, *, source: bool = False) -> ErrorDynamics:
     """Return ErrorDynamics, or say why the object is none and what to do about it.
 
     >>> require_error_dynamics(3, "mode")
@@ -21,6 +21,12 @@ def require_error_dynamics(dynamics: Any, purpose: str) -> ErrorDynamics:
     ValueError: a mode is taken of ErrorDynamics, got int; make them with error_dynamics(ode_limit(rule))
     """
     if isinstance(dynamics, ErrorDynamics):
+        if dynamics.has_source and not source:
+            raise ValueError(
+                f"a {purpose} is taken of an equation in the error alone, but that of weights that decay to "
+                f"0, {dynamics}, holds q = Delta_0 - J w_0 too; decay to_start, or give loss_curve its mode "
+                "and a measure with an origin, or integrate one"
+            )
         return dynamics
     name = type(dynamics).__name__
     if isinstance(dynamics, (PreconditionedDynamics, SystemLimit)):

@@ -6,8 +6,9 @@ the outputs and the kernel :math:`H=JJ^\top`, multiplying a limit by J replaces
 
 .. math:: \sum_jA_j(t,H)\,\Delta^{(j)}=0,
 
-exact for a model that is linear in its weights. For a network, terms are dropped; they are listed in
-:attr:`ErrorDynamics.assumptions`.
+exact for a model that is linear in its weights. The curve itself, where weights decay, has the image
+:math:`JX=\Delta-q`, :math:`q=\Delta_0-JX(0)`, which gives the equation a right side S(t, H) q. For a network,
+terms are dropped; they are listed in :attr:`ErrorDynamics.assumptions`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import sympy
 from sympy import Add, Expr, Integer, Symbol
 
 from odeopt.checks import real_array, require_mapping, validate_kernel
-from odeopt.dynamics.mode_image import mode_image, start_image
+from odeopt.dynamics.assumptions import Assumption, assumptions_of
+from odeopt.dynamics.mode_image import ALONG_Q, mode_image, start_image
 from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
-from odeopt.limits.text import derivative_latex, derivative_text, equation_latex, equation_text
+from odeopt.limits.text import derivative_latex, derivative_text, equation_latex, equation_text, factor_text
 
 __all__ = [
     "Assumption",
@@ -35,18 +37,6 @@ __all__ = [
     "PreconditionedDynamics",
     "error_dynamics",
 ]
-
-
-@dataclass(frozen=True)
-class Assumption:
-    """A term that the linear dynamics drops, and when it vanishes."""
-
-    name: str
-    dropped: str
-    vanishes: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: drops {self.dropped}; {self.vanishes}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +113,7 @@ class ErrorLoss:
 
 @dataclass(frozen=True)
 class ErrorDynamics:
-    r"""The linear ODE :math:`\sum_jA_j(t,H)\Delta^{(j)}=0` of the prediction error.
+    r"""The linear ODE :math:`\sum_jA_j(t,H)\Delta^{(j)}=S(t,H)q` of the prediction error.
 
     Attributes
     ----------
@@ -139,6 +129,11 @@ class ErrorDynamics:
         :math:`\varphi(0)`, 1 but for corrections that start the curve beside the first iterate.
     time_origin : float or sympy.Expr
         In steps.
+    source : sympy.Expr
+        S, 0 but for weight decay; with it :math:`q=\Delta_0-Jw_0`.
+    source_data : tuple of sympy.Expr
+        What :math:`\Delta(0),\dots,\Delta^{(n-1)}(0)` have along q, beside `start` and `initial` along
+        :math:`\Delta_0`; () for nothing.
     """
 
     coefficients: tuple[Expr, ...]
@@ -150,6 +145,13 @@ class ErrorDynamics:
     limit: ODELimit | None = field(default=None, repr=False)
     start: Expr = sympy.S.One
     time_origin: float | Expr = sympy.S.Zero
+    source: Expr = sympy.S.Zero
+    source_data: tuple[Expr, ...] = ()
+
+    @property
+    def has_source(self) -> bool:
+        """Whether the error depends on q beside its start."""
+        return self.source != 0 or any(v != 0 for v in self.source_data)
 
     @property
     def order(self) -> int:
@@ -169,7 +171,8 @@ class ErrorDynamics:
     @property
     def is_numeric(self) -> bool:
         """Whether the coefficients depend on t and lam alone."""
-        free = set().union(*(c.free_symbols for c in (*self.coefficients, *self.initial, self.start)))
+        every = (*self.coefficients, *self.initial, self.start, self.source, *self.source_data)
+        free = set().union(*(c.free_symbols for c in every))
         return free <= {self.t, self.lam}
 
     @property
@@ -203,6 +206,8 @@ class ErrorDynamics:
             "coefficients": tuple(c.subs(values) for c in self.coefficients),
             "initial": tuple(c.subs(values) for c in self.initial),
             "start": self.start.subs(values),
+            "source": self.source.subs(values),
+            "source_data": tuple(c.subs(values) for c in self.source_data),
         }
         for name in ("time_step", "time_origin"):
             value = getattr(self, name)
@@ -211,7 +216,7 @@ class ErrorDynamics:
         return replace(self, **changed)
 
     def mode_equation(self, phi: Expr) -> Expr:
-        r"""Substitute a function of t and lam into the equation of one mode.
+        r"""Substitute a function of t and lam into the left side of the equation of one mode.
 
         Parameters
         ----------
@@ -243,13 +248,17 @@ class ErrorDynamics:
 
     def latex(self) -> str:
         """Return the equation as LaTeX."""
-        return equation_latex(self.parts(True, r"\Delta", r"\Delta"))
+        left = equation_latex(self.parts(True, r"\Delta", r"\Delta"))
+        source = sympy.latex(self.source, symbol_names={self.lam: "H"})
+        return left if self.source == 0 else left.removesuffix("0") + rf"\left({source}\right)q"
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
 
     def __str__(self) -> str:
-        return equation_text(self.parts(False, "Delta", "Delta"))
+        left = equation_text(self.parts(False, "Delta", "Delta"))
+        source = self.source.subs(self.lam, Symbol("H"))
+        return left if self.source == 0 else left.removesuffix("0") + factor_text(source) + "q"
 
 
 @dataclass(frozen=True)
@@ -319,69 +328,37 @@ def error_dynamics(limit: ODELimit | SystemLimit) -> ErrorDynamics | Preconditio
     Delta' + H*Delta = 0
     >>> [a.name for a in dynamics.assumptions]
     ['constant kernel']
+    >>> print(error_dynamics(ode_limit(GradientDescent(lr=0.1, weight_decay=0.5))))
+    Delta' + H*Delta + 1/2*Delta = 1/2*q
     >>> from odeopt.rules import SignDescent
     >>> print(error_dynamics(ode_limit(SignDescent(lr=0.1))))
     Delta' = -J D^-1 J' Delta, D = Abs(grad f(X)); not closed in (Delta, H)
     """
     if isinstance(limit, SystemLimit):
-        return PreconditionedDynamics(limit, _assumptions(1, False))
+        return PreconditionedDynamics(limit, assumptions_of(1, False))
     if not isinstance(limit, ODELimit):
         raise ValueError(f"limit must be what ode_limit returns, got {type(limit).__name__}")
     lam = Symbol("lam", positive=True)
-    coefficients = [Integer(0)] * (limit.order + 1)
+    coefficients, source = [Integer(0)] * (limit.order + 1), Integer(0)
     for vector, scalar in limit.terms.items():
-        if isinstance(vector, sympy.core.function.AppliedUndef):
-            raise ValueError(
-                f"the limit {limit} holds X itself, a decay of the weights, and is not of the form that "
-                "closes in (Delta, H): J X is the error less u_0 - y - J w_0, so the equation of the error "
-                "has a right side; integrate the limit in the weights, with integrate_limit"
-            )
         for order, factor in mode_image(vector, lam).items():
-            coefficients[order] += scalar * factor
+            if order == ALONG_Q:
+                source -= scalar * factor
+            else:
+                coefficients[order] += scalar * factor
+    start, *initial = (start_image(e, lam) for e in (limit.initial_position, *limit.initial))
+    data = (sympy.cancel(start[1] + 1), *(along_q for _, along_q in initial))
     dropped = any(isinstance(v, GradientDifferential) and v.directions for v in limit.terms)
     return ErrorDynamics(
         coefficients=tuple(coefficients),
-        initial=tuple(start_image(e, lam) for e in limit.initial),
+        initial=tuple(value for value, _ in initial),
         t=limit.t,
         lam=lam,
         time_step=limit.time_step,
-        assumptions=_assumptions(limit.order, dropped),
+        assumptions=assumptions_of(limit.order, dropped),
         limit=limit,
-        start=start_image(limit.initial_position, lam),
+        start=start[0],
         time_origin=limit.time_origin,
+        source=sympy.cancel(source),
+        source_data=data if any(v != 0 for v in data) else (),
     )
-
-
-def _assumptions(order: int, dropped_curvature: bool) -> tuple[Assumption, ...]:
-    listed = [
-        Assumption(
-            "constant kernel",
-            "the change of H(t) = J(t) J(t)'",
-            "vanishes for a model linear in its weights, and as m^(-1/2) for width m (measured)",
-        )
-    ]
-    if order >= 2:
-        names = {2: "J-dot w-dot", 3: "2 J-dot w-ddot + J-ddot w-dot"}
-        listed += [
-            Assumption(
-                "moving Jacobian",
-                f"the right side {names.get(order, 'of derivatives of J')}, from differentiating u(w(t))",
-                "vanishes for a model linear in its weights",
-            ),
-            Assumption(
-                "activation flips",
-                "what a ReLU adds to the moving Jacobian: with the first layer trained, J-dot is zero "
-                "between flips, and at a flip of neuron r on sample i the velocity of Delta_i jumps by "
-                "a_r m^(-1/2) |w_r-dot . x_i|",
-                "each jump is of order 1/m, since w_r-dot is itself of order m^(-1/2)",
-            ),
-        ]
-    if dropped_curvature:
-        listed.append(
-            Assumption(
-                "Gauss-Newton curvature",
-                "the part sum_i Delta_i (Hessian of u_i) of the Hessian of the loss",
-                "vanishes where the model is linear in its weights or the error is zero",
-            )
-        )
-    return tuple(listed)

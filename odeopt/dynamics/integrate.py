@@ -102,6 +102,7 @@ def integrate(
     rtol: float,
     atol: float,
     method: Method = "DOP853",
+    origin: npt.ArrayLike | None = None,
 ) -> Trajectory:
     r"""Integrate the error dynamics with :func:`scipy.integrate.solve_ivp`.
 
@@ -119,6 +120,8 @@ def integrate(
         Tolerances of the solver; there is no default.
     method : {"DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"}
         The solver.
+    origin : array_like, shape (n,), optional
+        :math:`Jw_0`, for weights that decay to 0.
 
     Returns
     -------
@@ -147,12 +150,15 @@ def integrate(
     >>> bool(np.allclose(run.delta[1], np.exp([-1.0, -2.0]), rtol=1e-9))
     True
     """
-    dynamics = require_error_dynamics(dynamics, "trajectory")
+    dynamics = require_error_dynamics(dynamics, "trajectory", source=origin is not None)
     options = solver_options(rtol, atol, method)
     checked, matrix = _kernel(kernel)
     first = validate_error(delta0, len(matrix))
-    system = _System(dynamics, checked, (SquaredLoss(), np.zeros_like(first)), matrix)
+    q = first - (first if origin is None else real_array(origin, "origin", ndim=1))
+    system = _System(dynamics, checked, (SquaredLoss(), np.zeros_like(first)), matrix, q)
     data = [system.image(e, matrix, first) for e in (dynamics.start, *dynamics.initial)]
+    for value, along_q in zip(data, dynamics.source_data, strict=False):
+        value += system.image(along_q, matrix, q)
     times, states, nfev, message = _solve(system, data, t, options)
     delta = states[:, 0]
     with np.errstate(over="ignore"):
@@ -284,6 +290,7 @@ class _System:
         kernel: Callable,
         problem: tuple[PredictionLoss, np.ndarray],
         first: np.ndarray,
+        q: np.ndarray | None = None,
     ):
         self.dynamics, self.order, self.kernel = dynamics, dynamics.order, kernel
         self.n, self.largest = len(first), float(np.linalg.eigvalsh(first)[-1])
@@ -298,6 +305,8 @@ class _System:
             [sympy.cancel(c / leading) for c in sympy.Poly(a, dynamics.lam).all_coeffs()[::-1]]
             for a in dynamics.coefficients[:-1]
         ]
+        source = sympy.Poly(sympy.cancel(dynamics.source / leading), dynamics.lam).all_coeffs()[::-1]
+        self.q, self.source = q, [sympy.lambdify(dynamics.t, c, "numpy") for c in source]
         self.terms = [[sympy.lambdify(dynamics.t, c, "numpy") for c in part] for part in self.parts]
 
     def image(self, polynomial: sympy.Expr, matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
@@ -313,7 +322,8 @@ class _System:
             _horner([c(t) for c in terms], matrix, source)
             for terms, source in zip(self.terms, sources, strict=True)
         ]
-        return -np.sum(forces, axis=0)
+        pull = 0.0 if self.q is None else _horner([c(t) for c in self.source], matrix, self.q)
+        return pull - np.sum(forces, axis=0)
 
     def __call__(self, t: float, state: np.ndarray) -> np.ndarray:
         blocks = state.reshape(self.order, self.n)

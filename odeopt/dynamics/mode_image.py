@@ -1,4 +1,8 @@
-r"""Images on one mode of the error: :math:`X^{(j)}\to\varphi^{(j)}`, :math:`\nabla f\to\lambda\varphi`."""
+r"""Images on one mode of the error: :math:`X^{(j)}\to\varphi^{(j)}`, :math:`\nabla f\to\lambda\varphi`.
+
+The curve itself has the image :math:`\varphi-q`, where q is the error less the image of the weights; a
+gradient is :math:`\lambda` times the image of its point and q.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,25 @@ from sympy import Add, Derivative, Expr, Integer, Symbol
 
 from odeopt.limits.series import GradientDifferential
 
-__all__ = ["mode_image", "start_image"]
+__all__ = ["ALONG_Q", "mode_image", "start_image"]
+
+# The place of q beside the derivatives 0, 1, ... of the error.
+ALONG_Q = -1
 
 
 def mode_image(expr: Expr, lam: Symbol) -> dict[int, Expr]:
-    """Image of a vector on one mode, as {derivative order j: factor}, meaning the sum of factor * phi^(j)."""
+    """Image of a vector on one mode, {derivative order j: factor}, the sum of factor * phi^(j) and of q."""
     if isinstance(expr, Derivative):
         return {expr.derivative_count: Integer(1)}
     if isinstance(expr, GradientDifferential):
         if len(expr.directions) > 1:
             return {}  # third and higher derivatives of a quadratic vanish
-        inner = mode_image(expr.directions[0] if expr.directions else expr.point, lam)
+        inner = dict(mode_image(expr.directions[0] if expr.directions else expr.point, lam))
         if not expr.directions:
-            _require_whole(expr.point, expr)
-        return {j: lam * c for j, c in inner.items()}
+            inner[ALONG_Q] = inner.get(ALONG_Q, Integer(0)) + 1
+        return {j: lam * sympy.cancel(c) for j, c in inner.items()}
     if isinstance(expr, sympy.core.function.AppliedUndef):
-        return {0: Integer(1)}
+        return {0: Integer(1), ALONG_Q: Integer(-1)}
     total: dict[int, Expr] = {}
     for term in Add.make_args(sympy.expand(expr)):
         scalar, vector = term.as_independent(
@@ -39,21 +46,7 @@ def mode_image(expr: Expr, lam: Symbol) -> dict[int, Expr]:
     return total
 
 
-def _require_whole(point: Expr, gradient: Expr) -> None:
-    """Refuse a gradient point whose weights of X do not sum to 1, where the error is not what is scaled."""
-    weights = [
-        t.as_independent(sympy.core.function.AppliedUndef, Derivative, as_Add=False)
-        for t in Add.make_args(sympy.expand(point))
-    ]
-    total = Add(*(c for c, v in weights if isinstance(v, sympy.core.function.AppliedUndef)))
-    if sympy.simplify(total - 1) != 0:
-        raise ValueError(
-            f"the limit contains {gradient}, at a point where X has the weight {total}: the error there is "
-            "not a multiple of Delta, so the equation does not close in (Delta, H); integrate the limit in "
-            "the weights, with integrate_limit"
-        )
-
-
-def start_image(expr: Expr, lam: Symbol) -> Expr:
-    """Initial derivative of a mode that starts from the first iterate 1."""
-    return mode_image(expr, lam).get(0, Integer(0))
+def start_image(expr: Expr, lam: Symbol) -> tuple[Expr, Expr]:
+    """Factors of the first error and of q in a vector of the start, where derivatives of the curve vanish."""
+    image = mode_image(expr, lam)
+    return image.get(0, Integer(0)), image.get(ALONG_Q, Integer(0))

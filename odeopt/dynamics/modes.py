@@ -3,23 +3,34 @@ r"""Solutions of the error dynamics on one eigenvalue of the kernel, verified by
 A mode solves :math:`\sum_jA_j(t,\lambda)\varphi^{(j)}=0` with :math:`\varphi(0)=1` and the initial
 derivatives of the dynamics; the error is :math:`\Delta(t)=\varphi(t;H)\Delta_0`. Each family is
 substituted into its equation in sympy, with symbols for its parameters, before it may be evaluated.
+
+Where weights decay, :math:`\sum_jA_j\Delta^{(j)}=Sq`, the error is
+:math:`\varphi(t;H)\Delta_0+\chi(t;H)q`. With a constant :math:`\rho=S/A_0` the error less :math:`\rho q`
+solves the equation without its right side, so that
+
+.. math:: \chi=\rho+(\chi(0)-\rho)\psi,\qquad \psi(0)=1,\ \psi^{(j)}(0)=\chi^{(j)}(0)/(\chi(0)-\rho) .
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import sympy
-from sympy import Expr, Integer, Symbol
+from sympy import Expr
 
 from odeopt.checks import nonnegative_grid
 from odeopt.dynamics.characteristic import constant_coefficient_mode
 from odeopt.dynamics.closed import require_error_dynamics
+from odeopt.dynamics.closed_forms import (
+    verified_bessel,
+    verified_characteristic,
+    verified_exponential,
+    verified_oscillator,
+)
 from odeopt.dynamics.error import ErrorDynamics
 from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
 
@@ -46,6 +57,41 @@ class ModeSolution:
     family: str
     residual: Expr
     _evaluate: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = field(repr=False)
+    _origin: _Origin | None = field(default=None, repr=False)
+
+    @property
+    def origin_expr(self) -> Expr:
+        r"""The closed form :math:`\chi(t;\lambda)` along q; 0 without weight decay."""
+        return sympy.S.Zero if self._origin is None else self._origin.expr
+
+    def of_origin(self, t: npt.ArrayLike, lam: npt.ArrayLike) -> np.ndarray:
+        r"""Evaluate :math:`\chi`, the error along :math:`q=\Delta_0-Jw_0`, on a grid.
+
+        Parameters
+        ----------
+        t : array_like, shape (T,)
+        lam : array_like, shape (n,)
+
+        Returns
+        -------
+        numpy.ndarray, shape (T, n)
+            0 without weight decay to 0.
+
+        Examples
+        --------
+        >>> from odeopt import GradientDescent, ode_limit, error_dynamics
+        >>> mode = mode_solution(error_dynamics(ode_limit(GradientDescent(0.1, weight_decay=0.25))))
+        >>> mode.origin_expr
+        1/(4*lam + 1) - exp(-t*(lam + 1/4))/(4*lam + 1)
+        >>> mode.of_origin([0.0, 50.0], [0.75]).round(6)  # a quarter is left
+        array([[0.  ],
+               [0.25]])
+        """
+        if self._origin is None:
+            return np.zeros((nonnegative_grid(t, "t").size, nonnegative_grid(lam, "lam").size))
+        values = self._origin.mode(t, lam)  # which refuses symbols, and grids
+        rest, share = self._origin.parts(nonnegative_grid(lam, "lam"))
+        return rest + share * values
 
     @property
     def time_step(self) -> float | Expr:
@@ -95,6 +141,15 @@ class ModeSolution:
         return rf"$\displaystyle \varphi(t;\lambda) = {body}$"
 
 
+@dataclass(frozen=True)
+class _Origin:
+    r""":math:`\chi=\rho+(\chi(0)-\rho)\psi`: both factors, compiled in `parts`, and the mode psi."""
+
+    expr: Expr
+    parts: Any
+    mode: ModeSolution
+
+
 def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     r"""Solve the error dynamics on one eigenvalue in closed form.
 
@@ -134,7 +189,37 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     array([[1.      , 1.      ],
            [0.735759, 0.150574]])
     """
-    dynamics = require_error_dynamics(dynamics, "mode")
+    dynamics = require_error_dynamics(dynamics, "mode", source=True)
+    found = _homogeneous(dynamics)
+    return replace(found, _origin=_along_origin(found)) if dynamics.has_source else found
+
+
+def _along_origin(found: ModeSolution) -> _Origin:
+    """The mode along q, from the modes of the equation without its right side."""
+    dynamics = found.dynamics
+    rest = sympy.cancel(dynamics.source / dynamics.coefficients[0])
+    if rest.has(dynamics.t):
+        raise ValueError(
+            f"no closed form is known for {dynamics}, whose fixed point moves; integrate it with "
+            "odeopt.integrate"
+        )
+    start, *slopes = dynamics.source_data or (sympy.S.Zero,) * dynamics.order
+    share = sympy.cancel(start - rest)
+    if share == 0:
+        if any(slopes):
+            raise ValueError(
+                f"no closed form is known for {dynamics}, which starts where it ends, but moving"
+            )
+        mode = found
+    else:
+        data = tuple(sympy.cancel(slope / share) for slope in slopes)
+        alike = found.dynamics.start == 1 and data == found.dynamics.initial
+        mode = found if alike else _homogeneous(replace(dynamics, start=sympy.S.One, initial=data))
+    return _Origin(rest + share * mode.expr, _function_of_lam(dynamics, rest, share), mode)
+
+
+def _homogeneous(dynamics: ErrorDynamics) -> ModeSolution:
+    """Solve the equation without its right side."""
     if dynamics.start != 1 and dynamics.order > 1:
         raise ValueError(f"no closed form is known for {dynamics} from phi(0) = {dynamics.start}")
     if dynamics.is_constant:
@@ -160,24 +245,11 @@ def _function_of_lam(dynamics: ErrorDynamics, *exprs: Expr) -> Any:
     return evaluate
 
 
-def _require_zero(residual: Expr, family: str) -> Expr:
-    if residual != 0:
-        raise ArithmeticError(f"the {family} closed form leaves the residual {residual}")
-    return residual
-
-
 # --- first order -----------------------------------------------------------------------------------
 
 
-@functools.cache
-def _verified_exponential() -> tuple[Expr, tuple[Symbol, ...], Expr]:
-    t, s = sympy.symbols("t s")
-    phi = sympy.exp(-s * t)
-    return phi, (t, s), _require_zero(sympy.simplify(phi.diff(t) + s * phi), "exponential")
-
-
 def _exponential(dynamics: ErrorDynamics) -> ModeSolution:
-    phi, (t, s), residual = _verified_exponential()
+    phi, (t, s), residual = verified_exponential()
     speed = sympy.cancel(dynamics.coefficients[0] / dynamics.coefficients[1])
     compiled = _function_of_lam(dynamics, speed, dynamics.start)
 
@@ -192,22 +264,8 @@ def _exponential(dynamics: ErrorDynamics) -> ModeSolution:
 # --- constant friction -----------------------------------------------------------------------------
 
 
-@functools.cache
-def _verified_oscillator() -> tuple[Expr, tuple[Symbol, ...], Expr]:
-    t, b, q, v = sympy.symbols("t b q v")
-    omega = sympy.sqrt(q - b**2 / 4)
-    phi = sympy.exp(-b * t / 2) * (sympy.cos(omega * t) + (b / 2 + v) * sympy.sin(omega * t) / omega)
-    residual = sympy.simplify(phi.diff(t, 2) + b * phi.diff(t) + q * phi)
-    start = [phi.subs(t, 0) - 1, sympy.simplify(phi.diff(t).subs(t, 0)) - v]
-    return (
-        phi,
-        (t, b, q, v),
-        _require_zero(residual + sum(abs(sympy.simplify(e)) for e in start), "oscillator"),
-    )
-
-
 def _oscillator(dynamics: ErrorDynamics) -> ModeSolution:
-    phi, (t, b, q, v), residual = _verified_oscillator()
+    phi, (t, b, q, v), residual = verified_oscillator()
     a = dynamics.coefficients
     friction, stiffness = sympy.cancel(a[1] / a[2]), sympy.cancel(a[0] / a[2])
     velocity = dynamics.initial[0]
@@ -224,28 +282,6 @@ def _oscillator(dynamics: ErrorDynamics) -> ModeSolution:
 # --- friction r/t ----------------------------------------------------------------------------------
 
 
-@functools.cache
-def _verified_bessel() -> tuple[Expr, tuple[Symbol, ...], Expr]:
-    t, r, q, d = sympy.symbols("t r q d", positive=True)
-    nu, w = (r - 1) / 2, sympy.Symbol("w", positive=True)
-    x = t * w  # w = sqrt(q - d^2/4); a symbol of its own keeps the Bessel recurrences in sight
-    psi = sympy.gamma(nu + 1) * (2 / x) ** nu * sympy.besselj(nu, x)
-    phi = sympy.exp(-d * t / 2) * psi
-    equation = phi.diff(t, 2) + (r / t + d) * phi.diff(t) + (w**2 + d**2 / 4 + r * d / (2 * t)) * phi
-    residual = _reduce_bessel(sympy.expand(equation * sympy.exp(d * t / 2)), nu, x)
-    expr = phi.subs(w, sympy.sqrt(q - d**2 / 4))
-    return expr, (t, r, q, d), _require_zero(residual, "Bessel")
-
-
-def _reduce_bessel(expr: Expr, nu: Expr, x: Expr) -> Expr:
-    """Write an expression in J_nu and J_(nu+1) by the three-term recurrence, and simplify."""
-    j = sympy.besselj
-    expr = expr.subs(j(nu + 2, x), 2 * (nu + 1) / x * j(nu + 1, x) - j(nu, x))
-    expr = expr.subs(j(nu - 2, x), 2 * (nu - 1) / x * j(nu - 1, x) - j(nu, x))
-    expr = expr.subs(j(nu - 1, x), 2 * nu / x * j(nu, x) - j(nu + 1, x))
-    return sympy.simplify(sympy.expand(expr))
-
-
 def _vanishing_friction(dynamics: ErrorDynamics) -> tuple[Expr, Expr, Expr] | None:
     """Return r, q, d if the equation is that of a (damped) Bessel mode, started regularly."""
     t, (a0, a1, a2) = dynamics.t, dynamics.coefficients
@@ -258,7 +294,7 @@ def _vanishing_friction(dynamics: ErrorDynamics) -> tuple[Expr, Expr, Expr] | No
 
 
 def _bessel(dynamics: ErrorDynamics, friction: Expr, stiffness: Expr, damping: Expr) -> ModeSolution:
-    phi, (t, r, q, d), residual = _verified_bessel()
+    phi, (t, r, q, d), residual = verified_bessel()
     if friction.is_number and friction < 0:
         raise ValueError(f"friction r/t must have r >= 0, got r = {friction}")
     compiled: Any = _function_of_lam(dynamics, stiffness, damping) if friction.is_number else None
@@ -282,33 +318,9 @@ def _bessel(dynamics: ErrorDynamics, friction: Expr, stiffness: Expr, damping: E
 # --- constant coefficients of any order --------------------------------------------------------------
 
 
-@functools.cache
-def _verified_characteristic(n: int) -> tuple[Expr, tuple[Symbol, ...], Expr]:
-    r"""Lagrange form for distinct roots: W_i = sum_k d_k [w^k] prod_{j != i} (w - z_j) / (z_i - z_j)."""
-    t, w = sympy.symbols("t w")
-    z = sympy.symbols(f"z1:{n + 1}")
-    d = (Integer(1), *sympy.symbols(f"d1:{n}"))
-    phi = Integer(0)
-    for i in range(n):
-        others = [z[j] for j in range(n) if j != i]
-        cardinal = sympy.Poly(sympy.prod((w - o) for o in others), w).all_coeffs()[::-1]
-        weight = sum(c * dk for c, dk in zip(cardinal, d, strict=True))
-        phi += weight / sympy.prod(z[i] - o for o in others) * sympy.exp(z[i] * t)
-    monic = sympy.Poly(sympy.prod((w - zi) for zi in z), w).all_coeffs()[::-1]
-    equation = sum(c * phi.diff(t, k) for k, c in enumerate(monic))
-    start = sum(abs(sympy.cancel(phi.diff(t, k).subs(t, 0) - dk)) for k, dk in enumerate(d))
-    residual = sympy.Add(*(sympy.cancel(term) for term in _collect_exponentials(equation, z, t)))
-    return phi, (t, *z, *d[1:]), _require_zero(residual + start, "characteristic")
-
-
-def _collect_exponentials(expr: Expr, z: tuple, t: Symbol) -> list[Expr]:
-    """Coefficients of exp(z_i t) in a sum of exponentials."""
-    return [sympy.expand(expr, mul=True).coeff(sympy.exp(zi * t)) for zi in z]
-
-
 def _characteristic(dynamics: ErrorDynamics) -> ModeSolution:
     n = dynamics.order
-    phi, (t, *symbols), residual = _verified_characteristic(n)
+    phi, (t, *symbols), residual = verified_characteristic(n)
     monic = [sympy.cancel(c / dynamics.coefficients[-1]) for c in dynamics.coefficients[:-1]]
     compiled = _function_of_lam(dynamics, *monic, *dynamics.initial)
 

@@ -140,16 +140,17 @@ def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Ra
     >>> print(exact_rate(error_dynamics(ode_limit(Nesterov(lr=0.01, r=3))), mu=0.19))
     t^-3, exact (linear ODE)
     """
-    dynamics = require_error_dynamics(dynamics, "rate")
+    dynamics = require_error_dynamics(dynamics, "rate", source=True)
     mu, L = spectral_interval(mu, L)
     if not dynamics.is_numeric:
         raise ValueError(f"{dynamics} holds symbols; give them numbers with dynamics.subs(...)")
     a, t = dynamics.coefficients, dynamics.t
+    ends = ", of the squared distance to the fixed point" if dynamics.has_source else ""
     if not dynamics.is_constant:
         r = sympy.cancel(t * a[1] / a[2]) if dynamics.order == 2 else t
         if r.free_symbols or r < 0 or sympy.cancel(a[0] / a[2]).has(t):
             raise ValueError(f"no exact rate is known for {dynamics}; measure one with fit_rate")
-        return Rate(float(r), "power", "exact", "linear ODE", note="Bessel envelope")
+        return Rate(float(r), "power", "exact", "linear ODE", note="Bessel envelope" + ends)
     ratios = [_decimal(sympy.cancel(c / a[-1])) for c in a[:-1]]
     monic = [sympy.lambdify(dynamics.lam, c, "numpy") for c in ratios]
 
@@ -159,7 +160,7 @@ def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Ra
     # Roots that meet and roots that nearly do are told apart by exact arithmetic.
     worst = {mu, L, place_of_largest(abscissa, mu, L)}
     found = max(_exact_rightmost(ratios, dynamics.lam, lam) for lam in worst)
-    return Rate(-2 * found, "linear", "exact", "linear ODE", note="characteristic roots")
+    return Rate(-2 * found, "linear", "exact", "linear ODE", note="characteristic roots" + ends)
 
 
 def rightmost(monic: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ from odeopt.spectra.lanczos import Chain
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.quadrature import Ritz, lobatto, radau
 
-__all__ = ["Bracket", "Integrand", "bessel_zero_bound", "bracket"]
+__all__ = ["Bracket", "Integrand", "Series", "bessel_zero_bound", "bracket"]
 
 _EPS = float(np.finfo(float).eps)
 _BLOCK = 2**22  # entries of a work array: 32 MB of float64
@@ -136,7 +136,7 @@ def bracket(integrand: Integrand, measure: SpectralMeasure) -> Bracket:
     """
     chains = [chain for chain in measure.chains if chain.size]
     low, high = measure.interval or (0.0, measure.lam_max)
-    series = _Series(integrand, low, high, 2 * max((chain.size for chain in chains), default=0))
+    series = Series(integrand, low, high, 2 * max((chain.size for chain in chains), default=0))
     parts = [
         _part(integrand, pair, chain, series, measure.interval_proved)
         for pair, chain in zip(measure.pairs, chains or [None], strict=True)
@@ -150,7 +150,7 @@ def bracket(integrand: Integrand, measure: SpectralMeasure) -> Bracket:
 
 
 def _part(
-    integrand: Integrand, pair: Ritz, chain: Chain | None, series: _Series, interval_proved: bool
+    integrand: Integrand, pair: Ritz, chain: Chain | None, series: Series, interval_proved: bool
 ) -> Bracket:
     low, high, mass = series.low, series.end, pair.norm**2
     with np.errstate(over="ignore", invalid="ignore"):
@@ -207,7 +207,7 @@ def _integral(integrand: Integrand, nodes, weights, low: float, high: float) -> 
 
 
 def _rounding(
-    integrand: Integrand, pair: Ritz, f: np.ndarray, series: _Series, exact: np.ndarray
+    integrand: Integrand, pair: Ritz, f: np.ndarray, series: Series, exact: np.ndarray
 ) -> np.ndarray:
     """Of the decomposition, of its vectors, and of the values of f."""
     lipschitz = integrand.lipschitz(series.low, series.end)
@@ -221,7 +221,7 @@ def _rounding(
     return 0.5 * pair.norm**2 * (_PERTURBATIONS * change + skew + integrand.evaluation)
 
 
-class _Series:
+class Series:
     """Chebyshev coefficients of all functions on [low, high], computed when first asked for."""
 
     def __init__(self, integrand: Integrand, low: float, high: float, degree: int):

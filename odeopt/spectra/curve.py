@@ -29,7 +29,7 @@ from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import error_polynomials, error_row, require_numeric, residual_polynomials
 from odeopt.spectra.bracket import Bracket, bracket
-from odeopt.spectra.bracket_joint import joint_rule_bracket
+from odeopt.spectra.bracket_joint import joint_mode_bracket, joint_rule_bracket
 from odeopt.spectra.bracket_ode import mode_half_widths, mode_integrand
 from odeopt.spectra.bracket_rule import rule_bracket
 from odeopt.spectra.joint import JointMeasure
@@ -180,11 +180,16 @@ def _require_joint(measure: SpectralMeasure, why: str) -> JointMeasure:
 def _of_mode(mode: ModeSolution, measure: SpectralMeasure, t: np.ndarray, bounds: bool) -> LossCurve:
     step = float(mode.time_step) if is_number(mode.time_step) else None
     k = None if step is None else t / step - float(mode.time_origin)
-    found = (
-        _mode_bracket(mode, t, measure)
-        if bounds
-        else _unbounded(0.5 * mode(t, measure.nodes) ** 2 @ measure.weights)
-    )
+    if mode.dynamics.has_source:
+        joint = _require_joint(measure, f"the error of {mode.dynamics} depends on q = Delta_0 - J w_0 too")
+        if bounds:
+            found = joint_mode_bracket(mode, t, measure, joint)
+        else:
+            found = _unbounded(joint.loss(mode(t, joint.nodes), mode.of_origin(t, joint.nodes)))
+    elif bounds:
+        found = _mode_bracket(mode, t, measure)
+    else:
+        found = _unbounded(0.5 * mode(t, measure.nodes) ** 2 @ measure.weights)
     return _curve(found, measure, t, k, f"ODE {mode.dynamics}", "linear ODE", step)
 
 

@@ -1,0 +1,86 @@
+r"""Closed forms of modes, with symbols for their parameters: each is substituted into its equation, once."""
+
+from __future__ import annotations
+
+import functools
+
+import sympy
+from sympy import Expr, Integer, Symbol
+
+__all__ = ["verified_bessel", "verified_characteristic", "verified_exponential", "verified_oscillator"]
+
+
+def _require_zero(residual: Expr, family: str) -> Expr:
+    if residual != 0:
+        raise ArithmeticError(f"the {family} closed form leaves the residual {residual}")
+    return residual
+
+
+@functools.cache
+def verified_exponential() -> tuple[Expr, tuple[Symbol, ...], Expr]:
+    """The mode of phi' + s phi = 0, its symbols, and what is left of the equation."""
+    t, s = sympy.symbols("t s")
+    phi = sympy.exp(-s * t)
+    return phi, (t, s), _require_zero(sympy.simplify(phi.diff(t) + s * phi), "exponential")
+
+
+@functools.cache
+def verified_oscillator() -> tuple[Expr, tuple[Symbol, ...], Expr]:
+    """The mode of phi'' + b phi' + q phi = 0 with phi'(0) = v."""
+    t, b, q, v = sympy.symbols("t b q v")
+    omega = sympy.sqrt(q - b**2 / 4)
+    phi = sympy.exp(-b * t / 2) * (sympy.cos(omega * t) + (b / 2 + v) * sympy.sin(omega * t) / omega)
+    residual = sympy.simplify(phi.diff(t, 2) + b * phi.diff(t) + q * phi)
+    start = [phi.subs(t, 0) - 1, sympy.simplify(phi.diff(t).subs(t, 0)) - v]
+    return (
+        phi,
+        (t, b, q, v),
+        _require_zero(residual + sum(abs(sympy.simplify(e)) for e in start), "oscillator"),
+    )
+
+
+@functools.cache
+def verified_bessel() -> tuple[Expr, tuple[Symbol, ...], Expr]:
+    """The mode of phi'' + (r/t + d) phi' + (q + r d / 2t) phi = 0 that starts regularly."""
+    t, r, q, d = sympy.symbols("t r q d", positive=True)
+    nu, w = (r - 1) / 2, sympy.Symbol("w", positive=True)
+    x = t * w  # w = sqrt(q - d^2/4); a symbol of its own keeps the Bessel recurrences in sight
+    psi = sympy.gamma(nu + 1) * (2 / x) ** nu * sympy.besselj(nu, x)
+    phi = sympy.exp(-d * t / 2) * psi
+    equation = phi.diff(t, 2) + (r / t + d) * phi.diff(t) + (w**2 + d**2 / 4 + r * d / (2 * t)) * phi
+    residual = _reduce_bessel(sympy.expand(equation * sympy.exp(d * t / 2)), nu, x)
+    expr = phi.subs(w, sympy.sqrt(q - d**2 / 4))
+    return expr, (t, r, q, d), _require_zero(residual, "Bessel")
+
+
+def _reduce_bessel(expr: Expr, nu: Expr, x: Expr) -> Expr:
+    """Write an expression in J_nu and J_(nu+1) by the three-term recurrence, and simplify."""
+    j = sympy.besselj
+    expr = expr.subs(j(nu + 2, x), 2 * (nu + 1) / x * j(nu + 1, x) - j(nu, x))
+    expr = expr.subs(j(nu - 2, x), 2 * (nu - 1) / x * j(nu - 1, x) - j(nu, x))
+    expr = expr.subs(j(nu - 1, x), 2 * nu / x * j(nu, x) - j(nu + 1, x))
+    return sympy.simplify(sympy.expand(expr))
+
+
+@functools.cache
+def verified_characteristic(n: int) -> tuple[Expr, tuple[Symbol, ...], Expr]:
+    r"""Lagrange form for distinct roots: W_i = sum_k d_k [w^k] prod_{j != i} (w - z_j) / (z_i - z_j)."""
+    t, w = sympy.symbols("t w")
+    z = sympy.symbols(f"z1:{n + 1}")
+    d = (Integer(1), *sympy.symbols(f"d1:{n}"))
+    phi = Integer(0)
+    for i in range(n):
+        others = [z[j] for j in range(n) if j != i]
+        cardinal = sympy.Poly(sympy.prod((w - o) for o in others), w).all_coeffs()[::-1]
+        weight = sum(c * dk for c, dk in zip(cardinal, d, strict=True))
+        phi += weight / sympy.prod(z[i] - o for o in others) * sympy.exp(z[i] * t)
+    monic = sympy.Poly(sympy.prod((w - zi) for zi in z), w).all_coeffs()[::-1]
+    equation = sum(c * phi.diff(t, k) for k, c in enumerate(monic))
+    start = sum(abs(sympy.cancel(phi.diff(t, k).subs(t, 0) - dk)) for k, dk in enumerate(d))
+    residual = sympy.Add(*(sympy.cancel(term) for term in _collect_exponentials(equation, z, t)))
+    return phi, (t, *z, *d[1:]), _require_zero(residual + start, "characteristic")
+
+
+def _collect_exponentials(expr: Expr, z: tuple, t: Symbol) -> list[Expr]:
+    """Coefficients of exp(z_i t) in a sum of exponentials."""
+    return [sympy.expand(expr, mul=True).coeff(sympy.exp(zi * t)) for zi in z]
