@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.rates.rate import Rate
-from odeopt.rates.tuning import StepsTo
+from odeopt.rates.steps import StepsTo
 from odeopt.rules.base import UpdateRule
 from odeopt.spectra.curve import LossCurve
 

@@ -10,8 +10,8 @@ import scipy.optimize
 import scipy.stats
 
 from odeopt.checks import is_number
-from odeopt.rates.envelope import upper_envelope
 from odeopt.rates.floor import above_floor
+from odeopt.rates.majorant import upper_envelope
 from odeopt.rates.rate import Rate
 
 __all__ = ["fit_rate"]

@@ -23,7 +23,8 @@ from odeopt.kernels.inputs import SingularPart, singular_part, validate_inputs
 from odeopt.kernels.memory import MemoryPlan, Storage, memory_plan
 from odeopt.kernels.operator import relu_gram_operator
 from odeopt.rates.iteration import max_learning_rate
-from odeopt.rates.tuning import StepsTo, steps_to, tune, tune_for
+from odeopt.rates.steps import StepsTo, steps_to
+from odeopt.rates.tuning import tune, tune_for
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import Nesterov
 from odeopt.rules.names import METHODS, method_names

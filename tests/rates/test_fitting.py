@@ -7,7 +7,7 @@ import pytest
 from scipy.special import jv
 
 from odeopt import HeavyBall, error_dynamics, fit_rate, ode_limit
-from odeopt.rates.envelope import upper_envelope
+from odeopt.rates.majorant import upper_envelope
 
 
 def curve(x, loss, unit="t"):

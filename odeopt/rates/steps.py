@@ -1,0 +1,168 @@
+r"""When a loss is reached first, by a rule or on a curve."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from odeopt.checks import is_number
+from odeopt.rules.base import UpdateRule
+from odeopt.rules.linear import residual_polynomials
+from odeopt.spectra.curve import LossCurve, loss_curve
+from odeopt.spectra.measure import SpectralMeasure, require_measure
+
+__all__ = ["StepsTo", "require_loss", "steps_to"]
+
+# Iterations up to which bounds are computed at every one: beyond, their cost grows as the square.
+_EVERY_STEP = 2000
+
+
+@dataclass(frozen=True)
+class StepsTo:
+    """When a loss is reached first.
+
+    Attributes
+    ----------
+    value : int, float or None
+        The iteration (or, for an ODE, the time) at which the computed loss is first at most `loss`; None
+        if it is not on the grid.
+    low, high : int, float or None
+        Bounds: before `low` the loss is above `loss`, at `high` it is at most that.
+    rigorous : bool
+        Whether the bounds are theorems.
+    loss : float
+        The loss to be reached.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    rigorous: bool
+    loss: float
+
+    def times(self, least: StepsTo) -> float | None:
+        """Return the ratio of these steps to the fewest; None where either is not known.
+
+        Parameters
+        ----------
+        least : StepsTo
+            Those of :func:`odeopt.rates.steps_envelope`, for the same loss; they count gradients, so that
+            the ratio is one of costs where a step takes one.
+
+        Returns
+        -------
+        float or None
+
+        Examples
+        --------
+        >>> StepsTo(18, 18, 18, True, 0.1).times(StepsTo(10, 10, 10, True, 0.1))
+        1.8
+        """
+        if self.value is None or least.value is None:
+            return None
+        return 1.0 if self.value == least.value else float(self.value / max(least.value, 1e-300))
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "not reached"
+        low, high = self.low, self.high
+        if low == high == self.value:
+            return f"{self.value:g}"
+        return f"{self.value:g} [{low:g}, {'?' if high is None else format(high, 'g')}]"
+
+
+def steps_to(
+    rule_or_curve: UpdateRule | LossCurve,
+    measure: SpectralMeasure | None,
+    loss: float,
+    *,
+    max_steps: int = 100_000,
+) -> StepsTo:
+    r"""Predict when a loss is reached, with bounds.
+
+    Parameters
+    ----------
+    rule_or_curve : UpdateRule or LossCurve
+        A rule is run on the measure until it is there; a curve is only read.
+    measure : SpectralMeasure or None
+        For a rule.
+    loss : float
+        Half the squared norm of the error, summed; positive.
+    max_steps : int
+        Where a rule gives up.
+
+    Returns
+    -------
+    StepsTo
+        Bounds hold at the points of the grid; for a rule these are all iterations up to 2000, and later a
+        part of them, so that for a loss that oscillates they are then marked as not rigorous.
+
+    Raises
+    ------
+    ValueError
+        If `loss` or `max_steps` is out of range.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, spectral_measure
+    >>> measure = spectral_measure(np.diag(np.linspace(0.1, 1, 200)), np.ones(200), num_matvecs=20)
+    >>> found = steps_to(GradientDescent(1.0), measure, loss=1e-3 * measure.mass / 2)
+    >>> print(found, found.rigorous)
+    17 True
+    """
+    require_loss(loss)
+    if isinstance(rule_or_curve, LossCurve):
+        return _first_below(rule_or_curve, loss)
+    if not isinstance(max_steps, (int, np.integer)) or isinstance(max_steps, bool) or max_steps < 1:
+        raise ValueError(f"max_steps must be an integer of at least 1, got {max_steps!r}")
+    if measure is None:
+        raise ValueError("measure = None goes with a curve alone; a rule needs the measure that it runs on")
+    require_measure(measure)
+    reached = _first_step(rule_or_curve, measure, loss, max_steps)
+    last = max_steps if reached is None else min(max_steps, 2 * reached + 10)
+    curve = loss_curve(rule_or_curve, measure, _grid(reached, last))
+    found = _first_below(curve, loss)
+    gaps = last > _EVERY_STEP and not measure.exact and np.any(np.diff(curve.loss) > 0)
+    return StepsTo(reached, found.low, found.high, found.rigorous and not gaps, float(loss))
+
+
+def _first_step(rule: UpdateRule, measure: SpectralMeasure, loss: float, max_steps: int) -> int | None:
+    """First iteration with at most the loss; blocks of iterations, each twice as long as all before."""
+    start, stop = 0, 64
+    while start <= max_steps:
+        k = np.arange(start, min(stop, max_steps + 1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            losses = 0.5 * residual_polynomials(rule, measure.nodes, k) ** 2 @ measure.weights
+        below = np.flatnonzero(losses <= loss)
+        if below.size:
+            return int(k[below[0]])
+        if not np.isfinite(losses[-1]):
+            return None
+        start, stop = stop, min(2 * stop, stop + 4096)
+    return None
+
+
+def _grid(reached: int | None, last: int) -> np.ndarray:
+    if last <= _EVERY_STEP:
+        return np.arange(last + 1)
+    coarse = np.geomspace(1, last, 200).astype(int)
+    near = np.arange(reached - 20, reached + 21) if reached is not None else []
+    return np.unique(np.concatenate([[0], coarse, near]).astype(int))
+
+
+def _first_below(curve: LossCurve, loss: float) -> StepsTo:
+    at = np.asarray(curve.k if curve.layer == "discrete iteration" else curve.t)
+
+    def first(values):
+        below = np.flatnonzero(values <= loss)
+        return at[below[0]].item() if below.size else None
+
+    return StepsTo(first(curve.loss), first(curve.lower), first(curve.upper), curve.rigorous, float(loss))
+
+
+def require_loss(loss: object) -> None:
+    """Refuse what is no positive number."""
+    if not is_number(loss) or not 0 < loss < math.inf:
+        raise ValueError(f"loss must be a positive number, got {loss!r}")
