@@ -89,7 +89,7 @@ class Proof:
         flow = w["flow"]
         self.iteration = flow["kind"] == "iteration"
         ranges = {entry["symbol"] for entry in w["domain"]}
-        reserved = "f_0 f_1 x_0 x_1 g_0 g_1" if self.iteration else "f x v y a g q"
+        reserved = "f x v y a g q f_0 f_1 x_0 x_1 g_0 g_1"
         self.known = {*ranges, *flow.get("derivatives", ()), "t", *reserved.split()}
         if len(self.known) < len(ranges | {"t"}) + len(reserved.split()) + len(
             set(flow.get("derivatives", ())) - ranges
@@ -116,6 +116,8 @@ class Proof:
                 *map(self.parameter, (flow["force"], flow["hessian"])),
             )
         self.points["*"] = (zero, zero, zero)
+        own = {"f_0", "f_1", "x_0", "x_1", "g_0", "g_1"} if self.iteration else {*"fxvyagq"}
+        self.foreign = {*reserved.split()} - own
         self.V, self.energy = self.read(w["energy"])
         self.c, self.rate = self.read(w["rate"])
 
@@ -140,6 +142,8 @@ class Proof:
     def read(self, text):
         value, tree = read(text, self.known)
         self.domain.require_divisors(tree, self.known)
+        if value.names() & getattr(self, "foreign", set()):
+            raise Refused("a name of the other kind of motion")
         return value, tree
 
     def parameter(self, text):
@@ -290,7 +294,12 @@ class Proof:
         lam, half = symbol("lam"), number(Fraction(1, 2))
         f_, g_ = (f, "g_0") if self.iteration else (f, "g")
         M = quadratic(self.V.at({f_: half * lam * y * y, g_: lam * y}), states)
-        det = image(determinant(M).top, self.domain.images).top
+        det = determinant(M)
+        if self.L is not None and (self.L - self.mu).is_zero():  # one quadratic, all of which is needed
+            if not self.domain.quotient_sign(det.at({"lam": self.mu}))[1]:
+                OPEN.append("whether V is definite on the quadratic")
+            return
+        det = image(det.top, self.domain.images).top
         groups: dict = {}
         for m, c in det.items():
             outer = tuple((n, e) for n, e in m if n in ("lam", "d t", "t"))
@@ -300,11 +309,11 @@ class Proof:
             raise Undecided("whether V is definite on the quadratics")
 
     def _ends(self, ends):
-        entries = self.w["domain"][-2:]
-        horizon = {"symbol": ends["horizon"], "lower": "t + 1", "upper": None, "strict": False}
-        if entries != [{"symbol": "t", "lower": "0", "upper": None, "strict": False}, horizon]:
-            raise Refused("the domain does not end with t and the horizon")
         horizon, N = ends["horizon"], symbol(ends["horizon"])
+        steps, last = self.domain.ranges[-2:]
+        for entry, name, lower in ((steps, "t", number(0)), (last, horizon, symbol("t") + number(1))):
+            if entry[0] != name or entry[2:] != (None, False) or not (entry[1] - lower).is_zero():
+                raise Refused("the domain does not end with t and the horizon")
         if horizon in self.lr.names() | self.beta.names() | self.gamma.names() | self.c.names():
             OPEN.append("a method or a rate that knows the horizon")
         first, entry = (
@@ -406,7 +415,7 @@ def verify(text):
     try:
         Proof(text).verify()
         return None if OPEN else True
-    except Undecided:
+    except (Undecided, RecursionError):
         return None
-    except (Refused, KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError):
+    except (Refused, KeyError, TypeError, AttributeError, IndexError, ValueError):
         return False

@@ -6,8 +6,8 @@ from fractions import Fraction
 
 from plain_fractions import (
     OPEN,
-    ROOTS,
     Refused,
+    coefficients,
     constant_sign,
     number,
     number_sign,
@@ -80,11 +80,7 @@ class Domain:
 
     def polynomial_sign(self, p):
         """(sign, strict) of a polynomial of the distances; sign None where the coefficients do not tell."""
-        groups: dict = {}
-        for m, c in p.items():
-            outer = tuple((n, e) for n, e in m if n not in ROOTS)
-            inner = tuple((n, e) for n, e in m if n in ROOTS)
-            groups.setdefault(outer, {})[inner] = c
+        groups = coefficients(p)
         if not groups:
             return 0, True
         signs = {m: number_sign(g) for m, g in groups.items()}

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from fractions import Fraction
 
 ONE = {(): 1}
+EXPRESSION = re.compile(r"(?:\s|\d+(?![\w.])|[A-Za-z_]\w*|[-+*/()])*", re.ASCII)
 ROOTS: dict[str, Q] = {}
 # What could not be decided, while a refutation is still looked for.
 OPEN: list[str] = []
@@ -83,6 +85,16 @@ def without_squares_of_roots(p):
     return p
 
 
+def coefficients(p):
+    """The numbers that stand before the monomials."""
+    groups: dict = {}
+    for m, c in p.items():
+        outer = tuple((n, e) for n, e in m if n not in ROOTS)
+        inner = tuple((n, e) for n, e in m if n in ROOTS)
+        groups.setdefault(outer, {})[inner] = c
+    return groups
+
+
 class Q:
     """A polynomial over a product of powers of polynomials."""
 
@@ -115,6 +127,8 @@ class Q:
     def inverse(self):
         if not self.top:
             raise Refused("division by zero")
+        if not self.names() and not number_sign(self.top):
+            raise Undecided("division by a number that may be 0")
         below = number(1)
         for f, e in self.factors.items():
             below = below * Q(dict(f)) ** e
@@ -132,9 +146,12 @@ class Q:
         return out
 
     def is_zero(self):
-        if self.top and all(n in ROOTS for m in self.top for n, _ in m) and number_sign(self.top) is None:
+        signs = {number_sign(c) for c in coefficients(self.top).values()}
+        if signs & {1, -1}:
+            return False
+        if None in signs:
             raise Undecided("a number that may be 0")
-        return not self.top
+        return True
 
     def at(self, values):
         """Substitute quotients for names, all at once."""
@@ -207,7 +224,7 @@ def image(p, values):
 
 def read(text, known):
     """The quotient an expression stands for, and its syntax tree."""
-    if not isinstance(text, str) or not text.isascii() or len(text) > 20_000:
+    if not isinstance(text, str) or len(text) > 20_000 or not EXPRESSION.fullmatch(text):
         raise Refused("no expression")
     try:
         tree = ast.parse(text, mode="eval").body
@@ -224,6 +241,8 @@ def value_of(node, known):
             return symbol(name)
         case ast.UnaryOp(op=ast.USub(), operand=a):
             return -value_of(a, known)
+        case ast.UnaryOp(op=ast.UAdd(), operand=a):
+            return value_of(a, known)
         case ast.BinOp(left=a, op=ast.Pow(), right=b):
             e = value_of(b, known)
             power = e.top.get((), Fraction(0))

@@ -31,8 +31,9 @@ def contradiction(w, draws=2, seed=0):
 
 def _wrong_at(w, at, rng):
     def value(e):
-        return float(sympy.sympify(e, strict=True).subs(at))
+        return float(sympy.sympify(e, strict=True).xreplace(numeric).evalf(40))
 
+    numeric = {s: sympy.Float(v, 40) for s, v in at.items()}
     mu, L = value(w.function_class.mu), None if w.function_class.L is None else value(w.function_class.L)
     if mu < -1e-12 or (L is not None and L < mu * (1 - 1e-12)):
         return "class"
@@ -41,11 +42,14 @@ def _wrong_at(w, at, rng):
     weights = [(m.name, value(m.value)) for m in (*w.multipliers, *w.positivity)]
     if any(v < -1e-9 * (1 + abs(v)) for name, v in weights if name[0] != "E"):
         return "multiplier"
-    S = np.array(w.remainder.subs(at).tolist(), float).reshape(w.remainder.shape)
+    S = np.array([[value(e) for e in row] for row in w.remainder.tolist()], float).reshape(w.remainder.shape)
+    if not np.isfinite(S).all():
+        return ""  # beyond the floats, which then say nothing
     if S.shape != (len(w.vectors),) * 2 or not _semidefinite(-S):
         return "S"
-    positive = sympy.expand(w.energy + sum(m.value * _inequality(w, m.name) for m in w.positivity))
-    T = np.array([[float(sympy.diff(positive, a, b).subs(at)) for b in w.vectors] for a in w.vectors])
+    positive = w.energy + sum(m.value * _inequality(w, m.name) for m in w.positivity)
+    still = dict.fromkeys(w.flow.gens, 0)
+    T = np.array([[value(sympy.diff(positive, a, b).subs(still)) for b in w.vectors] for a in w.vectors])
     if not _semidefinite(T):
         return "T"
     gens = {s: float(v) for s, v in zip(w.flow.gens, rng.normal(size=len(w.flow.gens)), strict=True)}

@@ -90,7 +90,7 @@ class Certificate(Statement):
         True
         """
         rate = exact_number(rate, "rate")
-        weaker = replace(self, rate=rate, search=None)
+        weaker = replace(self, rate=rate, search=None, evidence=None)
         field = self.new_field()
         domain = Domain(field, self.domain)
         # rates of a flow shrink, factors of an iteration grow

@@ -42,6 +42,8 @@ def holds_at(bounds: Sequence[Bound], point: Mapping[Symbol, Expr]) -> bool:
         return False
     field = Field(b.symbol for b in bounds)
     values = {symbol: field.read(value) for symbol, value in point.items()}
+    if not all(value.is_number for value in values.values()):
+        return False
     for bound in bounds:
         value, both = values[bound.symbol], None not in (bound.lower, bound.upper)
         limits = [e if e is None else _at(field, e, values) for e in (bound.lower, bound.upper)]

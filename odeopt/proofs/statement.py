@@ -79,11 +79,12 @@ Squares = tuple[tuple[Any, Any], ...]  # pairs (weight, linear form)
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a file holds beside the proof, for others to follow: a point of the domain, and squares."""
+    """What a file holds beside the proof: a point of the domain, squares, and all that it divides by."""
 
     point: dict[Symbol, Expr] | None
     remainder: Squares | None
     positivity: Squares | None
+    divisors: tuple[Expr, ...] = ()
 
 
 @dataclass(frozen=True)

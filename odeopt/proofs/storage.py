@@ -235,6 +235,7 @@ class _Reader:
 
     def __init__(self, content: dict[str, Any]):
         self.content, self.names = content, dict(_RESERVED)
+        self.divisors: list[Expr] = []
 
     def fields(self, second: bool) -> dict[str, Any]:
         content = self.content
@@ -257,9 +258,12 @@ class _Reader:
             "correction": self.expression(content["correction"]),
             "search": self.search(content["search"]),
         }
-        return fields | (self.second() if second else {})
+        divisors = tuple(dict.fromkeys(e for e in self.divisors if e.free_symbols))
+        if not second:
+            return fields | {"evidence": Evidence(None, None, None, divisors)}
+        return fields | self.second(divisors)
 
-    def second(self) -> dict[str, Any]:
+    def second(self, divisors: tuple[Expr, ...]) -> dict[str, Any]:
         content = self.content
         point = content["point"]
         if point is not None:
@@ -270,11 +274,12 @@ class _Reader:
             point and {self.names[name]: self.expression(e) for name, e in point.items()},
             self.squares(squares["remainder"]),
             self.squares(squares["positivity"]),
+            divisors,
         )
         return {"ends": self.ends(content["ends"]), "evidence": evidence}
 
     def expression(self, entry: Any) -> Expr:
-        return parse_expression(entry, self.names)
+        return parse_expression(entry, self.names, self.divisors)
 
     def optional(self, entry: Any) -> Expr | None:
         return None if entry is None else self.expression(entry)

@@ -103,6 +103,7 @@ class Verification:
             return reason
         for expression in (*self._expressions, w.energy):
             self.field.read(expression)
+        self.field.divisors |= {e: self.field.read(e) for e in (w.evidence.divisors if w.evidence else ())}
         return self._divisors(self.domain)
 
     @property

@@ -4,9 +4,10 @@ import json
 
 import certificate_checker
 import pytest
-from tampering import BASES
-from two_checkers import judge
+from tampering import BASES, put
+from two_checkers import judge, verdict
 
+from odeopt import Certificate
 from odeopt.proofs import families
 
 # Proofs for symbols that take the second checker, which works in plain fractions, more than a second.
@@ -37,6 +38,41 @@ def test_the_second_checker_refuses_what_is_false():
         {"law": "power"},
     ):
         assert certificate_checker.verify(json.dumps(proof | change)) is not True, change
+
+
+ZERO = "(sqrt(5+2*sqrt(6))-sqrt(2)-sqrt(3))"
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "text", "first", "second"),
+    [
+        # 0 in other words, which may not divide by what vanishes
+        ("heavy ball", ("remainder", 1, 2), "(0)*x_0", "accepted", True),
+        ("heavy ball", ("remainder", 1, 2), "(0)/x_0", "failed", False),
+        ("heavy ball", ("remainder", 1, 2), "0*t**(-1)", "failed", False),
+        ("heavy ball", ("energy",), "f/x_1*x_1 + (2*x/3 + v)**2/2", "failed", False),
+        ("gradient flow", ("correction",), "(0)/f_1", "failed", False),
+        ("potential", ("domain", 0, "lower"), "-(0)", "accepted", True),
+        # numbers that are 0 beyond the digits of the second checker
+        ("heavy ball", ("remainder", 2, 1), f"{ZERO}**64*2**60", "accepted", None),
+        ("potential", ("flow", "gamma"), f"{ZERO}**64*2**60", "accepted", None),
+        # the one quadratic of the class, on which V may vanish at b = 2 sqrt(mu)
+        ("quadratics, symbols", ("class", "L"), "mu", "failed", None),
+        ("heavy ball", ("class", "mu"), "0x1", "refused", False),
+        # no point: it holds the symbol that it should place
+        ("r/t, convex, symbols", ("point", "t"), "t + 1", "failed", False),
+    ],
+)
+def test_the_checkers_agree_on_what_an_entry_says(name, path, text, first, second):
+    document = json.loads(BASES[name]().to_json())
+    put(document, path, lambda _: text)
+    text = json.dumps(document)
+    assert verdict(text)[0] == first
+    assert certificate_checker.verify(text) is second
+
+
+def test_a_certificate_from_a_file_can_be_weakened():
+    assert Certificate.from_json(families.heavy_ball(b=2, mu=1).to_json()).weaken(1).verify()
 
 
 def test_the_checkers_agree_on_two_hundred_tampered_proofs():

@@ -236,7 +236,9 @@ class Element:
         return all(self.field.sign(c) == 0 for _, c in self.field.coefficients(self.field.lift(self.num)))
 
     def sign(self) -> int:
-        """Return the sign of a number."""
+        """Return the sign of a number; ValueError for what holds symbols."""
+        if not self.is_number:
+            raise ValueError(f"{self.expr()} holds symbols, and has no sign of its own")
         return self.field.sign(self.num) * self.field.sign(self.den)
 
     def symbols(self) -> set[Symbol]:

@@ -32,8 +32,10 @@ def write_expression(expr: Expr) -> str:
     return str(expr)
 
 
-def parse_expression(text: str, names: Mapping[str, Symbol]) -> Expr:
+def parse_expression(text: str, names: Mapping[str, Symbol], divisors: list[Expr] | None = None) -> Expr:
     """Read an exact expression: integers, declared names, ``+ - * / **`` with integer powers, ``sqrt``.
+
+    What is divided by is added to `divisors`, also where it cancels, as in ``0/b``.
 
     >>> b = sympy.Symbol("b")
     >>> parse_expression("2*b/3 - sqrt(b**2 - 4)", {"b": b})
@@ -56,7 +58,7 @@ def parse_expression(text: str, names: Mapping[str, Symbol]) -> Expr:
             raise ValueError(f"more than {_DEEPEST} nested parentheses in {text[:60]!r}")
     try:
         tree = ast.parse(" ".join(text.split()), mode="eval")
-        return _Reader(text, names).read(tree.body)
+        return _Reader(text, names, [] if divisors is None else divisors).read(tree.body)
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"{text[:60]!r} is no expression, or too deep: {error}") from None
 
@@ -64,8 +66,8 @@ def parse_expression(text: str, names: Mapping[str, Symbol]) -> Expr:
 class _Reader:
     """A walk over the tree of an expression."""
 
-    def __init__(self, text: str, names: Mapping[str, Symbol]):
-        self.text, self.names = text, names
+    def __init__(self, text: str, names: Mapping[str, Symbol], divisors: list[Expr]):
+        self.text, self.names, self.divisors = text, names, divisors
 
     def refuse(self, what: str) -> ValueError:
         return ValueError(f"{what} in {self.text[:60]!r}")
@@ -80,6 +82,8 @@ class _Reader:
             term = self.read(right)
             if operation is ast.Div and term == 0:
                 raise self.refuse("division by zero")
+            if operation is ast.Div:
+                self.divisors.append(term)
             value = _SUMS[operation](value, term)
             coefficient = value.as_coeff_Mul()[0]
             if coefficient.is_Rational and _bits(coefficient) > _MOST_BITS:
@@ -112,6 +116,8 @@ class _Reader:
             raise self.refuse(f"a power must be an integer up to {_LARGEST_POWER}")
         if sign < 0 and base == 0:
             raise self.refuse("division by zero")
+        if sign < 0:
+            self.divisors.append(base)
         size = max((_bits(number) for number in base.atoms(Rational)), default=0)
         if size * exponent > _MOST_BITS:
             raise self.refuse(f"a number has more than {_MOST_BITS} bits")
