@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "DAMAGED",
     "frozen",
     "is_finite",
     "is_integer",
@@ -28,6 +32,13 @@ __all__ = [
     "validate_error",
     "validate_kernel",
 ]
+
+
+# What numpy, zipfile and json raise on files that are cut, changed, encrypted, or of another format.
+DAMAGED = (
+    OSError, ValueError, LookupError, EOFError, TypeError, ArithmeticError, NotImplementedError,
+    RecursionError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def is_number(value: Any) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,15 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from odeopt.checks import real_array
+from odeopt.checks import DAMAGED, real_array
 from odeopt.kernels.inputs import unit_rows, validate_inputs
 from odeopt.kernels.memory import available_memory
 
 __all__ = ["Dataset", "load_digits", "load_npz", "prepare"]
-
-# What zipfile, zlib and numpy raise on files that are missing, cut short, encrypted, of another
-# format, or that hold pickled objects.
-_READ_ERRORS = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -200,7 +195,7 @@ def _read_npz(name: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
                     raise ValueError(f"it has no array {' and no '.join(missing)}, but holds {there}")
                 _require_room(archive, keys)
                 return {key: _array(archive, key) for key in keys}
-    except _READ_ERRORS as error:
+    except (*DAMAGED, RuntimeError, MemoryError) as error:
         raise ValueError(f"path {name!r} cannot be read as .npz data: {error}; {remedy}") from error
 
 

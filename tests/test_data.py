@@ -324,3 +324,12 @@ def test_targets_of_any_size_are_scaled(size):
 def test_targets_below_the_normal_floats_are_refused():
     with pytest.raises(ValueError, match="below the normal floats"):
         prepare(np.eye(3), np.array([1e-310, 2e-310, 0.0]))
+
+
+def test_a_header_that_numpy_cannot_take_apart_is_named(tmp_path):
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in "xy":
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00\x10\x00" + b"{" * 16)
+    with pytest.raises(ValueError, match=r"data\.npz' cannot be read as \.npz data"):
+        load_npz(path)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from odeopt.checks import DAMAGED
 
 __all__ = ["State"]
 
@@ -82,7 +82,7 @@ class State:
                 self._require_same_kernel(held["probe"])
                 for i, run in enumerate(runs):
                     run.restore(held, i)
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        except DAMAGED as error:
             raise ValueError(
                 f"state {os.fspath(self.path)!r} cannot be resumed: {error}; remove it"
             ) from error

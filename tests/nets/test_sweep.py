@@ -116,7 +116,13 @@ def other(path):
     path.write_bytes(max(path.parent.glob("*.npz")).read_bytes())
 
 
-@pytest.mark.parametrize("damage", [cut, flip, claim, other, lambda path: path.write_bytes(b"")])
+def garble(path):
+    """A header that is no Python, which numpy takes apart by tokens."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("_entry.npy", b"\x93NUMPY\x01\x00\x10\x00" + b"{" * 16)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, claim, garble, other, lambda path: path.write_bytes(b"")])
 def test_a_damaged_file_is_named_and_set_aside_and_its_run_done_again(tmp_path, damage):
     fresh = small_sweep(tmp_path, seeds=[0, 1])
     whole = [fresh.load(entry)["loss"] for entry in fresh.entries]
@@ -133,6 +139,22 @@ def test_a_damaged_file_is_named_and_set_aside_and_its_run_done_again(tmp_path, 
     if damage is not other:  # a whole file of another run, which only the next sweep notices
         with pytest.raises(ValueError, match=rf"{victim.name} cannot be read"):
             again.load(next(entry for entry in again.entries if entry["key"] == victim.stem))
+
+
+def test_a_full_disk_keeps_what_is_whole_and_says_how_to_go_on(tmp_path):
+    """A limit on the size of files stands for the disk."""
+    resource = pytest.importorskip("resource", reason="no limits on files on this system")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    small_sweep(tmp_path, seeds=[0])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(ValueError, match=r"cannot be written .*the same call does the others"):
+            small_sweep(tmp_path, seeds=[0, 1, 2])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(list((tmp_path / "runs").glob("*.npz"))) == 1
+    assert not list(tmp_path.rglob("*.part"))
+    assert small_sweep(tmp_path, seeds=[0, 1, 2]).reused == 1
 
 
 def test_a_damaged_record_of_a_failure_is_set_aside_too(tmp_path):

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from odeopt.checks import require_integer
+from odeopt.checks import DAMAGED, require_integer
 from odeopt.nets.sweeps.pool import outcomes
-from odeopt.nets.sweeps.store import DAMAGED, Store, locked, read_run
+from odeopt.nets.sweeps.store import Store, locked, read_run
 
 __all__ = ["JobResults", "job_key", "run_jobs"]
 

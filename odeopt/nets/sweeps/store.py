@@ -7,21 +7,20 @@ import json
 import os
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from odeopt.checks import DAMAGED
+
 try:
     import fcntl
 except ImportError:  # not on Windows, where a second sweep in a folder is then not noticed
     fcntl = None
 
-__all__ = ["DAMAGED", "Store", "locked", "read_run"]
-
-DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
+__all__ = ["Store", "locked", "read_run"]
 
 
 def read_run(path: Path) -> dict[str, np.ndarray]:
@@ -67,6 +66,18 @@ def locked(folder: Path) -> Iterator[None]:
                     f"folder {folder} is in use by another sweep; wait for it, or take another"
                 ) from error
         yield
+
+
+@contextlib.contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    """Say what is kept where a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"folder {folder} cannot be written ({error.strerror or error}); the runs that it holds are "
+            "whole: make room, and the same call does the others"
+        ) from error
 
 
 class Store:
@@ -138,19 +149,26 @@ class Store:
             self._write(f"{key}.npz", lambda file: np.savez(file, allow_pickle=False, _entry=text, **arrays))
             (self.folder / "runs" / f"{key}.json").unlink(missing_ok=True)  # of an earlier failure
         self.entries[key] = entry
-        with (self.folder / "index.jsonl").open("a") as file:
+        with _on_disk(self.folder), (self.folder / "index.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
     def _write(self, name: str, write: Callable[[Any], object]) -> None:
         part = self.folder / "runs" / f".{name}.part"
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.folder / "runs" / name)
+        try:
+            with _on_disk(self.folder), part.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.folder / "runs" / name)
+        finally:
+            part.unlink(missing_ok=True)
 
     def write_index(self) -> None:
         """Write the index anew, so that a line cut short by a kill does not stay."""
         part = self.folder / ".index.part"
-        part.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries.values()))
-        part.replace(self.folder / "index.jsonl")
+        try:
+            with _on_disk(self.folder):
+                part.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries.values()))
+            part.replace(self.folder / "index.jsonl")
+        finally:
+            part.unlink(missing_ok=True)
