@@ -28,7 +28,13 @@ from odeopt.rules.characteristic import (
     unstable_at,
     with_rate,
 )
-from odeopt.rules.linear import limit_matrices, require_numeric, spectral_radius, transition_matrix
+from odeopt.rules.linear import (
+    limit_matrices,
+    require_numeric,
+    spectral_radius,
+    still_memories,
+    transition_matrix,
+)
 from odeopt.rules.reading import require_linear
 
 __all__ = ["crossover_step", "discrete_rate", "max_learning_rate"]
@@ -72,8 +78,8 @@ def discrete_rate(
     Raises
     ------
     ValueError
-        If the step is not linear, or no step in the error alone (weight decay), or varies without a limit; if
-        a schedule has no end and `num_steps` is missing.
+        If the step is not linear, or varies without a limit; if a schedule has no end and `num_steps` is
+        missing; over a run, if it is no step in the error alone (weight decay).
 
     Examples
     --------
@@ -96,10 +102,11 @@ def discrete_rate(
         note = "largest residual polynomial of the last step"
         return Rate(high, "linear", "exact", layer, unit, (low, high), note)
     rule = rule.at_step(0)
-    require_linear(rule, "rate", equivariant=True, forever=True)
+    decays = not require_linear(rule, "rate", forever=True).equivariant or bool(still_memories(rule))
     scale = -2 / per_step
     value, high, low = (float(scale * log) if log else 0.0 for log in _largest_log_radius(rule, mu, L))
     note = "spectral radius of the step for large k"
+    note += ", of the squared distance to the fixed point" if decays else ""
     return Rate(value, "linear", "exact", "discrete iteration", unit, (low, high), note)
 
 

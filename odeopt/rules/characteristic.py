@@ -20,7 +20,7 @@ import sympy
 
 from odeopt.checks import is_symbolic
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.linear import limit_matrices
+from odeopt.rules.linear import moving_matrices
 from odeopt.rules.matrices import StepMatrices
 
 __all__ = [
@@ -76,7 +76,7 @@ def _product(left: list[list[Any]], right: list[list[Any]]) -> list[list[Any]]:
 @functools.lru_cache(maxsize=256)
 def characteristic_polynomial(rule: UpdateRule) -> flint.fmpq_mpoly:
     """Monic in z, for large k, by Faddeev and LeVerrier; ValueError if it is not linear or has no limit."""
-    steps = [_polynomial_matrix(law) for law in limit_matrices(rule)]
+    steps = [_polynomial_matrix(law) for law in moving_matrices(rule)]
     period = functools.reduce(lambda product, step: _product(step, product), steps)
     d = len(period)
     power: list[list[Any]] = [[0 * _LAM for _ in range(d)] for _ in range(d)]

@@ -22,6 +22,7 @@ import sympy
 from odeopt.checks import is_symbolic, iteration_grid, real_array, require_integer
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.forms import CONSTANT
+from odeopt.rules.matrices import Matrix
 from odeopt.rules.reading import Reading, StepMatrices, require_linear
 from odeopt.rules.shifted import states_of_origin
 
@@ -175,7 +176,11 @@ def transition_matrix(rule: UpdateRule, lam: npt.ArrayLike, k: int | None = None
     lam = _eigenvalues(rule, lam)
     if k is not None:
         return _on_eigenvalues(step_matrices(rule, require_integer("k", k, 0)), lam)
-    first, *later = (_on_eigenvalues(law, lam) for law in limit_matrices(rule))
+    return _of_period(limit_matrices(rule), lam)
+
+
+def _of_period(laws: tuple[StepMatrices, ...], lam: np.ndarray) -> np.ndarray:
+    first, *later = (_on_eigenvalues(law, lam) for law in laws)
     return functools.reduce(lambda product, step: step @ product, later, first)
 
 
@@ -205,6 +210,29 @@ def limit_matrices(rule: UpdateRule) -> tuple[StepMatrices, ...]:
     if not reading.varies:
         return reading.laws
     return tuple(law.map(lambda entry: _limit(rule, reading, entry)) for law in reading.laws)
+
+
+def still_memories(rule: UpdateRule) -> list[int]:
+    """Places in the state of memories that no step changes, the anchors of a decay to the start."""
+    reading = require_linear(rule, "transition matrix", forever=True)
+    d = len(reading.law().M)
+    rows = {i: tuple(int(i == j) for j in range(d)) for i in range(rule.history, d)}
+    return [i for i, row in rows.items() if all(s.M[i] == row and not any(s.N[i]) for s in reading.steps)]
+
+
+def moving_matrices(rule: UpdateRule) -> tuple[StepMatrices, ...]:
+    """Those for k to infinity without memories that no step changes."""
+    laws, still = limit_matrices(rule), still_memories(rule)
+    kept = [i for i in range(len(laws[0].M)) if i not in still]
+
+    def columns(rows: Matrix) -> Matrix:
+        return tuple(tuple(row[j] for j in kept) for row in rows)
+
+    def moving(law: StepMatrices) -> StepMatrices:
+        M, N = (tuple(matrix[i] for i in kept) for matrix in (law.M, law.N))
+        return StepMatrices(columns(M), N, columns(law.A), law.B)
+
+    return tuple(map(moving, laws)) if still else laws
 
 
 def _limit(rule: UpdateRule, reading: Reading, entry: Any) -> Any:
@@ -296,8 +324,9 @@ def spectral_radius(rule: UpdateRule, lam: npt.ArrayLike) -> npt.NDArray[np.floa
 
     Notes
     -----
-    It is that of the whole state. Without memory these are the roots of
-    :math:`z^p=\sum_jc_j(\lambda)z^{p-1-j}`. A memory that the iterates do not read (``nu=0`` of
+    It is that of the whole state, but for a memory that no step changes, the anchor of a decay to the start:
+    with weight decay it is the rate at which the fixed point is approached. Without memory these are the
+    roots of :math:`z^p=\sum_jc_j(\lambda)z^{p-1-j}`. A memory that the iterates do not read (``nu=0`` of
     :class:`odeopt.QHM`) counts too, although no loss shows it.
 
     Examples
@@ -308,6 +337,7 @@ def spectral_radius(rule: UpdateRule, lam: npt.ArrayLike) -> npt.NDArray[np.floa
     >>> spectral_radius(QHM(lr=0.5 / 0.75, momentum=0.25, nu=1.0), [1.0])  # the same heavy ball
     array([0.5])
     """
-    radius = np.abs(np.linalg.eigvals(transition_matrix(rule, lam))).max(axis=1)
+    matrix = _of_period(moving_matrices(rule), _eigenvalues(rule, lam))
+    radius = np.abs(np.linalg.eigvals(matrix)).max(axis=1)
     period = rule.period
     return radius if period == 1 else radius ** (1 / int(period))

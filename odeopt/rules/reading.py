@@ -99,8 +99,8 @@ class Reading:
 
     @property
     def equivariant(self) -> bool:
-        """Whether a shift of f and x_0 shifts all iterates."""
-        return self.linear and not self.row
+        """Whether a shift of f and x_0 shifts all iterates, to the end of schedules that have one."""
+        return self.linear and not self.row_by((self.rule.last_step or 0) + 1)
 
     @property
     def steps(self) -> tuple[StepMatrices, ...]:
@@ -183,7 +183,7 @@ class Reading:
     def row_by(self, last: int) -> str:
         """The first row of the steps below `last` that is no shift, "" if none; a schedule is followed."""
         if self.law_refusal is not None:
-            return self.walk(last)[1]
+            return self.row or self.walk(last)[1]
         if self.row or not (self.rule.is_scheduled and self.rule.is_numeric):
             return self.row
         k = first_pull(self.rule, last)

@@ -19,7 +19,7 @@ On a measure found by m Lanczos steps, the loss of a discrete method is exact fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -161,11 +161,13 @@ def _rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, bou
     if not row:
         if bounds:
             return rule_bracket(rule, k, measure)
-        return _unbounded(0.5 * residual_polynomials(rule, measure.nodes, k) ** 2 @ measure.weights)
-    joint = _require_joint(measure, f"the step of {rule.label} is none in the error alone: {row}")
+        return _unbounded(residual_polynomials(rule, measure.nodes, k), measure)
+    joint = _require_joint(
+        measure, f"the step of {rule.label} is linear, but no step in the error alone: {row}"
+    )
     if bounds:
         return joint_rule_bracket(rule, k, measure, joint)
-    return _unbounded(joint.loss(*error_polynomials(rule, joint.nodes, k)))
+    return _unbounded(error_polynomials(rule, joint.nodes, k), joint)
 
 
 def _require_joint(measure: SpectralMeasure, why: str) -> JointMeasure:
@@ -185,11 +187,11 @@ def _of_mode(mode: ModeSolution, measure: SpectralMeasure, t: np.ndarray, bounds
         if bounds:
             found = joint_mode_bracket(mode, t, measure, joint)
         else:
-            found = _unbounded(joint.loss(mode(t, joint.nodes), mode.of_origin(t, joint.nodes)))
+            found = _unbounded((mode(t, joint.nodes), mode.of_origin(t, joint.nodes)), joint)
     elif bounds:
         found = _mode_bracket(mode, t, measure)
     else:
-        found = _unbounded(0.5 * mode(t, measure.nodes) ** 2 @ measure.weights)
+        found = _unbounded(mode(t, measure.nodes), measure)
     return _curve(found, measure, t, k, f"ODE {mode.dynamics}", "linear ODE", step)
 
 
@@ -210,7 +212,10 @@ def _curve(
     return LossCurve(found.value, t, k, *bounds, source, layer, step, found.proved, found.rounding)
 
 
-def _unbounded(loss: np.ndarray) -> Bracket:
+def _unbounded(values: Any, measure: SpectralMeasure | JointMeasure) -> Bracket:
+    with np.errstate(over="ignore", invalid="ignore"):
+        joint = isinstance(measure, JointMeasure)
+        loss = measure.loss(*values) if joint else 0.5 * values**2 @ measure.weights
     loss, zero = np.where(np.isnan(loss), np.inf, loss), np.zeros(len(loss))
     return Bracket(loss, zero, np.full(len(loss), np.inf), zero.astype(bool), zero)
 

@@ -315,10 +315,9 @@ def test_roots_well_apart_are_no_double_root():
 # --- what has no rate -------------------------------------------------------------------------------------
 
 
-def test_weight_decay_is_refused_by_its_row():
+def test_weight_decay_is_refused_by_its_row_where_the_error_is_not_alone():
     measure = spectral_measure(np.eye(2), np.ones(2))
     for ask in (
-        lambda r: discrete_rate(r, 0.5, 1.0),
         lambda r: loss_curve(r, measure, [3]),
         lambda r: residual_polynomials(r, [1.0], [3]),
     ):
@@ -326,6 +325,8 @@ def test_weight_decay_is_refused_by_its_row():
             ValueError, match=r"Decayed.* no step in the error alone.* sum to 0.95 instead of 1"
         ):
             ask(Decayed(0.1, 0.5))
+    rate = discrete_rate(Decayed(0.1, 0.5), 0.5, 1.0)  # of the distance to its fixed point
+    assert rate.value == pytest.approx(-2 * math.log(0.9), rel=1e-12)
     assert max_learning_rate(Decayed(0.1, 0.5), 1.0) == pytest.approx(2 / 1.5, rel=1e-12)
 
 
