@@ -3,9 +3,11 @@ r"""The error and the predictions in function space: their ODE, its closed forms
 from odeopt.dynamics.energy import Energy, Lagrangian, energy, lagrangian
 from odeopt.dynamics.error import Assumption, ErrorDynamics, ErrorLoss, PreconditionedDynamics, error_dynamics
 from odeopt.dynamics.integrate import PredictionTrajectory, Trajectory, integrate, integrate_predictions
+from odeopt.dynamics.integrated_mode import integrated_mode
 from odeopt.dynamics.iterates import PredictionIterates, predict_iterates
 from odeopt.dynamics.losses import LogisticLoss, PredictionLoss, SquaredLoss
 from odeopt.dynamics.modes import ModeSolution, mode_solution
+from odeopt.dynamics.momentum import ErrorMomentum
 from odeopt.dynamics.prediction import PredictionDynamics, prediction_dynamics
 
 __all__ = [
@@ -13,6 +15,7 @@ __all__ = [
     "Energy",
     "ErrorDynamics",
     "ErrorLoss",
+    "ErrorMomentum",
     "Lagrangian",
     "LogisticLoss",
     "ModeSolution",
@@ -27,6 +30,7 @@ __all__ = [
     "error_dynamics",
     "integrate",
     "integrate_predictions",
+    "integrated_mode",
     "lagrangian",
     "mode_solution",
     "predict_iterates",

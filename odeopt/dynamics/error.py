@@ -20,11 +20,12 @@ from typing import Any, ClassVar, overload
 import numpy as np
 import numpy.typing as npt
 import sympy
-from sympy import Add, Expr, Integer, Symbol
+from sympy import Add, Expr, Symbol
 
 from odeopt.checks import real_array, require_mapping, validate_kernel
 from odeopt.dynamics.assumptions import Assumption, assumptions_of
-from odeopt.dynamics.mode_image import ALONG_Q, mode_image, start_image
+from odeopt.dynamics.mode_image import coefficients_image, start_image
+from odeopt.dynamics.momentum import ErrorMomentum, error_momentum
 from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
@@ -134,6 +135,10 @@ class ErrorDynamics:
     source_data : tuple of sympy.Expr
         What :math:`\Delta(0),\dots,\Delta^{(n-1)}(0)` have along q, beside `start` and `initial` along
         :math:`\Delta_0`; () for nothing.
+    printed, printed_source : tuple of sympy.Expr, sympy.Expr
+        `coefficients` and `source` with schedules by name, as of the limit; None without schedules.
+    valid_until, momentum
+        As of the limit, :class:`odeopt.ODELimit`.
     """
 
     coefficients: tuple[Expr, ...]
@@ -147,6 +152,10 @@ class ErrorDynamics:
     time_origin: float | Expr = sympy.S.Zero
     source: Expr = sympy.S.Zero
     source_data: tuple[Expr, ...] = ()
+    printed: tuple[Expr, ...] | None = field(default=None, repr=False)
+    printed_source: Expr | None = field(default=None, repr=False)
+    valid_until: Any = field(default=None, repr=False)
+    momentum: ErrorMomentum | None = field(default=None, repr=False)
 
     @property
     def has_source(self) -> bool:
@@ -208,8 +217,11 @@ class ErrorDynamics:
             "start": self.start.subs(values),
             "source": self.source.subs(values),
             "source_data": tuple(c.subs(values) for c in self.source_data),
+            "printed": None if self.printed is None else tuple(c.subs(values) for c in self.printed),
+            "momentum": None if self.momentum is None else self.momentum.map(lambda c: c.subs(values)),
+            "printed_source": None if self.printed_source is None else self.printed_source.subs(values),
         }
-        for name in ("time_step", "time_origin"):
+        for name in ("time_step", "time_origin", "valid_until"):
             value = getattr(self, name)
             value = value.subs(values) if isinstance(value, Expr) else value
             changed[name] = float(value) if getattr(value, "is_number", False) else value
@@ -233,8 +245,9 @@ class ErrorDynamics:
         """Coefficients and vectors, text or `latex`, last derivative first: `unknown`, under H `source`."""
         derivative = derivative_latex if latex else derivative_text
         found = []
-        for j in reversed(range(len(self.coefficients))):
-            polynomial = sympy.Poly(self.coefficients[j], self.lam)
+        coefficients = self.printed or self.coefficients
+        for j in reversed(range(len(coefficients))):
+            polynomial = sympy.Poly(coefficients[j], self.lam)
             for (power,), coefficient in polynomial.terms():
                 if coefficient == 0:
                     continue
@@ -249,7 +262,7 @@ class ErrorDynamics:
     def latex(self) -> str:
         """Return the equation as LaTeX."""
         left = equation_latex(self.parts(True, r"\Delta", r"\Delta"))
-        source = sympy.latex(self.source, symbol_names={self.lam: "H"})
+        source = sympy.latex(self.printed_source or self.source, symbol_names={self.lam: "H"})
         return left if self.source == 0 else left.removesuffix("0") + rf"\left({source}\right)q"
 
     def _repr_latex_(self) -> str:
@@ -257,7 +270,7 @@ class ErrorDynamics:
 
     def __str__(self) -> str:
         left = equation_text(self.parts(False, "Delta", "Delta"))
-        source = self.source.subs(self.lam, Symbol("H"))
+        source = (self.printed_source or self.source).subs(self.lam, Symbol("H"))
         return left if self.source == 0 else left.removesuffix("0") + factor_text(source) + "q"
 
 
@@ -339,18 +352,15 @@ def error_dynamics(limit: ODELimit | SystemLimit) -> ErrorDynamics | Preconditio
     if not isinstance(limit, ODELimit):
         raise ValueError(f"limit must be what ode_limit returns, got {type(limit).__name__}")
     lam = Symbol("lam", positive=True)
-    coefficients, source = [Integer(0)] * (limit.order + 1), Integer(0)
-    for vector, scalar in limit.terms.items():
-        for order, factor in mode_image(vector, lam).items():
-            if order == ALONG_Q:
-                source -= scalar * factor
-            else:
-                coefficients[order] += scalar * factor
+    coefficients, source = coefficients_image(limit.terms, limit.order, lam)
+    printed, printed_source = (
+        (None, None) if limit.printed is None else coefficients_image(limit.printed, limit.order, lam)
+    )
     start, *initial = (start_image(e, lam) for e in (limit.initial_position, *limit.initial))
     data = (sympy.cancel(start[1] + 1), *(along_q for _, along_q in initial))
     dropped = any(isinstance(v, GradientDifferential) and v.directions for v in limit.terms)
     return ErrorDynamics(
-        coefficients=tuple(coefficients),
+        coefficients=coefficients,
         initial=tuple(value for value, _ in initial),
         t=limit.t,
         lam=lam,
@@ -359,6 +369,10 @@ def error_dynamics(limit: ODELimit | SystemLimit) -> ErrorDynamics | Preconditio
         limit=limit,
         start=start[0],
         time_origin=limit.time_origin,
-        source=sympy.cancel(source),
+        source=source,
         source_data=data if any(v != 0 for v in data) else (),
+        printed=printed,
+        printed_source=printed_source,
+        valid_until=limit.valid_until,
+        momentum=None if limit.momentum is None else error_momentum(limit.momentum, lam),
     )

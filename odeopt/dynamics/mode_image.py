@@ -6,12 +6,14 @@ gradient is :math:`\lambda` times the image of its point and q.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sympy
 from sympy import Add, Derivative, Expr, Integer, Symbol
 
 from odeopt.limits.series import GradientDifferential
 
-__all__ = ["ALONG_Q", "mode_image", "start_image"]
+__all__ = ["ALONG_Q", "coefficients_image", "mode_image", "start_image"]
 
 # The place of q beside the derivatives 0, 1, ... of the error.
 ALONG_Q = -1
@@ -50,3 +52,15 @@ def start_image(expr: Expr, lam: Symbol) -> tuple[Expr, Expr]:
     """Factors of the first error and of q in a vector of the start, where derivatives of the curve vanish."""
     image = mode_image(expr, lam)
     return image.get(0, Integer(0)), image.get(ALONG_Q, Integer(0))
+
+
+def coefficients_image(terms: Mapping[Expr, Expr], order: int, lam: Symbol) -> tuple[tuple[Expr, ...], Expr]:
+    """Images of vectors with coefficients: by the derivatives of a mode, and the right side, along q."""
+    found, source = [Integer(0)] * (order + 1), Integer(0)
+    for vector, scalar in terms.items():
+        for j, factor in mode_image(vector, lam).items():
+            if j == ALONG_Q:
+                source -= scalar * factor
+            else:
+                found[j] += scalar * factor
+    return tuple(found), sympy.cancel(source)

@@ -32,6 +32,7 @@ from odeopt.dynamics.closed_forms import (
     verified_oscillator,
 )
 from odeopt.dynamics.error import ErrorDynamics
+from odeopt.dynamics.intrinsic import intrinsic_mode
 from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
 
 __all__ = ["ModeSolution", "mode_solution"]
@@ -47,9 +48,12 @@ class ModeSolution:
     expr : sympy.Expr
         The closed form in ``dynamics.t`` and ``dynamics.lam``. For family "characteristic" it holds
         the symbols z1, ..., zn, the roots of the characteristic polynomial.
-    family : {"exponential", "oscillator", "bessel", "damped bessel", "characteristic"}
+    family : {"exponential", "oscillator", "bessel", "damped bessel", "characteristic", "intrinsic time"}
     residual : sympy.Expr
         What is left of the equation when the closed form is substituted; 0.
+    clock : callable or None
+        For a schedule of gradient flow, :math:`e^{-\lambda\sigma(t)}`, the intrinsic time: times to
+        :math:`\sigma`.
     """
 
     dynamics: ErrorDynamics
@@ -58,6 +62,7 @@ class ModeSolution:
     residual: Expr
     _evaluate: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = field(repr=False)
     _origin: _Origin | None = field(default=None, repr=False)
+    clock: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
 
     @property
     def origin_expr(self) -> Expr:
@@ -166,6 +171,10 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     .. math:: \ddot\varphi+(\tfrac rt+d)\dot\varphi+(q+\tfrac{rd}{2t})\varphi=0:\quad
         \varphi=e^{-dt/2}\,\Gamma(\nu+1)\Bigl(\tfrac2x\Bigr)^\nu J_\nu(x),\ x=t\sqrt{q-d^2/4}.
 
+    A rate of first order that depends on time gives :math:`e^{-\lambda\sigma(t)}`, :math:`\sigma=\int_0^ts`,
+    piece by piece of its schedule. Of two schedules the one with the larger :math:`\sigma` has the smaller
+    loss: without noise a decay does not help.
+
     Parameters
     ----------
     dynamics : ErrorDynamics
@@ -177,7 +186,8 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     Raises
     ------
     ValueError
-        If no closed form is known; :func:`odeopt.integrate` handles any dynamics.
+        If no closed form is known; :func:`odeopt.integrate` handles any dynamics, and
+        :func:`odeopt.dynamics.integrated_mode` makes a mode of it.
 
     Examples
     --------
@@ -197,7 +207,8 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
 def _along_origin(found: ModeSolution) -> _Origin:
     """The mode along q, from the modes of the equation without its right side."""
     dynamics = found.dynamics
-    rest = sympy.cancel(dynamics.source / dynamics.coefficients[0])
+    force = (dynamics.printed or dynamics.coefficients)[0]
+    rest = sympy.cancel((dynamics.printed_source or dynamics.source) / force)
     if rest.has(dynamics.t):
         raise ValueError(
             f"no closed form is known for {dynamics}, whose fixed point moves; integrate it with "
@@ -225,11 +236,16 @@ def _homogeneous(dynamics: ErrorDynamics) -> ModeSolution:
     if dynamics.is_constant:
         solver = {1: _exponential, 2: _oscillator}.get(dynamics.order, _characteristic)
         return solver(dynamics)
-    found = _vanishing_friction(dynamics) if dynamics.order == 2 else None
+    if dynamics.order == 1:
+        expr, values, clock = intrinsic_mode(dynamics)
+        return ModeSolution(dynamics, expr, "intrinsic time", sympy.S.Zero, values, clock=clock)
+    scheduled = any(c.has(sympy.Piecewise) for c in dynamics.coefficients)
+    found = _vanishing_friction(dynamics) if dynamics.order == 2 and not scheduled else None
     if found is not None:
         return _bessel(dynamics, *found)
     raise ValueError(
-        f"no closed form is known for {dynamics}; integrate it with odeopt.integrate(dynamics, ...)"
+        f"no closed form is known for {dynamics}; integrate it with odeopt.integrate(dynamics, ...), or take "
+        "odeopt.dynamics.integrated_mode(dynamics)"
     )
 
 

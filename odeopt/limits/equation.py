@@ -10,11 +10,12 @@ from typing import Any
 from sympy import Add, Derivative, Eq, Expr, Function, Integer, S, Symbol
 
 from odeopt.checks import require_mapping
+from odeopt.limits.accumulated import accumulated
 from odeopt.limits.derivation_lines import DerivationStep
 from odeopt.limits.momentum_form import MomentumForm
 from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
-from odeopt.limits.text import equation_latex, equation_text
+from odeopt.limits.text import equation_latex, equation_text, readable
 from odeopt.rules.base import UpdateRule
 
 __all__ = ["ODELimit", "with_terms"]
@@ -110,6 +111,29 @@ class ODELimit:
     def initial_velocity(self) -> Expr | None:
         r""":math:`\dot X(0)`; None for an equation of first order."""
         return self.initial[0] if self.initial else None
+
+    @property
+    def intrinsic_time(self) -> Expr:
+        r""":math:`\sigma(t)=\int_0^ts` of the limit :math:`\dot X=-s(t)\nabla f(X)`.
+
+        For every f the curve is that of gradient flow at this time, :math:`X(t)=X_{GF}(\sigma(t))`: without
+        noise a schedule changes when a point is reached, never which. Raises ValueError for other equations,
+        and where the integral has no closed form.
+
+        Examples
+        --------
+        >>> from odeopt import GradientDescent, ode_limit
+        >>> from odeopt.rules import Linear
+        >>> ode_limit(GradientDescent(Linear(0.1, steps=40))).intrinsic_time
+        Piecewise((t*(8 - t)/8, t < 4), (2, True))
+        """
+        gradient = GradientDifferential(self.curve)
+        if set(self.terms) != {self.curve.diff(self.t), gradient}:
+            raise ValueError(
+                f"{self} is no gradient flow with a rate in t, so it has no intrinsic time; only descent and "
+                "fixed momenta at resolution 0 have one"
+            )
+        return readable(accumulated(self.terms[gradient] / self.terms[self.curve.diff(self.t)], self.t))
 
     @property
     def equation(self) -> Eq:

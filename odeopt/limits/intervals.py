@@ -20,7 +20,7 @@ from odeopt.checks import is_number
 from odeopt.limits.slow import Slow, is_rational
 from odeopt.limits.text import readable
 
-__all__ = ["Profile", "explicit", "intervals", "on_interval", "require_reached"]
+__all__ = ["Profile", "cases", "explicit", "intervals", "on_interval", "require_reached"]
 
 
 # Integers beyond it stem from floats; polynomials with them are not made shorter by cancelling.
@@ -101,7 +101,8 @@ def intervals(expressions: Iterable[Expr], t: Symbol, last: float) -> list[tuple
         )
     times = sorted(set(map(float, ends)))
     stops = [end for end in times if end < last]
-    beyond = [end for end in times if end >= last] or [1 + 2 * max([last, *stops])]
+    finite = [0.0, *stops] if math.isinf(last) else [last, *stops]
+    beyond = [end for end in times if end >= last] or [1 + 2 * max(finite)]
     edges = [0.0, *stops, beyond[0]]
     middles = [(a + b) / 2 for a, b in itertools.pairwise(edges)]
     return list(zip([*stops, math.inf], middles, strict=True))
@@ -116,6 +117,25 @@ def require_reached(limit: Any, last: float) -> None:
             "corrections are not carried across, for derivatives jump there by amounts of the order of "
             "the time step; end the times there, or take resolution 0"
         )
+
+
+def cases(expr: Expr, t: Symbol) -> list[tuple[Any, Expr]]:
+    """The formulas of a Piecewise coefficient with the times at which they end, None for the last."""
+    pieces = expr.atoms(Piecewise)
+    if not pieces:
+        return [(None, expr)]
+    ends = {c.gts for p in pieces for _, c in p.args if c != True}  # noqa: E712
+    if all(end.is_number for end in ends):
+        spans = intervals([expr], t, math.inf)
+        stops = sorted(ends, key=float)
+        return [(end, on_interval(expr, t, at)) for end, (_, at) in zip([*stops, None], spans, strict=True)]
+    whole = sympy.piecewise_fold(expr)
+    if len(ends) > 1 or not isinstance(whole, Piecewise):
+        raise ValueError(
+            f"the formulas of {expr} end at {', '.join(map(str, ends))}, whose order is not known; give them "
+            "numbers with subs()"
+        )
+    return [(None if c == True else c.gts, value) for value, c in whole.args]  # noqa: E712
 
 
 def on_interval(expr: Expr, t: Symbol, inside: float) -> Expr:

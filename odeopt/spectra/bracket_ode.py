@@ -2,7 +2,7 @@ r"""Squared modes :math:`\varphi(t;\lambda)^2` as functions of the eigenvalue: w
 
 With stiffness :math:`s\lambda`, and :math:`(-1)^n\partial_\lambda^n\varphi^2\ge0` called "signed at n":
 
-- gradient flow, :math:`e^{-2s\lambda t}`: signed at every n;
+- gradient flow, :math:`e^{-2s\lambda t}`: signed at every n; with a schedule t is its intrinsic time;
 - friction b, :math:`\varphi=e^{-bt/2}[\cosh t\sqrt z+c\,\sinh(t\sqrt z)/\sqrt z]`,
   :math:`z=\frac{b^2}4-s\lambda`, :math:`c=\frac b2+\varphi'(0)\ge0`: positive Taylor coefficients in z, so
   signed at every n where overdamped; elsewhere the square consists of :math:`\cosh2t\sqrt z`,
@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Callable
 
 import numpy as np
 import sympy
@@ -65,6 +66,9 @@ _MOST_EVALUATIONS = 4e6
 _CONVERGED = 1e-15
 
 
+Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
 class Mode(Integrand, abc.ABC):
     """The squares of a mode with stiffness s * lam at the times t, where it is at most `largest`."""
 
@@ -72,11 +76,9 @@ class Mode(Integrand, abc.ABC):
     accuracy = _ELEMENTARY_ERROR
     damping: float = 0.0  # the friction, where it is constant
 
-    def __init__(
-        self, mode: ModeSolution, t: np.ndarray, s: float, largest: np.ndarray | float = 1.0
-    ) -> None:
+    def __init__(self, mode: Values, t: np.ndarray, s: float, largest: np.ndarray | float = 1.0) -> None:
         super().__init__(lambda lam, rows: mode(t[rows], lam) ** 2, t.size)
-        self.mode: ModeSolution = mode
+        self.mode: Values = mode
         self.t: np.ndarray = t
         self.s: float = s
         self.largest: np.ndarray | float = largest
@@ -286,6 +288,10 @@ def mode_integrand(mode: ModeSolution, t: np.ndarray) -> Integrand:
     >>> mode_integrand(mode, np.array([1.0, 10.0])).alternating(20, 4.0)  # 4 t against j_22 = 27.6
     array([ True, False])
     """
+    if mode.clock is not None:
+        sigma = mode.clock(t)
+        if np.all(sigma >= 0):  # gradient flow at another time
+            return Flow(lambda at, lam: np.exp(-np.multiply.outer(at, lam)), sigma, 1.0)
     found, s = None, _stiffness(mode)
     a, time = mode.dynamics.coefficients, mode.dynamics.t
     if mode.family == "exponential":

@@ -1,0 +1,48 @@
+r"""The error of a method whose learning rate stands outside the velocity: a system of error and momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sympy import Expr, Symbol
+
+from odeopt.dynamics.mode_image import coefficients_image, start_image
+from odeopt.limits.momentum_form import MomentumForm
+
+__all__ = ["ErrorMomentum", "error_momentum"]
+
+
+@dataclass(frozen=True)
+class ErrorMomentum:
+    r"""The equation of second order :math:`\dot\Delta=wP`, :math:`\dot P+C_1(t,H)P+C_0(t,H)\Delta=S(t,H)q`.
+
+    Attributes
+    ----------
+    weight : sympy.Expr
+        w, the schedule that stands outside the velocity.
+    coefficients : tuple of sympy.Expr
+        :math:`(C_0,C_1)`, functions of t and of the eigenvalue lam.
+    source : sympy.Expr
+        S, 0 but for weight decay.
+    start : tuple of sympy.Expr
+        P(0) along :math:`\Delta_0` and along q.
+    """
+
+    weight: Expr
+    coefficients: tuple[Expr, Expr]
+    source: Expr
+    start: tuple[Expr, Expr]
+
+    def map(self, function: Callable[[Expr], Expr]) -> ErrorMomentum:
+        """Apply a function to every coefficient."""
+        (c0, c1), (start, along_q) = self.coefficients, self.start
+        coefficients, data = (function(c0), function(c1)), (function(start), function(along_q))
+        return ErrorMomentum(function(self.weight), coefficients, function(self.source), data)
+
+
+def error_momentum(form: MomentumForm, lam: Symbol) -> ErrorMomentum:
+    """Carry the equation in P over, where a vector in X' is w times one in P."""
+    (stiffness, friction), source = coefficients_image(form.forces, 1, lam)
+    coefficients = stiffness, form.friction + form.weight * friction
+    return ErrorMomentum(form.weight, coefficients, source, start_image(form.start, lam))

@@ -1,0 +1,70 @@
+r"""Integrals of schedules, :math:`\sigma(t)=\int_0^ts`: closed forms piece by piece, differentiated back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mpmath
+import numpy as np
+import sympy
+from sympy import Expr, Integer, Piecewise, Symbol
+
+from odeopt.limits.intervals import cases
+
+__all__ = ["accumulated", "evaluator"]
+
+# Numerators and denominators beyond it stem from floats.
+_LONG = 10_000
+# Digits of an evaluation: differences of antiderivatives lose some, and the result is rounded to 16.
+_DIGITS = 40
+
+
+def accumulated(rate: Expr, t: Symbol) -> Expr:
+    r"""The integral of a rate from 0 to t, its numbers exact as the rate prints them.
+
+    >>> t = Symbol("t", positive=True)
+    >>> accumulated(Piecewise((1 - t / 4, t < 4), (0, True)), t)
+    Piecewise((t*(8 - t)/8, t < 4), (2, True))
+    """
+    total, start, found = Integer(0), Integer(0), []
+    for end, formula in cases(rate, t):
+        primitive = _primitive(sympy.nsimplify(formula, rational=True), t)
+        value = total + primitive - primitive.subs(t, start)
+        if not _long_numbers(value):
+            value = sympy.simplify(value)
+        found.append((value, True if end is None else t < end))
+        if end is not None:
+            start = sympy.nsimplify(end, rational=True)
+            total = value.subs(t, start)
+    return Piecewise(*found) if len(found) > 1 else found[0][0]
+
+
+def _long_numbers(expr: Expr) -> list[Expr]:
+    """Rationals that stem from floats."""
+    return sorted(r for r in expr.atoms(sympy.Rational) if r.q > _LONG or abs(r.p) > _LONG)
+
+
+def _primitive(formula: Expr, t: Symbol) -> Expr:
+    """An antiderivative, whose derivative is the formula, for any numbers in the place of long ones."""
+    names = {r: sympy.Dummy(positive=True) for r in _long_numbers(formula) if r > 0}
+    names |= {r: -names.get(-r, sympy.Dummy(positive=True)) for r in _long_numbers(formula) if r < 0}
+    named = formula.xreplace(names)
+    found = sympy.integrate(named, t)
+    left = sympy.simplify(found.diff(t) - named)
+    numbers = {(-d if r < 0 else d): abs(r) for r, d in names.items()}
+    if found.has(sympy.Integral) or (left != 0 and not left.subs(numbers).equals(0)):
+        raise ValueError(
+            f"no closed form of the integral of {formula} over t was found; integrate numerically"
+        )
+    return found.subs(numbers)
+
+
+def evaluator(expr: Expr, t: Symbol) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of times for a closed form in t, exact to rounding."""
+    function = sympy.lambdify(t, expr, "mpmath")
+
+    def evaluate(times: np.ndarray) -> np.ndarray:
+        with mpmath.workdps(_DIGITS):
+            return np.array([float(function(mpmath.mpf(float(s)))) for s in times])
+
+    return evaluate
