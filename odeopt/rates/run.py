@@ -20,12 +20,12 @@ from odeopt.rules.linear import degrees
 from odeopt.rules.reading import require_linear
 from odeopt.spectra.responses import advanced, step_floats
 
-__all__ = ["Largest", "Run"]
+__all__ = ["Largest", "Run", "places"]
 
 # Intervals of the first mesh for each degree, and parts into which an interval is refined.
 _INTERVALS, _PARTS = 4, 8
 # The same of the mesh that bounds all at first; powers of 2 and sections in the search for a limit.
-_COARSE, _OCTAVES, _SECTIONS = 2, 100, 33
+_COARSE, _OCTAVES, _SECTIONS = 2, 100, 129
 # Relative to a largest value: how far its bound may be above it. Evaluations round by less.
 RESOLUTION = 1e-8
 # Eigenvalues at a time, so that the state of all stays in the cache, and points of all refinements together.
@@ -88,7 +88,7 @@ class Run:
     def ceiling(self, low: float, high: float, *, last: bool = False) -> float:
         """A bound on all polynomials over [low, high], or on the last, from a coarse mesh."""
         theta = self.mesh(_COARSE)
-        size, _, _ = self.sizes(_places(theta, low, high), 0.0, last=last)
+        size, _, _ = self.sizes(places(theta, low, high), 0.0, last=last)
         return float(size.max()) / math.cos(self.degree[-1] * theta[1] / 2)
 
     def largest(self, low: float, high: float, level: float = 0.0, *, last: bool = False) -> Largest:
@@ -99,7 +99,7 @@ class Run:
         best, closed, points = Largest(-1.0, math.inf, 0, low), 0.0, theta.size
         while True:
             slack = width**2 / 8 * limit if high > low and math.isfinite(limit) else 0.0
-            lam = _places(theta, low, high)
+            lam = places(theta, low, high)
             size, above, step = (v.reshape(theta.shape) for v in self.sizes(lam.ravel(), slack, last=last))
             top = np.unravel_index(np.argmax(size), size.shape)
             if size[top] > best.value:
@@ -118,17 +118,26 @@ class Run:
 
     def first_above(self, growth: float) -> Largest | None:
         """Smallest eigenvalue from which on an iterate exceeds `growth`; None if none ever does."""
-        level = growth * (1 + RESOLUTION)
-        octaves = np.exp2(np.arange(-_OCTAVES, _OCTAVES + 1.0))
-        over = np.flatnonzero(self.sizes(octaves, 0.0)[0] > level)
-        top = float(octaves[over[0]]) if over.size else None
+        level, top = growth * (1 + RESOLUTION), self._octave(growth)
         while top is not None:
-            found = self._crossing(_places(self.mesh(_INTERVALS), 0.0, top), level)
+            found = self._crossing(places(self.mesh(_INTERVALS), 0.0, top), level)
             below = self.largest(0.0, found.lam, level)
             if below.value <= level:
                 return dataclasses.replace(found, bound=below.bound)
             top = below.lam
         return None
+
+    def seen_above(self, growth: float) -> float | None:
+        """The same as a coarse mesh shows it, which is never too small."""
+        top = self._octave(growth)
+        if top is None:
+            return None
+        return self._crossing(places(self.mesh(_COARSE), 0.0, top), growth * (1 + RESOLUTION)).lam
+
+    def _octave(self, growth: float) -> float | None:
+        octaves = np.exp2(np.arange(-_OCTAVES, _OCTAVES + 1.0))
+        over = np.flatnonzero(self.sizes(octaves, 0.0)[0] > growth * (1 + RESOLUTION))
+        return float(octaves[over[0]]) if over.size else None
 
     def _crossing(self, lam: np.ndarray, level: float) -> Largest:
         """The first place on a grid, of which the last point is above the level, narrowed to rounding."""
@@ -145,5 +154,6 @@ class Run:
         return np.linspace(0, math.pi, max(intervals * int(self.degree[-1]), 1) + 1)
 
 
-def _places(theta: np.ndarray, low: float, high: float) -> np.ndarray:
+def places(theta: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Eigenvalues of a mesh in theta."""
     return low + (high - low) * np.sin(theta / 2) ** 2

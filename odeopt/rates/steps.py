@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -162,7 +163,7 @@ def _first_below(curve: LossCurve, loss: float) -> StepsTo:
     return StepsTo(first(curve.loss), first(curve.lower), first(curve.upper), curve.rigorous, float(loss))
 
 
-def require_loss(loss: object) -> None:
+def require_loss(loss: Any) -> None:
     """Refuse what is no positive number."""
     if not is_number(loss) or not 0 < loss < math.inf:
         raise ValueError(f"loss must be a positive number, got {loss!r}")

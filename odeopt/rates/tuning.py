@@ -15,6 +15,7 @@ triple momentum has :math:`\rho=1-1/\sqrt\kappa`, for which it is tuned on more 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -23,11 +24,14 @@ import numpy as np
 import scipy.optimize
 
 from odeopt.checks import spectral_interval
+from odeopt.rates.horizon import GROWTH, run_length
 from odeopt.rates.iteration import max_learning_rate
+from odeopt.rates.peaks import best_run
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent, HeavyBall, Nesterov, NesterovConstant
 from odeopt.rules.linear import residual_polynomials
 from odeopt.rules.momentum import TripleMomentum
+from odeopt.rules.schedule import Schedule
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 
 __all__ = ["tune", "tune_for"]
@@ -96,8 +100,19 @@ def _tuner(rule_type: type[Rule]) -> Callable[[float, float], Rule]:
     return _TUNED[rule_type]
 
 
-def tune_for(rule_type: type[Rule], measure: SpectralMeasure, num_steps: int) -> Rule:
+def tune_for(
+    rule_type: type[Rule],
+    measure: SpectralMeasure,
+    num_steps: int,
+    *,
+    schedule: Schedule | None = None,
+    end: bool = False,
+    growth: float | None = None,
+) -> Rule:
     r"""Return the rule with the smallest loss of this measure after a given number of steps.
+
+    With a schedule its peak is chosen, its shape kept, and momentum if the rule has it. Without noise a decay
+    does not help: what wins here wins for one measure and one number of steps.
 
     Parameters
     ----------
@@ -106,17 +121,26 @@ def tune_for(rule_type: type[Rule], measure: SpectralMeasure, num_steps: int) ->
     measure : SpectralMeasure
     num_steps : int
         At least 1.
+    schedule : Schedule, optional
+        Of lr; any multiple of it may be returned.
+    end : bool
+        Whether the value at which the schedule ends (its field `end`) is chosen as well, from 0 to its start.
+    growth : float, optional
+        By what factor the run with a schedule may grow for a while, as in
+        :func:`odeopt.max_learning_rate`; by default 10.
 
     Returns
     -------
     UpdateRule
         A local optimum of the loss: the best of :func:`tune` over intervals [mu, L] of many mu, refined
-        in all hyperparameters. It may be far from asymptotically optimal, but not above the stability limit.
+        in all hyperparameters. It may be far from asymptotically optimal, but not above the stability limit,
+        and with a schedule not above the largest peak of a bounded run.
 
     Raises
     ------
     ValueError
-        If the type is unknown, `num_steps` is out of range or the measure has no positive node.
+        If the type is unknown, `num_steps` is out of range or the measure has no positive node; if `end` or
+        `growth` is given without a schedule, or the schedule has no `end`, or fewer values than steps.
 
     Examples
     --------
@@ -126,12 +150,21 @@ def tune_for(rule_type: type[Rule], measure: SpectralMeasure, num_steps: int) ->
     >>> losses = [loss_curve(rule, measure, [20]).loss[0] for rule in (best, asymptotic)]
     >>> bool(losses[0] < 0.7 * losses[1])
     True
+    >>> from odeopt import GradientDescent
+    >>> from odeopt.rules import Cosine
+    >>> found = tune_for(GradientDescent, measure, 20, schedule=Cosine(1.0, steps=20))
+    >>> bool(found.lr(0) > 2.0), bool(loss_curve(found, measure, [20]).loss[0] < losses[1])
+    (True, True)
     """
     if not isinstance(num_steps, (int, np.integer)) or isinstance(num_steps, bool) or num_steps < 1:
         raise ValueError(f"num_steps must be an integer of at least 1, got {num_steps!r}")
     high = require_measure(measure).lam_max
     if not high > 0:
         raise ValueError("measure has no positive node: a zero kernel learns nothing")
+    if schedule is not None:
+        return _with_schedule(rule_type, measure, int(num_steps), schedule, end, growth)
+    if end or growth is not None:
+        raise ValueError("end and growth go with a schedule; give schedule=, Cosine(1.0, steps=100) say")
 
     def loss(rule: UpdateRule) -> float:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -149,6 +182,34 @@ def tune_for(rule_type: type[Rule], measure: SpectralMeasure, num_steps: int) ->
     found = _refined(best, loss)
     # A loss after few steps does not notice a slow instability.
     return found.replace(lr=min(float(found.lr), max_learning_rate(found, high)))
+
+
+def _with_schedule(
+    rule_type: type[Any],
+    measure: SpectralMeasure,
+    steps: int,
+    schedule: Schedule,
+    end: bool,
+    growth: float | None,
+) -> Any:
+    """The best peak, momentum and end of a schedule."""
+    momentum = rule_type in (HeavyBall, NesterovConstant)
+    if not momentum and rule_type not in (GradientDescent, Nesterov):
+        name = getattr(rule_type, "__name__", repr(rule_type))
+        raise ValueError(
+            f"no schedule is tuned for {name}; GradientDescent, HeavyBall, NesterovConstant, Nesterov are"
+        )
+    if not isinstance(schedule, Schedule):
+        raise ValueError(f"schedule must be a Schedule, such as Cosine(1.0, steps=100), got {schedule!r}")
+    names = {field.name for field in dataclasses.fields(schedule)}
+    if end and not ("end" in names and names & {"peak", "start"}):
+        raise ValueError(f"end = True needs a schedule with a field end, which {schedule.label} has not")
+
+    def make(lr: Schedule, momentum_value: float) -> UpdateRule:
+        return rule_type(lr, momentum_value) if momentum else rule_type(lr)
+
+    run_length(make(schedule, 0.5), steps)  # refuses a table that is too short
+    return best_run(make, schedule, measure, steps, GROWTH if growth is None else growth, momentum, end)
 
 
 def _refined(rule: Any, loss: Callable[[UpdateRule], float]) -> Any:

@@ -128,6 +128,8 @@ def _kicked(step: Matrices, lam: np.ndarray, gradient: int) -> np.ndarray:
 def advanced(step: Matrices, lam: np.ndarray, state: np.ndarray) -> np.ndarray:
     """The next state, shape (d, n)."""
     M, N, A, B = step
+    if len(A) == 1:
+        return M @ state + N * (lam * (A[0] @ state))
     taken = np.zeros((B.shape[0], lam.size))
     for point in range(B.shape[0]):
         taken[point] = lam * (A[point] @ state + B[point] @ taken)
