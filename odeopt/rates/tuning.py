@@ -205,8 +205,10 @@ def _with_schedule(
     if end and not ("end" in names and names & {"peak", "start"}):
         raise ValueError(f"end = True needs a schedule with a field end, which {schedule.label} has not")
 
+    made: Any = rule_type
+
     def make(lr: Schedule, momentum_value: float) -> UpdateRule:
-        return rule_type(lr, momentum_value) if momentum else rule_type(lr)
+        return made(lr, momentum_value) if momentum else made(lr)
 
     run_length(make(schedule, 0.5), steps)  # refuses a table that is too short
     return best_run(make, schedule, measure, steps, GROWTH if growth is None else growth, momentum, end)
