@@ -95,7 +95,7 @@ class Proof:
             set(flow.get("derivatives", ())) - ranges
         ):
             raise Refused("a symbol with a reserved name")
-        self.domain = Domain(w["domain"], self.known - set(reserved.split()))
+        self.domain = Domain(w["domain"], self.known)
         self.mu = self.parameter(w["class"]["mu"])
         self.L = None if w["class"]["L"] is None else self.parameter(w["class"]["L"])
         zero = number(0)

@@ -169,11 +169,24 @@ class Certificate(Statement):
         return Rate(value, "power" if self.law == "power" else "linear", "certified", layer, note=self.title)
 
     def latex(self) -> str:
-        """Return the statement and its proof as LaTeX, as a paper prints them."""
+        """Return the statement and its proof as LaTeX, as a paper prints them.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            If the proof does not hold, with the first reason.
+        """
+        for check in self.checks():
+            if not check.holds:
+                raise ValueError(f"{self.title} is not proved, so no proof is printed: {check.reason}")
         return printed_proof(self)
 
-    def _repr_latex_(self) -> str:
-        return self.latex()
+    def _repr_latex_(self) -> str | None:
+        return printed_proof(self) if self.verify() else None
 
     def to_json(self) -> str:
         """Return the certificate as JSON text, exact numbers as text."""

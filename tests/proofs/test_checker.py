@@ -48,6 +48,7 @@ ZERO = "(sqrt(5+2*sqrt(6))-sqrt(2)-sqrt(3))"
     [
         # 0 in other words, which may not divide by what vanishes
         ("heavy ball", ("remainder", 1, 2), "(0)*x_0", "accepted", True),
+        ("heavy ball, symbols", ("domain", 0, "lower"), "(0)*f", "accepted", True),
         ("heavy ball", ("remainder", 1, 2), "(0)/x_0", "failed", False),
         ("heavy ball", ("remainder", 1, 2), "0*t**(-1)", "failed", False),
         ("heavy ball", ("energy",), "f/x_1*x_1 + (2*x/3 + v)**2/2", "failed", False),

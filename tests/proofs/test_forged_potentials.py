@@ -190,7 +190,9 @@ def test_both_checkers_refuse_a_forged_potential(name):
     assert said in ("refused", "failed")
     assert certificate_checker.verify(text) is (None if name in HIDDEN else False)
     if certificate is not None:
-        assert not print_certificate(certificate)  # what is false is named, not printed as a proof
+        assert not print_certificate(certificate)
+        with pytest.raises(ValueError, match="is not proved"):
+            certificate.latex()
 
 
 @pytest.mark.parametrize(
