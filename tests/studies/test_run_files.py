@@ -1,5 +1,6 @@
 """Files of a run: all of one run or none, whatever stops it, and one run at a time."""
 
+import contextlib
 import json
 import resource
 import subprocess
@@ -88,20 +89,25 @@ def test_killed_at_any_step_the_folder_shows_one_run_and_loses_none(tmp_path):
     assert old in [after for _, _, after, _ in found]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def no_room():
-    """Nothing larger than 100 bytes can be written: as a full disk, after the first bytes of a file."""
+    """Nothing larger than 100 bytes can be written: as a full disk, after the first bytes of a file.
+
+    Within a test only: pytest itself writes between its phases, and perhaps to a file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_the_run_before_whole(tmp_path, request):
+def test_a_full_disk_leaves_the_run_before_whole(tmp_path):
     with OutputFolder(tmp_path) as folder:
         folder.replace(OLD)
-        request.getfixturevalue("no_room")
-        with pytest.raises(ValueError, match=r"could not be written \(File too large\).*untouched"):
+        full = pytest.raises(ValueError, match=r"could not be written \(File too large\).*untouched")
+        with no_room(), full:
             folder.replace({"a.json": b"new a", "b.npz": bytes(1000)})
     assert held(tmp_path) == OLD
 
