@@ -240,7 +240,7 @@ def _critical_rate(rule: UpdateRule, lam_max: float) -> float:
     """Smallest lr at which an eigenvalue up to lam_max loses stability, lr scaling more than the gradient."""
     family, power = _polynomial_in_lr(rule)
     polynomial = characteristic_polynomial(family)
-    rates = critical_rates(polynomial, lam_max)
+    rates = critical_rates(polynomial, lam_max, rule.label)
     ends = [Fraction(0), *rates, 2 * rates[-1] if rates else Fraction(1)]
 
     def is_unstable(lr: Fraction) -> bool:

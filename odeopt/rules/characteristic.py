@@ -194,18 +194,28 @@ def _crossings(polynomial: flint.fmpq_mpoly) -> list[flint.fmpq_mpoly]:
     return [condition for condition in conditions if condition != 0]
 
 
-def critical_rates(polynomial: flint.fmpq_mpoly, lam_max: float) -> list[Fraction]:
+# Degree of a discriminant in lr, in exact arithmetic: 234 takes 0.4 s, 1472 minutes.
+_DEGREE = 300
+
+
+def critical_rates(polynomial: flint.fmpq_mpoly, lam_max: float, name: str) -> list[Fraction]:
     """Positive lr, ascending: between two of them the eigenvalues up to lam_max are all stable, or never are.
 
     Where lr passes one of them a curve of crossings in the plane of lam and lr enters the interval at an end,
-    turns in it, meets another, or comes from infinity.
+    turns in it, meets another, or comes from infinity. ValueError where a discriminant would take minutes.
     """
     last = Fraction(repr(float(lam_max)))
     ends = flint.fmpq(0), flint.fmpq(last.numerator, last.denominator)
     curves = {str(f): f for c in _crossings(polynomial) for f, _ in c.factor()[1]}.values()
     found: list[flint.fmpq_mpoly] = []
     for curve in curves:
-        degree = curve.degrees()[1]
+        _, degree, of_rate = curve.degrees()
+        if of_rate * (2 * degree - 2) > _DEGREE:
+            raise ValueError(
+                f"lr scales more than the gradient of {name}, and stability ends on a curve of degree {degree} "
+                f"in the eigenvalue and {of_rate} in lr, too high to be followed exactly; try values of lr with "
+                "discrete_rate"
+            )
         found += [curve.subs({"lam": end}) for end in ends] if degree else [curve]
         if degree:
             leading = ((i, n, c) for (i, j, n), c in curve.to_dict().items() if j == degree)
