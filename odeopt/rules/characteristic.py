@@ -202,7 +202,7 @@ def critical_rates(polynomial: flint.fmpq_mpoly, lam_max: float, name: str) -> l
     """Positive lr, ascending: between two of them the eigenvalues up to lam_max are all stable, or never are.
 
     Where lr passes one of them a curve of crossings in the plane of lam and lr enters the interval at an end,
-    turns in it, meets another, or comes from infinity. ValueError where a discriminant would take minutes.
+    turns in it, meets another, or comes from infinity. ValueError where that would take minutes.
     """
     last = Fraction(repr(float(lam_max)))
     ends = flint.fmpq(0), flint.fmpq(last.numerator, last.denominator)
@@ -212,9 +212,9 @@ def critical_rates(polynomial: flint.fmpq_mpoly, lam_max: float, name: str) -> l
         _, degree, of_rate = curve.degrees()
         if of_rate * (2 * degree - 2) > _DEGREE:
             raise ValueError(
-                f"lr scales more than the gradient of {name}, and stability ends on a curve of degree {degree} "
-                f"in the eigenvalue and {of_rate} in lr, too high to be followed exactly; try values of lr with "
-                "discrete_rate"
+                f"lr scales more than the gradient of {name}, and stability ends on a curve of degree "
+                f"{degree} in the eigenvalue and {of_rate} in lr, too high to be followed exactly; try "
+                "values of lr with discrete_rate"
             )
         found += [curve.subs({"lam": end}) for end in ends] if degree else [curve]
         if degree:
