@@ -222,7 +222,7 @@ def still_memories(rule: UpdateRule) -> list[int]:
 
 def moving_matrices(rule: UpdateRule) -> tuple[StepMatrices, ...]:
     """Those for k to infinity without memories that no step changes."""
-    laws, still = limit_matrices(rule), still_memories(rule)
+    still, laws = still_memories(rule), limit_matrices(rule)  # the first names what is no rule
     kept = [i for i in range(len(laws[0].M)) if i not in still]
 
     def columns(rows: Matrix) -> Matrix:
