@@ -8,6 +8,7 @@ from odeopt.dynamics.iterates import PredictionIterates, predict_iterates
 from odeopt.dynamics.losses import LogisticLoss, PredictionLoss, SquaredLoss
 from odeopt.dynamics.modes import ModeSolution, mode_solution
 from odeopt.dynamics.momentum import ErrorMomentum
+from odeopt.dynamics.points import predict_points
 from odeopt.dynamics.prediction import PredictionDynamics, prediction_dynamics
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "lagrangian",
     "mode_solution",
     "predict_iterates",
+    "predict_points",
     "prediction_dynamics",
 ]

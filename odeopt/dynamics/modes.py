@@ -69,8 +69,8 @@ class ModeSolution:
         r"""The closed form :math:`\chi(t;\lambda)` along q; 0 without weight decay."""
         return sympy.S.Zero if self._origin is None else self._origin.expr
 
-    def of_origin(self, t: npt.ArrayLike, lam: npt.ArrayLike) -> np.ndarray:
-        r"""Evaluate :math:`\chi`, the error along :math:`q=\Delta_0-Jw_0`, on a grid.
+    def both(self, t: npt.ArrayLike, lam: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        r"""Evaluate :math:`\varphi` and :math:`\chi`, the error along its start and along q, on a grid.
 
         Parameters
         ----------
@@ -79,8 +79,8 @@ class ModeSolution:
 
         Returns
         -------
-        numpy.ndarray, shape (T, n)
-            0 without weight decay to 0.
+        phi, chi : numpy.ndarray, shape (T, n)
+            The error is :math:`\varphi\Delta_0+\chi q` with :math:`q=\Delta_0-Jw_0`.
 
         Examples
         --------
@@ -88,15 +88,15 @@ class ModeSolution:
         >>> mode = mode_solution(error_dynamics(ode_limit(GradientDescent(0.1, weight_decay=0.25))))
         >>> mode.origin_expr
         1/(4*lam + 1) - exp(-t*(lam + 1/4))/(4*lam + 1)
-        >>> mode.of_origin([0.0, 50.0], [0.75]).round(6)  # a quarter is left
+        >>> mode.both([0.0, 50.0], [0.75])[1].round(6)  # a quarter is left
         array([[0.  ],
                [0.25]])
         """
+        phi = self._values(t, lam)
         if self._origin is None:
-            return np.zeros((nonnegative_grid(t, "t").size, nonnegative_grid(lam, "lam").size))
-        values = self._origin.mode(t, lam)  # which refuses symbols, and grids
+            return phi, np.zeros_like(phi)
         rest, share = self._origin.parts(nonnegative_grid(lam, "lam"))
-        return rest + share * values
+        return phi, rest + share * self._origin.mode(t, lam)
 
     @property
     def time_step(self) -> float | Expr:
@@ -125,8 +125,17 @@ class ModeSolution:
         Raises
         ------
         ValueError
-            If a grid is empty, negative or not finite, or the dynamics hold free symbols.
+            If a grid is empty, negative or not finite, or the dynamics hold free symbols, or weights decay to
+            0: the mode alone then is not the error.
         """
+        if self._origin is not None:
+            raise ValueError(
+                f"the error of {self.dynamics} is not its mode alone, for q = Delta_0 - J w_0 pulls at it "
+                "too; take mode.both, or loss_curve with a measure that has an origin"
+            )
+        return self._values(t, lam)
+
+    def _values(self, t: npt.ArrayLike, lam: npt.ArrayLike) -> np.ndarray:
         if self._evaluate is None:
             free = sorted({str(s) for c in self.dynamics.coefficients for s in c.free_symbols} - {"t", "lam"})
             raise ValueError(f"the dynamics hold the symbols {', '.join(free)}; replace them with subs()")

@@ -63,22 +63,22 @@ def residual_polynomials(rule: UpdateRule, lam: npt.ArrayLike, k: npt.ArrayLike)
            [ 0.5 , -1.  ],
            [ 0.25,  1.  ]])
     """
-    lam, k = _eigenvalues(rule, lam), iteration_grid(k, "k")
+    lam, k = eigenvalues_of(rule, lam), iteration_grid(k, "k")
     require_linear(rule, "residual polynomials", equivariant=True, k=k)
-    return _kept(iterate(rule, np.ones_like(lam), lambda z: lam * z), k, lam.size)
+    return kept(iterate(rule, np.ones_like(lam), lambda z: lam * z), k, lam.shape)
 
 
-def _kept(run: Iterator[np.ndarray], k: np.ndarray, size: int) -> np.ndarray:
-    """The iterates k of a run, shape (T, size)."""
+def kept(run: Iterator[np.ndarray], k: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The iterates k of a run, each of a shape."""
     wanted = np.unique(k)
-    kept = np.empty((wanted.size, size))
+    found = np.empty((wanted.size, *shape))
     position = 0
     with np.errstate(over="ignore", invalid="ignore"):
         for step, z in enumerate(itertools.islice(run, int(wanted[-1]) + 1)):
             if step == wanted[position]:
-                kept[position] = z
+                found[position] = z
                 position += 1
-    return kept[np.searchsorted(wanted, k)]
+    return found[np.searchsorted(wanted, k)]
 
 
 def error_polynomials(
@@ -120,13 +120,13 @@ def error_polynomials(
     >>> phi[:, 0], chi[:, 0]  # 0.25^k, and a third of what is left
     (array([1.    , 0.25  , 0.0625]), array([0.    , 0.25  , 0.3125]))
     """
-    lam, k = _eigenvalues(rule, lam), iteration_grid(k, "k")
+    lam, k = eigenvalues_of(rule, lam), iteration_grid(k, "k")
     row = error_row(rule, k)
-    phi = _kept(iterate(rule, np.ones_like(lam), lambda z: lam * z), k, lam.size)
+    phi = kept(iterate(rule, np.ones_like(lam), lambda z: lam * z), k, lam.shape)
     if not row:
         return phi, np.zeros_like(phi)
     run = states_of_origin(rule, np.zeros_like(lam), lambda s: lam * s)
-    return phi, _kept((x for x, _ in run), k, lam.size)
+    return phi, kept((x for x, _ in run), k, lam.shape)
 
 
 def error_row(rule: UpdateRule, k: npt.ArrayLike) -> str:
@@ -173,7 +173,7 @@ def transition_matrix(rule: UpdateRule, lam: npt.ArrayLike, k: int | None = None
     array([[[ 0.5  , -0.125],
             [ 1.   ,  0.25 ]]])
     """
-    lam = _eigenvalues(rule, lam)
+    lam = eigenvalues_of(rule, lam)
     if k is not None:
         return _on_eigenvalues(step_matrices(rule, require_integer("k", k, 0)), lam)
     return _of_period(limit_matrices(rule), lam)
@@ -184,7 +184,7 @@ def _of_period(laws: tuple[StepMatrices, ...], lam: np.ndarray) -> np.ndarray:
     return functools.reduce(lambda product, step: step @ product, later, first)
 
 
-def _eigenvalues(rule: UpdateRule, lam: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def eigenvalues_of(rule: UpdateRule, lam: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """The eigenvalues as a vector, once the rule is known to be numeric."""
     require_numeric(rule)
     return real_array(np.atleast_1d(np.asarray(lam)), "lam", ndim=1)
@@ -337,7 +337,7 @@ def spectral_radius(rule: UpdateRule, lam: npt.ArrayLike) -> npt.NDArray[np.floa
     >>> spectral_radius(QHM(lr=0.5 / 0.75, momentum=0.25, nu=1.0), [1.0])  # the same heavy ball
     array([0.5])
     """
-    matrix = _of_period(moving_matrices(rule), _eigenvalues(rule, lam))
+    matrix = _of_period(moving_matrices(rule), eigenvalues_of(rule, lam))
     radius = np.abs(np.linalg.eigvals(matrix)).max(axis=1)
     period = rule.period
     return radius if period == 1 else radius ** (1 / int(period))

@@ -74,7 +74,7 @@ def joint_mode_bracket(
     """Estimate bounds of the loss of an ODE with weight decay at times t."""
 
     def values(lam: np.ndarray, rows: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        return mode(t[rows], lam), mode.of_origin(t[rows], lam)
+        return mode.both(t[rows], lam)
 
     with np.errstate(over="ignore", invalid="ignore"):
         loss = joint.loss(*values(joint.nodes))

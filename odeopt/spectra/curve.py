@@ -187,7 +187,7 @@ def _of_mode(mode: ModeSolution, measure: SpectralMeasure, t: np.ndarray, bounds
         if bounds:
             found = joint_mode_bracket(mode, t, measure, joint)
         else:
-            found = _unbounded((mode(t, joint.nodes), mode.of_origin(t, joint.nodes)), joint)
+            found = _unbounded(mode.both(t, joint.nodes), joint)
     elif bounds:
         found = _mode_bracket(mode, t, measure)
     else:

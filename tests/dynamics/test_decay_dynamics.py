@@ -118,6 +118,8 @@ def test_the_rate_is_that_of_the_distance_to_the_fixed_point():
 def test_what_holds_no_origin_is_refused_with_the_way_out():
     found = dynamics(GradientDescent(0.05, weight_decay=0.3))
     mode = mode_solution(found)
+    with pytest.raises(ValueError, match=r"not its mode alone.*mode\.both"):
+        mode([1.0], [1.0])
     with pytest.raises(ValueError, match=r"3/10\*q depends on q .*origin="):
         loss_curve(mode, spectral_measure(KERNEL, DELTA0), [1.0])
     with pytest.raises(ValueError, match=r"in the error alone.*holds q = Delta_0 - J w_0.*to_start"):

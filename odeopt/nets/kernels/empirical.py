@@ -8,6 +8,7 @@ that H acts without being stored; where it is small it is stored all the same.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Literal
 
@@ -57,6 +58,25 @@ class EmpiricalOperator(SymmetricOperator):
         self.num_parameters: int = jacobian.size
         self._jacobian = jacobian
         self._gram: np.ndarray | None = None
+
+    @functools.cached_property
+    def origin(self) -> np.ndarray:
+        r""":math:`Jw_0`, shape (N,), the image of the weights under the Jacobian: weight decay pulls at it.
+
+        One forward sweep. Of a network that is homogeneous of degree D in what is trained it is
+        :math:`Du_0`: D = 1 for one layer, 2 for two; biases break that.
+
+        Examples
+        --------
+        >>> from odeopt.nets import TwoLayerReLU
+        >>> x = np.eye(3)
+        >>> one, both = (empirical_operator(TwoLayerReLU(3, 50, layers=of), x) for of in ("first", "both"))
+        >>> np.allclose(one.origin, one.predictions), np.allclose(both.origin, 2 * both.predictions)
+        (True, True)
+        """
+        found = self._jacobian.origin()
+        found.setflags(write=False)
+        return found
 
     def gram(self) -> np.ndarray:
         r"""Return the kernel as an array.

@@ -147,6 +147,16 @@ class Jacobian:
         tangent = self.pull_back(cotangent)
         return self._held.run(lambda: torch.cat([tape.push_forward(tangent) for tape in self._each_tape()]))
 
+    def origin(self) -> np.ndarray:
+        r"""Return :math:`Jw`, shape (N,), of the held weights themselves."""
+
+        def pushed() -> torch.Tensor:
+            leaves = [leaf.detach() for leaf in self._held.leaves]
+            weights = flat(leaves, leaves).double()
+            return torch.cat([tape.push_forward(weights) for tape in self._each_tape()])
+
+        return self._held.run(pushed).detach().cpu().numpy()
+
     def differentiable_twice(self) -> bool:
         """Whether a product is two passes, not a pass for each row."""
         return self._held.run(lambda: next(self._each_tape()).differentiable_twice())
