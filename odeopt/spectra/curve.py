@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from odeopt.checks import is_finite, is_number, iteration_grid, nonnegative_grid
 from odeopt.dynamics.modes import ModeSolution
+from odeopt.rules.averaged import Averaged
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import error_polynomials, error_row, require_numeric, residual_polynomials
 from odeopt.spectra.bracket import Bracket, bracket
@@ -100,6 +101,7 @@ def loss_curve(
     time_step: float | None = None,
     time_origin: float = 0.0,
     bounds: bool = True,
+    average: float | Literal["polyak"] | None = None,
 ) -> LossCurve:
     r"""Evaluate the loss of an ODE at times, or of a method at iterations.
 
@@ -116,6 +118,9 @@ def loss_curve(
         In steps; that of the limit.
     bounds : bool
         Whether bounds are computed; they can cost more than the curve. Without them they are 0 and infinity.
+    average : float or "polyak", optional
+        The loss of the averaged iterates of a rule: "polyak" for the mean of all, or the decay of an
+        exponential average (:class:`odeopt.rules.Averaged`).
 
     Returns
     -------
@@ -142,6 +147,8 @@ def loss_curve(
     for name, value in (("time_step", time_step), ("time_origin", time_origin)):
         if not (value is None and name == "time_step") and not is_finite(value):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
+    if average is not None:
+        mode_or_rule = _averaged(mode_or_rule, average)
     if isinstance(mode_or_rule, ModeSolution):
         return _of_mode(mode_or_rule, measure, nonnegative_grid(grid, "grid"), bounds)
     if not isinstance(mode_or_rule, UpdateRule):
@@ -154,6 +161,17 @@ def loss_curve(
     t = None if time_step is None else (k + float(time_origin)) * float(time_step)
     found = _rule_bracket(mode_or_rule, k, measure, bounds)
     return _curve(found, measure, t, k, f"iteration {mode_or_rule.label}", "discrete iteration", time_step)
+
+
+def _averaged(rule: Any, average: Any) -> Averaged:
+    """The averaged output of a rule."""
+    if isinstance(rule, ModeSolution):
+        raise ValueError("average is one of iterates, but a mode has none; take the rule, or Averaged(rule)")
+    if average == "polyak":
+        return Averaged(rule)
+    if not is_number(average):
+        raise ValueError(f"average must be 'polyak' or the decay of an average, got {average!r}")
+    return Averaged(rule, decay=average)
 
 
 def _rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, bounds: bool) -> Bracket:
