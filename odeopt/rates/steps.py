@@ -10,7 +10,6 @@ import numpy as np
 
 from odeopt.checks import is_number
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.linear import residual_polynomials
 from odeopt.spectra.curve import LossCurve, loss_curve
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 
@@ -134,8 +133,7 @@ def _first_step(rule: UpdateRule, measure: SpectralMeasure, loss: float, max_ste
     start, stop = 0, 64
     while start <= max_steps:
         k = np.arange(start, min(stop, max_steps + 1))
-        with np.errstate(over="ignore", invalid="ignore"):
-            losses = 0.5 * residual_polynomials(rule, measure.nodes, k) ** 2 @ measure.weights
+        losses = loss_curve(rule, measure, k, bounds=False).loss
         below = np.flatnonzero(losses <= loss)
         if below.size:
             return int(k[below[0]])

@@ -1,7 +1,8 @@
 r"""Predict before training: learning-rate limits, tuned methods, and the steps to a target, with bounds.
 
 The network is the infinitely wide one of :func:`odeopt.relu_gram`, started at zero output (as with two
-copies of opposite sign), so that :math:`\Delta_0=-y`. One Lanczos run serves all methods.
+copies of opposite sign), so that :math:`\Delta_0=-y`; being homogeneous in its weights it has :math:`Jw_0=0`
+then, which weight decay asks for. One Lanczos run serves all methods.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import Nesterov
 from odeopt.rules.names import METHODS, method_names
 from odeopt.spectra.curve import LossCurve, loss_curve
+from odeopt.spectra.joint import JointMeasure, Together
 from odeopt.spectra.lanczos import Chain
 from odeopt.spectra.largest import largest_eigenvalue_bound
 from odeopt.spectra.measure import SpectralMeasure, spectral_measure
+from odeopt.spectra.quadrature import ritz
 from odeopt.studies.files import OutputFolder, save_forecast
 
 __all__ = ["FORECAST_METHODS", "Forecast", "MethodForecast", "forecast"]
@@ -290,7 +293,10 @@ class _Task:
         if np.linalg.norm(error) <= 8 * singular.n * _EPS * np.linalg.norm(delta0):
             return cls(None, _with_floor(None, floor, L), floor, L, min(low, L), L)
         steps = min(num_matvecs, singular.rank)
-        seen = spectral_measure(kernel, error, num_matvecs=steps, state=state, progress=progress)
+        origin = np.zeros_like(error)
+        seen = spectral_measure(
+            kernel, error, origin=origin, num_matvecs=steps, state=state, progress=progress
+        )
         bound = largest_eigenvalue_bound(seen.chains[0], kernel.frobenius + slack, kernel.shape[0]) + slack
         L = float(max(min(L, bound), seen.lam_max))
         seen = dataclasses.replace(seen, interval=(0.0, L))
@@ -324,10 +330,15 @@ class _Task:
 
 def _with_floor(seen: SpectralMeasure | None, floor: float, L: float) -> SpectralMeasure:
     """Add the error in the null space: it is a Lanczos chain of one step, whose eigenvalue is 0."""
-    rest = Chain(np.zeros(1), np.zeros(1), 2 * floor, 0.0)
+    rest, size = Chain(np.zeros(1), np.zeros(1), 2 * floor, 0.0), np.full((1, 1), (2 * floor) ** 0.5)
+    pair = ritz(rest, 0.0, 0.0)
+    part = Together(pair, pair, size, size)  # J w_0 = 0
     if seen is None:
-        return SpectralMeasure(np.zeros(1), np.array([2 * floor]), True, (rest,), (0.0, L))
-    if not floor:
+        joint = JointMeasure((part,))
+        return SpectralMeasure(np.zeros(1), np.array([2 * floor]), True, (rest,), (0.0, L), joint=joint)
+    if not floor or seen.joint is None:
         return seen
+    joint = JointMeasure((*seen.joint.parts, part))
     nodes, weights = np.append(0.0, seen.nodes), np.append(2 * floor, seen.weights)
-    return dataclasses.replace(seen, nodes=nodes, weights=weights, chains=(*seen.chains, rest))
+    chains = (*seen.chains, rest)
+    return dataclasses.replace(seen, nodes=nodes, weights=weights, chains=chains, joint=joint)
