@@ -19,7 +19,7 @@ SOURCES = sorted((ROOT / "odeopt").rglob("*.py"))
 MODULES = ["odeopt", *(info.name for info in pkgutil.walk_packages(odeopt.__path__, "odeopt."))]
 HEAVY = ["torch", "matplotlib", "cvxpy"]
 
-LINES_OF_THE_PACKAGE = 34_000
+LINES_OF_THE_PACKAGE = 38_000
 LINES_OF_A_FILE = 400
 LINES_OF_A_FUNCTION = 50  # its docstring aside
 

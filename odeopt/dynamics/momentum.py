@@ -35,7 +35,20 @@ class ErrorMomentum:
     start: tuple[Expr, Expr]
 
     def map(self, function: Callable[[Expr], Expr]) -> ErrorMomentum:
-        """Apply a function to every coefficient."""
+        """Apply a function to every coefficient.
+
+        Parameters
+        ----------
+        function : callable
+            From an expression to an expression.
+
+        Examples
+        --------
+        >>> import sympy
+        >>> t, q = sympy.symbols("t q")
+        >>> ErrorMomentum(t, (t, t), q, (q, q)).map(lambda c: 2 * c).weight
+        2*t
+        """
         (c0, c1), (start, along_q) = self.coefficients, self.start
         coefficients, data = (function(c0), function(c1)), (function(start), function(along_q))
         return ErrorMomentum(function(self.weight), coefficients, function(self.source), data)

@@ -144,12 +144,12 @@ def _of_numbers(rule: UpdateRule, h: Symbol, regime: str) -> Embedding:
 
     def entry(schedule: Schedule, name: str, base: Any) -> OfTime:
         largest = exact_number(_largest(schedule))
-        written, label, image = _written(sympy.sympify(base), name, largest, h, clock)
+        written, label, image = _written(sympy.sympify(base, strict=True), name, largest, h, clock)
         pieces = []
         for end, expr in schedule.pieces():
             # the last integer before a break decides, so the break lies at the next one
             stop = None if end is None else math.ceil(end) * clock
-            pieces.append((stop, sympy.sympify(image(expr)).subs(steps_symbol(), t / clock)))
+            pieces.append((stop, sympy.sympify(image(expr), strict=True).subs(steps_symbol(), t / clock)))
         profiles.append(Profile(label, tuple(pieces)))
         breaks.update(end for end, _ in pieces[:-1])
         return OfTime(written(slow_function(label, h * steps_symbol())))
@@ -194,7 +194,7 @@ def _of_functions(rule: UpdateRule, h: Symbol) -> Embedding:
     def entry(schedule: Schedule, name: str, base: Any) -> OfTime:
         pieces = schedule.pieces()
         if len(pieces) == 1:
-            return OfTime(sympy.sympify(pieces[0].expr))
+            return OfTime(sympy.sympify(pieces[0].expr, strict=True))
         ends = [_end_in_time(schedule, name, end, h) for end, _ in pieces]
         parts = [_in_powers(schedule, name, expr, h, t) for _, expr in pieces]
         total = Integer(0)
@@ -231,7 +231,7 @@ def _end_in_time(schedule: Schedule, name: str, end: Any, h: Symbol) -> Any:
 
 def _in_powers(schedule: Schedule, name: str, expr: Expr, h: Symbol, t: Symbol) -> dict[int, Expr]:
     """A piece at k = t/h by powers of h."""
-    value = sympy.expand(sympy.simplify(sympy.sympify(expr).subs(steps_symbol(), t / h)))
+    value = sympy.expand(sympy.simplify(sympy.sympify(expr, strict=True).subs(steps_symbol(), t / h)))
     if not value.is_polynomial(h):
         raise NoLimitError(
             f"the schedule {name} = {schedule.label} is {value} at k = t/{h}, no polynomial in {h} with "
@@ -290,7 +290,7 @@ def with_schedules(limit: ODELimit, slow: Embedding) -> ODELimit:
         breaks=breaks,
         valid_until=None if crosses or not breaks else breaks[0],
         momentum=None if form is None else form.map(formula),
-        time_origin=readable(sympy.sympify(limit.time_origin)),
+        time_origin=readable(sympy.sympify(limit.time_origin, strict=True)),
         initial_position=initial[0],
         initial=tuple(initial[1:]),
         note=limit.note + slow.note + ("" if crosses or not breaks else _NOT_CARRIED),

@@ -141,6 +141,8 @@ class Adam(WeightDecayed):
     bias_correction : bool
         Divide the means by the sum of their weights; without it m and v stand in place of
         :math:`\hat m` and :math:`\hat v`.
+    weight_decay, decoupled, to_start : optional
+        By keyword, as in :class:`odeopt.rules.WeightDecayed`.
 
     Examples
     --------

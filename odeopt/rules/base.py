@@ -207,7 +207,11 @@ class UpdateRule(abc.ABC):
         return last_of(self)
 
     def at_step(self, k: Any) -> Self:
-        """Return the rule with the numbers that its schedules have in step k.
+        """Return the rule with the numbers that its schedules have in one step.
+
+        Parameters
+        ----------
+        k : int
 
         Examples
         --------

@@ -47,6 +47,8 @@ class GradientDescent(WeightDecayed):
     ----------
     lr : float or sympy.Expr
         Learning rate :math:`\eta>0`.
+    weight_decay, decoupled, to_start : optional
+        By keyword, as in :class:`odeopt.rules.WeightDecayed`.
 
     Examples
     --------
@@ -73,6 +75,8 @@ class HeavyBall(WeightDecayed):
         Learning rate :math:`\eta>0`.
     momentum : float or sympy.Expr
         Momentum :math:`0\le\beta<1`.
+    weight_decay, decoupled, to_start : optional
+        By keyword, as in :class:`odeopt.rules.WeightDecayed`.
 
     Examples
     --------
@@ -153,6 +157,8 @@ class Nesterov(WeightDecayed):
         Learning rate :math:`\eta>0`.
     r : float or sympy.Expr
         Friction :math:`r\ge0`; 3 is the classical choice [1]_.
+    weight_decay, decoupled, to_start : optional
+        By keyword, as in :class:`odeopt.rules.WeightDecayed`.
 
     References
     ----------
@@ -196,6 +202,8 @@ class NesterovConstant(WeightDecayed):
         Learning rate :math:`\eta>0`.
     momentum : float or sympy.Expr
         Momentum :math:`0\le\beta<1`.
+    weight_decay, decoupled, to_start : optional
+        By keyword, as in :class:`odeopt.rules.WeightDecayed`.
 
     Examples
     --------

@@ -168,6 +168,8 @@ class QHM(WeightDecayed):
         Weight :math:`0\le\nu\le1` of the average: 0 is gradient descent; 1 is heavy ball, and
         :math:`\beta` is Nesterov's constant momentum at its gradient points :math:`y_k`, both with
         the learning rate :math:`(1-\beta)\eta`.
+    weight_decay, decoupled, to_start : optional
+        By keyword, as in :class:`odeopt.rules.WeightDecayed`.
 
     Notes
     -----
@@ -242,6 +244,8 @@ class TorchSGD(WeightDecayed):
         Overwrite the momentum before the k-th step, k = 1, 2, ..., with :math:`\frac{k-1}{k+r-1}`,
         r > 0; then leave `momentum` out. The first of these momenta is 0, and there torch creates no
         buffer: it begins with the gradient of the second step.
+    weight_decay, decoupled, to_start : optional
+        By keyword, as in :class:`odeopt.rules.WeightDecayed`.
 
     Notes
     -----

@@ -75,7 +75,14 @@ class Schedule(abc.ABC):
         return self._values(k)
 
     def at(self, k: Any, name: str = "s") -> Any:
-        """Value in step k; where k is an indeterminate, the function `name` of it (:meth:`function`)."""
+        """Return the value in step k.
+
+        Parameters
+        ----------
+        k : int or sympy expression
+        name : str
+            Where k is an indeterminate, the value is the function of this name, see :meth:`function`.
+        """
         if isinstance(k, Counter):
             return k._guarded(self.function(name)(k.expr))
         if is_symbolic(k) and not k.is_number:
