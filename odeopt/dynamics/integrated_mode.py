@@ -8,7 +8,7 @@ import sympy
 from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import ErrorDynamics
 from odeopt.dynamics.losses import SquaredLoss
-from odeopt.dynamics.modes import ModeSolution
+from odeopt.dynamics.modes import AlongOrigin, ModeSolution
 from odeopt.dynamics.system import Problem, solve
 from odeopt.limits.initial_value import solver_options
 
@@ -51,17 +51,24 @@ def integrated_mode(dynamics: ErrorDynamics, *, rtol: float = 1e-10) -> ModeSolu
            [ 0.02442 ,  0.078599],
            [-0.023682,  0.003496]])
     """
-    dynamics = require_error_dynamics(dynamics, "mode")
+    dynamics = require_error_dynamics(dynamics, "mode", source=True)
     options = solver_options(rtol, 1e-3 * rtol if rtol else rtol, "DOP853")
     if not dynamics.is_numeric:
         raise ValueError(f"{dynamics} holds symbols; give them numbers with dynamics.subs(...)")
 
     def values(t: np.ndarray, lam: np.ndarray) -> np.ndarray:
-        at, back = np.unique(t, return_inverse=True)
-        ones = np.ones(lam.size)
-        problem = Problem(lambda s: lam, lam, SquaredLoss(), np.zeros(lam.size))
         start = np.polyval([float(c) for c in sympy.Poly(dynamics.start, dynamics.lam).all_coeffs()], lam)
-        return solve(dynamics, problem, start * ones, ones, at, options).states[back, 0]
+        return run(t, lam, start * np.ones(lam.size), None)
 
-    phi = sympy.Function("phi")(dynamics.t, dynamics.lam)
-    return ModeSolution(dynamics, phi, "integrated", dynamics.mode_equation(phi), values)
+    def along_q(t: np.ndarray, lam: np.ndarray) -> np.ndarray:
+        return run(t, lam, np.zeros(lam.size), np.ones(lam.size))
+
+    def run(t: np.ndarray, lam: np.ndarray, start: np.ndarray, q: np.ndarray | None) -> np.ndarray:
+        at, back = np.unique(t, return_inverse=True)
+        problem = Problem(lambda s: lam, lam, SquaredLoss(), np.zeros(lam.size), q)
+        slope = np.ones(lam.size) if q is None else start
+        return solve(dynamics, problem, start, slope, at, options).states[back, 0]
+
+    phi, chi = (sympy.Function(name)(dynamics.t, dynamics.lam) for name in ("phi", "chi"))
+    origin = AlongOrigin(chi, along_q) if dynamics.has_source else None
+    return ModeSolution(dynamics, phi, "integrated", dynamics.mode_equation(phi), values, _origin=origin)

@@ -35,7 +35,7 @@ from odeopt.dynamics.error import ErrorDynamics
 from odeopt.dynamics.intrinsic import intrinsic_mode
 from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
 
-__all__ = ["ModeSolution", "mode_solution"]
+__all__ = ["AlongOrigin", "ModeSolution", "mode_solution"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ModeSolution:
     family: str
     residual: Expr
     _evaluate: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = field(repr=False)
-    _origin: _Origin | None = field(default=None, repr=False)
+    _origin: AlongOrigin | None = field(default=None, repr=False)
     clock: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
 
     @property
@@ -95,8 +95,7 @@ class ModeSolution:
         phi = self._values(t, lam)
         if self._origin is None:
             return phi, np.zeros_like(phi)
-        rest, share = self._origin.parts(nonnegative_grid(lam, "lam"))
-        return phi, rest + share * self._origin.mode(t, lam)
+        return phi, self._origin.values(nonnegative_grid(t, "t"), nonnegative_grid(lam, "lam"))
 
     @property
     def time_step(self) -> float | Expr:
@@ -156,12 +155,11 @@ class ModeSolution:
 
 
 @dataclass(frozen=True)
-class _Origin:
-    r""":math:`\chi=\rho+(\chi(0)-\rho)\psi`: both factors, compiled in `parts`, and the mode psi."""
+class AlongOrigin:
+    r"""The error :math:`\chi` along q: its expression, and its values (T, n) at times and eigenvalues."""
 
     expr: Expr
-    parts: Any
-    mode: ModeSolution
+    values: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
@@ -213,7 +211,7 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     return replace(found, _origin=_along_origin(found)) if dynamics.has_source else found
 
 
-def _along_origin(found: ModeSolution) -> _Origin:
+def _along_origin(found: ModeSolution) -> AlongOrigin:
     """The mode along q, from the modes of the equation without its right side."""
     dynamics = found.dynamics
     force = (dynamics.printed or dynamics.coefficients)[0]
@@ -235,7 +233,14 @@ def _along_origin(found: ModeSolution) -> _Origin:
         data = tuple(sympy.cancel(slope / share) for slope in slopes)
         alike = found.dynamics.start == 1 and data == found.dynamics.initial
         mode = found if alike else _homogeneous(replace(dynamics, start=sympy.S.One, initial=data))
-    return _Origin(rest + share * mode.expr, _function_of_lam(dynamics, rest, share), mode)
+    parts = _function_of_lam(dynamics, rest, share)
+
+    def values(t: np.ndarray, lam: np.ndarray) -> np.ndarray:
+        moving = mode(t, lam)
+        end, factor = parts(lam)
+        return end + factor * moving
+
+    return AlongOrigin(rest + share * mode.expr, values)
 
 
 def _homogeneous(dynamics: ErrorDynamics) -> ModeSolution:

@@ -6,6 +6,7 @@ from odeopt.spectra.errors import predicted_errors
 from odeopt.spectra.fixed_point import FixedPoint, fixed_point
 from odeopt.spectra.measure import SpectralMeasure, spectral_measure
 from odeopt.spectra.minibatch import SGDPrediction, sgd_prediction
+from odeopt.spectra.weights import squared_weights
 
 __all__ = [
     "EffectiveDimension",
@@ -19,4 +20,5 @@ __all__ = [
     "predicted_errors",
     "sgd_prediction",
     "spectral_measure",
+    "squared_weights",
 ]

@@ -9,6 +9,7 @@ from odeopt import (
     HeavyBall,
     Nesterov,
     SquaredLoss,
+    TorchSGD,
     error_dynamics,
     exact_rate,
     integrate,
@@ -18,6 +19,8 @@ from odeopt import (
     prediction_dynamics,
     spectral_measure,
 )
+from odeopt.dynamics import integrated_mode
+from odeopt.rules import Cosine, Linear
 
 H_, B, OMEGA = sympy.symbols("h b omega", positive=True)
 JACOBIAN = np.array([[1.0, 0, 1, 0], [0, 1, 1, 1], [1, 1, 0, 2]])
@@ -69,6 +72,26 @@ def test_closed_forms_are_what_the_solver_finds(rule):
     run = integrate(found, KERNEL, DELTA0, t, rtol=1e-8, atol=1e-10, origin=ORIGIN)
     np.testing.assert_allclose(curve.loss, run.loss, rtol=2e-7)  # steps of the solver add up
     assert np.all((curve.lower <= curve.loss) & (curve.loss <= curve.upper))
+    assert not curve.proved.any()
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        HeavyBall(Cosine(0.01, steps=40), 0.9, weight_decay=0.3),
+        TorchSGD(lr=Linear(0.01, steps=40), momentum=0.9, weight_decay=0.3),
+        GradientDescent(Cosine(0.05, steps=40), weight_decay=Linear(0.3, steps=40, end=0.1)),
+        COUPLED,
+        DECOUPLED,
+    ],
+    ids=["cosine", "rate outside", "scheduled decay", "coupled", "decoupled"],
+)
+def test_modes_that_are_integrated_are_what_the_solver_finds_in_the_errors(rule):
+    found = dynamics(rule)
+    t = np.linspace(0, 39 * 0.05, 4)
+    curve = loss_curve(integrated_mode(found), MEASURE, t)
+    run = integrate(found, KERNEL, DELTA0, t, rtol=1e-9, atol=1e-11, origin=ORIGIN)
+    np.testing.assert_allclose(curve.loss, run.loss, rtol=2e-7)  # steps of the solver add up
     assert not curve.proved.any()
 
 

@@ -26,6 +26,7 @@ from odeopt.rules import (
     iterate,
     residual_polynomials,
 )
+from odeopt.spectra import squared_weights
 
 RNG = np.random.default_rng(5)
 N, STEPS = 12, 60
@@ -53,10 +54,13 @@ DECAYS = [
 ]
 
 
-def errors(rule):
+def weights_of(rule):
     run = iterate(rule, WEIGHTS, lambda w: JACOBIAN.T @ (JACOBIAN @ (w - WEIGHTS) + DELTA0))
-    weights = np.array(list(itertools.islice(run, STEPS + 1)))
-    return DELTA0 + (weights - WEIGHTS) @ JACOBIAN.T
+    return np.array(list(itertools.islice(run, STEPS + 1)))
+
+
+def errors(rule):
+    return DELTA0 + (weights_of(rule) - WEIGHTS) @ JACOBIAN.T
 
 
 @pytest.mark.parametrize("decay", DECAYS, ids=str)
@@ -92,6 +96,29 @@ def test_the_loss_of_the_third_step_is_that_of_the_linear_model_in_its_first_wei
     measure = spectral_measure([[1.0]], [1.0], origin=[2.0])
     curve = loss_curve(GradientDescent(0.5, weight_decay=1.0), measure, [0, 1, 2])
     np.testing.assert_allclose(curve.loss, [0.5, 0.125, 0.125], **CLOSE)
+
+
+@pytest.mark.parametrize("rule", [RULES[0], RULES[1], RULES[5], Averaged(RULES[2])], ids=lambda r: r.label)
+@pytest.mark.parametrize("decay", [*DECAYS, {}], ids=str)
+def test_squared_weights_are_those_of_the_weights(rule, decay):
+    rule = rule.replace(**decay)
+    measure = spectral_measure(KERNEL, DELTA0, origin=ORIGIN)
+    expected = (weights_of(rule) ** 2).sum(axis=1)
+    np.testing.assert_allclose(squared_weights(rule, measure, K, expected[0]), expected, **CLOSE)
+    with pytest.raises(ValueError, match="needs J w_0"):
+        squared_weights(rule, spectral_measure(KERNEL, DELTA0), K, 1.0)
+
+
+def test_coupled_decay_descends_the_regularised_objective():
+    rule, measure = GradientDescent(0.3, weight_decay=0.1), spectral_measure(KERNEL, DELTA0, origin=ORIGIN)
+    weights = squared_weights(rule, measure, K, float(WEIGHTS @ WEIGHTS))
+    objective = loss_curve(rule, measure, K).loss + 0.05 * weights
+    assert np.all(np.diff(objective) < 0)
+    # from the normal equations of ridge regression
+    targets = JACOBIAN @ WEIGHTS - DELTA0
+    best = np.linalg.solve(JACOBIAN.T @ JACOBIAN + 0.1 * np.eye(30), JACOBIAN.T @ targets)
+    least = 0.5 * ((JACOBIAN @ best - targets) ** 2).sum() + 0.05 * best @ best
+    assert least < objective[-1] < least + 0.02 * (objective[0] - least)
 
 
 # --- Lanczos -----------------------------------------------------------------------------------------

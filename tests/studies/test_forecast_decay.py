@@ -27,7 +27,8 @@ def test_a_forecast_serves_rules_with_decay(x):
     # entries of both kernels are rounded, which 200 steps of momentum 0.9 amplify by their number
     np.testing.assert_allclose(curve.loss, expected.loss, rtol=1e-9)
     steps = steps_to(rule, found.measure, 0.8 * found.initial_loss, max_steps=200)
-    assert steps.value == np.flatnonzero(
-        loss_curve(rule, dense, np.arange(201)).loss <= 0.8 * found.initial_loss
-    )[0]
+    assert (
+        steps.value
+        == np.flatnonzero(loss_curve(rule, dense, np.arange(201)).loss <= 0.8 * found.initial_loss)[0]
+    )
     assert steps_to(rule, found.measure, 1e-6 * found.initial_loss, max_steps=200).value is None
