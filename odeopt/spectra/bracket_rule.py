@@ -7,8 +7,8 @@ each step rounds: what is computed is an exact step and a kick :math:`\kappa` to
 (:mod:`odeopt.spectra.rounded`). The rule is linear, so that
 
 .. math::
-    \lVert x_K-\tilde x_K\rVert\le\sum_{j<K}\Bigl(\sum_l\max_{[a,b]}|G_{K,j,l}|\,
-        \bigl(\beta_m|e_m^\top\eta_{j,l}|+\lVert E\rVert\lVert\tilde y_{j,l}\rVert\bigr)
+    \lVert x_K-\tilde x_K\rVert\le\beta_m\max_{[a,b]}\Bigl|\sum_{j<K,\,l}G_{K,j,l}\,e_m^\top\eta_{j,l}\Bigr|
+        +\sum_{j<K}\Bigl(\sum_l\max_{[a,b]}|G_{K,j,l}|\,\lVert E\rVert\lVert\tilde y_{j,l}\rVert
         +\sum_c\max_{[a,b]}|S_{K,j,c}|\,\lVert\kappa_{j,c}\rVert\Bigr)=:\epsilon_K,
 
 with the responses of iterate K to a unit added in step j to gradient l, :math:`G_{K,j,l}(\lambda)`, and to
@@ -41,8 +41,11 @@ from odeopt.spectra.rounded import Rounded
 __all__ = ["Distances", "bounded_responses", "distances", "residual_half_widths", "rule_bracket"]
 
 _EPS = float(np.finfo(float).eps)
-# Iterations of a steady rule with a bound, and entries of all responses of one that changes.
-_MOST_STEPS, _MOST_ENTRIES = 7000, 2.5e8
+# Iterations of a steady rule with a bound and of one that changes, of which few later ones are taken too, as
+# entries of all responses allow.
+_MOST_STEPS, _MOST_VARYING, _MOST_ENTRIES = 7000, 2000, 2.5e8
+# Rounding of the sum of the weights, relatively.
+_MASS = 1e-9
 # Iterations up to which a Chebyshev series of the residual polynomials is worth its cost.
 _MOST_SERIES = 2000
 # Steps of a descent that are panels of their own.
@@ -52,11 +55,15 @@ _NARROW = 1e-4
 
 
 class Widths(NamedTuple):
-    """Bounds on the distance of the loss: in all, without the residual, and of the steps' rounding alone."""
+    """Bounds on the distance of the loss: in all, without the residual, and of the steps' rounding alone.
+
+    `largest` bounds the residual polynomial on the whole interval.
+    """
 
     half: np.ndarray
     rounding: np.ndarray
     evaluation: np.ndarray
+    largest: np.ndarray
 
 
 class Distances(NamedTuple):
@@ -75,14 +82,17 @@ def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> B
         values = residual_polynomials(rule, measure.nodes, k)
         loss = 0.5 * values**2 @ measure.weights
     finite = np.isfinite(loss)
-    widths = np.full((3, k.size), np.inf)
+    widths = np.full((4, k.size), np.inf)
     if finite.any():
         widths[:, finite] = residual_half_widths(rule, k[finite], measure)
     loss, zero = np.where(finite, loss, np.inf), np.zeros(k.size)
     least = min((pair.values.size for pair in measure.pairs), default=0)
     known = measure.interval_proved | measure.exact | (2 * degree <= 2 * least - 1)
     trivial = Bracket(loss, zero, np.full(k.size, np.inf), ~finite, zero)
-    found = trivial.narrowed(widths[0], widths[1], known)
+    with np.errstate(over="ignore", invalid="ignore"):
+        most = 0.5 * measure.mass * (1 + _MASS) * widths[3] ** 2
+    least = Bracket(loss, zero, np.fmax(most, loss), np.isfinite(most) & measure.interval_proved, zero)
+    found = trivial.met(least).narrowed(widths[0], widths[1], known)
     with np.errstate(invalid="ignore"):
         narrow = found.upper - found.lower <= np.minimum(3 * found.rounding, _NARROW * loss)
     again = np.flatnonzero(finite & ~(narrow & found.proved) & ((speed is not None) | (k <= _MOST_SERIES)))
@@ -174,13 +184,16 @@ def residual_half_widths(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasu
     speed = descent_speed(rule)
     if speed is not None and speed * high <= 2:
         parts = [_descent_widths(rule, speed, k, found) for found in measure.pairs]
-        return Widths(*np.sum(parts, axis=0))
+        return Widths(*np.sum(parts, axis=0), np.ones(k.size))
     wanted, place = np.unique(k, return_inverse=True)
     found, responses = bounded_responses(rule, wanted, low, high)
-    result = np.full((3, wanted.size), np.inf)
+    result = np.full((4, wanted.size), np.inf)
     if responses is not None:
         parts = [_widths(distances(rule, pair, responses)) for pair in measure.pairs]
-        result[:, : found.size] = np.sum(parts, axis=0)
+        memory = rule.initial_memory(1.0) or ()
+        start = np.array([1.0] * rule.history + [float(m) for m in memory])
+        result[:3, : found.size] = np.sum(parts, axis=0)
+        result[3, : found.size] = responses.driven(start, np.zeros((responses.last, responses.gradients)))
     return Widths(*result[:, place])
 
 
@@ -192,7 +205,8 @@ def bounded_responses(
     steady = reading.steady_from is not None and reading.period == 1
     degree = max(reading.degree, 1)
     points = 3 * degree * OVERSAMPLING * k.astype(float) ** 2
-    found = k[k <= _MOST_STEPS if steady else np.cumsum(points) <= _MOST_ENTRIES]
+    few = np.cumsum(points) <= _MOST_ENTRIES
+    found = k[k <= _MOST_STEPS if steady else few | (k <= _MOST_VARYING)]
     if not found.size:
         return found, None
     steps = step_floats(reading, int(found[-1]))
@@ -210,19 +224,21 @@ def distances(rule: UpdateRule, found: Ritz, responses: Responses, *, of_origin:
         begun = np.arange(run.tail.shape[0])[:, None] * degree + degree - 1 >= found.values.size - 1
         residual = found.residual * np.where(begun, run.tail, 0.0)
         rounded = found.residual * noise + found.perturbation * (run.met + found.skew * run.largest)
-        from_residual, from_kernel = (found.norm * responses.of_gradients(f) for f in (residual, rounded))
+        # The residual points along one vector, so that its forces of all steps are one polynomial.
+        from_residual = found.norm * responses.driven(np.zeros(responses.entries), residual)
+        from_kernel = found.norm * responses.of_gradients(rounded)
         from_steps = found.norm * responses.of_state(run.kicks)
         skewed = found.norm * found.skew * run.peak[k]
         return Distances(found.norm * run.size[k], from_residual, from_kernel + skewed, from_steps)
 
 
-def _widths(found: Distances) -> Widths:
-    """From bounds on the distance of iterates to those on the loss."""
+def _widths(found: Distances) -> np.ndarray:
+    """The first three of the widths, from bounds on the distance of iterates."""
     now, residual, kernel, steps = found
     with np.errstate(over="ignore", invalid="ignore"):
         sums = (residual + kernel + steps, kernel + steps, steps)
         widths = [now * e + e**2 / 2 + 64 * _EPS * now**2 for e in sums]
-    return Widths(*(np.where(np.isnan(width), np.inf, width) for width in widths))
+    return np.array([np.where(np.isnan(width), np.inf, width) for width in widths])
 
 
 class _Run:
@@ -260,7 +276,7 @@ class _Run:
                         np.sqrt(z**2 @ weights),
                         np.abs(z).max(),
                     )
-                    self.tail[j - 1, point] = abs(z @ ends)
+                    self.tail[j - 1, point] = z @ ends
                     self.spread[j - 1, point] = np.abs(z) @ np.abs(ends)
                 taken.clear()
 
@@ -281,7 +297,7 @@ def _rounded_states(
         iterates = (x, *iterates[:-1])
 
 
-def _descent_widths(rule: UpdateRule, speed: float, k: np.ndarray, found: Ritz) -> Widths:
+def _descent_widths(rule: UpdateRule, speed: float, k: np.ndarray, found: Ritz) -> np.ndarray:
     r"""Gradient descent, :math:`x_{k+1}=px_k`, p = 1 - c lam of size at most 1, for any number of steps.
 
     The response to a gradient never grows, and the iterates decay as :math:`e^{-\mu j}`, so that sums over

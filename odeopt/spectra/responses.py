@@ -14,21 +14,25 @@ import sympy
 from odeopt.checks import is_symbolic
 from odeopt.rules.reading import Reading, StepMatrices
 
-__all__ = ["OVERSAMPLING", "Responses", "advanced", "step_floats"]
+__all__ = ["OVERSAMPLING", "Responses", "advanced", "checkpoint_spacing", "step_floats"]
 
 # Points for each degree of a response. On M Chebyshev points a polynomial of degree N < M is seen up to a
 # factor cos(pi N / 2M) (Ehlich and Zeller, Math. Z. 86, 1964).
 OVERSAMPLING = 2
+# The same where one polynomial is all that a bound is made of.
+_SIGNED = 3
+_EPS = float(np.finfo(float).eps)
 
 Matrices = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 class Responses:
-    """Bounds over [low, high] on the responses of iterates K = k to what a step adds.
+    r"""Bounds over [low, high] on the responses of iterates K = k to what a step adds.
 
     For a steady rule those of one late step after i more steps, and of each of the first steps: `after`;
     else those of each K to each step before, `before`. Shapes (steps, L) to gradients, (steps, d) to
-    the state.
+    the state. Of many K only those since the last of some checkpoints C are computed, and with the
+    responses of all of the state at C those before are at most :math:`\max|S_{K,C}|\max|S_{C,j}|`.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class Responses:
                 self._forward(j) for j in range(min(self.first + 1, self.last))
             ]
         else:
-            self.before: list[tuple[np.ndarray, ...]] = [self._backward(int(step)) for step in k]
+            self.before: list[tuple[np.ndarray, ...]] = self._all_before()
 
     def of_gradients(self, force: np.ndarray) -> np.ndarray:
         """Sum over steps and gradients of response times force (steps, L), for each K."""
@@ -74,9 +78,9 @@ class Responses:
                 total[j + 1 :] += np.convolve(size, each)[: size.size]
         return total[self.k]
 
-    def _lam(self, steps: int) -> np.ndarray:
+    def _lam(self, steps: int, oversampling: int = OVERSAMPLING) -> np.ndarray:
         low, high = self.interval
-        count = OVERSAMPLING * self.degree * steps + 2
+        count = oversampling * self.degree * steps + 2
         return low + (high - low) * np.cos((np.arange(count) + 0.5) * np.pi / (2 * count)) ** 2
 
     def _forward(self, j: int) -> tuple[np.ndarray, np.ndarray]:
@@ -95,19 +99,86 @@ class Responses:
                         state = advanced(self.matrices[j + 1 + i], lam, state)
         return seen[:, : self.gradients], seen[:, self.gradients :]
 
-    def _backward(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Responses of x_K, K = steps, to what each step before adds."""
-        lam = self._lam(max(steps, 1))
-        row = np.zeros((self.entries, lam.size))
-        row[:1] = 1.0
-        gradients, state = np.zeros((steps, self.gradients)), np.zeros((steps, self.entries))
-        share = _share_seen(self.degree * np.arange(1, steps + 1), lam.size)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for i, j in enumerate(reversed(range(steps))):
-                state[j] = np.abs(row).max(axis=1) / share[i]
-                row, sensitivity = _pulled_back(self.matrices[j], lam, row)
-                gradients[j] = np.abs(sensitivity).max(axis=1, initial=0.0) / share[i]
+    def _all_before(self) -> list[tuple[np.ndarray, ...]]:
+        every = checkpoint_spacing(self.last)
+        if self.k.size <= self.last // every:
+            return [self._backward(int(step))[:2] for step in self.k]
+        found: list[tuple[np.ndarray, ...]] = []
+        place, gradients, state = 0, np.zeros((0, 0, 0)), np.zeros((0, 0, 0))
+        for step in map(int, self.k):
+            if step - step % every > place:
+                place = step - step % every
+                gradients, state = self._backward_all(place)
+            near = self._backward(step, place)
+            far = [np.tensordot(near[2], each, axes=1) for each in (gradients, state)] if place else []
+            found.append(tuple(np.concatenate(pair) for pair in zip(far, near, strict=False)) or near[:2])
+        return found
+
+    def _backward(self, steps: int, place: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Responses of x_K, K = steps, to what each step from `place` on adds, and to the state there."""
+        row = np.zeros((self.entries, 1))
+        row[0] = 1.0
+        gradients, state, last = self._pulled(steps, place, row)
+        return gradients[0], state[0], last[0]
+
+    def _backward_all(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Responses (d, steps, L) and (d, steps, d) of all entries of the state after so many steps."""
+        gradients, state, _ = self._pulled(steps, 0, np.eye(self.entries))
         return gradients, state
+
+    def _pulled(self, steps: int, place: int, outputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Responses of outputs (d, q) of the state, and at the end those to the state at `place`, (q, d)."""
+        count, lam = outputs.shape[1], self._lam(max(steps - place, 1))
+        row = np.repeat(outputs, lam.size, axis=1)
+        lams = np.tile(lam, count)
+        gradients = np.zeros((count, steps - place, self.gradients))
+        state = np.zeros((count, steps - place + 1, self.entries))
+        share = _share_seen(self.degree * np.arange(1, steps - place + 2), lam.size)
+
+        def largest(values: np.ndarray) -> np.ndarray:
+            return np.abs(values).reshape(len(values), count, lam.size).max(axis=2, initial=0.0).T
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i, j in enumerate(reversed(range(steps - place))):
+                state[:, j + 1] = largest(row) / share[i]
+                row, sensitivity = _pulled_back(self.matrices[place + j], lams, row)
+                gradients[:, j] = largest(sensitivity) / share[i]
+            state[:, 0] = largest(row) / share[max(steps - place - 1, 0)]
+        return gradients, state[:, 1:], state[:, 0]
+
+    def driven(self, start: np.ndarray, force: np.ndarray) -> np.ndarray:
+        r"""Bounds on the iterates K = k from a start (d,), driven by one force along one vector, (steps, L).
+
+        A force with its sign: of :math:`|\sum_jG_{K,j}(\lambda)f_j|` the values on a mesh show the largest,
+        and what its evaluation rounds is carried on by the responses.
+        """
+        if not start.any() and not force.any():
+            return np.zeros(self.k.size)
+        lam = self._lam(self.last, _SIGNED)
+        state = np.repeat(start[:, None].astype(float), lam.size, axis=1)
+        seen, kicks = np.zeros(self.last + 1), np.zeros((self.last, self.entries))
+        seen[0] = abs(start[0])
+        rounding = 8 * (self.entries + self.gradients) * _EPS
+        with np.errstate(over="ignore", invalid="ignore"):
+            for j, (M, N, A, B) in enumerate(self.matrices[: self.last]):
+                sizes, taken = np.abs(state).max(axis=1), np.zeros((len(A), lam.size))
+                error = np.zeros(len(A))
+                for point in range(len(A)):
+                    taken[point] = lam * (A[point] @ state + B[point] @ taken) + force[j, point]
+                    met = np.abs(A[point]) @ sizes + np.abs(B[point]) @ np.abs(taken).max(axis=1)
+                    error[point] = rounding * (self.interval[1] * met + abs(force[j, point]))
+                    error[point] += self.interval[1] * (np.abs(B[point]) @ error)
+                kicks[j] = rounding * (np.abs(M) @ sizes + np.abs(N) @ np.abs(taken).max(axis=1, initial=0.0))
+                kicks[j] += np.abs(N) @ error
+                state = M @ state + N @ taken
+                seen[j + 1] = np.abs(state[0]).max()
+        share = _share_seen(self.degree * self.k, lam.size)
+        return seen[self.k] / share + self.of_state(kicks)
+
+
+def checkpoint_spacing(last: int) -> int:
+    """Steps between checkpoints, so that what is computed from them and to them costs the same."""
+    return max(int(np.sqrt(last)), 1)
 
 
 def _share_seen(degree: np.ndarray, points: int) -> np.ndarray:
@@ -140,6 +211,8 @@ def _pulled_back(step: Matrices, lam: np.ndarray, row: np.ndarray) -> tuple[np.n
     """A row of responses (d, n) to the state before the step, and those to its gradients (L, n)."""
     M, N, A, B = step
     sensitivity = N.T @ row
+    if len(A) == 1:
+        return M.T @ row + A.T * (lam * sensitivity), sensitivity
     for point in reversed(range(B.shape[0])):
         sensitivity[point] += B[point + 1 :, point] @ (lam * sensitivity[point + 1 :])
     return M.T @ row + A.T @ (lam * sensitivity), sensitivity
