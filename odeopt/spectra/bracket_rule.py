@@ -184,7 +184,8 @@ def residual_half_widths(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasu
     speed = descent_speed(rule)
     if speed is not None and speed * high <= 2:
         parts = [_descent_widths(rule, speed, k, found) for found in measure.pairs]
-        return Widths(*np.sum(parts, axis=0), np.ones(k.size))
+        half, rounding, evaluation = np.sum(parts, axis=0)
+        return Widths(half, rounding, evaluation, np.ones(k.size))
     wanted, place = np.unique(k, return_inverse=True)
     found, responses = bounded_responses(rule, wanted, low, high)
     result = np.full((4, wanted.size), np.inf)
