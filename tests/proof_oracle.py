@@ -43,8 +43,6 @@ def _wrong_at(w, at, rng):
     if any(v < -1e-9 * (1 + abs(v)) for name, v in weights if name[0] != "E"):
         return "multiplier"
     S = np.array([[value(e) for e in row] for row in w.remainder.tolist()], float).reshape(w.remainder.shape)
-    if not np.isfinite(S).all():
-        return ""  # beyond the floats, which then say nothing
     if S.shape != (len(w.vectors),) * 2 or not _semidefinite(-S):
         return "S"
     positive = w.energy + sum(m.value * _inequality(w, m.name) for m in w.positivity)
@@ -57,7 +55,9 @@ def _wrong_at(w, at, rng):
 
 
 def _semidefinite(form):
-    """Up to the rounding of the entries."""
+    """Up to the rounding of the entries; what leaves the floats is not judged."""
+    if not np.isfinite(form).all():
+        return True
     symmetric = (form + form.T) / 2
     return np.linalg.eigvalsh(symmetric).min(initial=0) >= -1e-8 * (1 + abs(form).max(initial=0))
 
