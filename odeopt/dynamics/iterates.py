@@ -11,7 +11,7 @@ import numpy.typing as npt
 from odeopt.checks import iteration_grid, predictions_and_targets, validate_kernel
 from odeopt.dynamics.losses import PredictionLoss
 from odeopt.rules.base import UpdateRule, iterate
-from odeopt.rules.linear import require_numeric
+from odeopt.rules.linear import error_row, require_numeric
 from odeopt.rules.reading import require_linear
 
 __all__ = ["PredictionIterates", "predict_iterates"]
@@ -47,6 +47,8 @@ def predict_iterates(
     u0: npt.ArrayLike,
     y: npt.ArrayLike,
     k: npt.ArrayLike,
+    *,
+    origin: npt.ArrayLike | None = None,
 ) -> PredictionIterates:
     r"""Run the rule's own step on the predictions, with the gradient :math:`H\nabla\ell(u)`.
 
@@ -61,6 +63,8 @@ def predict_iterates(
     u0, y : array_like, shape (n,)
         Initial predictions and targets.
     k : array_like of increasing int, shape (K,)
+    origin : array_like, shape (n,), optional
+        :math:`Jw_0`, from which the step is run where weights decay to 0.
 
     Returns
     -------
@@ -84,8 +88,15 @@ def predict_iterates(
     u0, y = predictions_and_targets(u0, y, matrix.shape[0])
     if np.any(np.diff(k) <= 0):
         raise ValueError(f"k must hold increasing iteration numbers, got {k.tolist()[:6]}...")
-    require_linear(rule, "iterates in prediction space", equivariant=True, k=k)
-    run = itertools.islice(iterate(rule, u0, lambda u: matrix @ loss.gradient(u, y)), int(k[-1]) + 1)
+    if origin is None:
+        start = u0
+        require_linear(rule, "iterates in prediction space", equivariant=True, k=k)
+    else:
+        start, _ = predictions_and_targets(origin, y, matrix.shape[0])
+        error_row(rule, k)  # which refuses what has no image under J
+    rest = u0 - start
+    steps = iterate(rule, start, lambda v: matrix @ loss.gradient(v + rest, y))
+    run = (v + rest for v in itertools.islice(steps, int(k[-1]) + 1))
     with np.errstate(over="ignore", invalid="ignore"):
         wanted = set(k.tolist())
         u = np.array([v for i, v in enumerate(run) if i in wanted])

@@ -154,7 +154,9 @@ def max_learning_rate(
     float
         :math:`2/\lambda_{\max}` for gradient descent, :math:`2(1+\beta)/\lambda_{\max}` for heavy ball,
         eventually :math:`\frac43/\lambda_{\max}` for Nesterov's r/t friction,
-        :math:`\frac{2(1+\beta)}{1+\beta-2\nu\beta}/\lambda_{\max}` for quasi-hyperbolic momentum.
+        :math:`\frac{2(1+\beta)}{1+\beta-2\nu\beta}/\lambda_{\max}` for quasi-hyperbolic momentum;
+        with decay :math:`2(1+\beta)/(\lambda_{\max}+\gamma)` if coupled, else
+        :math:`2(1+\beta)/(\lambda_{\max}+(1+\beta)\omega)`.
 
     Raises
     ------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from odeopt import GradientDescent, HeavyBall, Nesterov, TorchSGD
-from odeopt.dynamics import predict_points
+from odeopt.dynamics import LogisticLoss, predict_iterates, predict_points
 from odeopt.rules import Averaged, Cosine, iterate
 
 JACOBIAN = np.array([[1.0, 0, 1, 0], [0, 1, 1, 1], [1, 1, 0, 2]])
@@ -51,6 +51,22 @@ def test_a_kernel_without_an_eigenvalue_is_exact_too():
     rule, tiny = HeavyBall(0.4, 0.8), 1e-12
     found = predict_points(rule, [[tiny]], [[1.0]], [1.0], [0.0], [30])
     assert -found[0, 0] == pytest.approx(52.00990352, abs=6e-9)
+
+
+@pytest.mark.parametrize("decay", [{"weight_decay": 0.3}, {"weight_decay": 0.3, "decoupled": True}])
+def test_decayed_predictions_under_any_loss_are_those_of_the_weights(decay):
+    rule, loss, y = HeavyBall(0.05, 0.9, **decay), LogisticLoss(), np.array([1.0, -1.0, 1.0])
+    u0 = np.array([0.5, -1.0, 2.0])
+
+    def outputs(w):
+        return u0 + JACOBIAN @ (w - WEIGHTS)
+
+    run = iterate(rule, WEIGHTS, lambda w: JACOBIAN.T @ loss.gradient(outputs(w), y))
+    expected = np.array([outputs(w) for w in itertools.islice(run, K[-1] + 1)])
+    found = predict_iterates(rule, KERNEL, loss, u0, y, K, origin=ORIGINS["origin"])
+    np.testing.assert_allclose(found.u, expected, rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match="no step in the error alone"):
+        predict_iterates(rule, KERNEL, loss, u0, y, K)
 
 
 def test_missing_origins_are_asked_for():

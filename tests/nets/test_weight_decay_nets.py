@@ -86,6 +86,16 @@ def test_trained_networks_with_decay_approach_the_prediction_as_the_root_of_thei
     assert gaps[-1] < 0.01
 
 
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_decay_that_makes_training_unstable_is_refused_with_its_limit(decoupled):
+    net, kernel, _, _ = problem(256, 0)
+    lam, rule = np.linalg.eigvalsh(kernel)[-1], HeavyBall(0.1, 0.8, weight_decay=0.5, decoupled=decoupled)
+    limit = 2 * 1.8 / (lam + (1.8 if decoupled else 1.0) * 0.5)
+    assert np.isfinite(train(net, rule.replace(lr=0.99 * limit), INPUTS, LABELS, 2).loss).all()
+    with pytest.raises(ValueError, match=f"stability limit {limit:.6g} .*weight_decay=0.5"):
+        train(problem(256, 0)[0], rule.replace(lr=1.01 * limit), INPUTS, LABELS, 2)
+
+
 def test_wide_networks_that_decay_to_their_start_end_in_the_ridge_solution():
     rule, gaps = HeavyBall(0.5, 0.5, weight_decay=0.2, to_start=True), []
     for m in (1024, 16384):
