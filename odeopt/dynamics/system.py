@@ -140,7 +140,7 @@ def solve(
     if not dynamics.is_numeric:
         raise ValueError(f"{dynamics} holds symbols; give them numbers with dynamics.subs(...)")
     t = report_times(t)
-    require_reached(dynamics, float(t[-1]))
+    require_reached(dynamics, dynamics.coefficients, float(t[-1]))
     spans = intervals((*dynamics.coefficients, dynamics.source), dynamics.t, float(t[-1]))
     pieces, start, early = _pieces(dynamics, problem, (position, slope), spans, float(t[-1]), options["rtol"])
     if options["method"] in EXPLICIT:

@@ -235,7 +235,9 @@ def _scaled(rule: UpdateRule, h: Symbol) -> tuple[Rational, StepReading, Average
 def _velocity(reading: StepReading, found: Averages) -> tuple[Expr, str]:
     """The velocity of x, or why there is none."""
     increment = reading.x_step.xreplace({**found.followed, **found.scaled})
-    velocity = reading.limit(increment / reading.h)
+    velocity = sympy.Add(*(reading.limit(part / reading.h) for part in sympy.Add.make_args(increment)))
+    if is_infinite(velocity):  # parts that cancel
+        velocity = reading.limit(increment / reading.h)
     if is_infinite(velocity):
         return velocity, f"x moves by {increment} a step, which has no finite limit over {reading.h}"
     moving = {n for n in velocity.free_symbols if isinstance(n, Coordinate)} - {reading.x}

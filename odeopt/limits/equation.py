@@ -181,7 +181,7 @@ class ODELimit:
             return float(value) if getattr(value, "is_number", False) else value
 
         def image(terms):
-            return MappingProxyType({v: c.subs(values) for v, c in terms.items()})
+            return MappingProxyType({v.subs(values): c.subs(values) for v, c in terms.items()})
 
         return with_terms(
             self,

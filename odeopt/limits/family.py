@@ -3,6 +3,7 @@ r"""The family with a limit in which a rule with numbers is embedded: its own sc
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
@@ -54,7 +55,22 @@ def forgets(equation: ScalarEquation, h: Symbol) -> bool:
 
 
 def family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict, float | Expr]:
-    """Embed fixed hyperparameters: by the rule's own scaling, else with lr = h^(1/p) by dominant balance."""
+    """Embed fixed hyperparameters: by the rule's own scaling, else with lr = h^(1/p) by dominant balance.
+
+    Decoupled decay keeps lr * weight_decay / h, or it would vanish beside a momentum, with lr = h^2.
+    """
+    family, values, time_step = _family_of(rule, h, regime)
+    decay: Any = rule.hyperparameters.get("weight_decay")
+    lr = family.hyperparameters.get("lr")
+    fades = is_number(decay) and getattr(rule, "decoupled", False) and sympy.limit(lr / h, h, 0) == 0
+    if not fades or not rule.is_numeric:
+        return family, values, time_step
+    rate = Symbol("w", positive=True)
+    found = float(rule.lr) * float(decay) / float(time_step)
+    return family.replace(weight_decay=rate * h / lr), {**values, rate: found}, time_step
+
+
+def _family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict, float | Expr]:
     scaled = rule.scaling(h, regime) if rule.is_numeric else None
     if scaled is not None:
         return scaled

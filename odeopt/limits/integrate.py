@@ -119,7 +119,7 @@ def integrate_limit(
         )
     times, first = report_times(t), real_array(x0, "x0", ndim=1)
     options = solver_options(rtol, atol, method)
-    require_reached(limit, float(times[-1]))
+    require_reached(limit, _held(limit), float(times[-1]))
     pieces, start, early = _pieces(limit, _checked(differential), first, float(times[-1]), options["rtol"])
     steps = list(follow_pieces(pieces, start, early(start).ravel(), times, options))
     rows = [early(s)[0] for s in times[times <= start]] + [state[: first.size] for state, *_ in steps]
@@ -131,8 +131,7 @@ def _pieces(
 ) -> tuple[list[Piece], float, Callable]:
     """The right-hand sides between breaks, the time at which the solver starts, the states until then."""
     single = isinstance(limit, SystemLimit)
-    held = [limit.velocity, *limit.averages.values()] if single else list(limit.terms.values())
-    spans = intervals(held, limit.t, end)
+    spans = intervals(_held(limit), limit.t, end)
     if not single and limit.momentum is not None:
         return _with_momentum(limit, spans, differential, x0, end, rtol)
     stop, inside = spans[0]
@@ -141,6 +140,13 @@ def _pieces(
     rates, start, early = begin(_at(limit, inside), differential, x0, first, rtol)
     later = [Piece(stop, _rates(_at(limit, inside), differential)) for stop, inside in spans[1:]]
     return [Piece(stop, rates), *later], start, early
+
+
+def _held(limit: ODELimit | SystemLimit) -> list[Expr]:
+    """All expressions of a limit, those with t among them."""
+    if isinstance(limit, SystemLimit):
+        return [limit.velocity, *limit.averages.values()]
+    return [*limit.terms.values(), *limit.terms]
 
 
 def _at(limit: Any, inside: float) -> Any:
@@ -152,7 +158,7 @@ def _at(limit: Any, inside: float) -> Any:
     if isinstance(limit, SystemLimit):
         averages = MappingProxyType({m: formula(e) for m, e in limit.averages.items()})
         return replace(limit, velocity=formula(limit.velocity), averages=averages)
-    return with_terms(limit, {v: formula(c) for v, c in limit.terms.items()})
+    return with_terms(limit, {formula(v): formula(c) for v, c in limit.terms.items()})
 
 
 def _rates(limit: Any, differential: Callable) -> Callable[[float, np.ndarray], np.ndarray]:

@@ -108,10 +108,18 @@ def intervals(expressions: Iterable[Expr], t: Symbol, last: float) -> list[tuple
     return list(zip([*stops, math.inf], middles, strict=True))
 
 
-def require_reached(limit: Any, last: float) -> None:
-    """Refuse times beyond the break up to which corrections hold."""
+def require_reached(limit: Any, held: Sequence[Expr], last: float) -> None:
+    """Refuse times beyond the break up to which an equation holds, or at it where its coefficients end."""
     end = limit.valid_until
-    if end is not None and is_number(end) and last > float(end) * (1 + 1e-12):
+    if end is None or not is_number(end):
+        return
+    there = (on_interval(e, limit.t, float(end) / 2).subs(limit.t, end) for e in held)
+    if last > float(end) * (1 - 1e-12) and any(e.has(sympy.zoo, sympy.nan, sympy.oo) for e in there):
+        raise ValueError(
+            f"t = {last:.6g} is not before t = {float(end):.6g}, where a schedule vanishes by which "
+            f"{limit} is divided; end the times before it"
+        )
+    if last > float(end) * (1 + 1e-12):
         raise ValueError(
             f"t = {last:.6g} is beyond t = {float(end):.6g}, where a schedule passes to its next formula: "
             "corrections are not carried across, for derivatives jump there by amounts of the order of "

@@ -44,8 +44,8 @@ class MomentumForm:
     start: Expr
 
     def map(self, function: Callable[[Expr], Expr]) -> MomentumForm:
-        """Apply a function to every coefficient."""
-        forces = MappingProxyType({v: function(c) for v, c in self.forces.items()})
+        """Apply a function to every coefficient, and to gradient points."""
+        forces = MappingProxyType({function(v): function(c) for v, c in self.forces.items()})
         return MomentumForm(function(self.weight), function(self.friction), forces, function(self.start))
 
 

@@ -262,7 +262,7 @@ def _limit(
         h=h,
         t=derivation.t,
         terms=MappingProxyType(
-            {on_curve(derivation, v): in_powers(c, h).subs(numbers) for v, c in terms.items()}
+            {on_curve(derivation, v).subs(numbers): in_powers(c, h).subs(numbers) for v, c in terms.items()}
         ),
         time_step=time_step,
         initial_position=start[0].subs(numbers),

@@ -15,6 +15,7 @@ from typing import Any
 
 import sympy
 from sympy import Expr, Integer, Symbol
+from sympy.core.function import AppliedUndef
 
 from odeopt.checks import is_number
 from odeopt.limits.adaptive import SystemLimit, scale_of, system_limit
@@ -22,7 +23,7 @@ from odeopt.limits.equation import ODELimit, with_terms
 from odeopt.limits.family import family_of, readable_step
 from odeopt.limits.intervals import Profile, explicit
 from odeopt.limits.momentum_form import momentum_form
-from odeopt.limits.series import NoLimitError
+from odeopt.limits.series import GradientDifferential, NoLimitError
 from odeopt.limits.slow import Slow, slow_function
 from odeopt.limits.text import readable
 from odeopt.rules.base import UpdateRule
@@ -88,9 +89,18 @@ def embedding(rule: UpdateRule, h: Symbol, given: bool, regime: str) -> Embeddin
     return _of_functions(rule, h) if given else _of_numbers(rule, h, regime)
 
 
+def _resolved(rule: UpdateRule, value_of: Callable[[Schedule, str], Any]) -> UpdateRule:
+    """The rule with values in place of its schedules, those of a rule inside it included."""
+    found = resolved(rule, value_of)
+    for name, value in vars(rule).items():
+        if isinstance(value, UpdateRule):
+            object.__setattr__(found, name, _resolved(value, value_of))
+    return found
+
+
 def _schedules(rule: UpdateRule) -> list[tuple[str, Schedule]]:
     found: list[tuple[str, Schedule]] = []
-    resolved(rule, lambda schedule, name: found.append((name, schedule)))
+    _resolved(rule, lambda schedule, name: found.append((name, schedule)))
     return found
 
 
@@ -127,7 +137,7 @@ def _of_numbers(rule: UpdateRule, h: Symbol, regime: str) -> Embedding:
                 f"the schedule {name} = {schedule.label} of {rule.label} holds symbols; pass h and write it "
                 "in h, as Linear(h, steps=T/h), or give it numbers"
             )
-    reference = resolved(rule, lambda schedule, name: _largest(schedule))
+    reference = _resolved(rule, lambda schedule, name: _largest(schedule))
     reading, scale = readable_step(reference), None
     linear = reading.linear and not any(CONSTANT in form.terms for form in reading.start)
     if linear or reference.scaling(h, regime) is not None:
@@ -284,12 +294,12 @@ def with_schedules(limit: ODELimit, slow: Embedding) -> ODELimit:
     printed = {v: readable(c if form is None else sympy.expand(c)) for v, c in named.items()}
     return with_terms(
         limit,
-        {v: formula(c) for v, c in named.items()},
+        {_of_vectors(v, formula): formula(c) for v, c in named.items()},
         printed=MappingProxyType(printed),
         schedules=slow.schedules(limit.t),
         breaks=breaks,
         valid_until=None if crosses or not breaks else breaks[0],
-        momentum=None if form is None else form.map(formula),
+        momentum=None if form is None else form.map(lambda e: _of_vectors(e, formula)),
         time_origin=readable(sympy.sympify(limit.time_origin, strict=True)),
         initial_position=initial[0],
         initial=tuple(initial[1:]),
@@ -298,7 +308,9 @@ def with_schedules(limit: ODELimit, slow: Embedding) -> ODELimit:
 
 
 def _of_vectors(expr: Expr, formula: Callable[[Expr], Expr]) -> Expr:
-    """Formulas in the coefficients of initial data."""
+    """Formulas in a coefficient, or in the coefficients of a vector."""
+    if not expr.has(GradientDifferential, AppliedUndef):
+        return formula(expr)
     return readable(expr.xreplace({s: formula(s) for s in expr.atoms(Slow)}))
 
 
