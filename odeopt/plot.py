@@ -25,7 +25,7 @@ class _Method(Protocol):  # what is drawn of a report, a budget and a forecast, 
     @property
     def error_ode_latex(self) -> str: ...
     @property
-    def exact_ode(self) -> Rate: ...
+    def exact_ode(self) -> Rate | None: ...
     @property
     def curves(self) -> Mapping[str, np.ndarray]: ...
 
@@ -135,9 +135,10 @@ def curves(method: _Method, ax: Axes | None = None) -> Axes:
     """
     ax = _axes(ax)
     k = method.curves["k"]
-    shown = slice(1, None) if method.exact_ode.law == "power" else slice(None)
+    power = method.exact_ode is not None and method.exact_ode.law == "power"
+    shown = slice(int(power), None)
     initial = method.curves["trained"][:, :1]
-    for key in ("trained", "ode_inf", "ode_h0", "discrete_h0"):
+    for key in sorted({"trained", "ode_inf", "ode_h0", "discrete_h0"} & set(method.curves), reverse=True):
         label, style = _LEVELS[key]
         with np.errstate(invalid="ignore"):
             ratio = method.curves[key] / initial
@@ -145,10 +146,8 @@ def curves(method: _Method, ax: Axes | None = None) -> Axes:
         if key == "trained" and len(ratio) > 1:
             low, high = ratio.min(axis=0)[shown], ratio.max(axis=0)[shown]
             ax.fill_between(k[shown], low, high, color=style["color"], alpha=0.2, linewidth=0)
-    if method.exact_ode.law == "power":
-        ax.set_xscale("log")
-    ax.set_yscale("log")
-    finite = method.curves["discrete_h0"] / initial
+    ax.set(xscale="log" if power else "linear", yscale="log")
+    finite = method.curves.get("discrete_h0", method.curves["trained"]) / initial
     finite = finite[np.isfinite(finite) & (finite > 0)]
     if finite.size:
         ax.set_ylim(bottom=max(finite.min() / 3, 1e-30), top=max(3.0, min(3 * finite.max(), 1e6)))
@@ -181,7 +180,7 @@ def check_budget(method: _Method, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     initial = method.curves["trained"][:, :1]
     smallest = 1.0
-    for upper, lower, part in _COARSE_PARTS:
+    for upper, lower, part in [part for part in _COARSE_PARTS if {*part[:2]} <= {*method.curves}]:
         with np.errstate(invalid="ignore"):
             gap = (np.abs(method.curves[upper] - method.curves[lower]) / initial).mean(axis=0)[1:]
         ax.plot(method.curves["k"][1:], gap, label=part, color=_PARTS[part]["color"], linewidth=1.2)
@@ -299,10 +298,12 @@ def check(report: _Report, axes: np.ndarray | None = None) -> Axes:
     for (upper, lower), method in zip(axes.T, report.methods, strict=True):
         curves(method, upper)
         name, numbers = method.rule.label[:-1].split("(", 1)
-        upper.set_title(f"{name}\n{numbers}\n${method.error_ode_latex}$", fontsize=8)
+        equation = f"${method.error_ode_latex}$" if method.error_ode_latex else "no ODE in the error"
+        upper.set_title(f"{name}\n{numbers}\n{equation}", fontsize=8)
         check_budget(method, lower)
     axes[0, 0].legend(fontsize=8, loc="upper right")
-    axes[1, 0].legend(fontsize=8, title="error budget", title_fontsize=8, loc="lower right")
+    for lower in [ax for ax in axes[1] if ax.lines][:1]:
+        lower.legend(fontsize=8, title="error budget", title_fontsize=8, loc="lower right")
     return axes[0, 0]
 
 

@@ -16,7 +16,10 @@ from odeopt.cli.forecast_table import print_forecast
 from odeopt.cli.long_run import LongRun
 from odeopt.cli.sweep import print_sweep, run_study, run_sweep
 from odeopt.data import load_digits, load_npz
-from odeopt.rules.names import method_names, rule_named
+from odeopt.rules.base import UpdateRule
+from odeopt.rules.names import method_names, named_rules, rule_named, rules_written
+from odeopt.rules.schedule import Schedule
+from odeopt.rules.schedule_text import SCHEDULE_FORMS, number_or_schedule
 from odeopt.studies.check import CHECK_METHODS, check
 from odeopt.studies.check_report import CheckSettings
 from odeopt.studies.files import OutputFolder, json_text
@@ -36,6 +39,29 @@ _Data = Annotated[
 ]
 _Layers = Annotated[str, typer.Option(help="Trained layers: first or both.")]
 _Strict = Annotated[bool, typer.Option(help="Refuse rows that make the kernel singular.")]
+_Methods = Annotated[
+    str | None, typer.Option(help="Methods, comma-separated: gd, hb, nag, hm; by default all (sweep: three).")
+]
+_Rate = Annotated[
+    str | None,
+    typer.Option(
+        help="Learning rate, or a schedule of it over --steps: "
+        + ", ".join(SCHEDULE_FORMS)
+        + ", and products "
+        "of them; by default from the stability limit."
+    ),
+]
+_Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        help='A rule of any class, or of one\'s own file, as "Adam lr=0.01" or "my.py:MyRule lr=cosine:0.1"; '
+        "may be repeated. Without --methods these alone are run.",
+    ),
+]
+_Decay = Annotated[str | None, typer.Option(help="Weight decay, a number or a schedule.")]
+_Decoupled = Annotated[bool, typer.Option(help="Decay the weights, not through the gradient.")]
+_ToStart = Annotated[bool, typer.Option(help="Decay to the weights at the start, not to 0.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -60,16 +86,35 @@ def _integers(text: str, name: str) -> list[int]:
     return [require_integer(name, int(v) if v.is_integer() else v, 1, 10**12) for v in numbers]
 
 
+def _schedules(text: str, name: str, steps: int) -> list[float | Schedule]:
+    return [number_or_schedule(part, name, steps) for part in text.split(",")]
+
+
+def _decay_of(decay: str | None, decoupled: bool, to_start: bool, steps: int) -> dict[str, Any]:
+    """Weight decay as keywords of a rule, without those that say nothing."""
+    if decay is None:
+        if decoupled or to_start:
+            raise ValueError("--decoupled and --to-start say how weights decay; give --weight-decay too")
+        return {}
+    switches = {"decoupled": decoupled, "to_start": to_start}
+    value = number_or_schedule(decay, "weight-decay", steps)
+    return {"weight_decay": value, **{name: True for name, on in switches.items() if on}}
+
+
+def _chosen(methods: str | None, rules: list[str] | None, default: str) -> list[str]:
+    """The names of methods: those asked for, and without rules the default ones."""
+    return _names(default if methods is None and not rules else methods or "")
+
+
 @app.command("check")
 def check_command(
-    methods: Annotated[str, typer.Option(help="Methods, comma-separated: gd, hb, nag, hm.")] = "gd,hb,nag,hm",
+    methods: _Methods = None,
+    rule: _Rules = None,
     n: Annotated[int, typer.Option(help="Number of digits; with --data the rows used, 0 for all.")] = 60,
     width: Annotated[int, typer.Option(help="Width of the trained network.")] = 4096,
     seeds: Annotated[int, typer.Option(help="Number of networks.")] = 2,
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 1000,
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate; by default from the stability limit.")
-    ] = None,
+    lr: _Rate = None,
     lr_fraction: Annotated[float, typer.Option(help="Its fraction of the smallest stability limit.")] = 0.25,
     friction: Annotated[
         float | None, typer.Option(help="Friction b of heavy ball; critical by default.")
@@ -77,6 +122,9 @@ def check_command(
     r: Annotated[float, typer.Option(help="Friction r/t of Nesterov's method.")] = 3.0,
     momenta: Annotated[str, typer.Option(help="Momenta of hm, comma-separated.")] = "0.2,0.5",
     hm_regime: Annotated[str, typer.Option(help="Limit of hm: fixed, or inertial (third order).")] = "fixed",
+    weight_decay: _Decay = None,
+    decoupled: _Decoupled = False,
+    to_start: _ToStart = False,
     layers: _Layers = "first",
     data: _Data = None,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
@@ -89,11 +137,16 @@ def check_command(
     json: _Json = False,
 ) -> None:
     """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
-    names = method_names(_names(methods), CHECK_METHODS)
+    names = _chosen(methods, rule, ",".join(CHECK_METHODS))
+    if names or not rule:
+        method_names(names, CHECK_METHODS)
+    rules = rules_written(rule or (), steps)
+    rate = None if lr is None else number_or_schedule(lr, "lr", steps)
     chosen: dict[str, Any] = {
-        "width": width, "seeds": seeds, "num_steps": steps, "lr": lr, "lr_fraction": lr_fraction,
+        "width": width, "seeds": seeds, "num_steps": steps, "lr": rate, "lr_fraction": lr_fraction,
         "friction": friction, "r": r, "momenta": _numbers(momenta, "momenta"), "hm_regime": hm_regime,
         "layers": layers, "device": device, "dtype": dtype, "allow_unstable": allow_unstable,
+        **_decay_of(weight_decay, decoupled, to_start, steps),
     }  # fmt: skip
     settings = CheckSettings(**chosen)
     x, y = _load(data, n)
@@ -102,7 +155,7 @@ def check_command(
         return f"nothing of this run was kept, {out} is as it was; the same command begins anew"
 
     with LongRun("step").kept(kept) as progress, OutputFolder(out) as folder:
-        report = check(x, y, methods=names, settings=settings, strict=strict, progress=progress)
+        report = check(x, y, methods=[*names, *rules], settings=settings, strict=strict, progress=progress)
         _print_and_save(report, folder, json, print_check)
 
 
@@ -256,17 +309,29 @@ def predict_command(
         _print_and_save(found, folder, json, print_forecast)
 
 
+def _sweep_rules(
+    names: list[str], texts: list[str], grid: dict[str, Any], steps: int
+) -> tuple[UpdateRule, ...]:
+    """All combinations of named methods, then the rules that are written out."""
+    named = named_rules(names, **grid) if names or not texts else ()
+    return (*named, *rules_written(texts, steps))
+
+
 @app.command("sweep")
 def sweep_command(
     study: Annotated[str, typer.Option(help="In place of a sweep of your own: paper.")] = "",
-    methods: Annotated[str, typer.Option(help="Methods, comma-separated: gd, hb, nag, hm.")] = "gd,hb,nag",
+    methods: _Methods = None,
+    rule: _Rules = None,
     widths: Annotated[str, typer.Option(help="Widths, comma-separated.")] = "256,1024,4096",
     seeds: Annotated[int, typer.Option(help="Number of networks for each width.")] = 3,
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 500,
-    lr: Annotated[str, typer.Option(help="Learning rates, comma-separated.")] = "0.05",
-    momentum: Annotated[str, typer.Option(help="Momenta of hb.")] = "0.9",
+    lr: Annotated[str, typer.Option(help="Learning rates or schedules of them, comma-separated.")] = "0.05",
+    momentum: Annotated[str, typer.Option(help="Momenta of hb, numbers or schedules.")] = "0.9",
     r: Annotated[str, typer.Option(help="Frictions r/t of nag.")] = "3",
     momenta: Annotated[str, typer.Option(help="Momenta of hm, comma-separated.")] = "0.2,0.5",
+    weight_decay: _Decay = None,
+    decoupled: _Decoupled = False,
+    to_start: _ToStart = False,
     layers: _Layers = "first",
     n: Annotated[int, typer.Option(help="Number of examples; 0 for all.")] = 60,
     data: _Data = None,
@@ -286,10 +351,12 @@ def sweep_command(
         if study == "paper":
             results = run_study(x, y, out, digits=data is None, workers=workers or None, progress=progress)
         else:
-            grid = {name: _numbers(text, name) for name, text in
+            grid = {name: _schedules(text, name, steps) for name, text in
                     (("lr", lr), ("momentum", momentum), ("r", r), ("momenta", momenta))}  # fmt: skip
+            decay = _decay_of(weight_decay, decoupled, to_start, steps)
+            rules = _sweep_rules(_chosen(methods, rule, "gd,hb,nag"), rule or [], {**grid, **decay}, steps)
             results = run_sweep(
-                x, y, out, {"names": _names(methods), **grid}, steps, widths=_integers(widths, "widths"),
+                x, y, out, rules, steps, widths=_integers(widths, "widths"),
                 seeds=range(require_integer("seeds", seeds, 1)), layers=layers, workers=workers or None,
                 retry_failed=retry_failed, progress=progress,
             )  # fmt: skip

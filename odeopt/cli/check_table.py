@@ -8,11 +8,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from odeopt.checks import is_number
 from odeopt.rates.rate import Rate
 from odeopt.spectra.errors import WHOLE_PARTS
 from odeopt.studies.check_report import CheckReport
 
 __all__ = ["print_check", "singular_line"]
+
+# What is said to be missing in a check, and how.
+_MISSING = {
+    "weight_ode": "no ODE",
+    "error_ode": "trained without linear ODE",
+    "discrete_h0": "trained without linear prediction",
+    "exact_discrete": "no rate of the iteration",
+}
 
 
 def print_check(report: CheckReport, folder: Path | None) -> None:
@@ -27,7 +36,7 @@ def print_check(report: CheckReport, folder: Path | None) -> None:
     """
     console = Console()
     s, p = report.settings, report.problem
-    lr = "" if p["lr"] is None else f"lr = {p['lr']:.4g}; "
+    lr = f"lr = {p['lr']:.4g}; " if is_number(p["lr"]) else ""
     console.print(
         f"n = {p['n']}, d = {p['d']}, width {s.width}, {s.seeds} seed(s), {s.num_steps} steps, "
         f"{lr}eigenvalues of H_inf from {p['lambda_min_h_inf']:.4g} to {p['lambda_max_h_inf']:.4g}",
@@ -49,6 +58,10 @@ def print_check(report: CheckReport, folder: Path | None) -> None:
     for method in report.methods:
         if method.diverged_at is not None:
             console.print(f"{method.name}: left the finite numbers at step {method.diverged_at}", style="red")
+        for missing, reason in method.notes.items():
+            if missing in _MISSING:
+                told = f"{method.name}: {_MISSING[missing]}: {reason.removeprefix('not available: ')}"
+                console.print(told, highlight=False, markup=False)
     if folder is not None:
         files = "check.json, curves.npz, check.png"
         console.print(f"Written to {os.fspath(folder)}: {files}", highlight=False, soft_wrap=True)
@@ -68,8 +81,8 @@ def _ode_table(report: CheckReport) -> Table:
     table.add_column("time step", justify="right", no_wrap=True)
     table.add_column("origin", justify="right", no_wrap=True)
     for m in report.methods:
-        method = f"{m.name}: {m.rule.label}\n    {m.error_ode}"
-        table.add_row(method, f"{m.time_step:.4g}", f"{m.time_origin:g}")
+        method = f"{m.name}: {m.rule.label}\n    {m.error_ode or m.weight_ode or 'none'}"
+        table.add_row(method, "-" if m.time_step is None else f"{m.time_step:.4g}", f"{m.time_origin:g}")
     return table
 
 
@@ -86,7 +99,7 @@ def _rate_table(report: CheckReport) -> Table:
         return "-" if rate is None else f"{rate.formula}\n[{rate.low:.3g}, {rate.high:.3g}]"
 
     for m in report.methods:
-        exact = (m.exact_ode.formula, m.exact_discrete.formula)
+        exact = ("-" if rate is None else rate.formula for rate in (m.exact_ode, m.exact_discrete))
         table.add_row(m.name, *exact, fitted(m.fitted_ode), fitted(m.fitted_trained))
     return table
 
@@ -100,6 +113,7 @@ def _budget_table(report: CheckReport) -> Table:
     table.add_column("drift\nof H", justify="right", no_wrap=True)
     table.caption = "; ".join(f"{part.name}: {part.meaning}" for part in WHOLE_PARTS)
     for m in report.methods:
-        parts = [f"{m.budget[part.name]:.1e}" for part in WHOLE_PARTS]
-        table.add_row(m.name, *parts, f"{m.integration_error:.1e}", f"{m.kernel_drift:.1%}")
+        sizes = [*(m.budget.get(part.name) for part in WHOLE_PARTS), m.integration_error]
+        shown = ("-" if size is None else f"{size:.1e}" for size in sizes)
+        table.add_row(m.name, *shown, f"{m.kernel_drift:.1%}")
     return table

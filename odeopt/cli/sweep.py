@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from odeopt.data import prepare
-from odeopt.rules.names import named_rules
+from odeopt.rules.base import UpdateRule
 from odeopt.studies.files import OutputFolder, png
 
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ __all__ = ["print_sweep", "run_study", "run_sweep"]
 
 
 def run_sweep(
-    x: np.ndarray, y: np.ndarray, folder: Path, grid: dict[str, Any], num_steps: int, **options: Any
+    x: np.ndarray, y: np.ndarray, folder: Path, rules: Sequence[UpdateRule], num_steps: int, **options: Any
 ) -> JobResults:
     """Run a sweep of one's own; see :func:`odeopt.nets.sweep` for the options."""
     from odeopt import nets
 
-    chosen, data = named_rules(**grid), prepare(x, y, allow_singular=True)
-    return nets.sweep(chosen, data.x, data.y, num_steps, folder, **options)
+    data = prepare(x, y, allow_singular=True)
+    return nets.sweep(rules, data.x, data.y, num_steps, folder, **options)
 
 
 def run_study(x: np.ndarray, y: np.ndarray, folder: Path, *, digits: bool, **options: Any) -> JobResults:

@@ -27,6 +27,7 @@ from odeopt.nets.kernels.closed import infinite_width_kernel
 from odeopt.nets.kernels.empirical import EmpiricalOperator
 from odeopt.nets.training.train import TrainingRun
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.names import numbers_of
 from odeopt.spectra.errors import LEVELS, PARTS, Prediction, losses, predicted_errors
 
 __all__ = ["ErrorBudget", "budget_of", "error_budget", "initial_kernel"]
@@ -168,7 +169,7 @@ class ErrorBudget:
         rows = [{key: _plain(value) for key, value in row.items()} for row in self.rows()]
         return {
             "rule": type(self.rule).__name__,
-            "hyperparameters": self.rule.hyperparameters,
+            "hyperparameters": numbers_of(self.rule),
             "width": self.width,
             "n": int(self.errors["trained"].shape[1]),
             "last_step": int(self.k[-1]),
@@ -285,6 +286,7 @@ def error_budget(
         delta0,
         run.k,
         limit_kernel=None if limit_kernel is None else run.kernel_scale * _matrix(limit_kernel, delta0.size),
+        origin=run.origin,
         regime=regime,
         resolution=resolution,
     )

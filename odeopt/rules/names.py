@@ -7,8 +7,9 @@ import difflib
 import hashlib
 import inspect
 import itertools
+import shlex
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,15 @@ from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
 from odeopt.rules.momentum import QHM, TorchSGD, TripleMomentum
 from odeopt.rules.own_file import class_from_file
-from odeopt.rules.resolve import fields_said, in_order
+from odeopt.rules.resolve import fields_said, in_order, is_switch
 from odeopt.rules.schedule import Schedule
 from odeopt.rules.schedule_text import number_or_schedule
+from odeopt.rules.weight_decay import WeightDecayed
 
-__all__ = ["METHODS", "method_names", "named_rules", "old_rule_spec", "rule_grid", "rule_named", "rule_spec"]
+__all__ = [
+    "METHODS", "method_names", "named_rules", "numbers_of", "old_rule_spec", "require_decay", "rule_grid",
+    "rule_named", "rule_spec", "rules_written",
+]  # fmt: skip
 
 # The short names of methods, in the order in which they are listed.
 METHODS: dict[str, type[UpdateRule]] = {
@@ -113,6 +118,18 @@ def _value(text: str, name: str, num_steps: int | None) -> Any:
     return entries[0] if len(entries) == 1 else entries
 
 
+def rules_written(texts: Iterable[str], num_steps: int | None = None) -> tuple[UpdateRule, ...]:
+    """Return rules written as ``CLASS name=value ...``, a class of a file being ``FILE.py:CLASS``.
+
+    >>> [rule.label for rule in rules_written(["Adam lr=0.01", "HeavyBall lr=cosine:0.1 momentum=0.9"], 50)]
+    ['Adam(lr=0.01, beta1=0.9, beta2=0.999, eps=1e-08)', 'HeavyBall(lr=Cosine(0.1, 50, 0), momentum=0.9)']
+    """
+    words = [shlex.split(text) for text in texts]
+    if any(not each for each in words):
+        raise ValueError("a rule is written CLASS name=value ..., got an empty text")
+    return tuple(rule_named(name, numbers, num_steps) for name, *numbers in words)
+
+
 def rule_grid(rule_type: type[UpdateRule], **values: Any) -> tuple[UpdateRule, ...]:
     """Return the rules of one method for all combinations of hyperparameters.
 
@@ -142,10 +159,11 @@ def rule_grid(rule_type: type[UpdateRule], **values: Any) -> tuple[UpdateRule, .
 def named_rules(
     names: Iterable[str],
     *,
-    lr: Sequence[float],
-    momentum: Sequence[float] = (0.9,),
+    lr: Sequence[float | Schedule],
+    momentum: Sequence[float | Schedule] = (0.9,),
     r: Sequence[float] = (3.0,),
     momenta: Sequence[float] = (0.2, 0.5),
+    **decay: Any,
 ) -> tuple[UpdateRule, ...]:
     """Return the rules of named methods for all combinations of hyperparameters.
 
@@ -153,14 +171,16 @@ def named_rules(
     ----------
     names : iterable of str
         Among "gd", "hb", "nag" and "hm".
-    lr : sequence of float
+    lr : sequence of float or Schedule
         Learning rates.
-    momentum : sequence of float, optional
+    momentum : sequence of float or Schedule, optional
         Momenta of "hb".
     r : sequence of float, optional
         Frictions of "nag".
     momenta : sequence of float, optional
         The one tuple of momenta of "hm".
+    **decay : object, optional
+        `weight_decay`, `decoupled` and `to_start` of all of them; "hm" has none.
 
     Returns
     -------
@@ -178,7 +198,31 @@ def named_rules(
         "hm": {"momenta": tuple(momenta)},
     }
     chosen = method_names(names, grids)
-    return tuple(rule for name in chosen for rule in rule_grid(METHODS[name], lr=list(lr), **grids[name]))
+    require_decay(chosen, decay)
+    return tuple(
+        rule for name in chosen for rule in rule_grid(METHODS[name], lr=list(lr), **grids[name], **decay)
+    )
+
+
+def require_decay(names: Iterable[str], decay: Mapping[str, Any]) -> None:
+    """Refuse weight decay for methods that have none."""
+    for name in names if decay else ():
+        if not issubclass(METHODS[name], WeightDecayed):
+            raise ValueError(f"{name} has no weight decay; leave it out, or leave weight_decay out")
+
+
+def numbers_of(rule: UpdateRule) -> dict[str, Any]:
+    """Hyperparameters and changed switches as JSON has them, schedules with their parameters.
+
+    >>> from odeopt import GradientDescent
+    >>> numbers_of(GradientDescent(0.1, weight_decay=0.01, decoupled=True))
+    {'lr': 0.1, 'weight_decay': 0.01, 'decoupled': True}
+    """
+    switches = {f.name: getattr(rule, f.name) for f in dataclasses.fields(rule) if is_switch(f)}
+    defaults = {f.name: f.default for f in dataclasses.fields(rule)}
+    changed = {name: value for name, value in switches.items() if value is not defaults[name]}
+    numbers = {n: v.to_dict() if isinstance(v, Schedule) else v for n, v in rule.hyperparameters.items()}
+    return {**numbers, **changed}
 
 
 _OWN = "odeopt.rules."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,6 +62,8 @@ STEP_PARTS = (
     Part("high_resolution_h0", "ode_h0", "step-size correction", "step-size correction"),
 )
 PARTS = {(part.upper, part.lower): part for part in (*WHOLE_PARTS, *STEP_PARTS)}
+# Tolerances of the modes of an ODE with schedules: far below every part of a budget.
+_RTOL, _ATOL = 1e-10, 1e-13
 _OTHER_CLOCK = (
     "in the time k * {:.4g}; that of ODE H(0), k * {:.4g}, is centred and second-order by itself, so that it "
     "may be the nearer one, and the two parts beside the high-resolution ODE may cancel"
@@ -80,7 +83,7 @@ class Prediction:
     notes : dict
         Level that is left out to the reason; "high_resolution_h0" also where its clock is another one.
     time_step, time_origin : float
-        Clock of the limiting ODE.
+        Clock of the limiting ODE; nan and 0 without one.
     """
 
     errors: dict[str, np.ndarray]
@@ -97,8 +100,10 @@ def predicted_errors(
     k: npt.ArrayLike,
     *,
     limit_kernel: npt.ArrayLike | None = None,
+    origin: npt.ArrayLike | None = None,
     regime: Literal["natural", "fixed", "inertial"] = "natural",
     resolution: int = 1,
+    partial: bool = False,
 ) -> Prediction:
     r"""Error vectors of all levels below the network, at given steps.
 
@@ -112,8 +117,12 @@ def predicted_errors(
         Increasing.
     limit_kernel : numpy.ndarray, shape (n, n), optional
         H_inf, with that scale too.
+    origin : numpy.ndarray, shape (n,), optional
+        :math:`Jw_0`, which weight decay to 0 pulls at.
     regime, resolution
         As for :func:`error_budget`.
+    partial : bool
+        Leave out what is not known of the rule, with the reason in the notes, instead of refusing it.
 
     Returns
     -------
@@ -131,64 +140,118 @@ def predicted_errors(
     >>> [(level, float(error[1, 0].round(4))) for level, error in found.errors.items()]
     [('discrete_h0', 0.5), ('high_resolution_h0', 0.5353), ('ode_h0', 0.6065)]
     """
-    from odeopt.rules.linear import require_numeric, residual_polynomials  # brings sympy, as the limits do
+    from odeopt.rules.linear import require_numeric  # brings sympy, as the limits do
 
     require_numeric(rule)
-    ode = _dynamics(rule, regime, 0)
-    h0 = _Spectrum(kernel, delta0)
-    errors = {"discrete_h0": h0.rotated(residual_polynomials(rule, h0.values, k))}
+    h0 = _Spectrum(kernel, delta0, origin)
     equations, notes = {}, {}
-    try:
-        finer = _dynamics(rule, regime, resolution)
-        errors["high_resolution_h0"] = h0.along(finer, _times(finer, k))
-        equations["high_resolution_h0"] = str(finer)
-        if not math.isclose(finer.time_step, ode.time_step, rel_tol=1e-9):
-            notes["high_resolution_h0"] = _OTHER_CLOCK.format(float(finer.time_step), float(ode.time_step))
-    except ValueError as error:
-        notes["high_resolution_h0"] = f"not available: {error}"
-    errors["ode_h0"] = h0.along(ode, _times(ode, k))
-    equations["ode_h0"] = str(ode)
+
+    def known(level: str, find: Callable[[], Any]) -> Any:
+        try:
+            return find()
+        except ValueError as error:
+            if not partial and level != "high_resolution_h0":
+                raise
+            notes[level] = f"not available: {error}"
+        return None
+
+    ode: _Ode | None = known("ode_h0", lambda: _ode(rule, regime, 0))
+    discrete = known("discrete_h0", lambda: h0.iterated(rule, k))
+    finer: _Ode | None = None
+    if ode is not None and ode.limit.schedules:
+        notes["high_resolution_h0"] = "not available: corrections with schedules are derived, not followed"
+    elif ode is not None:
+        finer = known("high_resolution_h0", lambda: _ode(rule, regime, resolution))
+    spectra = {"high_resolution_h0": (h0, finer), "ode_h0": (h0, ode)}
     if limit_kernel is not None:
-        errors["ode_inf"] = _Spectrum(limit_kernel, delta0).along(ode, _times(ode, k))
-        equations["ode_inf"] = str(ode)
-    frozen_errors = {level: frozen(error) for level, error in errors.items()}
-    return Prediction(frozen_errors, equations, notes, float(ode.time_step), float(ode.time_origin))
+        spectra["ode_inf"] = (_Spectrum(limit_kernel, delta0, origin), ode)
+    errors = {} if discrete is None else {"discrete_h0": discrete}
+    for level, (spectrum, found) in spectra.items():
+        along = None if found is None else known(level, functools.partial(spectrum.along, found, k))
+        if along is not None and found is not None:
+            errors[level], equations[level] = along, str(found.dynamics)
+    if ode and finer and not math.isclose(finer.time_step, ode.time_step, rel_tol=1e-9):
+        notes["high_resolution_h0"] = _OTHER_CLOCK.format(finer.time_step, ode.time_step)
+    clock = (math.nan, 0.0) if ode is None else (ode.time_step, ode.time_origin)
+    return Prediction({level: frozen(error) for level, error in errors.items()}, equations, notes, *clock)
 
 
 class _Spectrum:
     """A kernel by its eigenvectors, and the initial error in them: one eigh for all levels."""
 
-    def __init__(self, kernel: npt.ArrayLike, delta0: npt.ArrayLike) -> None:
+    def __init__(self, kernel: npt.ArrayLike, delta0: npt.ArrayLike, origin: npt.ArrayLike | None) -> None:
         values, self.vectors = np.linalg.eigh(validate_kernel(kernel))
         self.values = np.maximum(values, 0.0)  # negative ones are rounding, of order eps * lam_max
-        self.start = self.vectors.T @ validate_error(delta0, values.size)
+        delta0 = validate_error(delta0, values.size)
+        self.start = self.vectors.T @ delta0
+        self.pulled = None if origin is None else self.vectors.T @ (delta0 - np.asarray(origin))
 
-    def rotated(self, factors: np.ndarray) -> np.ndarray:
-        """Error vectors, shape (K, n), from a factor for each step and eigenvalue."""
+    def rotated(self, phi: np.ndarray, chi: np.ndarray | None = None) -> np.ndarray:
+        """Error vectors, shape (K, n), from factors for each step and eigenvalue, of the error and of q."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return (factors * self.start) @ self.vectors.T
+            along = phi * self.start
+            if chi is not None and self.pulled is not None:
+                along = along + chi * self.pulled
+            return along @ self.vectors.T
 
-    def along(self, dynamics: Any, t: np.ndarray) -> np.ndarray:
-        """Error vectors of an ODE, by its closed form."""
-        from odeopt.dynamics.modes import mode_solution
+    def iterated(self, rule: UpdateRule, k: Any) -> np.ndarray:
+        """Error vectors of the rule itself at given steps."""
+        from odeopt.rules.linear import error_polynomials, residual_polynomials
 
-        return self.rotated(mode_solution(dynamics)(t, self.values))
+        if self.pulled is None:
+            return self.rotated(residual_polynomials(rule, self.values, k))
+        return self.rotated(*error_polynomials(rule, self.values, k))
+
+    def along(self, ode: _Ode, k: Any) -> np.ndarray:
+        """Error vectors of an ODE at given steps."""
+        t = (np.asarray(k) + ode.time_origin) * ode.time_step
+        return self.rotated(*ode.modes(t, self.values, both=self.pulled is not None))
+
+
+@dataclass(frozen=True)
+class _Ode:
+    """The limit of a rule, and the dynamics of the error in which it closes."""
+
+    limit: Any
+    dynamics: Any
+
+    @property
+    def time_step(self) -> float:
+        return float(self.dynamics.time_step)
+
+    @property
+    def time_origin(self) -> float:
+        return float(self.dynamics.time_origin)
+
+    def modes(self, t: np.ndarray, lam: np.ndarray, both: bool) -> tuple[np.ndarray, ...]:
+        """Modes by their closed form, shape (T, n); those of momentum with schedules by their limit."""
+        if not self.limit.schedules or self.dynamics.order == 1:
+            from odeopt.dynamics.modes import mode_solution
+
+            mode = mode_solution(self.dynamics)
+            return mode.both(t, lam) if both else (mode(t, lam),)
+        from odeopt.limits.integrate import integrate_limit
+
+        if self.limit.curve in self.limit.terms:
+            raise ValueError(f"the modes of {self.limit} along J w_0 are not followed; decay to_start")
+
+        def differential(x: np.ndarray, *directions: np.ndarray) -> np.ndarray:
+            return lam * (directions[0] if directions else x) if len(directions) < 2 else 0 * x
+
+        return (integrate_limit(self.limit, differential, np.ones_like(lam), t, rtol=_RTOL, atol=_ATOL).x,)
 
 
 @functools.lru_cache(maxsize=32)
-def _dynamics(rule: UpdateRule, regime: Any, resolution: int) -> Any:
-    """Error dynamics of a rule: derived once for all seeds and widths."""
+def _ode(rule: UpdateRule, regime: Any, resolution: int) -> _Ode:
+    """The ODE of a rule: derived once for all seeds and widths."""
     from odeopt.dynamics.error import ErrorDynamics, error_dynamics
     from odeopt.limits.ode import ode_limit
 
-    found = error_dynamics(ode_limit(rule, regime=regime, resolution=resolution))
+    limit = ode_limit(rule, regime=regime, resolution=resolution)
+    found = error_dynamics(limit)
     if not isinstance(found, ErrorDynamics):
         raise ValueError(f"rule {rule.label} has no linear ODE in the error: {found}")
-    return found
-
-
-def _times(dynamics: Any, k: Any) -> np.ndarray:
-    return (np.asarray(k) + float(dynamics.time_origin)) * float(dynamics.time_step)
+    return _Ode(limit, found)
 
 
 def losses(errors: np.ndarray) -> np.ndarray:

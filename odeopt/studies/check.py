@@ -26,23 +26,21 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.data import Dataset, prepare
-from odeopt.dynamics.error import ErrorDynamics, error_dynamics
-from odeopt.dynamics.integrate import integrate
-from odeopt.dynamics.modes import mode_solution
+from odeopt.dynamics.losses import SquaredLoss
 from odeopt.kernels.inputs import SingularPart, singular_part
 from odeopt.kernels.memory import available_memory
 from odeopt.kernels.relu import relu_gram
-from odeopt.limits.ode import ODELimit, ode_limit
 from odeopt.rates.fit import fit_rate
-from odeopt.rates.iteration import discrete_rate, max_learning_rate
-from odeopt.rates.rate import Rate, exact_rate
+from odeopt.rates.iteration import max_learning_rate
+from odeopt.rates.rate import Rate
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import HeavyBall, HigherMomentum, Nesterov
-from odeopt.rules.names import METHODS, method_names
-from odeopt.spectra.curve import loss_curve
+from odeopt.rules.names import METHODS, method_names, require_decay
+from odeopt.rules.reading import read
+from odeopt.rules.schedule import Schedule
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS, Part, losses, predicted_errors
-from odeopt.spectra.measure import spectral_measure
 from odeopt.studies.check_report import CheckReport, CheckSettings, MethodReport
+from odeopt.studies.rule_theory import RuleTheory
 
 if TYPE_CHECKING:
     from odeopt.nets.networks import TwoLayerReLU
@@ -50,11 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECK_METHODS", "check"]
 
-# Tolerances of the integration: far below every part of the budget.
-_RTOL, _ATOL = 1e-10, 1e-13
 # Steps recorded: enough to place the peaks of the oscillations of the slow modes.
 _RECORDED = 500
-_INTEGRATED = 100
 CHECK_METHODS = ("gd", "hb", "nag", "hm")
 
 
@@ -120,7 +115,7 @@ def _checked(
     lam_min, lam_max, _ = problem.ends(problem.limit_kernel)
     names = [m for m in methods if not isinstance(m, UpdateRule)]
     if names or not methods:
-        method_names(names, CHECK_METHODS)
+        require_decay(method_names(names, CHECK_METHODS), settings.decay)
     start_ends = [problem.ends(problem.start_kernel(seed)) for seed in range(settings.seeds)]
     largest = max(lam_max, *(high for _, high, _ in start_ends))
     lr = _learning_rate(names, settings, lam_min, largest)
@@ -129,12 +124,12 @@ def _checked(
     if len(rules) < len(methods):
         raise ValueError(f"methods must differ, got {', '.join(_name(m, methods) for m in methods)}")
     for rule in rules.values():
-        _require_stable(rule, largest, settings)
+        _require_runnable(rule, largest, settings)
     reports = tuple(_check_method(name, rule, problem, progress) for name, rule in rules.items())
     facts = {
         "n": len(problem.data.y),
         "d": problem.data.x.shape[1],
-        "lr": lr,
+        "lr": lr.to_dict() if isinstance(lr, Schedule) else lr,
         "lambda_min_h_inf": lam_min,
         "lambda_max_h_inf": lam_max,
         "lambda_min_h0": [low for low, _, _ in start_ends],
@@ -199,15 +194,17 @@ class _Problem:
         return empirical_gram(self.network(seed), self.data.x)
 
 
-def _named_rule(name: str, lr: float, settings: CheckSettings, lam_min: float) -> UpdateRule:
+def _named_rule(name: str, lr: float | Schedule, settings: CheckSettings, lam_min: float) -> UpdateRule:
     """Return a method by its name, with the hyperparameters of the settings."""
-    kind = METHODS[name]
+    kind, more = METHODS[name], dict(settings.decay)
     if kind is HeavyBall:
+        peak = lr.largest if isinstance(lr, Schedule) else lr
         # At sqrt(2/lr) the momentum is 0, which is less than critical where the spectrum is narrow.
-        critical = min(2 * math.sqrt(lam_min), (1 - 1e-9) * math.sqrt(2 / lr))
-        return HeavyBall.with_friction(lr, critical if settings.friction is None else settings.friction)
-    more = {Nesterov: {"r": settings.r}, HigherMomentum: {"momenta": settings.momenta}}
-    return kind(**{"lr": lr, **more.get(kind, {})})
+        critical = min(2 * math.sqrt(lam_min), (1 - 1e-9) * math.sqrt(2 / peak))
+        friction = critical if settings.friction is None else settings.friction
+        more["momentum"] = HeavyBall.with_friction(peak, friction).momentum
+    more |= {Nesterov: {"r": settings.r}, HigherMomentum: {"momenta": settings.momenta}}.get(kind, {})
+    return kind(**{"lr": lr, **more})
 
 
 def _name(method: str | UpdateRule, methods: Sequence[str | UpdateRule]) -> str:
@@ -220,7 +217,7 @@ def _name(method: str | UpdateRule, methods: Sequence[str | UpdateRule]) -> str:
 
 def _learning_rate(
     names: Sequence[str], settings: CheckSettings, lam_min: float, lam_max: float
-) -> float | None:
+) -> float | Schedule | None:
     """Return the common learning rate: the one given, or the stated fraction of the smallest limit."""
     if settings.lr is not None or not names:
         return settings.lr
@@ -230,13 +227,14 @@ def _learning_rate(
     return settings.lr_fraction * min(limits)
 
 
-def _require_stable(rule: UpdateRule, lam_max: float, settings: CheckSettings) -> None:
-    limit = max_learning_rate(rule, lam_max)
-    if rule.lr > limit and not settings.allow_unstable:
-        raise ValueError(
-            f"lr = {rule.lr:.6g} exceeds the stability limit {limit:.6g} of {rule.label} "
-            f"(largest eigenvalue {lam_max:.6g}); lower lr, or say allow_unstable (--allow-unstable)"
-        )
+def _require_runnable(rule: UpdateRule, lam_max: float, settings: CheckSettings) -> None:
+    """Refuse a run past the end of a schedule, and unless it is asked for an unstable one."""
+    from odeopt.nets.training.stability import require_numeric, require_stable, require_steps
+
+    require_numeric(rule, "methods")
+    require_steps(rule, settings.num_steps)
+    if not settings.allow_unstable and read(rule).linear:
+        require_stable(rule, SquaredLoss(), lam_max, settings.num_steps)
 
 
 def _check_method(
@@ -246,33 +244,29 @@ def _check_method(
     progress: Callable[[str, int, int], object] | None,
 ) -> MethodReport:
     settings = problem.settings
-    limit = ode_limit(rule, regime=settings.hm_regime if isinstance(rule, HigherMomentum) else "natural")
-    dynamics = error_dynamics(limit)
-    if not isinstance(limit, ODELimit) or not isinstance(dynamics, ErrorDynamics):
-        raise ValueError(f"{rule.label} has no linear ODE in the error, and so no loss is predicted for it")
-    h, origin = float(limit.time_step), float(limit.time_origin)
+    theory = RuleTheory(rule, settings)
+    h, origin = theory.clock
     k = np.unique(np.linspace(0, settings.num_steps, min(settings.num_steps, _RECORDED) + 1).astype(int))
-    t = (k + origin) * h
+    t = (k + origin) * (h or 1.0)
     seeds = [_Seed(run, rule, problem, k) for run in _runs(name, rule, problem, k, progress)]
     first = seeds[0]
-    mu, L, _ = problem.ends(first.kernel)
     curves = {
         key: np.array([s.curves[key] for s in seeds])
         for key in first.curves
         if all(key in s.curves for s in seeds)
     }
-    integrated = _integrated(dynamics, first, t)
+    exact_ode, exact_discrete, integrated = theory.rates(problem.ends(first.kernel)[:2], first.start, t)
     return MethodReport(
         name=name,
         rule=rule,
-        weight_ode=str(limit),
-        error_ode=str(dynamics),
-        error_ode_latex=dynamics.latex(),
+        weight_ode=theory.weight_ode,
+        error_ode=theory.error_ode,
+        error_ode_latex=theory.latex,
         time_step=h,
         time_origin=origin,
-        exact_ode=exact_rate(dynamics, mu, L),
-        exact_discrete=discrete_rate(rule, mu, L, time_step=h),
-        fitted_ode=_fit(t, curves["ode_h0"], "linear ODE", problem.floor),
+        exact_ode=exact_ode,
+        exact_discrete=exact_discrete,
+        fitted_ode=_fit(t, curves["ode_h0"], "linear ODE", problem.floor) if "ode_h0" in curves else None,
         fitted_trained=_fit(t, curves["trained"], "finite net", problem.floor),
         budget_by_seed=_by_seed(seeds, WHOLE_PARTS, "initial"),
         vector_budget_by_seed=_by_seed(seeds, WHOLE_PARTS, "vector"),
@@ -280,8 +274,9 @@ def _check_method(
         high_resolution=first.high_resolution,
         drift_by_seed=tuple(s.drift for s in seeds),
         diverged_at=min((s.diverged_at for s in seeds if s.diverged_at is not None), default=None),
-        integration_error=integrated.pop("error").item(),
+        integration_error=integrated.pop("error").item() if integrated else None,
         curves={"k": k, "t": t, **curves, **integrated},
+        notes={**theory.notes, **first.notes},
     )
 
 
@@ -310,7 +305,7 @@ def _runs(
             settings.num_steps,
             record_at=k,
             kernel_at=[settings.num_steps],
-            allow_unstable=settings.allow_unstable,
+            allow_unstable=True,  # what is unstable was refused before
             progress=advance,
         )
         for seed in range(settings.seeds)
@@ -323,16 +318,26 @@ class _Seed:
     def __init__(self, run: TrainingRun, rule: UpdateRule, problem: _Problem, k: np.ndarray) -> None:
         from odeopt.nets.budget import budget_of, initial_kernel
 
-        self.kernel, self.delta0 = initial_kernel(run, None), run.errors[0]
+        self.kernel = initial_kernel(run, None)
+        self.start = self.kernel, run.errors[0], run.origin
         self.diverged_at = run.diverged_at
         drift = run.relative_kernel_drift
         self.drift = float(drift[-1]) if drift.size else math.nan
         regime = problem.settings.hm_regime if isinstance(rule, HigherMomentum) else "natural"
         found = predicted_errors(
-            rule, self.kernel, self.delta0, k, limit_kernel=problem.limit_kernel, regime=regime
+            rule,
+            self.kernel,
+            run.errors[0],
+            k,
+            limit_kernel=problem.limit_kernel,
+            origin=run.origin,
+            regime=regime,
+            partial=True,
         )
         level = "high_resolution_h0"
-        self.high_resolution = found.equations.get(level) or found.notes[level]
+        missing = found.notes.get("ode_h0", "")
+        self.high_resolution = found.equations.get(level) or found.notes.get(level, missing)
+        self.notes = {key: note for key, note in found.notes.items() if key not in found.errors}
         trained = np.full(k.size, math.nan)
         trained[: run.k.size] = run.loss
         self.curves = {"trained": trained, **{key: losses(error) for key, error in found.errors.items()}}
@@ -348,16 +353,6 @@ def _by_seed(seeds: list[_Seed], parts: Sequence[Part], measure: str) -> dict[st
         for name, pair in pairs.items()
         if all(pair in s.parts for s in seeds)
     }
-
-
-def _integrated(dynamics: ErrorDynamics, seed: _Seed, times: np.ndarray) -> dict[str, np.ndarray]:
-    """Integrate the first seed's dynamics at some recorded times, and compare with the closed form."""
-    t = times[:: max(1, times.size // _INTEGRATED)]
-    scale = float(np.linalg.norm(seed.delta0))
-    run = integrate(dynamics, seed.kernel, seed.delta0, t, rtol=_RTOL, atol=_ATOL * scale)
-    closed = loss_curve(mode_solution(dynamics), spectral_measure(seed.kernel, seed.delta0), t).loss
-    error = np.max(np.abs(run.loss - closed)) / seed.curves["trained"][0]
-    return {"error": error, "integrated_t": t, "integrated": run.loss}
 
 
 def _fit(t: np.ndarray, losses: np.ndarray, layer: str, floor: float) -> Rate | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ import numpy as np
 from odeopt.checks import is_number, require_integer
 from odeopt.rates.rate import Rate
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.names import numbers_of
+from odeopt.rules.schedule import Schedule
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS
 from odeopt.studies.files import OutputFolder, save_check
 
@@ -34,9 +36,12 @@ class CheckSettings:
     seeds : int
         Number of networks, with seeds 0, 1, ...
     num_steps : int
-    lr : float or None
+    lr : float, Schedule or None
         Common learning rate; None takes `lr_fraction` of the smallest stability limit among the methods.
     lr_fraction : float
+    weight_decay : float, Schedule or None
+        Of the methods that are named; with `decoupled` and `to_start` as for their classes.
+    decoupled, to_start : bool
     friction : float or None
         b of heavy ball (:meth:`HeavyBall.with_friction`); None takes the critical
         2 sqrt(lambda_min(H_inf)), or sqrt(2/lr) where that would take a negative momentum.
@@ -57,8 +62,11 @@ class CheckSettings:
     width: int = 4096
     seeds: int = 2
     num_steps: int = 1000
-    lr: float | None = None
+    lr: float | Schedule | None = None
     lr_fraction: float = 0.25
+    weight_decay: float | Schedule | None = None
+    decoupled: bool = False
+    to_start: bool = False
     friction: float | None = None
     r: float = 3.0
     momenta: tuple[float, ...] = (0.2, 0.5)
@@ -73,7 +81,10 @@ class CheckSettings:
             require_integer(name, getattr(self, name), 1, _MOST)
         for name in ("lr", "friction"):
             value = getattr(self, name)
-            if value is not None and not (is_number(value) and math.isfinite(value) and value > 0):
+            if value is None or (isinstance(value, Schedule) and name == "lr"):
+                continue
+            number: Any = getattr(self, name)
+            if not (is_number(number) and math.isfinite(number) and number > 0):
                 raise ValueError(f"{name} must be positive and finite, got {value!r}")
         if not isinstance(self.momenta, (tuple, list)):
             raise ValueError(f"momenta must be a tuple of numbers, got {self.momenta!r}")
@@ -83,6 +94,17 @@ class CheckSettings:
             raise ValueError(f'hm_regime must be "fixed" or "inertial", got {self.hm_regime!r}')
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f'dtype must be "float32" or "float64", got {self.dtype!r}')
+
+    @property
+    def decay(self) -> dict[str, Any]:
+        """Weight decay as keywords of a rule."""
+        kept = {name: getattr(self, name) for name in ("weight_decay", "decoupled", "to_start")}
+        return {name: value for name, value in kept.items() if value is not None and value is not False}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as plain JSON types."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {n: v.to_dict() if isinstance(v, Schedule) else v for n, v in values.items()}
 
 
 @dataclass(frozen=True)
@@ -94,14 +116,16 @@ class MethodReport:
     name : str
     rule : UpdateRule
     weight_ode, error_ode, error_ode_latex : str
-        The derived limits in the weights and in the error.
-    time_step : float
-        t = (k + time_origin) * time_step.
+        The derived limits in the weights and in the error, "" where there is none.
+    time_step : float or None
+        t = (k + time_origin) * time_step; None where no limit is known, and then t = k.
     time_origin : float
         In steps.
-    exact_ode, exact_discrete : Rate
+    exact_ode, exact_discrete : Rate or None
         Of the linear ODE and of the iteration, both per unit of time, for the kernel H(0) of the first seed
-        off its null space.
+        off its null space. None for a rule that has none, as one that is not linear.
+    notes : mapping
+        What is missing to the reason, by the name of the attribute or of the curve.
     fitted_ode, fitted_trained : Rate or None
         Measured on the seed averages of the curves above `CheckReport.problem["loss_floor"]`; None where the
         curve is too short for a fit.
@@ -115,15 +139,15 @@ class MethodReport:
         The parts of the step-size part, as `budget_by_seed`; empty without a high-resolution ODE.
     high_resolution : str
         The high-resolution ODE in the error, or why there is none.
-    integration_error : float
+    integration_error : float or None
         Largest deviation of solve_ivp from the closed form, relative to the initial loss.
     drift_by_seed : tuple of float
         Relative change of the kernel over the run, in spectral norm, for each seed.
     diverged_at : int or None
         First step at which a trained network left the finite numbers.
     curves : mapping
-        "k", "t" of shape (K,), the curves "trained", "discrete_h0", "ode_h0", "ode_inf" of shape
-        (seeds, K), where there is one "high_resolution_h0" too, and "integrated" of shape (K',) at the times
+        "k", "t" of shape (K,), the curve "trained" and, where they are known, "discrete_h0", "ode_h0",
+        "ode_inf" and "high_resolution_h0" of shape (seeds, K), and "integrated" of shape (K',) at the times
         "integrated_t", for the first seed.
     """
 
@@ -132,20 +156,21 @@ class MethodReport:
     weight_ode: str
     error_ode: str
     error_ode_latex: str
-    time_step: float
+    time_step: float | None
     time_origin: float
-    exact_ode: Rate
-    exact_discrete: Rate
+    exact_ode: Rate | None
+    exact_discrete: Rate | None
     fitted_ode: Rate | None
     fitted_trained: Rate | None
     budget_by_seed: dict[str, tuple[float, ...]]
     vector_budget_by_seed: dict[str, tuple[float, ...]]
     step_by_seed: dict[str, tuple[float, ...]]
     high_resolution: str
-    integration_error: float
+    integration_error: float | None
     drift_by_seed: tuple[float, ...]
     diverged_at: int | None
     curves: dict[str, np.ndarray] = field(repr=False)
+    notes: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def budget(self) -> dict[str, float]:
@@ -161,13 +186,13 @@ class MethodReport:
         """Return everything but the curves, as plain JSON types."""
         plain = {name: getattr(self, name) for name in _PLAIN}
         plain |= {name: rate and rate.to_dict() for name in _RATES for rate in [getattr(self, name)]}
-        return {**plain, "rule": type(self.rule).__name__, "hyperparameters": self.rule.hyperparameters}
+        return {**plain, "rule": type(self.rule).__name__, "hyperparameters": numbers_of(self.rule)}
 
 
 _PLAIN = (
     "name", "weight_ode", "error_ode", "time_step", "time_origin", "budget", "budget_by_seed",
     "vector_budget_by_seed", "step_by_seed", "high_resolution", "integration_error", "kernel_drift",
-    "drift_by_seed", "diverged_at",
+    "drift_by_seed", "diverged_at", "notes",
 )  # fmt: skip
 _RATES = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
 
@@ -200,7 +225,7 @@ class CheckReport:
         """Return settings, problem and methods as plain JSON types."""
         return {
             "version": importlib.metadata.version("odeopt"),
-            "settings": asdict(self.settings),
+            "settings": self.settings.to_dict(),
             "problem": self.problem,
             "budget_parts": {part.name: part.meaning for part in WHOLE_PARTS},
             "step_parts": {part.name: part.meaning for part in STEP_PARTS},

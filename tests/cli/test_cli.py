@@ -36,6 +36,37 @@ def test_json_output_is_the_file(monkeypatch, capsys, tmp_path):
     assert json.loads(out) == json.loads((tmp_path / "check.json").read_text())
 
 
+def test_check_takes_schedules_decay_and_rules_of_ones_own(monkeypatch, capsys, tmp_path):
+    (tmp_path / "halved_rules.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    code, out, _ = run(
+        monkeypatch, capsys, "check", *SMALL, "--methods", "gd", "--lr", "warmup:0.1*cosine:0.1",
+        "--weight-decay", "0.01", "--to-start", "--rule", "Adam lr=linear:0.01",
+        "--rule", f"{tmp_path / 'halved_rules.py'}:Halved lr=0.1", "--json", "--out", str(tmp_path / "o"),
+    )  # fmt: skip
+    assert code == 0
+    gd, adam, own = json.loads(out)["methods"]
+    assert gd["hyperparameters"]["lr"]["left"] == {"schedule": "Warmup", "steps": 4, "start": 0.0}
+    assert (gd["hyperparameters"]["weight_decay"], gd["hyperparameters"]["to_start"]) == (0.01, True)
+    assert adam["hyperparameters"]["lr"] == {"schedule": "Linear", "start": 0.01, "steps": 40, "end": 0.0}
+    assert "discrete_h0" in adam["notes"]
+    assert own["rule"] == "Halved"
+    assert own["weight_ode"] == "X' + 1/2*grad f(X) = 0"
+
+
+OWN = """
+from dataclasses import dataclass
+from odeopt import UpdateRule
+
+@dataclass(frozen=True)
+class Halved(UpdateRule):
+    lr: float
+
+    def step(self, k, iterates, memory, grad):
+        return iterates[0] - self.lr / 2 * grad(iterates[0]), memory
+"""
+
+
 def test_own_data_file(monkeypatch, capsys, tmp_path):
     rng = np.random.default_rng(8)
     np.savez(tmp_path / "d.npz", x=rng.standard_normal((9, 5)), y=rng.standard_normal(9))
@@ -53,6 +84,15 @@ def test_own_data_file(monkeypatch, capsys, tmp_path):
         (["--methods", "gd,nagg"], ["unknown method 'nagg'", "did you mean 'nag'"]),
         (["--methods", "gd", "--lr", "5"], ["lr = 5", "stability limit"]),
         (["--r", "-2"], ["r must be nonnegative", "-2"]),
+        (["--methods", "gd", "--lr", "cos:0.1"], ["lr must be numbers", "'cos' is not among linear:START"]),
+        (["--methods", "gd", "--lr", "linear:0.1:-0.1"], ["lr must be nonnegative", "-0.1"]),
+        (
+            ["--methods", "gd", "--lr", "table:0.1/0.1"],
+            ["num_steps = 40", "Table(2 values)", "after 2 steps"],
+        ),
+        (["--weight-decay", "0.1"], ["hm has no weight decay"]),
+        (["--decoupled"], ["--decoupled and --to-start", "give --weight-decay"]),
+        (["--rule", "absent.py:Rule"], ["there is no file"]),
         (["--momenta", "0.2;0.5"], ["momenta", "0.2;0.5"]),
         (["--data", "missing.npz"], ["missing.npz"]),
         (["--width", "0"], ["width", "0"]),
@@ -99,6 +139,8 @@ def test_derive_prints_the_equation_and_its_clock(monkeypatch, capsys):
     assert "X'' + (4/t)*X'" in out
     assert "grad^2 f(X)[X']" in out
     assert "t = (k + 1) * 0.1" in out
+    code, out, _ = run(monkeypatch, capsys, "derive", "GradientDescent", "lr=cosine:0.1:0:100")
+    assert "X' + s(t)*grad f(X) = 0" in out
     code, out, _ = run(monkeypatch, capsys, "derive", "Adam", "lr=0.1", "bias_correction=false", "--json")
     assert json.loads(out)["equation"].startswith("X' = -M_0/")
 
@@ -110,6 +152,7 @@ def test_derive_prints_the_equation_and_its_clock(monkeypatch, capsys):
         (["HeavyBall", "lr=0.1", "momentum"], ["name=value", "'momentum'"]),
         (["HeavyBall", "lr=0.1", "beta=0.9"], ["HeavyBall takes lr, momentum", "beta"]),
         (["HeavyBall", "lr=0.1", "momentum=x"], ["momentum must be numbers"]),
+        (["GradientDescent", "lr=cosine:0.1"], ["number of steps is not given", "cosine:START"]),
         (["HeavyBall", "lr=0.1", "momentum=0.9", "--regime", "slow"], ["regime must be one of"]),
     ],
 )

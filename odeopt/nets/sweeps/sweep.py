@@ -186,7 +186,9 @@ def _run(job: _Job) -> dict[str, Any]:
         kernel_at=[job.num_steps],
         reduction=job.reduction,
     )
-    measure = spectral_measure(run.kernel_scale * np.asarray(run.initial_kernel), run.errors[0])
+    measure = spectral_measure(
+        run.kernel_scale * np.asarray(run.initial_kernel), run.errors[0], origin=run.origin
+    )
     return {
         "k": run.k,
         "loss": run.loss,

@@ -75,6 +75,8 @@ class TrainingRun:
         Change of the network at the steps `laziness_at`.
     snapshots : tuple of Snapshot
         States at the steps `snapshot_at`, from which the linear prediction can start anew.
+    origin : numpy.ndarray, shape (n,), or None
+        :math:`Jw_0`, which a linear rule with weight decay to 0 pulls at; None for other rules.
     batch_size : int or None
         Examples in each gradient, for a run of :func:`odeopt.nets.train_sgd`; None for the full batch.
     """
@@ -94,6 +96,7 @@ class TrainingRun:
     kernel_drift: np.ndarray = field(repr=False)
     laziness: Laziness | None = field(repr=False, default=None)
     snapshots: tuple[Snapshot, ...] = field(repr=False, default=())
+    origin: np.ndarray | None = field(repr=False, default=None)
     batch_size: int | None = None
     layer: ClassVar[str] = "finite net"
 
@@ -205,13 +208,9 @@ def train(
     record, num_steps = recorded_steps(record_at, num_steps)
     require_steps(rule, num_steps)
     problem = problem_of(net, x, y, SquaredLoss() if objective is None else objective, reduction)
-    steps = {"record_at": record}
-    for name, chosen in (
-        ("kernel_at", kernel_at),
-        ("laziness_at", laziness_at),
-        ("snapshot_at", snapshot_at),
-    ):
-        steps[name] = set() if chosen is None else _steps(name, chosen, num_steps)
+    chosen = {"kernel_at": kernel_at, "laziness_at": laziness_at, "snapshot_at": snapshot_at}
+    steps = {name: set() if at is None else _steps(name, at, num_steps) for name, at in chosen.items()}
+    steps["record_at"] = record
     kernel = problem.kernel_at(problem.initial) if isinstance(problem, ReLUProblem) else None
     if kernel is None and steps["kernel_at"]:
         raise ValueError(f"kernel_at needs a TwoLayerReLU, got {type(net).__name__}; take laziness_at")
@@ -220,6 +219,7 @@ def train(
     if not allow_unstable:
         lam_max = problem.lam_max() if kernel is None else float(np.linalg.eigvalsh(kernel)[-1])
         require_stable(rule, problem.objective, problem.scale * lam_max, num_steps)
+    origin = frozen(problem.push_forward(problem.initial, problem.initial)) if _pulls(rule) else None
     problem = in_row_space(problem, rule)
     kept = _Record(problem, rule, kernel, steps, num_steps, progress)
     diverged_at = _run(problem, rule, num_steps, kept.observe)
@@ -234,7 +234,16 @@ def train(
         kernel_drift=frozen(list(kept.drifts.values())),
         laziness=kept.laziness.result() if kept.laziness else None,
         snapshots=tuple(kept.snapshots),
+        origin=origin,
     )
+
+
+def _pulls(rule: UpdateRule) -> bool:
+    """Whether a linear rule pulls at the weights themselves, so that its error follows from J w_0 too."""
+    from odeopt.rules.reading import read  # brings sympy
+
+    reading = read(rule)
+    return reading.linear and not reading.equivariant
 
 
 def record_of(
