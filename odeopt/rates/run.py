@@ -54,7 +54,7 @@ class Run:
     """
 
     def __init__(self, rule: UpdateRule, steps: int) -> None:
-        reading = require_linear(rule, "run", k=steps)
+        reading = require_linear(rule, "residual polynomials", k=steps)
         self.steps: int = steps
         self.matrices = step_floats(reading, steps)
         self.degree: np.ndarray = degrees(rule, np.arange(steps + 1)).astype(float)

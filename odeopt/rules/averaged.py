@@ -61,6 +61,13 @@ class _Wrapper(UpdateRule):
         ends = [last for last in (self.rule.last_step, super().last_step) if last is not None]
         return min(ends, default=None)
 
+    def at_step(self, k: Any) -> Any:
+        """The rule with the numbers of step k, inside as well."""
+        found = super().at_step(k)
+        if self.rule.is_scheduled:
+            object.__setattr__(found, "rule", self.rule.at_step(k))
+        return found
+
     @property
     def label(self) -> str:
         """The rule inside, in the name of what is done to it."""

@@ -84,8 +84,8 @@ def last_of(rule: Any) -> int | None:
 
 
 def schedules_of(rule: Any) -> list[Schedule]:
-    """All schedules of a rule."""
-    return [v for value in vars(rule).values() for v in _entries(value) if isinstance(v, Schedule)]
+    """All schedules of a rule, and of the one inside it."""
+    return [v for value in rule.hyperparameters.values() for v in _entries(value) if isinstance(v, Schedule)]
 
 
 def require_rate(lr: Schedule) -> None:

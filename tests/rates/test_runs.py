@@ -20,6 +20,7 @@ from odeopt import (
 )
 from odeopt.rates import frozen_radius, run_growth
 from odeopt.rules import (
+    Averaged,
     Constant,
     Cosine,
     InverseSqrt,
@@ -204,3 +205,25 @@ def test_frozen_radii_are_no_bound_on_a_run():
     for k in range(STEPS):
         run = transition_matrix(rule, [1.0], k)[0] @ run
     assert np.linalg.norm(run, 2) == pytest.approx(0.02340, abs=5e-6)
+
+
+@pytest.mark.parametrize("inner", [GradientDescent(COSINE), HeavyBall(COSINE, 0.9)])
+def test_averages_of_a_scheduled_rule_have_its_run(inner):
+    """The average is at most the largest iterate, so that its limit is no smaller."""
+    rule = Averaged(inner)
+    limits = [max_learning_rate(each, 1.0) for each in (inner, rule)]
+    assert limits[0] <= limits[1] * (1 + 1e-8)
+    scaled = Averaged(inner.replace(lr=1.0001 * limits[1] * COSINE))
+    assert run_growth(scaled, 1.0, num_steps=STEPS).value > 10
+    found = discrete_rate(rule, 0.1, 0.9)
+    largest = np.abs(residual_polynomials(rule, np.linspace(0.1, 0.9, 2001), [STEPS])).max()
+    assert found.value == pytest.approx(-2 / STEPS * math.log(largest), abs=1e-5)
+
+
+@pytest.mark.parametrize("decay", [{}, {"decoupled": True}, {"decoupled": True, "to_start": True}])
+def test_decaying_weights_have_a_limit_of_their_own(decay):
+    rule = HeavyBall(COSINE, 0.9, weight_decay=0.1, **decay)
+    limit = max_learning_rate(rule, 1.0)
+    for factor, grows in ((1 - 1e-5, False), (1 + 1e-5, True)):
+        found = run_growth(rule.replace(lr=factor * limit * COSINE), 1.0)
+        assert (found.value > 10) == grows
