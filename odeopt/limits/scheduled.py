@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import sympy
 from sympy import Expr, Integer, Symbol
 from sympy.core.function import AppliedUndef
@@ -36,6 +37,8 @@ from odeopt.rules.schedule import Schedule
 
 __all__ = ["Embedding", "OfTime", "embedding", "scheduled_system", "symbols_of", "with_schedules"]
 
+# Iterations at which it is looked whether a schedule is slow.
+_LOOKED_AT = 1000
 _NOT_CARRIED = "; a correction is not carried across a break of a schedule, so the curve ends at the first"
 _REMEDY = "give it as a Formula in k, or as Linear, Cosine, ... with a number of steps"
 
@@ -166,8 +169,19 @@ def _of_numbers(rule: UpdateRule, h: Symbol, regime: str) -> Embedding:
 
     family = _filled(rule, family, entry)
     found = tuple(profiles)
-    note = _noted(family, h, t, found)
+    note = _noted(family, h, t, found) + "".join(_hurried(*named) for named in _schedules(rule))
     return Embedding(family, values, time_step, found, note, scale, tuple(sorted(breaks)))
+
+
+def _hurried(name: str, schedule: Schedule) -> str:
+    """A warning where a schedule changes by more than half of its range in one step that is no break."""
+    last = _LOOKED_AT if schedule.last is None else min(schedule.last, _LOOKED_AT)
+    k = np.arange(last + 1)
+    jumps = np.isin(k[1:], [math.ceil(b) for b in schedule.breaks])
+    change = np.abs(np.diff(schedule(k)))[~jumps]
+    if not change.size or change.max() <= 0.5 * np.ptp(schedule.range):
+        return ""
+    return f"; {name} is not slow, it changes by {change.max():.3g} in one step, and no limit follows that"
 
 
 def _largest(schedule: Schedule) -> float:

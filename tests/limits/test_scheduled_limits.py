@@ -146,6 +146,13 @@ def test_the_note_says_which_scaling_was_taken():
     assert "lr = h*s(t), s(t) = Piecewise((cos(pi*t/100)/2 + 1/2, t < 100), (0, True))" in limit.note
 
 
+def test_the_note_says_where_a_schedule_is_not_slow():
+    fast = GradientDescent(Formula(sympy.sin(K) ** 2 / 10, K))
+    assert "lr is not slow, it changes by 0.0841 in one step" in ode_limit(fast).note
+    slow = GradientDescent(Step(0.1, milestones=(5,), factor=0.1))
+    assert "not slow" not in ode_limit(slow).note
+
+
 def test_schedules_in_h_are_functions_of_time():
     limit = ode_limit(TorchSGD(Linear(H**2, steps=T / H), momentum=1 - B * H), H)
     assert str(limit) == "X'' + (b - s'(t)/s(t))*X' + s(t)*grad f(X) = 0"
