@@ -8,7 +8,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ DAMAGED = (
 )  # fmt: skip
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Tell whether a value is a plain real number (bools and sympy expressions are not)."""
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 

@@ -27,7 +27,7 @@ def _require_eps(eps: Scalar) -> None:
         raise ValueError(f"eps must be nonnegative, got {eps!r}; it is added to a root, say 1e-8")
 
 
-def _shrinking(h, time_step: float, **decays: tuple[str, float]) -> tuple[dict, dict]:
+def _shrinking(h, time_step: Any, **decays: tuple[str, Any]) -> tuple[dict, dict]:
     """Write each decay rate as 1 - rate * h, and give the rates that match it at h = time_step."""
     import sympy
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Scalar", "UpdateRule", "iterate"]
 
 Scalar = Union[float, "sympy.Expr", Schedule]
-Scaling = tuple["UpdateRule", dict[Any, Any], float]
+Scaling = tuple["UpdateRule", dict[Any, Any], Any]
 
 
 def require_below_one(name: str, value: Scalar, reason: str = "1 would mean no friction") -> None:

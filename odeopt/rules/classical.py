@@ -34,7 +34,8 @@ def _inertial(rule: HeavyBall | NesterovConstant, h: sympy.Symbol) -> Scaling:
     import sympy
 
     b = sympy.Symbol("b", positive=True)
-    time_step = math.sqrt(rule.lr)
+    lr: Any = rule.lr
+    time_step = math.sqrt(lr)
     family = rule.replace(lr=h**2, momentum=1 - b * h)
     return family, {b: (1 - rule.momentum) / time_step}, time_step
 
@@ -279,7 +280,8 @@ class HigherMomentum(UpdateRule):
     def _momentum_roots(self):
         import numpy as np
 
-        return np.roots([1.0, *(-float(beta) for beta in self.momenta)])
+        momenta: tuple[Any, ...] = self.momenta
+        return np.roots([1.0, *(-float(beta) for beta in momenta)])
 
     def step(
         self, k: Any, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
@@ -303,7 +305,8 @@ class HigherMomentum(UpdateRule):
         import sympy
 
         p = len(self.momenta)
-        time_step = self.lr ** (1 / (p + 1))
+        lr: Any = self.lr
+        time_step = lr ** (1 / (p + 1))
         friction = np.poly((self._momentum_roots() - 1) / time_step).real[1:]
         symbols = [sympy.Symbol(f"g_{j}", real=True) for j in reversed(range(p))]
         z = sympy.Symbol("z")

@@ -141,7 +141,8 @@ class TripleMomentum(UpdateRule):
         import sympy
 
         b, gamma = sympy.Symbol("b", positive=True), sympy.Symbol("gamma", real=True)
-        time_step = math.sqrt(self.lr)
+        lr: Any = self.lr
+        time_step = math.sqrt(lr)
         family = self.replace(lr=h**2, beta=1 - b * h, gamma=gamma)
         return family, {b: (1 - self.beta) / time_step, gamma: self.gamma}, time_step
 

@@ -57,7 +57,7 @@ def is_switch(field: dataclasses.Field) -> bool:
 
 def in_order(rule: Any) -> list[dataclasses.Field]:
     """The fields, those by keyword last."""
-    return sorted(dataclasses.fields(rule), key=lambda f: f.kw_only)
+    return sorted(dataclasses.fields(rule), key=lambda f: bool(f.kw_only))
 
 
 def read_as_printed(value: Any) -> Any:

@@ -208,8 +208,8 @@ class Step(Schedule):
     factor: Number = 0.1
 
     def __post_init__(self) -> None:
-        given = self.milestones
-        milestones = (given,) if is_integer(given) else tuple(given)
+        given: Any = self.milestones
+        milestones: tuple[int, ...] = (given,) if is_integer(given) else tuple(given)
         object.__setattr__(self, "milestones", milestones)
         require_number("start", self.start)
         rising = all(a < b for a, b in zip((0, *milestones), milestones, strict=False))
