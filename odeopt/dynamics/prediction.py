@@ -162,17 +162,18 @@ def prediction_dynamics(limit: ODELimit, loss: PredictionLoss) -> PredictionDyna
     """
     if not isinstance(loss, PredictionLoss):
         raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or take SquaredLoss()")
-    linear = require_error_dynamics(error_dynamics(limit), "prediction equation")
+    dynamics = error_dynamics(limit)
+    if isinstance(limit, ODELimit) and limit.initial_position != limit.curve:
+        raise ValueError(
+            f"limit starts at {limit.initial_position}, not at the first iterate; take resolution 0"
+        )
+    linear = require_error_dynamics(dynamics, "prediction equation")
     for vector in limit.terms:
         if isinstance(vector, GradientDifferential) and vector.directions:
             raise ValueError(
                 f"limit contains {vector}, a derivative of the gradient, whose image is not linear in "
                 "grad l(u); take the limit itself, resolution 0"
             )
-    if limit.initial_position != limit.curve:
-        raise ValueError(
-            f"limit starts at {limit.initial_position}, not at the first iterate; take resolution 0"
-        )
     stiffness = sympy.cancel(linear.coefficients[0] / linear.lam)
     slopes = [sympy.cancel(v / linear.lam) for v in linear.initial]
     if any(c.has(linear.lam) for c in (stiffness, *linear.coefficients[1:], *slopes)):

@@ -206,7 +206,7 @@ def test_limits_with_a_hessian_of_the_loss_are_refused():
 def test_limits_that_hold_the_curve_itself_or_start_elsewhere_are_refused():
     limit = ode_limit(HeavyBall(0.01, 0.8))
     anchored = replace(limit, terms={**limit.terms, limit.curve: sympy.Integer(1)})
-    with pytest.raises(ValueError, match="not of the form"):
+    with pytest.raises(ValueError, match="equation in the error alone"):
         prediction_dynamics(anchored, LogisticLoss())
     with pytest.raises(ValueError, match=r"limit starts at 2\*X\(t\), not at the first iterate"):
         prediction_dynamics(replace(limit, initial_position=2 * limit.curve), LogisticLoss())
