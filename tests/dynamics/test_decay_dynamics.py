@@ -108,6 +108,29 @@ def test_steps_follow_their_equation_in_first_order(rule):
     assert order == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("rule_at", "regime", "data"),
+    [
+        (lambda e: GradientDescent(e, weight_decay=0.3), "natural", 0),
+        (lambda e: HeavyBall(e, 0.5, weight_decay=0.3), "fixed", 1),
+        (lambda e: HeavyBall(e**2, 1 - e, weight_decay=0.3), "natural", 2),
+    ],
+    ids=["descent", "starts beside the first iterate", "starts with a velocity"],
+)
+def test_corrected_equations_of_decayed_steps_are_of_second_order(rule_at, regime, data):
+    sizes, gaps = np.array([0.01, 0.005, 0.0025]), []
+    for size in sizes:
+        rule = rule_at(size)
+        found = error_dynamics(ode_limit(rule, resolution=1, regime=regime))
+        assert len(found.source_data) == data
+        k = round(1 / float(found.time_step))
+        t = (k + float(found.time_origin)) * float(found.time_step)
+        pair = (rule, [k]), (mode_solution(found), [t])
+        one, other = (loss_curve(what, MEASURE, at, bounds=False).loss[0] for what, at in pair)
+        gaps.append(abs(one - other))
+    assert np.polyfit(np.log(sizes), np.log(gaps), 1)[0] == pytest.approx(2.0, abs=0.1)
+
+
 def test_the_equation_of_decoupled_decay_names_its_terms():
     found = error_dynamics(ode_limit(DECOUPLED, H_))
     assert str(found) == "Delta'' + (b + omega)*Delta' + H*Delta + (b*omega)*Delta = (b*omega)*q"
