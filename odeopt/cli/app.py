@@ -14,11 +14,17 @@ from odeopt.checks import require_integer
 from odeopt.cli.check_table import print_check
 from odeopt.cli.forecast_table import print_forecast
 from odeopt.cli.long_run import LongRun
+from odeopt.cli.rule_options import (
+    chosen_names,
+    decay_from_text,
+    names_from_text,
+    rates_from_text,
+    rules_of_sweep,
+    schedule_from_text,
+)
 from odeopt.cli.sweep import print_sweep, run_study, run_sweep
 from odeopt.data import load_digits, load_npz
-from odeopt.rules.base import UpdateRule
-from odeopt.rules.names import method_names, named_rules, rule_named, rules_written
-from odeopt.rules.schedule import Schedule
+from odeopt.rules.names import method_names, rule_named, rules_written
 from odeopt.rules.schedule_text import SCHEDULE_FORMS, number_or_schedule
 from odeopt.studies.check import CHECK_METHODS, check
 from odeopt.studies.check_report import CheckSettings
@@ -70,10 +76,6 @@ def _root() -> None:
     """Keep the subcommands explicit while there is only one."""
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _numbers(text: str, name: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
@@ -84,26 +86,6 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
 def _integers(text: str, name: str) -> list[int]:
     numbers = _numbers(text, name)
     return [require_integer(name, int(v) if v.is_integer() else v, 1, 10**12) for v in numbers]
-
-
-def _schedules(text: str, name: str, steps: int) -> list[float | Schedule]:
-    return [number_or_schedule(part, name, steps) for part in text.split(",")]
-
-
-def _decay_of(decay: str | None, decoupled: bool, to_start: bool, steps: int) -> dict[str, Any]:
-    """Weight decay as keywords of a rule, without those that say nothing."""
-    if decay is None:
-        if decoupled or to_start:
-            raise ValueError("--decoupled and --to-start say how weights decay; give --weight-decay too")
-        return {}
-    switches = {"decoupled": decoupled, "to_start": to_start}
-    value = number_or_schedule(decay, "weight-decay", steps)
-    return {"weight_decay": value, **{name: True for name, on in switches.items() if on}}
-
-
-def _chosen(methods: str | None, rules: list[str] | None, default: str) -> list[str]:
-    """The names of methods: those asked for, and without rules the default ones."""
-    return _names(default if methods is None and not rules else methods or "")
 
 
 @app.command("check")
@@ -137,7 +119,7 @@ def check_command(
     json: _Json = False,
 ) -> None:
     """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
-    names = _chosen(methods, rule, ",".join(CHECK_METHODS))
+    names = chosen_names(methods, rule, ",".join(CHECK_METHODS))
     if names or not rule:
         method_names(names, CHECK_METHODS)
     rules = rules_written(rule or (), steps)
@@ -146,7 +128,7 @@ def check_command(
         "width": width, "seeds": seeds, "num_steps": steps, "lr": rate, "lr_fraction": lr_fraction,
         "friction": friction, "r": r, "momenta": _numbers(momenta, "momenta"), "hm_regime": hm_regime,
         "layers": layers, "device": device, "dtype": dtype, "allow_unstable": allow_unstable,
-        **_decay_of(weight_decay, decoupled, to_start, steps),
+        **decay_from_text(weight_decay, decoupled, to_start, steps),
     }  # fmt: skip
     settings = CheckSettings(**chosen)
     x, y = _load(data, n)
@@ -278,6 +260,10 @@ def predict_command(
     best_at: Annotated[
         int | None, typer.Option(help="Tune for so many steps, not for the asymptotic rate.")
     ] = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(help="A schedule over --best-at steps, as cosine:1, whose best peak is found."),
+    ] = None,
     max_steps: Annotated[int, typer.Option(help="Where the search for the target ends.")] = 100_000,
     strict: _Strict = False,
     state: Annotated[
@@ -291,9 +277,9 @@ def predict_command(
     """Predict learning-rate limits, tuned hyperparameters and steps to a target, before any training."""
     x, y = _load(data, n)
     options: dict[str, Any] = {
-        "methods": _names(methods), "target": target, "num_matvecs": matvecs, "layers": layers,
+        "methods": names_from_text(methods), "target": target, "num_matvecs": matvecs, "layers": layers,
         "depth": depth, "storage": storage, "device": device or None, "best_at": best_at,
-        "max_steps": max_steps, "strict": strict, "state": state,
+        "max_steps": max_steps, "strict": strict, "state": state, "schedule": schedule_from_text(lr, best_at),
     }  # fmt: skip
 
     def kept(done: dict[str, int]) -> str:
@@ -307,14 +293,6 @@ def predict_command(
             x, y, progress=progress, on_plan=lambda plan: typer.echo(f"Memory: {plan}", err=True), **options
         )
         _print_and_save(found, folder, json, print_forecast)
-
-
-def _sweep_rules(
-    names: list[str], texts: list[str], grid: dict[str, Any], steps: int
-) -> tuple[UpdateRule, ...]:
-    """All combinations of named methods, then the rules that are written out."""
-    named = named_rules(names, **grid) if names or not texts else ()
-    return (*named, *rules_written(texts, steps))
 
 
 @app.command("sweep")
@@ -351,10 +329,12 @@ def sweep_command(
         if study == "paper":
             results = run_study(x, y, out, digits=data is None, workers=workers or None, progress=progress)
         else:
-            grid = {name: _schedules(text, name, steps) for name, text in
+            grid = {name: rates_from_text(text, name, steps) for name, text in
                     (("lr", lr), ("momentum", momentum), ("r", r), ("momenta", momenta))}  # fmt: skip
-            decay = _decay_of(weight_decay, decoupled, to_start, steps)
-            rules = _sweep_rules(_chosen(methods, rule, "gd,hb,nag"), rule or [], {**grid, **decay}, steps)
+            decay = decay_from_text(weight_decay, decoupled, to_start, steps)
+            rules = rules_of_sweep(
+                chosen_names(methods, rule, "gd,hb,nag"), rule or [], {**grid, **decay}, steps
+            )
             results = run_sweep(
                 x, y, out, rules, steps, widths=_integers(widths, "widths"),
                 seeds=range(require_integer("seeds", seeds, 1)), layers=layers, workers=workers or None,

@@ -28,7 +28,8 @@ from odeopt.rates.steps import StepsTo, steps_to
 from odeopt.rates.tuning import tune, tune_for
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import Nesterov
-from odeopt.rules.names import METHODS, method_names
+from odeopt.rules.names import METHODS, method_names, numbers_of
+from odeopt.rules.schedule import Schedule
 from odeopt.spectra.curve import LossCurve, loss_curve
 from odeopt.spectra.joint import JointMeasure, Together
 from odeopt.spectra.lanczos import Chain
@@ -75,7 +76,7 @@ class MethodForecast:
         return {
             "name": self.name,
             "rule": self.rule.label,
-            "hyperparameters": {name: float(value) for name, value in self.rule.hyperparameters.items()},
+            "hyperparameters": numbers_of(self.rule),
             "lr_limit": self.lr_limit,
             "steps": self.steps.value,
             "steps_low": self.steps.low,
@@ -173,6 +174,7 @@ def forecast(
     storage: Storage = "auto",
     device: str | None = None,
     best_at: int | None = None,
+    schedule: Schedule | None = None,
     max_steps: int = 100_000,
     strict: bool = False,
     state: str | os.PathLike[str] | None = None,
@@ -196,6 +198,9 @@ def forecast(
         As in :func:`odeopt.relu_gram_operator`.
     best_at : int, optional
         Tune for the loss after so many steps (:func:`odeopt.rates.tune_for`), not for the asymptotic rate.
+    schedule : Schedule, optional
+        Of the learning rate, whose best peak for `best_at` steps is found, its shape kept; the run ends
+        there. Without noise a decay does not help.
     max_steps : int
         Where the search for the target ends.
     strict : bool, optional
@@ -226,20 +231,19 @@ def forecast(
     names = method_names(methods, FORECAST_METHODS)
     if not is_number(target) or not 0 < target < 1:
         raise ValueError(f"target must lie in (0, 1), a share of the initial loss, got {target!r}")
-    x = real_array(x, "x", ndim=2)
-    n, d = x.shape
+    n, d = (x := real_array(x, "x", ndim=2)).shape
     num_matvecs = min(require_integer("num_matvecs", num_matvecs, 1), n)
     # Refused before anything is computed, and so before all pairs of rows are looked at.
     plan = _planned(n, d, device, storage=storage, num_vectors=num_matvecs)
     if on_plan is not None:
         on_plan(plan)
+    max_steps = max_steps if schedule is None else min(max_steps, require_integer("best_at", best_at, 1))
     if strict:
         validate_inputs(x, depth=depth)
     data, singular = prepare(x, y, allow_singular=True), singular_part(x, depth=depth)
-    network: dict[str, Any] = {"layers": layers, "depth": depth, "device": device}
-    options: dict[str, Any] = {"storage": storage, "num_vectors": num_matvecs, "progress": progress}
-    rows = singular.reduced_rows(data.x)
-    kernel = relu_gram_operator(rows, allow_singular=True, **network, **options)
+    network: dict[str, Any] = {"layers": layers, "depth": depth, "device": device, "storage": storage}
+    options: dict[str, Any] = {**network, "num_vectors": num_matvecs, "progress": progress}
+    kernel = relu_gram_operator(singular.reduced_rows(data.x), allow_singular=True, **options)
     task = _Task.of(kernel, singular, -data.y, num_matvecs, state, progress)
     return Forecast(
         n=n,
@@ -253,7 +257,7 @@ def forecast(
         singular=singular,
         measure=task.whole,
         plan=kernel.plan,
-        methods=tuple(task.method(name, target, best_at, max_steps) for name in names),
+        methods=tuple(task.method(name, target, best_at, max_steps, schedule) for name in names),
     )
 
 
@@ -305,12 +309,16 @@ class _Task:
         mu = max(float(seen.nodes[seen.weights >= least][0]), _LEAST * L)
         return cls(seen, _with_floor(seen, floor, L), floor, mu, min(max(low, seen.lam_max), L), L)
 
-    def method(self, name: str, target: float, best_at: int | None, max_steps: int) -> MethodForecast:
+    def method(
+        self, name: str, target: float, best_at: int | None, max_steps: int, schedule: Schedule | None
+    ) -> MethodForecast:
         """Tune a method, and find its steps to the target and its curve."""
-        kind, limit = METHODS[name], lambda rule: float(max_learning_rate(rule, self.L))
+        kind, steps_of_run = METHODS[name], None if schedule is None else best_at
+        limit = lambda rule: float(max_learning_rate(rule, self.L, num_steps=steps_of_run))  # noqa: E731
         if best_at is not None and self.seen is not None:
-            rule = tune_for(kind, self.seen, best_at)
-            rule = rule.replace(lr=min(rule.lr, limit(rule)))
+            rule = tune_for(kind, self.seen, best_at, schedule=schedule)
+            if schedule is None:
+                rule = rule.replace(lr=min(rule.lr, limit(rule)))
         else:  # Nesterov's r/t friction needs no mu: its lr is the classical 1/L
             rule = Nesterov(1 / self.L, 3) if kind is Nesterov else tune(kind, self.mu, self.L)
         loss = target * self.whole.mass / 2

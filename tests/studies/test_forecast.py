@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from odeopt import cli, forecast, loss_curve, relu_gram, spectral_measure
+from odeopt import GradientDescent, cli, forecast, loss_curve, relu_gram, spectral_measure
 from odeopt.data import load_digits, prepare
+from odeopt.rules import Cosine
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +122,19 @@ def test_missing_file_is_named(monkeypatch, capsys, tmp_path):
     code, _, err = run(monkeypatch, capsys, tmp_path / "missing.npz")
     assert code == 2
     assert "missing.npz" in err
+
+
+def test_the_best_peak_of_a_schedule_is_found_and_its_run_ends():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 6)), rng.standard_normal(20)
+    options = {"methods": ["gd"], "target": 0.5, "best_at": 30}
+    (method,) = forecast(x, y, schedule=Cosine(1.0, 30), **options).methods
+    peaks = np.geomspace(0.5, 2, 41) * method.rule.lr(0)
+    measure = forecast(x, y, **options).measure
+    rules = [GradientDescent(Cosine(peak, 30)) for peak in peaks if peak <= method.lr_limit]
+    found = loss_curve(method.rule, measure, [30]).loss[0]
+    assert found <= min(loss_curve(rule, measure, [30]).loss[0] for rule in rules) * (1 + 1e-6)
+    assert method.curve.k[-1] <= 30
+    assert method.to_dict()["hyperparameters"]["lr"]["schedule"] == "Combined"
+    with pytest.raises(ValueError, match="best_at must be an integer of at least 1, got None"):
+        forecast(x, y, methods=["gd"], schedule=Cosine(1.0, 30))
