@@ -6,12 +6,14 @@ iterates that are averaged, where gradients are taken, are its memory.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from odeopt.checks import is_integer, is_number
 from odeopt.rules.base import Scalar, UpdateRule, require_below_one
+from odeopt.rules.resolve import resolved
 from odeopt.rules.schedule import Schedule
 
 __all__ = ["Averaged", "Lookahead", "ScheduleFree"]
@@ -30,15 +32,24 @@ class _Wrapper(UpdateRule):
 
     def __getattr__(self, name: str) -> Any:
         # only for what the class has not: lr and the other hyperparameters of the rule inside
-        if name.startswith("_") or name == "rule" or name not in self.rule.hyperparameters:
+        if name.startswith("_") or name == "rule" or name not in (shown := self._shown()):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        return getattr(self.rule, name)
+        return getattr(self.rule, shown[name])
+
+    def _shown(self) -> dict[str, str]:
+        """Names in the rule inside by the names they have here: a field of both is `inner_` of the one."""
+        own = {f.name for f in dataclasses.fields(self)}
+        return {
+            f"inner_{name}" if name.rpartition("inner_")[2] in own else name: name
+            for name in self.rule.hyperparameters
+        }
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """Those of the rule inside, and its own."""
         own = {name: value for name, value in super().hyperparameters.items() if name != "rule"}
-        return {**self.rule.hyperparameters, **own}
+        inner = self.rule.hyperparameters
+        return {**{shown: inner[name] for shown, name in self._shown().items()}, **own}
 
     @property
     def gradients(self) -> int:  # type: ignore[override]
@@ -63,10 +74,7 @@ class _Wrapper(UpdateRule):
 
     def at_step(self, k: Any) -> Any:
         """The rule with the numbers of step k, inside as well."""
-        found = super().at_step(k)
-        if self.rule.is_scheduled:
-            object.__setattr__(found, "rule", self.rule.at_step(k))
-        return found
+        return _at_step(self, k, {}) if self.is_scheduled else self
 
     @property
     def label(self) -> str:
@@ -76,8 +84,8 @@ class _Wrapper(UpdateRule):
         return f"{type(self).__name__}({', '.join([self.rule.label, *shown])})"
 
     def replace(self, **changes: Any) -> Any:
-        own = {"rule", *super().hyperparameters, *(f for f in ("decay",) if hasattr(type(self), f))}
-        inner = {name: value for name, value in changes.items() if name not in own}
+        own, shown = {f.name for f in dataclasses.fields(self)}, self._shown()
+        inner = {shown.get(name, name): value for name, value in changes.items() if name not in own}
         mine = {name: value for name, value in changes.items() if name in own}
         if inner:
             mine["rule"] = mine.get("rule", self.rule).replace(**inner)
@@ -90,6 +98,15 @@ class _Wrapper(UpdateRule):
 
     def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
         return (x0,) * self.rule.history + (self.rule.initial_memory(x0) or ())
+
+
+def _at_step(rule: UpdateRule, k: Any, shown: dict[str, str]) -> Any:
+    """A rule at step k; its functions of k are named as it is shown by the outermost rule around it."""
+    found = resolved(rule, lambda schedule, name: schedule.at(k, shown.get(name, name)))
+    if isinstance(rule, _Wrapper) and rule.rule.is_scheduled:
+        inside = {name: shown.get(here, here) for here, name in rule._shown().items()}
+        object.__setattr__(found, "rule", _at_step(rule.rule, k, inside))
+    return found
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,9 @@ class Averaged(_Wrapper):
             return Averaged(family, self.decay), values, time_step
         import sympy
 
-        rate = sympy.Symbol("a", positive=True)
+        names = ("a", *(f"a_{i}" for i in range(1, len(values) + 1)))
+        rates = (sympy.Symbol(name, positive=True) for name in names)
+        rate = next(rate for rate in rates if rate not in values)
         return Averaged(family, 1 - rate * h), {**values, rate: (1 - self.decay) / time_step}, time_step
 
 

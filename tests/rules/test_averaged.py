@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from odeopt import GradientDescent, HeavyBall, TorchSGD
-from odeopt.rules import Averaged, Cosine, Lookahead, ScheduleFree, iterate, spectral_radius
+from odeopt import GradientDescent, HeavyBall, TorchSGD, loss_curve, ode_limit, spectral_measure
+from odeopt.rules import Averaged, Cosine, Linear, Lookahead, ScheduleFree, Step, iterate, spectral_radius
 from odeopt.rules.reading import read
 
 LAM = np.array([0.3, 1.0, 4.0])
@@ -86,3 +86,34 @@ def test_refusals_name_the_argument(make, words):
 def test_what_a_wrapped_rule_has_not_is_no_attribute_of_it():
     with pytest.raises(AttributeError, match="no attribute 'momentum'"):
         Averaged(GradientDescent(0.1)).momentum  # noqa: B018
+
+
+def test_fields_of_one_name_in_a_wrapped_rule_are_kept_apart():
+    inner = Averaged(GradientDescent(0.1), decay=0.3)
+    for rule, outer in ((Averaged(inner), None), (Averaged(inner, decay=0.6), 0.3)):
+        half = rule.map_hyperparameters(lambda v: v / 2)
+        assert half == Averaged(Averaged(GradientDescent(0.05), decay=0.15), decay=outer)
+        assert rule.inner_decay == 0.3
+        assert rule.replace(inner_decay=0.2) == Averaged(inner.replace(decay=0.2), decay=rule.decay)
+    nested = Lookahead(Lookahead(GradientDescent(0.1), 2, 0.5), 3, 0.25).map_hyperparameters(lambda v: v / 2)
+    assert nested == Lookahead(Lookahead(GradientDescent(0.05), 2, 0.25), 3, 0.125)
+
+
+def test_the_limit_of_a_mean_of_an_average_is_that_of_the_mean():
+    mean, both = (ode_limit(Averaged(r)) for r in (GradientDescent(0.1), Averaged(GradientDescent(0.1), 0.3)))
+    assert both.order == 2
+    assert mean.terms.keys() == both.terms.keys()
+    ratios = {(both.terms[v] / c).simplify() for v, c in mean.terms.items()}
+    assert len(ratios) == 1
+
+
+def test_averages_of_averages_under_schedules_lie_within_their_bounds():
+    steps, line = Step(0.3, (2,), 0.5), Linear(0.2, 4, end=0.6)
+    rule = Averaged(Averaged(Averaged(GradientDescent(0.1), decay=steps), decay=line), decay=0.4)
+    lam = np.array([1.0, 2.0])
+    found = np.array(list(itertools.islice(iterate(rule, np.ones(2), lambda z: lam * z), 9)))
+    curve = loss_curve(rule, spectral_measure(np.diag(lam), np.ones(2)), np.arange(9))
+    np.testing.assert_allclose(curve.loss, 0.5 * (found**2).sum(axis=1), rtol=1e-13)
+    assert (curve.lower <= curve.loss).all()
+    assert (curve.loss <= curve.upper).all()
+    assert curve.rigorous
