@@ -28,6 +28,7 @@ __all__ = [
     "largest_lr",
     "peak_of",
     "rate_of_run",
+    "require_growth",
     "run_growth",
     "run_length",
 ]
@@ -168,10 +169,15 @@ def peak_of(rule: UpdateRule) -> float:
     return float(lr)
 
 
-def largest_lr(rule: UpdateRule, lam_max: float, num_steps: int, growth: float) -> float:
-    """Largest peak of lr for which no iterate of a run exceeds `growth`, on all of [0, lam_max]."""
+def require_growth(growth: float) -> None:
+    """Refuse a bound that x_0 exceeds."""
     if not (is_finite(growth) and growth >= 1):
         raise ValueError(f"growth must be a finite number of at least 1, the size of x_0, got {growth!r}")
+
+
+def largest_lr(rule: UpdateRule, lam_max: float, num_steps: int, growth: float) -> float:
+    """Largest peak of lr for which no iterate of a run exceeds `growth`, on all of [0, lam_max]."""
+    require_growth(growth)
     peak, run = peak_of(rule), Run(rule, num_steps)
     if not _scales_the_gradient_alone(rule, run):
         return _largest_by_search(rule, lam_max, num_steps, growth)

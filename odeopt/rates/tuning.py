@@ -24,7 +24,7 @@ import numpy as np
 import scipy.optimize
 
 from odeopt.checks import spectral_interval
-from odeopt.rates.horizon import GROWTH, run_length
+from odeopt.rates.horizon import GROWTH, require_growth, run_length
 from odeopt.rates.iteration import max_learning_rate
 from odeopt.rates.peaks import best_run
 from odeopt.rules.base import UpdateRule
@@ -211,7 +211,9 @@ def _with_schedule(
         return made(lr, momentum_value) if momentum else made(lr)
 
     run_length(make(schedule, 0.5), steps)  # refuses a table that is too short
-    return best_run(make, schedule, measure, steps, GROWTH if growth is None else growth, momentum, end)
+    growth = GROWTH if growth is None else growth
+    require_growth(growth)
+    return best_run(make, schedule, measure, steps, growth, momentum, end)
 
 
 def _refined(rule: Any, loss: Callable[[UpdateRule], float]) -> Any:

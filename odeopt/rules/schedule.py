@@ -253,7 +253,16 @@ class Schedule(abc.ABC):
         self._require_within(k, k)
         ends, scalars, _ = compiled(self)
         place = next((i for i, end in enumerate(ends) if k < end), len(ends) - 1)
-        return float(scalars[place](k))
+        return self._number_at(k, lambda: scalars[place](k))
+
+    def _number_at(self, k: float, value: Callable[[], Any]) -> float:
+        """A value at k, refused where a formula has none."""
+        try:
+            return float(value())
+        except (ArithmeticError, ValueError) as error:
+            raise StepRefusal(
+                "broken", f"has the schedule {self.label}, which has no real value at k = {k:g}: {error}"
+            ) from None
 
     def _values(self, k: Any) -> Any:
         torch = sys.modules["torch"] if type(k).__module__.partition(".")[0] == "torch" else None
@@ -340,7 +349,7 @@ class Combined(Schedule):
     # by its sides, which may be tables
     def _value(self, k: float) -> float:
         self._require_within(k, k)
-        return float(self._of_sides(k))
+        return self._number_at(k, lambda: self._of_sides(k))
 
     def _values(self, k: Any) -> Any:
         return self._of_sides(k)

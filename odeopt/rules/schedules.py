@@ -5,6 +5,8 @@ With u = k / steps, a decay runs from `start` at u = 0 to `end` at u = 1 and sta
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,11 +211,11 @@ class Step(Schedule):
 
     def __post_init__(self) -> None:
         given: Any = self.milestones
-        milestones: tuple[int, ...] = (given,) if is_integer(given) else tuple(given)
+        milestones: tuple[int, ...] = tuple(given) if isinstance(given, Iterable) else (given,)
         object.__setattr__(self, "milestones", milestones)
         require_number("start", self.start)
-        rising = all(a < b for a, b in zip((0, *milestones), milestones, strict=False))
-        if not milestones or not all(map(is_integer, milestones)) or not rising:
+        whole = all(map(is_integer, milestones))
+        if not milestones or not whole or any(a >= b for a, b in itertools.pairwise((0, *milestones))):
             raise ValueError(f"milestones must be increasing positive integers, got {given!r}")
         if not is_symbolic(self.factor) and not (is_finite(self.factor) and self.factor > 0):
             raise ValueError(f"factor must be positive, got {self.factor!r}")

@@ -3,12 +3,11 @@ r"""Schedules given by a formula of one's own, by values, or by a recursion of n
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from odeopt.checks import is_symbolic
+from odeopt.checks import is_finite, is_symbolic
 from odeopt.rules.counter import StepRefusal
 from odeopt.rules.pieces import Piece, exact_number, require_number, steps_symbol
 from odeopt.rules.schedule import Schedule
@@ -114,6 +113,8 @@ class Table(_Listed):
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.values, Iterable):
+            raise ValueError(f"values must be a sequence of numbers, got {self.values!r}")
         values = tuple(self.values)
         object.__setattr__(self, "values", values)
         if not values:
@@ -182,11 +183,18 @@ class Recursion(_Listed):
     def _entry(self, k: int) -> float:
         run = _run_of(self)
         while len(run) < k + 2:
-            run.append(float(self.update(run[-1])))
-        value = run[k] if self.output is None else self.output(run[k], run[k + 1])
-        if not math.isfinite(value):
-            raise StepRefusal("broken", f"has the schedule {self.label}, whose value at k = {k} is {value}")
-        return value
+            run.append(self._number(len(run), self.update, run[-1]))
+        return run[k] if self.output is None else self._number(k, self.output, run[k], run[k + 1])
+
+    def _number(self, k: int, function: Callable[..., Any], *arguments: float) -> float:
+        """A value of the functions given, if it is a finite number."""
+        try:
+            value: Any = function(*arguments)
+        except ArithmeticError as error:
+            value = error
+        if not is_finite(value):
+            raise StepRefusal("broken", f"has the schedule {self.label}, whose value at k = {k} is {value!r}")
+        return float(value)
 
 
 @functools.lru_cache(maxsize=64)

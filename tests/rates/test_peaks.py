@@ -99,6 +99,7 @@ def test_a_smaller_growth_lowers_the_peak(measure):
         (GradientDescent, {"schedule": InverseSqrt(1.0, 5), "end": True}, ["end", "InverseSqrt"]),
         (GradientDescent, {"schedule": Table([1.0] * 3)}, ["num_steps = 25", "3 steps"]),
         (NesterovConstant, {"growth": 2}, ["growth", "schedule="]),
+        (GradientDescent, {"schedule": Cosine(1.0, 3), "growth": 0.5}, ["growth", "at least 1", "0.5"]),
     ],
 )
 def test_bad_schedules_are_refused(measure, rule_type, options, words):

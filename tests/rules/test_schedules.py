@@ -158,3 +158,22 @@ def test_schedules_are_values():
         GradientDescent(lr=Warmup(3) * Cosine(0.1, 10)).label
         == "GradientDescent(lr=(Warmup(3, 0) * Cosine(0.1, 10, 0)))"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (lambda k: Formula(1 / (k - 3), k)(3), "has no real value at k = 3"),
+        (lambda k: Formula(sympy.sqrt(k - 3), k)(0), "has no real value at k = 0"),
+        (lambda k: (Linear(1.0, 4) / Linear(2.0, 5))(5), "has no real value at k = 5"),
+        (lambda k: Recursion(1.0, lambda c: 1 / (c - 1))(1), "whose value at k = 1 is ZeroDivisionError"),
+        (lambda k: Recursion(-1.0, lambda c: c**0.5)(1), r"whose value at k = 1 is \(.*j\)"),
+        (lambda k: Recursion(1.0, lambda c: c, lambda c, d: None)(0), "whose value at k = 0 is None"),
+        (lambda k: Step(0.1, None), "milestones must be increasing positive integers, got None"),
+        (lambda k: Step(0.1, [3, "a"]), r"milestones must be .*, got \[3, 'a'\]"),
+        (lambda k: Table(3), "values must be a sequence of numbers, got 3"),
+    ],
+)
+def test_values_that_are_no_numbers_are_refused_with_their_step(value, words):
+    with pytest.raises(ValueError, match=words):
+        value(sympy.Symbol("k"))
