@@ -63,7 +63,9 @@ class FixedPoint:
         lam = np.asarray(lam, dtype=float)
         found = []
         require_numeric(self.rule)
-        ends = zip((self.of_start, self.of_origin), _solved(self.rule, sympy.S.Zero), strict=True)
+        # a step may have a fixed point at positive eigenvalues alone
+        still = (sympy.nan,) * 2 if (lam > 0).all() else _solved(self.rule, sympy.S.Zero)
+        ends = zip((self.of_start, self.of_origin), still, strict=True)
         for generic, at_zero in ends:
             values = np.asarray(sympy.lambdify(self.lam, generic, "numpy")(lam), dtype=float)
             found.append(np.where(lam > 0, np.broadcast_to(values, lam.shape), float(at_zero)))
@@ -90,8 +92,9 @@ class FixedPoint:
         0.125
         """
         require_measure(measure)
-        if self.of_origin == 0 and _solved(self.rule, sympy.S.Zero)[1] == 0:
-            return 0.5 * float(measure.weights @ self.values(measure.nodes)[0] ** 2)
+        phi, chi = self.values(measure.nodes)
+        if self.of_origin == 0 and not chi.any():
+            return 0.5 * float(measure.weights @ phi**2)
         if measure.joint is None:
             raise ValueError(
                 f"the fixed point of {self.rule.label} depends on J w_0; give it to the measure, "

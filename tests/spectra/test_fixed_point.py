@@ -145,3 +145,12 @@ def test_decay_makes_directions_without_curvature_stable_or_not():
     assert max_learning_rate(Nesterov(0.1, r=3, weight_decay=0.5), LAM) == pytest.approx(
         4 / 3 / 2.5, rel=1e-9
     )
+
+
+def test_a_fixed_point_at_positive_eigenvalues_alone_has_a_loss_there():
+    # momentum 1 in the end: x = y - o x with the gradient 0 at y = (1 + o) x, o = lr * omega = 0.03
+    found = fixed_point(Nesterov(0.1, weight_decay=0.3, decoupled=True))
+    measure = spectral_measure(np.diag([1.0, 2.0]), [1.0, 1.0], origin=[0.5, 0.2])
+    np.testing.assert_allclose(found.loss(measure), 0.5 * (0.03 / 1.03) ** 2 * (0.25 + 0.64), rtol=1e-13)
+    with pytest.raises(ValueError, match="no fixed point"):
+        found.values([0.0, 1.0])
