@@ -49,10 +49,12 @@ class System:
         self.order: int = len(coefficients) - 1
         # parts[j] = coefficients in t of H^0, H^1, ... multiplying the j-th derivative
         self.parts: list[list[Expr]] = [_in_powers(a, leading, lam) for a in coefficients[:-1]]
-        *self.terms, self.pull = (
+        compiled = [
             [sympy.lambdify(t, c, "numpy") for c in part]
             for part in (*self.parts, _in_powers(source, leading, lam))
-        )
+        ]
+        self.terms: list[list[Any]] = compiled[:-1]
+        self.pull: list[Any] = compiled[-1]
 
     def force(self, t: float, blocks: np.ndarray) -> np.ndarray:
         """The highest derivative at a state of shape (order, n)."""

@@ -54,7 +54,7 @@ def forgets(equation: ScalarEquation, h: Symbol) -> bool:
     return all(d != 1 for d in decays)
 
 
-def family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict, float | Expr]:
+def family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict[Any, Any], float | Expr]:
     """Embed fixed hyperparameters: by the rule's own scaling, else with lr = h^(1/p) by dominant balance.
 
     Decoupled decay keeps lr * weight_decay / h, or it would vanish beside a momentum, with lr = h^2.
@@ -70,7 +70,7 @@ def family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dic
     return family.replace(weight_decay=rate * h / lr), {**values, rate: found}, time_step
 
 
-def _family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict, float | Expr]:
+def _family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict[Any, Any], float | Expr]:
     scaled = rule.scaling(h, regime) if rule.is_numeric else None
     if scaled is not None:
         return scaled

@@ -18,7 +18,7 @@ import numpy as np
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees
 from odeopt.rules.reading import require_linear
-from odeopt.spectra.responses import advanced, step_floats
+from odeopt.spectra.responses import Matrices, advanced, step_floats
 
 __all__ = ["Largest", "Run", "places"]
 
@@ -56,7 +56,7 @@ class Run:
     def __init__(self, rule: UpdateRule, steps: int) -> None:
         reading = require_linear(rule, "residual polynomials", k=steps)
         self.steps: int = steps
-        self.matrices = step_floats(reading, steps)
+        self.matrices: list[Matrices] = step_floats(reading, steps)
         self.degree: np.ndarray = degrees(rule, np.arange(steps + 1)).astype(float)
         memory = rule.initial_memory(1.0) or ()
         self.start: np.ndarray = np.array([1.0] * rule.history + [float(m) for m in memory])

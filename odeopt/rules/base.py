@@ -94,7 +94,7 @@ class UpdateRule(abc.ABC):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "step" in vars(cls):
-            cls.step = with_values(cls.step)  # type: ignore[method-assign]
+            type.__setattr__(cls, "step", with_values(cls.step))
 
     def __post_init__(self) -> None:
         for field in filter(is_switch, dataclasses.fields(self)):

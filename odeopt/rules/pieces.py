@@ -63,7 +63,7 @@ def require_number(name: str, value: Any) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def compiled(schedule: Any) -> tuple[list[float], list[Callable], list[Callable]]:
+def compiled(schedule: Any) -> tuple[list[float], list[Callable[..., Any]], list[Callable[..., Any]]]:
     """Ends of the pieces, and the pieces as functions of a float and of an array."""
     import sympy
 

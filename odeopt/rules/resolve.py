@@ -50,12 +50,12 @@ def resolved(rule: Any, value_of: Callable[[Schedule, str], Any]) -> Any:
     return found
 
 
-def is_switch(field: dataclasses.Field) -> bool:
+def is_switch(field: dataclasses.Field[Any]) -> bool:
     """Whether a field is a switch, which its default tells."""
     return isinstance(field.default, bool)
 
 
-def in_order(rule: Any) -> list[dataclasses.Field]:
+def in_order(rule: Any) -> list[dataclasses.Field[Any]]:
     """The fields, those by keyword last."""
     return sorted(dataclasses.fields(rule), key=lambda f: bool(f.kw_only))
 

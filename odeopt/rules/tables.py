@@ -71,8 +71,15 @@ class _Listed(Schedule):
             "counter", f"has the schedule {self.label}, which is known at integers k only; {_SMOOTH}"
         )
 
-    has_formula = False  # type: ignore[assignment]
-    breaks = ()  # type: ignore[assignment]
+    @property
+    def has_formula(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """None: there are no pieces."""
+        return ()
 
     def _values(self, k: Any) -> Any:
         import numpy as np

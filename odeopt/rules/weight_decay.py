@@ -56,9 +56,9 @@ class WeightDecayed(UpdateRule):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "step" in vars(cls):
-            cls.step = _decayed(cls.step)  # type: ignore[method-assign]
+            type.__setattr__(cls, "step", _decayed(cls.step))
         if "initial_memory" in vars(cls):
-            cls.initial_memory = _anchored(cls.initial_memory)  # type: ignore[method-assign]
+            type.__setattr__(cls, "initial_memory", _anchored(cls.initial_memory))
 
     def __post_init__(self) -> None:
         super().__post_init__()

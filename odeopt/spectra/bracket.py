@@ -225,12 +225,14 @@ class Series:
     """Chebyshev coefficients of all functions on [low, high], computed when first asked for."""
 
     def __init__(self, integrand: Integrand, low: float, high: float, degree: int):
-        self.integrand, self.low, self.end = integrand, low, high
-        self.rows = np.flatnonzero(integrand.worth(degree, high))
+        self.integrand: Integrand = integrand
+        self.low: float = low
+        self.end: float = high
+        self.rows: np.ndarray = np.flatnonzero(integrand.worth(degree, high))
         # An interval of one point is widened, so that the map to [-1, 1] exists.
-        self.high = high if high > low else low + max(_EPS * abs(low), 1e-300)
-        self.count = integrand.points(low, high, self.rows) if self.rows.size else 1
-        self.proved = self.count is not None
+        self.high: float = high if high > low else low + max(_EPS * abs(low), 1e-300)
+        self.count: int | None = integrand.points(low, high, self.rows) if self.rows.size else 1
+        self.proved: bool = self.count is not None
         self._absolute: np.ndarray | None = None
 
     def absolute(self) -> np.ndarray:

@@ -36,7 +36,7 @@ def steps_of(num_matvecs: int | None, n: int) -> int:
     return int(num_matvecs)
 
 
-def columns_of(delta0, n: int) -> np.ndarray:
+def columns_of(delta0: Any, n: int) -> np.ndarray:
     """The errors as columns."""
     delta0 = validate_error(delta0, n, columns=True)
     if not delta0.any():
@@ -47,7 +47,7 @@ def columns_of(delta0, n: int) -> np.ndarray:
     return delta0.reshape(n, -1)
 
 
-def product_of(matrix) -> Callable[[np.ndarray], np.ndarray]:
+def product_of(matrix: Any) -> Callable[[np.ndarray], np.ndarray]:
     """From columns to their products with the kernel."""
     if isinstance(matrix, np.ndarray):
         single = symmetric_product(matrix)
@@ -57,7 +57,7 @@ def product_of(matrix) -> Callable[[np.ndarray], np.ndarray]:
     )
 
 
-def interval_of(matrix, interval) -> tuple[float, float | None, bool]:
+def interval_of(matrix: Any, interval: Any) -> tuple[float, float | None, bool]:
     """Return a, b (None: to be estimated), and whether b is a bound for certain."""
     if interval is None:
         interval = getattr(matrix, "interval", None)

@@ -30,7 +30,8 @@ class RuleTheory:
     """The equations of a rule, and why there is none where there is none."""
 
     def __init__(self, rule: UpdateRule, settings: CheckSettings) -> None:
-        self.rule, self.steps = rule, settings.num_steps
+        self.rule: UpdateRule = rule
+        self.steps: int = settings.num_steps
         self.notes: dict[str, str] = {}
         regime = settings.hm_regime if isinstance(rule, HigherMomentum) else "natural"
         limit = self._or_note("weight_ode", lambda: ode_limit(rule, regime=regime))

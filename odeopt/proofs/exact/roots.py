@@ -107,7 +107,7 @@ class Roots:
         ball = self.balls(bits, number)
         return 1 if ball > 0 else -1 if ball < 0 else 0
 
-    def balls(self, bits: int, number: fmpq_mpoly, turned: tuple[int, int] | None = None):
+    def balls(self, bits: int, number: fmpq_mpoly, turned: tuple[int, int] | None = None) -> Any:
         """Enclose a number; `turned`: with another of the n-th roots (place, j) in place of the real one."""
         self.spend(len(number) * bits // 64)
         kept, ctx.prec = ctx.prec, bits
