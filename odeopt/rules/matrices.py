@@ -112,17 +112,25 @@ def _exact(value: Any) -> Any:
     return sympy.sympify(value, strict=True)
 
 
+def _with_symbols(value: sympy.Expr) -> sympy.Expr:
+    """The value with symbols for functions without values, s(0) say, which sympy takes for a number."""
+    return value.replace(
+        lambda e: isinstance(e, sympy.Function) and not e.evalf().is_comparable,
+        lambda e: sympy.Symbol(str(e)),
+    )
+
+
 def _differ(a: Any, b: Any) -> bool:
     if a == b:
         return False
-    difference = _exact(a) - _exact(b)
-    if difference.free_symbols:
+    a, b = (_with_symbols(_exact(v)) for v in (a, b))
+    difference = a - b
+    if symbols := sorted(difference.free_symbols | a.free_symbols, key=str):
         if is_zero(difference) is not False:
             return False
-        symbols = sorted(difference.free_symbols, key=str)
         # a step may compute with floats, the root of 2 say, beside symbols
         place = {s: sympy.Rational(i + 2, i + 5) for i, s in enumerate(symbols)}
-        difference, a = difference.subs(place).evalf(), _exact(a).subs(place).evalf()
+        difference, a = difference.subs(place).evalf(), a.subs(place).evalf()
     return bool(abs(difference) > 1e-12 * max(1.0, abs(a)))
 
 

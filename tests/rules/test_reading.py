@@ -355,3 +355,14 @@ def test_a_power_of_minus_one_is_a_number_in_each_residue_of_a_declared_period(p
 def test_functions_of_sympy_take_k():
     reading = read(descent(lambda s, k: s.lr * (1 + sympy.cos(k / 7))))
     assert reading.law().N[0][0] == -(1 + sympy.cos(reading.k / 7)) / 10
+
+
+def test_values_of_unknown_functions_are_compared_as_symbols_are():
+    s, d = sympy.Function("s"), sympy.Function("d")
+    product = (1 - d(0)) * (1 + s(0))
+    whole, expanded, other = (
+        read(GradientDescent(0.5)).law(0).map(lambda _, v=v: v)
+        for v in (product, product.expand(), product + 1)
+    )
+    assert whole.close(expanded)
+    assert not whole.close(other)
