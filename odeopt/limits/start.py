@@ -322,6 +322,10 @@ def _coefficient(derivation: Derivation, v: Expr, series: list[Expr], order: int
         for u, c in linear_terms(expr, curve).items():
             if isinstance(u, GradientDifferential):
                 found = directed(along(u.point), [along(d) for d in u.directions], curve[:1])
+            elif u in curve and u not in image:
+                raise NoLimitError(
+                    f"a gradient is taken at a point with X^({curve.index(u)}), whose value at t = 0 is open"
+                )
             else:
                 found = vector_series(sympy.expand(image.get(u, u)), t, order, curve[:1])
             for q, factor in laurent(c, t, order).items():

@@ -117,3 +117,8 @@ def test_averages_of_averages_under_schedules_lie_within_their_bounds():
     assert (curve.lower <= curve.loss).all()
     assert (curve.loss <= curve.upper).all()
     assert curve.rigorous
+
+
+def test_the_mean_of_a_mean_has_no_limit_whose_start_is_known():
+    with pytest.raises(ValueError, match=r"X\^\(2\), whose value at t = 0 is open"):
+        ode_limit(Averaged(Averaged(GradientDescent(0.1))))
