@@ -26,6 +26,17 @@ hypothesis.settings.register_profile("odeopt", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("odeopt")
 
 
+# Notebooks that train for minutes; what they show is asserted on smaller networks in tests/nets.
+SLOW_NOTEBOOKS = ("04_finite_width.ipynb", "05_paper_figures.ipynb")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the slow studies among the notebooks."""
+    for item in items:
+        if item.path.name in SLOW_NOTEBOOKS:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def rng(request):
     """Random numbers of the test's own: fixed by its name, whatever runs before it."""
