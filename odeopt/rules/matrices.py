@@ -115,7 +115,7 @@ def _exact(value: Any) -> Any:
 def _with_symbols(value: sympy.Expr) -> sympy.Expr:
     """The value with symbols for functions without values, s(0) say, which sympy takes for a number."""
     return value.replace(
-        lambda e: isinstance(e, sympy.Function) and not e.evalf().is_comparable,
+        lambda e: isinstance(e, sympy.Function) and not e.free_symbols and not e.evalf().is_comparable,
         lambda e: sympy.Symbol(str(e)),
     )
 
