@@ -26,8 +26,8 @@ hypothesis.settings.register_profile("odeopt", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("odeopt")
 
 
-# Notebooks that train for minutes; what they show is asserted on smaller networks in tests/nets.
-SLOW_NOTEBOOKS = ("04_finite_width.ipynb", "05_paper_figures.ipynb")
+# Notebooks that take long alone; what they show is asserted on smaller problems in tests/nets and tests/rates.
+SLOW_NOTEBOOKS = ("03_rates.ipynb", "04_finite_width.ipynb", "05_paper_figures.ipynb")
 
 
 def pytest_collection_modifyitems(items):
