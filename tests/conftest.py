@@ -26,7 +26,7 @@ hypothesis.settings.register_profile("odeopt", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("odeopt")
 
 
-# Notebooks that take long alone; what they show is asserted on smaller problems in tests/nets and tests/rates.
+# Notebooks that take long; what they show is asserted on smaller problems in the tests of nets and rates.
 SLOW_NOTEBOOKS = ("03_rates.ipynb", "04_finite_width.ipynb", "05_paper_figures.ipynb")
 
 
