@@ -5,6 +5,7 @@ With u = k / steps, a decay runs from `start` at u = 0 to `end` at u = 1 and sta
 
 from __future__ import annotations
 
+import abc
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,8 +68,9 @@ class _Decay(Schedule):
         require_number("end", self.end)
         _require_steps("steps", self.steps)
 
+    @abc.abstractmethod
     def _shape(self, u: Any) -> Any:
-        raise NotImplementedError
+        """From 1 at u = 0 to 0 at u = 1."""
 
     def pieces(self) -> tuple[Piece, ...]:
         start, steps, end = map(exact_number, (self.start, self.steps, self.end))

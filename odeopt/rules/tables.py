@@ -2,6 +2,7 @@ r"""Schedules given by a formula of one's own, by values, or by a recursion of n
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -95,8 +96,9 @@ class _Listed(Schedule):
             raise StepRefusal("counter", f"has the schedule {self.label}, which has no value at k = {k:g}")
         return float(self._entry(int(k)))
 
+    @abc.abstractmethod
     def _entry(self, k: int) -> float:
-        raise NotImplementedError
+        """The value at k."""
 
 
 @dataclass(frozen=True)
