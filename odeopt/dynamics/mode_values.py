@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import scipy.special
+import scipy
 
 __all__ = ["bessel_mode", "damped_oscillator"]
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.integrate
+import scipy
 
 from odeopt.checks import is_finite, is_number, nonnegative_grid
 

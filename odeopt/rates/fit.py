@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import scipy.optimize
-import scipy.stats
+import scipy
 
 from odeopt.checks import is_number
 from odeopt.rates.floor import above_floor

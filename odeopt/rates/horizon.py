@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
+import scipy
 
 from odeopt.checks import is_finite, is_number, require_integer, require_positive
 from odeopt.rates.run import RESOLUTION, Run

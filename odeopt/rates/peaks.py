@@ -13,8 +13,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import scipy.interpolate
-import scipy.optimize
+import scipy
 
 from odeopt.rates.horizon import largest_lr, peak_of
 from odeopt.rates.run import Run, places

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Literal
 
 import numpy as np
-import scipy.optimize
+import scipy
 import sympy
 
 from odeopt.checks import spectral_interval

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 from odeopt.checks import spectral_interval
 from odeopt.rates.horizon import GROWTH, require_growth, run_length

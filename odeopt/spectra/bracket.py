@@ -29,8 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.fft
-import scipy.optimize
+import scipy
 
 from odeopt.spectra.lanczos import Chain
 from odeopt.spectra.measure import SpectralMeasure

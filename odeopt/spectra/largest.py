@@ -13,7 +13,7 @@ so that no eigenvalue exceeds the largest one of T bordered by :math:`\beta_m` a
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from odeopt.spectra.lanczos import Chain
 

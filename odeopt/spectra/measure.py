@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
+import scipy
 from scipy.sparse.linalg import LinearOperator
 
 from odeopt.checks import frozen, is_number, validate_error, validate_kernel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import scipy.fft
+import scipy
 
 __all__ = ["PANEL_POINTS", "PANEL_RATIO", "panel_bounds"]
 
