@@ -2,6 +2,7 @@ r"""Inputs of a ReLU kernel: checked, scaled to unit rows, and what in them make
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ __all__ = [
     "SingularPart",
     "index_chunks",
     "parallel_tolerance",
+    "points_and_rows",
     "require_independent_pairs",
     "singular_part",
     "unit_rows",
@@ -89,6 +91,28 @@ def validate_inputs(
         if part.antipodal:
             raise ValueError(_dependent_pairs(part.antipodal))
     return x
+
+
+def points_and_rows(x: npt.ArrayLike, x2: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return two sets of inputs of one dimension, one array if they are equal; shared rows are warned of."""
+    x, x2 = real_array(x, "x", ndim=2), real_array(x2, "x2", ndim=2)
+    if x.shape[1] != x2.shape[1]:
+        raise ValueError(
+            f"x2 must have {x.shape[1]} columns like x, got shape {x2.shape}; both hold one input a row"
+        )
+    if np.array_equal(x, x2):
+        return x, x
+    places = {row.tobytes(): j for j, row in enumerate(x2 + 0.0)}  # -0.0 and 0.0 are one
+    shared = [(i, j) for i, row in enumerate(x + 0.0) if (j := places.get(row.tobytes())) is not None]
+    if shared:
+        i, j = shared[0]
+        warnings.warn(
+            f"{len(shared)} of the {len(x)} rows of x are rows of x2 too (row {i} is row {j} of x2): a curve "
+            "on what is trained on is no test",
+            UserWarning,
+            stacklevel=3,
+        )
+    return x, x2
 
 
 def unit_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from odeopt.checks import require_integer
-from odeopt.kernels.inputs import index_chunks, unit_rows, validate_inputs
+from odeopt.kernels.inputs import index_chunks, points_and_rows, unit_rows, validate_inputs
 
 __all__ = ["relu_gram"]
 
@@ -28,7 +28,9 @@ _LAYERS = ("first", "both")
 _DEEPEST = 10_000  # hidden layers, each of which is a pass over the kernel
 
 
-def relu_gram(x: Any, *, layers: str = "first", depth: int = 1, allow_singular: bool = False) -> np.ndarray:
+def relu_gram(
+    x: Any, x2: Any = None, *, layers: str = "first", depth: int = 1, allow_singular: bool = False
+) -> np.ndarray:
     r"""Kernel of the infinitely wide ReLU network in closed form.
 
     With one hidden layer it is
@@ -60,6 +62,9 @@ def relu_gram(x: Any, *, layers: str = "first", depth: int = 1, allow_singular: 
     ----------
     x : array_like, shape (n, d)
         One input a row, of any norm.
+    x2 : array_like, shape (n2, d), optional
+        Inputs of the columns, those that a network is trained on where `x` is not; by default `x` itself.
+        What makes a square kernel singular is then no matter. A warning names rows that both sets hold.
     layers : {"first", "both"}, optional
         Which layers are trained; "both" means all of them, whatever the depth.
     depth : int, optional
@@ -69,15 +74,15 @@ def relu_gram(x: Any, *, layers: str = "first", depth: int = 1, allow_singular: 
 
     Returns
     -------
-    numpy.ndarray, shape (n, n)
-        Symmetric, float64, read-only. Entries are accurate to rounding also for nearly parallel
+    numpy.ndarray, shape (n, n) or (n, n2)
+        Float64, read-only, symmetric if square. Entries are accurate to rounding also for nearly parallel
         inputs, where :math:`\arccos` loses half of the digits.
 
     Raises
     ------
     ValueError
         If `x` is refused by :func:`validate_inputs`, its norms overflow or underflow when
-        squared, or `layers` is unknown.
+        squared, `layers` is unknown, or `x2` has other columns.
 
     References
     ----------
@@ -93,16 +98,27 @@ def relu_gram(x: Any, *, layers: str = "first", depth: int = 1, allow_singular: 
     >>> np.round(relu_gram([[1.0, 0.0], [1.0, 1.0]], layers="both"), 4)
     array([[1.    , 0.9092],
            [0.9092, 2.    ]])
+    >>> relu_gram([[0.0, 3.0]], [[1.0, 0.0], [1.0, 1.0]]).round(6)  # between a new input and the two
+    array([[0.   , 1.125]])
     """
     validate_architecture(layers, depth)
-    x = validate_inputs(x, allow_parallel=allow_singular, allow_blank=allow_singular, depth=depth)
-    unit, norms = unit_rows(x)
-    diagonal = gram_diagonal(norms, layers, depth)
-    cosine = np.clip(unit @ unit.T, -1, 1)
-    overlap = _overlap_angle(cosine, unit)
-    gram = unit_profile(cosine, overlap, layers, depth)
-    gram *= np.outer(norms, norms) / (2 * np.pi)  # in this order, symmetric to the last bit
-    np.fill_diagonal(gram, diagonal)
+    if x2 is None:
+        x = x2 = validate_inputs(x, allow_parallel=allow_singular, allow_blank=allow_singular, depth=depth)
+    else:
+        x, x2 = points_and_rows(x, x2)
+    return gram_between(x, x2, layers, depth)
+
+
+def gram_between(x: np.ndarray, x2: np.ndarray, layers: str, depth: int) -> np.ndarray:
+    """The kernel between two sets of inputs, symmetric to the last bit where they are one array."""
+    rows = unit_rows(x)
+    (unit, norms), (unit2, norms2) = rows, rows if x2 is x else unit_rows(x2)
+    diagonal, _ = (gram_diagonal(each, layers, depth) for each in (norms, norms2))
+    cosine = np.clip(unit @ unit2.T, -1, 1)
+    gram = unit_profile(cosine, overlap_angle(cosine, unit, unit2), layers, depth)
+    gram *= np.outer(norms, norms2) / (2 * np.pi)  # in this order, symmetric to the last bit
+    if x2 is x:
+        np.fill_diagonal(gram, diagonal)
     gram.setflags(write=False)
     return gram
 
@@ -143,23 +159,27 @@ def unit_profile(cosine: Any, overlap: Any, layers: str, depth: int, xp: Any = n
         gram *= overlap / np.pi
         if layers == "first" and layer == depth - 1:
             break
-        theta = np.pi - overlap
-        # 1 - kappa_1 without cancellation in the cosine: an angle error of eps stays one
-        gap = (2 * np.pi * xp.sin(theta / 2) ** 2 + theta * xp.cos(theta) - xp.sin(theta)) / np.pi
-        gap = xp.clip(gap, 0, 1)
+        gap = relu_gap(overlap, xp)
         if layers == "both":
             gram += 1 - gap
         overlap = np.pi - 2 * xp.arcsin(xp.sqrt(gap / 2))
     return np.pi * gram
 
 
-def _overlap_angle(cosine: np.ndarray, unit: np.ndarray) -> np.ndarray:
+def relu_gap(overlap: Any, xp: Any = np) -> Any:
+    r"""Return :math:`1-\kappa_1`, without cancellation in the cosine: an angle error of eps stays one."""
+    theta = np.pi - overlap
+    gap = (2 * np.pi * xp.sin(theta / 2) ** 2 + theta * xp.cos(theta) - xp.sin(theta)) / np.pi
+    return xp.clip(gap, 0, 1)
+
+
+def overlap_angle(cosine: np.ndarray, unit: np.ndarray, other: np.ndarray) -> np.ndarray:
     r"""Return :math:`\pi-\theta_{ij}`, the angle of the wedge on which both neurons are active."""
     overlap = np.arctan2(np.sqrt((1 - cosine) * (1 + cosine)), -cosine)
     # An error eps in the cosine is an error eps / sin(theta) in the angle: at most 7 eps here.
     # Nearer to 0 and pi the angle follows from half-angles, tan(theta / 2) = |u - v| / |u + v|.
     for i, j in index_chunks(unit.shape[1], *np.nonzero(np.abs(cosine) > 0.99)):
-        near = np.linalg.norm(unit[i] - unit[j], axis=1)
-        far = np.linalg.norm(unit[i] + unit[j], axis=1)
+        near = np.linalg.norm(unit[i] - other[j], axis=1)
+        far = np.linalg.norm(unit[i] + other[j], axis=1)
         overlap[i, j] = 2 * np.arctan2(far, near)
     return overlap

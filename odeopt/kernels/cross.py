@@ -1,0 +1,87 @@
+r"""Kernels between two sets of inputs as operators: rows are computed in blocks, and none is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from odeopt.kernels.blocks import LinearOperator
+from odeopt.kernels.inputs import WORK_ENTRIES, points_and_rows
+from odeopt.kernels.relu import gram_between, validate_architecture
+
+__all__ = ["CrossOperator", "relu_cross_operator"]
+
+
+class CrossOperator(LinearOperator):
+    r"""A kernel :math:`K(x_i,x'_j)` of shape (p, n) that acts without being stored.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    """
+
+    def __init__(
+        self, between: Callable[[np.ndarray, np.ndarray], np.ndarray], x: np.ndarray, x2: np.ndarray
+    ) -> None:
+        super().__init__(np.dtype(np.float64), (len(x), len(x2)))
+        self._between, self._x, self._x2 = between, x, x2
+
+    def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        rows = max(1, WORK_ENTRIES // len(self._x2))
+        for start in range(0, len(self._x), rows):
+            here = slice(start, start + rows)
+            yield here, self._between(self._x[here], self._x2)
+
+    def _matmat(self, X: Any) -> np.ndarray:
+        return np.concatenate([block @ X for _, block in self._blocks()])
+
+    def _matvec(self, x: Any) -> np.ndarray:
+        return self._matmat(np.reshape(x, (-1, 1)))[:, 0]
+
+    def _rmatmat(self, X: Any) -> np.ndarray:
+        X = np.asarray(X, dtype=float)
+        return np.sum([block.T @ X[here] for here, block in self._blocks()], axis=0)
+
+    def _rmatvec(self, x: Any) -> np.ndarray:
+        return self._rmatmat(np.reshape(x, (-1, 1)))[:, 0]
+
+
+def relu_cross_operator(
+    x: npt.ArrayLike, x2: npt.ArrayLike, *, layers: Literal["first", "both"] = "first", depth: int = 1
+) -> CrossOperator:
+    r"""Kernel of the infinitely wide ReLU network between two sets of inputs, as an operator.
+
+    Parameters
+    ----------
+    x : array_like, shape (p, d)
+        Inputs of the rows, as the points of :func:`odeopt.spectra.predict`.
+    x2 : array_like, shape (n, d)
+        Inputs of the columns, the training examples.
+    layers : {"first", "both"}, optional
+        Which layers are trained, as in :func:`odeopt.relu_gram`.
+    depth : int, optional
+        Number of hidden layers.
+
+    Returns
+    -------
+    CrossOperator
+        Of shape (p, n). Every product computes all entries anew, in blocks of 32 MB.
+
+    Raises
+    ------
+    ValueError
+        If the inputs are no finite matrices with as many columns, or an option is unknown.
+
+    Examples
+    --------
+    >>> from odeopt import relu_gram
+    >>> test, train = [[0.0, 3.0]], [[1.0, 0.0], [1.0, 1.0]]
+    >>> relu_cross_operator(test, train) @ [1.0, 2.0], relu_gram(test, train)
+    (array([2.25]), array([[0.   , 1.125]]))
+    """
+    validate_architecture(layers, depth)
+    x, x2 = points_and_rows(x, x2)
+    return CrossOperator(lambda rows, columns: gram_between(rows, columns, layers, depth), x, x2)
