@@ -25,14 +25,21 @@ def half_square(vector):
     return sum((x * x for x in vector), arb(0)) / 2
 
 
-def rule_losses(rule, kernel, delta0, steps):
-    """Losses of the rule's own step, on the very entries of the kernel, a matrix or eigenvalues."""
+def rule_losses(rule, kernel, delta0, steps, origin=None):
+    """Losses of the rule's own step, on the very entries of the kernel, a matrix or eigenvalues.
+
+    With `origin`, J w_0, the step acts on v = Jw with the gradient H(v + q), q = delta0 - origin.
+    """
     last = max(steps)
     with flint.ctx.workprec(200 + 4 * last):  # a step loses some two bits to the triangle inequality
         kernel = np.vectorize(arb, otypes=[object])(np.asarray(kernel, dtype=float))
-        start = np.array([arb(float(d)) for d in delta0], dtype=object)
-        grad = (lambda x: kernel * x) if kernel.ndim == 1 else (lambda x: kernel @ x)
-        run = [half_square(x) for x in itertools.islice(iterate(rule, start, grad), last + 1)]
+        error, start = (
+            np.array([arb(float(d)) for d in given], dtype=object)
+            for given in (delta0, delta0 if origin is None else origin)
+        )
+        q, times = error - start, np.multiply if kernel.ndim == 1 else np.matmul
+        iterates = itertools.islice(iterate(rule, start, lambda v: times(kernel, v + q)), last + 1)
+        run = [half_square(v + q) for v in iterates]
     return [run[k] for k in steps]
 
 

@@ -23,8 +23,8 @@ from odeopt.checks import is_symbolic, iteration_grid, real_array, require_integ
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.forms import CONSTANT
 from odeopt.rules.matrices import Matrix
-from odeopt.rules.reading import Reading, StepMatrices, require_linear
-from odeopt.rules.shifted import states_of_origin
+from odeopt.rules.reading import Reading, StepMatrices, read, require_linear
+from odeopt.rules.shifted import first_pull, states_of_origin
 
 __all__ = [
     "error_polynomials", "recursion_coefficients", "residual_polynomials", "spectral_radius",
@@ -121,9 +121,8 @@ def error_polynomials(
     (array([1.    , 0.25  , 0.0625]), array([0.    , 0.25  , 0.3125]))
     """
     lam, k = eigenvalues_of(rule, lam), iteration_grid(k, "k")
-    row = error_row(rule, k)
     phi = kept(iterate(rule, np.ones_like(lam), lambda z: lam * z), k, lam.shape)
-    if not row:
+    if not pulls(rule, k):
         return phi, np.zeros_like(phi)
     run = states_of_origin(rule, np.zeros_like(lam), lambda s: lam * s)
     return phi, kept((x for x, _ in run), k, lam.shape)
@@ -138,6 +137,16 @@ def error_row(rule: UpdateRule, k: npt.ArrayLike) -> str:
     if any(form.coefficient(CONSTANT) != 0 for form in reading.start):
         require_linear(rule, "residual polynomials", equivariant=True, k=k)
     return reading.row_by(int(np.max(k)))
+
+
+def pulls(rule: UpdateRule, k: npt.ArrayLike) -> bool:
+    """Whether a step up to k acts on more than the error, however little, be it what rounding explains."""
+    reading, last = read(rule), int(np.max(k))
+    if error_row(rule, k):
+        return True
+    if reading.laws and not rule.is_scheduled:  # the same step for ever, but for a memory that counts k
+        last = min(last, reading.law_from + 2 * reading.period)
+    return first_pull(rule, last, 0.0) is not None
 
 
 def transition_matrix(rule: UpdateRule, lam: npt.ArrayLike, k: int | None = None) -> npt.NDArray[np.float64]:

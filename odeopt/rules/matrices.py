@@ -15,8 +15,8 @@ from odeopt.rules.trace import Trace
 
 __all__ = ["StepMatrices", "matrices_of", "shifted", "text_of"]
 
-# Row sums of numbers are 1 up to this: what a float literal in a step, 2/3 say, leaves after it is read.
-_ROUNDING = 1e-14
+# Row sums of numbers are 1 up to this: what a few float literals in a step leave after they are read.
+_ROUNDING = 1e-15
 
 Matrix = tuple[tuple[Any, ...], ...]
 

@@ -18,8 +18,8 @@ from odeopt.rules.base import UpdateRule
 
 __all__ = ["Shifted", "first_pull", "states_of_origin"]
 
-# Weights of iterates sum to 1 up to this: what a float literal in a step, 2/3 say, leaves.
-_ROUNDING = 1e-14
+# Weights of iterates sum to 1 up to this: what a few float literals in a step leave.
+_ROUNDING = 1e-15
 _EPS = sys.float_info.epsilon
 
 
@@ -107,7 +107,7 @@ def states_of_origin(
 
 
 @functools.lru_cache(maxsize=256)
-def first_pull(rule: UpdateRule, last: int) -> int | None:
+def first_pull(rule: UpdateRule, last: int, slack: float = _ROUNDING) -> int | None:
     """The first k below `last` whose step is none in the error alone; None if there is none."""
     nothing, one = Fraction(0), Fraction(1)
     start = Shifted(0.0, one)
@@ -120,7 +120,7 @@ def first_pull(rule: UpdateRule, last: int) -> int | None:
             return Shifted(0.0, nothing)
 
         x_next, memory = rule.step(k, iterates, memory, taken)
-        if any(abs(z.weight - 1) > _ROUNDING for z in (*points, x_next)):
+        if any(abs(z.weight - 1) > slack for z in (*points, x_next)):
             return k
         iterates = (x_next.at(one), *iterates[:-1])
         memory = tuple(Shifted(0.0, Fraction(float(m.weight))) for m in memory) if memory else memory

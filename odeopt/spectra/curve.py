@@ -28,7 +28,7 @@ from odeopt.checks import is_finite, is_number, iteration_grid, nonnegative_grid
 from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.averaged import Averaged
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.linear import error_polynomials, error_row, require_numeric, residual_polynomials
+from odeopt.rules.linear import error_polynomials, error_row, pulls, require_numeric, residual_polynomials
 from odeopt.spectra.bracket import Bracket, bracket
 from odeopt.spectra.bracket_joint import joint_mode_bracket, joint_rule_bracket
 from odeopt.spectra.bracket_ode import mode_half_widths, mode_integrand
@@ -176,7 +176,8 @@ def _averaged(rule: Any, average: Any) -> Averaged:
 
 def _rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, bounds: bool) -> Bracket:
     row = error_row(rule, k)
-    if not row:
+    # a pull that may be rounding is followed where the image of the weights is known
+    if not row and (measure.joint is None or not pulls(rule, k)):
         if bounds:
             return rule_bracket(rule, k, measure)
         return _unbounded(residual_polynomials(rule, measure.nodes, k), measure)

@@ -85,10 +85,16 @@ def test_averages_have_the_loss_of_the_averaged_weights(rule):
     np.testing.assert_allclose(curve.loss, 0.5 * (errors(rule) ** 2).sum(axis=1), **CLOSE)
 
 
-def test_a_tiny_decay_is_seen_to_full_accuracy():
-    rule = GradientDescent(0.5, weight_decay=2.0**-36)
+@pytest.mark.parametrize("decay", [2.0**-36, 2.0**-50, 2.0**-80])
+def test_a_tiny_decay_is_seen_to_full_accuracy_below_what_rounding_explains_too(decay):
+    rule = GradientDescent(0.5, weight_decay=decay)
     _, chi = error_polynomials(rule, [1.0], [2000])
-    np.testing.assert_allclose(chi, [[2.0**-36 / (1 + 2.0**-36)]], rtol=1e-14)  # roundings of one value
+    np.testing.assert_allclose(chi, [[decay / (1 + decay)]], rtol=1e-14)  # roundings of one value
+    # the last 2^-40 of the weights' way back are more than the bracket allows for
+    curve = loss_curve(rule, spectral_measure([[1.0]], [1.0], origin=[2.0**40]), [2000])
+    limit = 0.5 * ((2.0**40 - 1) * decay / (1 + decay)) ** 2
+    assert curve.lower[0] <= limit <= curve.upper[0]
+    assert curve.loss[0] == pytest.approx(limit, rel=1e-12)  # 2000 roundings
 
 
 def test_the_loss_of_the_third_step_is_that_of_the_linear_model_in_its_first_weight_decay():

@@ -19,12 +19,47 @@ from odeopt import (
     NesterovConstant,
     TorchSGD,
     TripleMomentum,
+    UpdateRule,
     error_dynamics,
     loss_curve,
     mode_solution,
     ode_limit,
     spectral_measure,
 )
+from odeopt.rules import (
+    Averaged,
+    Cosine,
+    Exponential,
+    InverseSqrt,
+    Linear,
+    Lookahead,
+    ScheduleFree,
+    Step,
+    Table,
+    Warmup,
+    WarmupStableDecay,
+    WeightDecayed,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cycle(UpdateRule):
+    """Heavy ball with learning rates that fall and begin again."""
+
+    lr: float
+    momentum: float
+    length: int
+    history = 2
+    period = property(lambda self: self.length)
+
+    @property
+    def hyperparameters(self):
+        return {"lr": self.lr, "momentum": self.momentum}
+
+    def step(self, k, iterates, memory, grad):
+        x, x_prev = iterates
+        lr = self.lr / (1 + k % self.length)
+        return x + self.momentum * (x - x_prev) - lr * grad(x), memory
 
 
 @functools.cache
@@ -95,24 +130,51 @@ def _problem(rng):
     return kernel, given, delta0, scale, diagonal, precision
 
 
-def _measure(rng, kernel, given, delta0):
+def _origin(rng, delta0):
+    """None, or the image of the weights: 0, along the error, or anywhere."""
+    kind = rng.random()
+    if kind > 0.2:
+        return None
+    other = rng.standard_normal(delta0.size) * np.abs(delta0).max()
+    return (0 if kind < 0.05 else 1.5 if kind < 0.08 else 1) * (delta0 if kind < 0.08 else other)
+
+
+def _measure(rng, kernel, given, delta0, origin):
     n, top = len(kernel), float(np.abs(kernel).sum(axis=1).max())
     if given is None and rng.random() < 0.2:
-        return spectral_measure(kernel, delta0)
+        return spectral_measure(kernel, delta0, origin=origin)
     steps = int(rng.integers(1, n + 1))
     if given is None and rng.random() < 0.7:
-        return spectral_measure(kernel, delta0, num_matvecs=steps)
+        return spectral_measure(kernel, delta0, num_matvecs=steps, origin=origin)
     if given is None:
         given = LinearOperator((n, n), matvec=lambda x: kernel @ x, matmat=lambda x: kernel @ x, dtype=float)
     interval = (0.0, top) if rng.random() < 0.7 else None
-    return spectral_measure(given, delta0, num_matvecs=steps, interval=interval)
+    return spectral_measure(given, delta0, num_matvecs=steps, interval=interval, origin=origin)
 
 
-def _rule(rng, top):
-    lr, momentum = (
-        10.0 ** rng.uniform(-10, 0) * rng.uniform(0.1, 1.9) / top,
-        1 - 10.0 ** rng.uniform(-5, -0.05),
+def _momentum(rng):
+    return 1 - 10.0 ** rng.uniform(-5, -0.05)
+
+
+def _schedule(rng, start, last):
+    """From `start` on, or up to it, over a run to step `last`; never above it by more than a fifth."""
+    steps, end = int(rng.integers(2, 2 * last + 2)), start * float(rng.choice([0.0, 0.1, 1.2]))
+    makers = (
+        lambda: Linear(start, steps, end),
+        lambda: Cosine(start, steps, end),
+        lambda: InverseSqrt(start, float(rng.uniform(1, 50))),
+        lambda: Exponential(start, 1 - 10.0 ** rng.uniform(-4, -0.5)),
+        lambda: Step(start, (1 + steps // 3, 2 + steps // 2), float(rng.choice([0.1, 0.5, 1.05]))),
+        lambda: WarmupStableDecay(start, steps, steps // 4, steps // 3, min(end, start)),
+        lambda: Warmup(1 + steps // 5, float(rng.choice([0.0, 0.25]))) * Cosine(start, steps, end),
+        lambda: Table((start * rng.uniform(0, 1, last + 1)).tolist()),
     )
+    return makers[rng.integers(len(makers))]()
+
+
+def _steady(rng, top):
+    """A rule whose numbers are fixed."""
+    lr, momentum = 10.0 ** rng.uniform(-10, 0) * rng.uniform(0.1, 1.9) / top, _momentum(rng)
     lr = rng.uniform(0.1, 1.9) / top if rng.random() < 0.6 else lr
     makers = (
         lambda: GradientDescent(lr),
@@ -124,17 +186,58 @@ def _rule(rng, top):
         lambda: QHM(lr / 2, momentum, float(rng.uniform(0, 1))),
         lambda: HigherMomentum(lr / 4, (0.2, 0.5)),
         lambda: TripleMomentum(lr / 2, 0.7, 0.3, 1.0),
+        lambda: ScheduleFree(lr, float(rng.choice([0.0, 0.5, 0.9]))),
+        lambda: Cycle(lr, float(rng.choice([0.0, 0.5, 0.9])), int(rng.integers(2, 5))),
     )
     return makers[rng.integers(len(makers))]()
 
 
-def _check_rule(rng, kernel, delta0, measure, top):
-    rule = _rule(rng, top)
+def _scheduled(rng, rule, last):
+    """The rule with a schedule of lr, of its momentum, or of both."""
+    # torch refuses its Nesterov form where the momentum is 0, as it is at the end of some schedules
+    fixed = isinstance(rule, TorchSGD) and rule.nesterov
+    names = [name for name in ("lr", "momentum")[: 2 - fixed] if name in rule.hyperparameters]
+    for name in names if rng.random() < 0.3 else [names[rng.integers(len(names))]]:
+        start = rule.hyperparameters[name]
+        schedule = _schedule(rng, start, last)
+        if name == "lr" or schedule.largest < 1:
+            rule = rule.replace(**{name: schedule})
+    return rule
+
+
+def _decaying(rng, rule, top, last):
+    """The rule with weight decay of any kind, constant or with a schedule."""
+    decay = float(rng.choice([1.0, 1e-3, 1e-8, 1e-13]) * rng.uniform(0.1, 1) * top / 4)
+    options = {"decoupled": bool(rng.random() < 0.5), "to_start": bool(rng.random() < 0.4)}
+    decay = _schedule(rng, decay, last) if rng.random() < 0.2 else decay
+    return rule.replace(weight_decay=decay, **options)
+
+
+def _rule(rng, top, last, pulled):
+    """A rule of any kind, to 0 decaying ones where the image of the weights is known, for steps to `last`."""
+    rule = _steady(rng, top)
+    if rng.random() < (0.8 if pulled else 0.15) and isinstance(rule, WeightDecayed):
+        rule = _decaying(rng, rule, top, last)
+        rule = rule if pulled else rule.replace(to_start=True)
+    if rng.random() < 0.3:
+        rule = _scheduled(rng, rule, last)
+    kind = rng.random()
+    if kind < 0.1:
+        return Averaged(rule)
+    if kind < 0.2:
+        return Averaged(rule, decay=_momentum(rng) if rng.random() < 0.7 else Linear(0.9, last + 1, 0.99))
+    if kind < 0.3 and rule.history == 1:
+        return Lookahead(rule, int(rng.integers(1, 6)), float(rng.uniform(0.1, 1)))
+    return rule
+
+
+def _check_rule(rng, kernel, delta0, measure, top, origin):
     last = int(rng.choice([3, 20, 100, 400], p=[0.3, 0.35, 0.25, 0.1]))
     k = np.unique(np.r_[0, rng.integers(0, last, 3), last])
+    rule = _rule(rng, top, last, origin is not None)
     curve = loss_curve(rule, measure, k)
     eigenvalues = np.diag(kernel) if not np.any(kernel - np.diag(np.diag(kernel))) else kernel
-    return type(rule).__name__, curve, rule_losses(rule, eigenvalues, delta0, k.tolist())
+    return type(rule).__name__, curve, rule_losses(rule, eigenvalues, delta0, k.tolist(), origin)
 
 
 def _check_mode(rng, kernel, delta0, measure, top):
@@ -159,14 +262,17 @@ def run_problem(seed, counts):
     """Check one problem: the points that are proved are counted, those outside are returned."""
     rng = np.random.default_rng(seed)
     kernel, given, delta0, scale, diagonal, precision = _problem(rng)
+    origin = _origin(rng, delta0)
     try:
-        measure = _measure(rng, kernel, given, delta0)
+        measure = _measure(rng, kernel, given, delta0, origin)
     except ValueError:  # what is asymmetric may be indefinite too, and that is said
         counts["refused"] += 1
         return []
     top = float(np.abs(kernel).sum(axis=1).max()) or scale
-    check = _check_mode if diagonal and rng.random() < 0.5 else _check_rule
-    name, curve, true = check(rng, kernel, delta0, measure, top)
+    if diagonal and origin is None and rng.random() < 0.4:
+        name, curve, true = _check_mode(rng, kernel, delta0, measure, top)
+    else:
+        name, curve, true = _check_rule(rng, kernel, delta0, measure, top, origin)
     counts["problems"] += 1
     counts[f"{name}, {precision}"] += 1
     if true is None:
