@@ -28,8 +28,9 @@ from odeopt.proofs.families import vanishing as families_vanishing
 from odeopt.proofs.flow import Flow
 from odeopt.proofs.functions import strongly_convex
 from odeopt.proofs.lmi import SOLVERS
-from odeopt.proofs.search import Template, require_in_range, search
+from odeopt.proofs.search import search
 from odeopt.proofs.statement import Multiplier
+from odeopt.proofs.template import Template, require_in_range
 from odeopt.proofs.wanted import NoCertificateError, UnsolvedError, asked_for
 from odeopt.rates.rate import exact_rate
 from odeopt.rules.base import Scalar, UpdateRule

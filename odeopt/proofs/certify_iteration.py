@@ -26,10 +26,12 @@ from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.domain import determinant
 from odeopt.proofs.exact.field import Element, Field
 from odeopt.proofs.exact.signs import exact_number, is_zero, number_sign, short_text
+from odeopt.proofs.families.iterations import accelerated
 from odeopt.proofs.flow import Iteration
 from odeopt.proofs.functions import strongly_convex
 from odeopt.proofs.lmi import SOLVERS
-from odeopt.proofs.search import Template, search
+from odeopt.proofs.search import search
+from odeopt.proofs.template import Template
 from odeopt.proofs.wanted import asked_for
 from odeopt.rules.base import Scalar, UpdateRule
 from odeopt.rules.reading import StepMatrices, require_linear
@@ -181,13 +183,7 @@ def _known(iteration: Iteration, mu: Expr, L: Expr) -> Certificate | None:
     """The closed form for this iteration, None where none is known."""
     if iteration.beta == 0 == iteration.gamma:
         return families.gradient_descent(iteration.lr, mu, L)
-    for family in (families.triple_momentum, families.nesterov_constant):
-        known = family(mu, L)
-        flow = known.flow
-        pairs = ((iteration.lr, flow.constants[0]), *zip(iteration.varying, flow.varying, strict=True))
-        if all(is_zero(a - b) for a, b in pairs):
-            return known
-    return None
+    return accelerated(iteration, mu, L)
 
 
 def _on_convex(rule: UpdateRule, iteration: Iteration, L: Expr, factor) -> Certificate:

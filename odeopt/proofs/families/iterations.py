@@ -14,13 +14,14 @@ from sympy import Expr, Integer, sqrt
 from odeopt.proofs.build import build, closed_form
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.domain import Bound
-from odeopt.proofs.exact.signs import number_sign
+from odeopt.proofs.exact.signs import is_zero, number_sign
 from odeopt.proofs.families.family import parameters, positive_number, real
 from odeopt.proofs.flow import Iteration, f0, g0, time, x0
 from odeopt.proofs.functions import convex, strongly_convex
 from odeopt.rules.base import Scalar
 
 __all__ = [
+    "accelerated",
     "gradient_descent",
     "gradient_descent_convex",
     "nesterov_constant",
@@ -83,6 +84,27 @@ def _following(iteration: Iteration) -> tuple[Expr, Expr]:
     return iteration.rules[x0], iteration.points["1"][0]
 
 
+def _nesterov_step(s: Expr, L: Expr) -> Iteration:
+    beta = (1 - s) / (1 + s)
+    return Iteration(1 / L, beta, beta)
+
+
+def _triple_momentum_step(s: Expr, L: Expr) -> Iteration:
+    rho = 1 - s
+    return Iteration((1 + rho) / L, rho**2 / (2 - rho), rho**2 / ((1 + rho) * (2 - rho)))
+
+
+def accelerated(iteration: Iteration, mu: Expr, L: Expr) -> Certificate | None:
+    """The closed form of an iteration with momentum that is tuned for mu and L, None for others."""
+    s = sqrt(mu / L)
+    for step, family in ((_triple_momentum_step, triple_momentum), (_nesterov_step, nesterov_constant)):
+        tuned = step(s, L)
+        pairs = zip((iteration.lr, *iteration.varying), (tuned.lr, *tuned.varying), strict=True)
+        if all(is_zero(a - b) for a, b in pairs):
+            return family(mu, L)
+    return None
+
+
 def nesterov_constant(mu: Scalar | None = None, L: Scalar | None = None) -> Certificate:
     r"""Nesterov's method, momentum :math:`\frac{1-s}{1+s}`, :math:`s=\sqrt{\mu/L}`, lr = 1/L: factor 1 - s.
 
@@ -106,8 +128,7 @@ def nesterov_constant(mu: Scalar | None = None, L: Scalar | None = None) -> Cert
     (True, 2/3)
     """
     p, domain = parameters("Nesterov's method", _ACCELERATED, L=L, s=_ratio(mu, L))
-    beta, low = (1 - p.s) / (1 + p.s), p.s**2 * p.L
-    iteration = Iteration(1 / p.L, beta, beta)
+    iteration, low = _nesterov_step(p.s, p.L), p.s**2 * p.L
     after, point = _following(iteration)
     energy = f0 - g0**2 / (2 * p.L) + low / 2 * (((1 + p.s) * point - after) / p.s) ** 2
     return build(
@@ -141,7 +162,7 @@ def triple_momentum(mu: Scalar | None = None, L: Scalar | None = None) -> Certif
     """
     p, domain = parameters("triple momentum", _ACCELERATED, L=L, s=_ratio(mu, L))
     rho, low = 1 - p.s, p.s**2 * p.L
-    iteration = Iteration((1 + rho) / p.L, rho**2 / (2 - rho), rho**2 / ((1 + rho) * (2 - rho)))
+    iteration = _triple_momentum_step(p.s, p.L)
     here, (_, point) = iteration.points["0"][0] - g0 / p.L, _following(iteration)
     z = ((1 + p.s) * point - (1 - p.s) * here) / (2 * p.s)
     energy = f0 - g0**2 / (2 * p.L) + low / (1 - p.s**2) * (z**2 - here**2 / 2)
