@@ -37,6 +37,7 @@ from .rules import TorchSGD as TorchSGD
 from .rules import TripleMomentum as TripleMomentum
 from .rules import UpdateRule as UpdateRule
 from .spectra import loss_curve as loss_curve
+from .spectra import predict as predict
 from .spectra import spectral_measure as spectral_measure
 from .studies import check as check
 from .studies import forecast as forecast

@@ -33,7 +33,9 @@ def predict_points(
     origin: npt.ArrayLike | None = None,
     points_origin: npt.ArrayLike | None = None,
 ) -> npt.NDArray[np.float64]:
-    r"""Predict a linear model at points that are not trained on.
+    r"""Predict a linear model at points that are not trained on, from a whole kernel.
+
+    :func:`odeopt.predict` does it from a spectral measure, for ODEs and several outputs too.
 
     Parameters
     ----------

@@ -34,12 +34,14 @@ def displacement_polynomials(
     (array([0.5]), array([[-0.5, -0.5]]), array([[-0.5, -0.5]]))
     """
     lam, k = eigenvalues_of(rule, lam), iteration_grid(k, "k")
-    error_row(rule, k)  # which refuses what has no image under J
+    row = error_row(rule, k)  # which refuses what has no image under J
     one, zero = np.ones_like(lam), np.zeros_like(lam)
 
     def gradient(z: np.ndarray) -> np.ndarray:
         return np.stack([0 * z[0], lam * z[1] + z[0]])
 
-    both = kept(iterate(rule, np.stack([one, zero]), gradient), k, (2, lam.size))
     R = kept(iterate(rule, zero, lambda z: lam * z + 1), k, (lam.size,))
+    if not row:  # a step in the error alone: phi(0) = 1
+        return np.ones(k.size), R, R
+    both = kept(iterate(rule, np.stack([one, zero]), gradient), k, (2, lam.size))
     return both[:, 0, 0], both[:, 1], R

@@ -6,18 +6,24 @@ from odeopt.spectra.errors import predicted_errors
 from odeopt.spectra.fixed_point import FixedPoint, fixed_point
 from odeopt.spectra.measure import SpectralMeasure, spectral_measure
 from odeopt.spectra.minibatch import SGDPrediction, sgd_prediction
+from odeopt.spectra.point_curve import PointCurve
+from odeopt.spectra.predictions import SeenBasis, predict, seen_from
 from odeopt.spectra.weights import squared_weights
 
 __all__ = [
     "EffectiveDimension",
     "FixedPoint",
     "LossCurve",
+    "PointCurve",
     "SGDPrediction",
+    "SeenBasis",
     "SpectralMeasure",
     "effective_dimension",
     "fixed_point",
     "loss_curve",
+    "predict",
     "predicted_errors",
+    "seen_from",
     "sgd_prediction",
     "spectral_measure",
     "squared_weights",

@@ -36,7 +36,7 @@ from odeopt.spectra.bracket_rule import rule_bracket
 from odeopt.spectra.joint import JointMeasure
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 
-__all__ = ["LossCurve", "loss_curve"]
+__all__ = ["LossCurve", "averaged", "clock_of", "loss_curve"]
 
 # Relative to the loss: a bracket so narrow, and mostly rounding, is not worth the cost of a sharper bound.
 _NARROW = 1e-4
@@ -148,7 +148,7 @@ def loss_curve(
         if not (value is None and name == "time_step") and not is_finite(value):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
     if average is not None:
-        mode_or_rule = _averaged(mode_or_rule, average)
+        mode_or_rule = averaged(mode_or_rule, average)
     if isinstance(mode_or_rule, ModeSolution):
         return _of_mode(mode_or_rule, measure, nonnegative_grid(grid, "grid"), bounds)
     if not isinstance(mode_or_rule, UpdateRule):
@@ -163,7 +163,7 @@ def loss_curve(
     return _curve(found, measure, t, k, f"iteration {mode_or_rule.label}", "discrete iteration", time_step)
 
 
-def _averaged(rule: Any, average: Any) -> Averaged:
+def averaged(rule: Any, average: Any) -> Averaged:
     """The averaged output of a rule."""
     if isinstance(rule, ModeSolution):
         raise ValueError("average is one of iterates, but a mode has none; take the rule, or Averaged(rule)")
@@ -198,9 +198,17 @@ def _require_joint(measure: SpectralMeasure, why: str) -> JointMeasure:
     return measure.joint
 
 
+def clock_of(mode_or_rule: ModeSolution | UpdateRule, grid: np.ndarray) -> tuple[Any, Any]:
+    """Times and iterations of a grid, None where there is none."""
+    if isinstance(mode_or_rule, UpdateRule):
+        return None, grid
+    step = mode_or_rule.time_step
+    return grid, grid / float(step) - float(mode_or_rule.time_origin) if is_number(step) else None
+
+
 def _of_mode(mode: ModeSolution, measure: SpectralMeasure, t: np.ndarray, bounds: bool) -> LossCurve:
     step = float(mode.time_step) if is_number(mode.time_step) else None
-    k = None if step is None else t / step - float(mode.time_origin)
+    _, k = clock_of(mode, t)
     if mode.dynamics.has_source:
         joint = _require_joint(measure, f"the error of {mode.dynamics} depends on q = Delta_0 - J w_0 too")
         if bounds:

@@ -84,7 +84,7 @@ def effective_dimension(
     probes = require_integer("probes", probes, 2, _MOST_PROBES)
     n = (np.shape(kernel) or (1,))[0]  # of a shape that is none the measure says so
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(n, probes))
-    measure = spectral_measure(kernel, signs, num_matvecs=min(num_matvecs, n))
+    measure = spectral_measure(kernel, signs, num_matvecs=min(num_matvecs, n), keep_basis=False)
     values = []
     for chain in measure.chains:
         lam, weights = gauss(chain)

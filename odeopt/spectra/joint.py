@@ -20,7 +20,7 @@ import numpy as np
 
 from odeopt.spectra.quadrature import Ritz
 
-__all__ = ["JointMeasure", "Polarised", "Together", "joint_by_chains", "joint_starts"]
+__all__ = ["JointMeasure", "Polarised", "Together", "joint_by_chains", "joint_starts", "start_shares"]
 
 # Vectors are called parallel where what is left of q beside the error is rounding.
 _PARALLEL = 8 * float(np.finfo(float).eps)
@@ -126,6 +126,18 @@ def joint_starts(delta0: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, list[tu
         found += more
         count += len(more)
     return np.stack([*delta0.T, *found], axis=1), places
+
+
+def start_shares(places: tuple[int, ...], a: np.ndarray, q: np.ndarray) -> list[tuple[int, float, float]]:
+    """The error a and q as sums of the starts of its places: (place, multiple in a, multiple in q)."""
+    i, *more = places
+    norm, other = float(np.linalg.norm(a)), float(np.linalg.norm(q))
+    if not more:
+        return [(i, 1.0, float(a @ q) / norm**2)]
+    if len(more) == 1:
+        return [(more[0], 0.0, 1.0)]
+    half = other / norm / 2
+    return [(i, 1.0, 0.0), (more[0], 0.0, half), (more[1], 0.0, -half)]
 
 
 def joint_by_chains(

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -57,12 +57,15 @@ class Chain:
     error : float
         Bound on :math:`\lVert E\rVert_2`: twice :math:`(10+2\sqrt n)\epsilon\lVert H\rVert` for the rounding
         of products and as much for that of projections, and the asymmetry that products were seen to have.
+    basis : tuple of numpy.ndarray, shape (s, n)
+        The m vectors of Q, in rows of slabs, where they were to be kept.
     """
 
     alpha: np.ndarray
     beta: np.ndarray
     mass: float
     error: float
+    basis: tuple[np.ndarray, ...] = field(default=(), repr=False)
 
     @property
     def size(self) -> int:
@@ -188,7 +191,9 @@ class _Run:
                 "its products within the range of float64"
             )
 
-    def chain(self) -> Chain:
+    def chain(self, keep: bool = False) -> Chain:
+        steps = len(self.alpha)
+        slabs = [slab[: steps - i * _SLAB] for i, slab in enumerate(self.slabs)]
         return Chain(
             np.array(self.alpha),
             np.array(self.beta),
@@ -197,6 +202,7 @@ class _Run:
             self.roundings * (_EPS + self.product_precision) * max(self.scale, self.bound)
             + float(np.sqrt(2 * self.squared_asymmetry))
             + _NOISY * float(np.sqrt(len(self.alpha))) * self.seen_noise,
+            tuple(slab for slab in slabs if len(slab)) if keep else (),
         )
 
     @property
@@ -241,6 +247,7 @@ def lanczos(
     save_seconds: float = 30.0,
     progress: Callable[[str, int, int], object] | None = None,
     name: str = "kernel",
+    keep_basis: bool = False,
 ) -> tuple[Chain, ...]:
     r"""Run Lanczos from each column of `starts`, one product with all of them a step.
 
@@ -277,7 +284,7 @@ def lanczos(
         noise = 0.0 if seen is None else seen.noise(product)
         for run in runs:
             run.seen_noise = noise
-    return tuple(run.chain() for run in runs)
+    return tuple(run.chain(keep_basis) for run in runs)
 
 
 def _advance_all(active: list[_Run], products: np.ndarray, name: str) -> None:

@@ -16,7 +16,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from scipy.sparse.linalg import LinearOperator
 from odeopt.checks import frozen, is_number, validate_error, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.kernels.matrix import require_square, symmetric_array
+from odeopt.spectra.basis import Basis, eigen_basis, krylov_basis
 from odeopt.spectra.joint import JointMeasure, Together, joint_by_chains, joint_starts
 from odeopt.spectra.lanczos import Chain, lanczos, require_range
 from odeopt.spectra.lanczos_input import (
@@ -37,7 +38,7 @@ from odeopt.spectra.lanczos_input import (
     product_of,
     steps_of,
 )
-from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pairs
+from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pairs, top_residual
 
 __all__ = ["SpectralMeasure", "require_measure", "spectral_measure"]
 
@@ -64,6 +65,8 @@ class SpectralMeasure:
         ones, under which its result is exact.
     joint : JointMeasure, or None
         That of the error and of :math:`\Delta_0-Jw_0` together, for rules and equations with weight decay.
+    basis : Basis, or None
+        The vectors behind it, for :func:`odeopt.predict`.
 
     Examples
     --------
@@ -80,6 +83,7 @@ class SpectralMeasure:
     interval_proved: bool = True
     decomposition: tuple[float, float] = (0.0, 0.0)
     joint: JointMeasure | None = None
+    basis: Basis | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("nodes", "weights"):
@@ -184,6 +188,7 @@ def spectral_measure(
     curves: Sequence[Callable[[SpectralMeasure], Any]] = (),
     interval: tuple[float, float] | None = None,
     state: str | os.PathLike[str] | None = None,
+    keep_basis: bool = True,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> SpectralMeasure:
     r"""Compute the spectral measure of an error under a kernel: by ``eigh``, or by Lanczos.
@@ -215,6 +220,8 @@ def spectral_measure(
         continued from it, and of a longer one all steps are used. With the same libraries and threads the
         result is that of an uninterrupted run bit for bit. One more product, of a random vector, ties the
         file to the kernel.
+    keep_basis : bool, optional
+        Keep the eigenvectors or Lanczos vectors, n numbers each, for predictions on other points.
     progress : callable, optional
         Called with the name of the stage, "lanczos", the number of steps done, and the largest number.
 
@@ -248,13 +255,9 @@ def spectral_measure(
     if num_matvecs is None and rtol is None:
         if operator:
             raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
-        return _by_eigh(kernel, delta0, origin)
-    # Converted once: a product of a float32 array with float64 vectors would convert it every time.
-    matrix: Any = kernel
-    slack = float(getattr(kernel, "storage_error", 0.0))
-    if not operator:
-        matrix, slack = symmetric_array(kernel)
-        matrix = matrix.astype(np.float64, copy=False)
+        found = _by_eigh(kernel, delta0, origin)
+        return found if keep_basis else dataclasses.replace(found, basis=None)
+    matrix, slack = _matrix_of(kernel)
     n = require_square(matrix)
     starts = errors = columns_of(delta0, n)
     places, q = None, None if origin is None else errors - origin_of(origin, np.shape(delta0)).reshape(n, -1)
@@ -280,8 +283,19 @@ def spectral_measure(
         stop=None if rtol is None else (lambda chains: _resolved(measure(chains), curves, rtol)),
         state=state,
         progress=progress,
+        keep_basis=keep_basis,
     )
-    return measure(chains)
+    basis = krylov_basis(chains, np.shape(delta0), places, errors, q) if keep_basis else None
+    return dataclasses.replace(measure(chains), basis=basis)
+
+
+def _matrix_of(kernel: Any) -> tuple[Any, float]:
+    """What Lanczos multiplies with, and a bound on its distance from the kernel."""
+    if isinstance(kernel, LinearOperator):
+        return kernel, float(getattr(kernel, "storage_error", 0.0))
+    matrix, slack = symmetric_array(kernel)
+    # Converted once: a product of a float32 array with float64 vectors would convert it every time.
+    return matrix.astype(np.float64, copy=False), slack
 
 
 def _joined(
@@ -326,15 +340,17 @@ def _by_eigh(kernel: Any, delta0: Any, origin: Any) -> SpectralMeasure:
         exact=True,
         interval=(max(float(eigenvalues[0]) - shift, 0.0), float(eigenvalues[-1]) + shift),
         decomposition=(shift, skew),
+        basis=eigen_basis(eigenvalues, vectors, along, None),
     )
     if origin is None:
         return found
     q = vectors.T @ (delta0 - origin_of(origin, delta0.shape))
+    basis = eigen_basis(eigenvalues, vectors, along, q)
     a, q = along.reshape(len(along), -1), q.reshape(len(along), -1)
     (pair,), size = found.pairs, float(np.linalg.norm(q))
     start = np.linalg.norm(q, axis=1) / (size or 1.0)
     part = Together(pair, dataclasses.replace(pair, start=start, norm=size), a, q)
-    return dataclasses.replace(found, joint=JointMeasure((part,)))
+    return dataclasses.replace(found, joint=JointMeasure((part,)), basis=basis)
 
 
 def _resolved(measure: SpectralMeasure, curves, rtol: float) -> bool:
@@ -369,7 +385,7 @@ def _from_chains(
     if high is None:
         # The largest Ritz value is near the largest eigenvalue after some steps, but below it: its last
         # residual says how far it may still be.
-        high = float(nodes.max()) + max(_top_residual(chain) for chain in chains)
+        high = float(nodes.max()) + max(top_residual(chain) for chain in chains)
     # A kernel stored in single precision may be indefinite by its storage error: bounds then are for the
     # nearest kernel above `low`, and the distance to it counts as error.
     below = max(0.0, low - float(nodes.min()))
@@ -379,10 +395,3 @@ def _from_chains(
     nodes = np.maximum(nodes, low)
     exact = all(chain.exhausted for chain in chains)
     return SpectralMeasure(nodes[order], weights[order], exact, chains, (low, max(high, low)), proved)
-
-
-def _top_residual(chain: Chain) -> float:
-    if chain.exhausted or chain.size < 2:
-        return 0.0 if chain.exhausted else float(chain.beta[-1])
-    _, vectors = scipy.linalg.eigh_tridiagonal(chain.alpha, chain.beta[:-1])
-    return float(chain.beta[-1] * abs(vectors[-1, -1]))

@@ -19,7 +19,7 @@ import scipy
 
 from odeopt.spectra.lanczos import Chain
 
-__all__ = ["Ritz", "gauss", "lobatto", "radau", "ritz", "tridiagonal_eigen"]
+__all__ = ["Ritz", "gauss", "lobatto", "radau", "ritz", "top_residual", "tridiagonal_eigen"]
 
 _EPS = float(np.finfo(float).eps)
 
@@ -109,6 +109,13 @@ def ritz(chain: Chain, low: float, high: float) -> Ritz:
         skew,
         chain.error + shift,
     )
+
+
+def top_residual(chain: Chain) -> float:
+    """How far the largest Ritz value may be from an eigenvalue, by its last residual."""
+    if chain.exhausted or chain.size < 2:
+        return 0.0 if chain.exhausted else float(chain.beta[-1])
+    return float(chain.beta[-1] * abs(tridiagonal_eigen(chain)[1][-1, -1]))
 
 
 def _rule(alpha: np.ndarray, beta: np.ndarray, mass: float) -> tuple[np.ndarray, np.ndarray]:

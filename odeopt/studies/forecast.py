@@ -298,9 +298,8 @@ class _Task:
             return cls(None, _with_floor(None, floor, L), floor, L, min(low, L), L)
         steps = min(num_matvecs, singular.rank)
         origin = np.zeros_like(error)
-        seen = spectral_measure(
-            kernel, error, origin=origin, num_matvecs=steps, state=state, progress=progress
-        )
+        options = {"num_matvecs": steps, "state": state, "progress": progress, "keep_basis": False}
+        seen = spectral_measure(kernel, error, origin=origin, **options)
         bound = largest_eigenvalue_bound(seen.chains[0], kernel.frobenius + slack, kernel.shape[0]) + slack
         L = float(max(min(L, bound), seen.lam_max))
         seen = dataclasses.replace(seen, interval=(0.0, L))

@@ -1,0 +1,135 @@
+r"""What predictions along training are worth on points with targets: loss, accuracy, where to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from odeopt.checks import frozen, real_array
+
+__all__ = ["PointCurve"]
+
+
+@dataclass(frozen=True)
+class PointCurve:
+    r"""Predictions on points along training.
+
+    Attributes
+    ----------
+    u : numpy.ndarray, shape (T, p) or (T, p, c)
+        Predictions; not finite where an unstable iteration has overflowed.
+    t : numpy.ndarray, shape (T,), or None
+        Times; None for a discrete curve.
+    k : numpy.ndarray, shape (T,), or None
+        Iterations; None for an ODE without a numeric time step.
+    source : str
+        What was evaluated.
+    exact : numpy.ndarray of bool, shape (T,)
+        Where Lanczos leaves nothing out, so that only rounding is between `u` and the linear model.
+    error : numpy.ndarray, shape (T,)
+        An estimate, not a bound, of the largest error of `u` that the truncation of Lanczos causes; 0 where
+        `exact`.
+    """
+
+    u: np.ndarray
+    t: np.ndarray | None
+    k: np.ndarray | None
+    source: str
+    exact: np.ndarray
+    error: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("u", "exact", "error"):
+            getattr(self, name).setflags(write=False)
+
+    def loss(self, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        r"""Half the squared distance from targets, summed over points and outputs.
+
+        Parameters
+        ----------
+        y : array_like, shape (p,) or (p, c)
+
+        Returns
+        -------
+        numpy.ndarray, shape (T,)
+            inf where `u` is not finite.
+
+        Examples
+        --------
+        >>> u = np.array([[0.0, 0.0], [1.0, 1.0]])
+        >>> PointCurve(u, None, None, "", np.ones(2, bool), np.zeros(2)).loss([1.0, 2.0])
+        array([2.5, 0.5])
+        """
+        targets = real_array(y, "y", ndim=self.u.ndim - 1)
+        if targets.shape != self.u.shape[1:]:
+            raise ValueError(
+                f"y must have shape {self.u.shape[1:]} like the predictions, got {targets.shape}"
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = 0.5 * ((self.u - targets) ** 2).reshape(len(self.u), -1).sum(axis=1)
+        return frozen(np.where(np.isnan(found), np.inf, found))
+
+    def best(self, y: npt.ArrayLike) -> int:
+        """Index in the grid of the smallest loss: where training would best have been stopped.
+
+        Parameters
+        ----------
+        y : array_like, shape (p,) or (p, c)
+
+        Returns
+        -------
+        int
+            The first of equal ones.
+
+        Raises
+        ------
+        ValueError
+            If the targets have another shape, or no loss is finite.
+
+        Examples
+        --------
+        >>> curve = PointCurve(np.array([[0.0], [0.9], [1.5]]), None, None, "", np.ones(3, bool), np.zeros(3))
+        >>> curve.best([1.0])
+        1
+        """
+        loss = self.loss(y)
+        if not np.isfinite(loss).any():
+            raise ValueError(f"no loss of {self.source} is finite on this grid; lower lr, or begin at k = 0")
+        return int(np.argmin(loss))
+
+    def accuracy(self, labels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Share of the points whose class is predicted: the largest output, or of one output the sign.
+
+        Parameters
+        ----------
+        labels : array_like of int, shape (p,)
+            The number of the output, from 0 on; for one output -1 or 1.
+
+        Returns
+        -------
+        numpy.ndarray, shape (T,)
+
+        Raises
+        ------
+        ValueError
+            If a label is none of a class.
+
+        Examples
+        --------
+        >>> u = np.array([[[0.6, 0.4], [0.1, 0.9]]])
+        >>> PointCurve(u, None, None, "", np.ones(1, bool), np.zeros(1)).accuracy([0, 0])
+        array([0.5])
+        """
+        classes = real_array(labels, "labels", ndim=1)
+        single = self.u.ndim == 2 or self.u.shape[2] == 1
+        known = (-1, 1) if single else range(self.u.shape[2])
+        if classes.size != self.u.shape[1] or not np.isin(classes, known).all():
+            wanted = "-1 or 1" if single else f"0 to {known[-1]}"
+            raise ValueError(
+                f"labels must be {self.u.shape[1]} numbers of classes, {wanted}, got {classes.size} from "
+                f"{classes.min():.6g} to {classes.max():.6g}"
+            )
+        signs = np.where(self.u.reshape(len(self.u), self.u.shape[1], -1)[..., 0] >= 0, 1, -1)
+        return frozen(((signs if single else self.u.argmax(axis=2)) == classes).mean(axis=1))

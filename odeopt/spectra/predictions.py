@@ -1,0 +1,263 @@
+r"""Predictions on points that are not trained on, along training, from one spectral measure.
+
+With the kernel :math:`H_*=J_*J^\top` between the points and the examples every linear rule and every linear
+ODE moves the predictions of a linear model, and of a network of infinite width, by
+
+.. math:: u_*(k)=u_*(0)+(\varphi_k(0)-1)J_*w_0+H_*\bigl(D_k(H)Jw_0+R_k(H)q\bigr),\qquad q=\Delta_0-Jw_0,
+
+:math:`u_*(0)-H_*\psi_k(H)\Delta_0` with :math:`\psi_k=(1-P_k)/\lambda` where no weights decay; no kernel is
+inverted and nothing is divided by an eigenvalue. By m Lanczos steps
+:math:`f(H)\Delta_0\approx|\Delta_0|Qf(T)e_1`, exact for k up to m, because :math:`\psi_k` has degree k - 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse.linalg import LinearOperator
+
+from odeopt.checks import iteration_grid, nonnegative_grid, real_array
+from odeopt.dynamics.displacement import displacement_factors
+from odeopt.dynamics.modes import ModeSolution
+from odeopt.rules.base import UpdateRule
+from odeopt.rules.linear import degrees, error_row, require_numeric
+from odeopt.spectra.basis import Basis, Section
+from odeopt.spectra.curve import averaged, clock_of
+from odeopt.spectra.measure import SpectralMeasure, require_measure
+from odeopt.spectra.point_curve import PointCurve
+
+__all__ = ["SeenBasis", "predict", "seen_from"]
+
+
+@dataclass(frozen=True)
+class SeenBasis:
+    r"""The vectors of a measure as they are seen from other points, :math:`H_*Q`.
+
+    Attributes
+    ----------
+    basis : Basis
+        Of the measure.
+    images : tuple of numpy.ndarray, shape (p, m)
+        One for each of its parts.
+    """
+
+    basis: Basis
+    images: tuple[np.ndarray, ...]
+
+    @property
+    def num_points(self) -> int:
+        """Number of points p."""
+        return len(self.images[0])
+
+
+def seen_from(measure: SpectralMeasure, cross_kernel: npt.ArrayLike | LinearOperator) -> SeenBasis:
+    r"""Multiply the vectors of a measure by the kernel between points and examples, once for all methods.
+
+    Parameters
+    ----------
+    measure : SpectralMeasure
+    cross_kernel : array_like or LinearOperator, shape (p, n)
+        :math:`H_*`, a row for each point, as ``relu_gram(points, examples)``.
+
+    Returns
+    -------
+    SeenBasis
+        For :func:`predict` in place of the kernel.
+
+    Raises
+    ------
+    ValueError
+        If the measure holds no vectors, or the kernel is not finite or has another number of columns.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import GradientDescent, spectral_measure
+    >>> measure = spectral_measure(np.diag([1.0, 4.0]), [1.0, 1.0])
+    >>> seen = seen_from(measure, [[0.5, 0.0]])
+    >>> predict(GradientDescent(0.5), measure, seen, [1]).u
+    array([[-0.25]])
+    """
+    basis = require_measure(measure).basis
+    if basis is None:
+        raise ValueError(
+            "measure holds no vectors, of which predictions on points are made; take "
+            "spectral_measure(..., keep_basis=True)"
+        )
+    operator = isinstance(cross_kernel, LinearOperator)
+    cross: Any = cross_kernel if operator else real_array(cross_kernel, "cross_kernel", ndim=2)
+    if cross.shape[1] != basis.shape[0]:
+        raise ValueError(
+            f"cross_kernel must have shape (p, {basis.shape[0]}), a column for each example, got "
+            f"{cross.shape}"
+        )
+    vectors = [slab for part in basis.parts for slab in part.vectors]
+    if operator:  # one product, lest it compute its entries anew for each slab
+        whole = np.asarray(cross.matmat(np.concatenate(vectors).T))
+    else:
+        whole = np.concatenate([cross @ slab.T for slab in vectors], axis=1)
+    real_array(whole, "the product of cross_kernel", ndim=2)
+    ends = np.cumsum([part.size for part in basis.parts])[:-1]
+    return SeenBasis(basis, tuple(np.split(whole, ends, axis=1)))
+
+
+def predict(
+    mode_or_rule: ModeSolution | UpdateRule,
+    measure: SpectralMeasure,
+    cross_kernel: npt.ArrayLike | LinearOperator | SeenBasis,
+    grid: npt.ArrayLike,
+    *,
+    start: npt.ArrayLike | None = None,
+    points_origin: npt.ArrayLike | None = None,
+    average: float | Literal["polyak"] | None = None,
+) -> PointCurve:
+    r"""Predict a linear model, or a network of infinite width, on points that are not trained on.
+
+    Parameters
+    ----------
+    mode_or_rule : ModeSolution or UpdateRule
+        The mode of an ODE, or a linear rule with numeric hyperparameters, schedules and decay included.
+    measure : SpectralMeasure
+        Of the kernel and the error of the examples. One of m Lanczos steps serves all methods and times.
+    cross_kernel : array_like, LinearOperator or SeenBasis, shape (p, n)
+        :math:`H_*`, a row for each point, as ``relu_gram(points, examples)``, or what :func:`seen_from` makes
+        of it.
+    grid : array_like, shape (T,)
+        Times for a mode; iteration numbers for a rule.
+    start : array_like, shape (p,) or (p, c), optional
+        Predictions :math:`u_*(0)` on the points before the first step; by default 0.
+    points_origin : array_like, shape of `start`, optional
+        :math:`J_*w_0`; needed where weights decay to 0, beside the `origin` of the measure.
+    average : float or "polyak", optional
+        Predict with averaged iterates, as :func:`odeopt.loss_curve`.
+
+    Returns
+    -------
+    PointCurve
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, the grid is none, the rule is not linear, or weights decay to 0 and an origin is
+        missing.
+
+    Notes
+    -----
+    The truncation of Lanczos is estimated by the difference from seven eighths of its steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import HeavyBall, relu_gram, spectral_measure
+    >>> rng = np.random.default_rng(0)
+    >>> x, points = rng.standard_normal((200, 5)), rng.standard_normal((3, 5))
+    >>> y, kernel = np.sin(x[:, 0]), relu_gram(x)
+    >>> rule, cross = HeavyBall(lr=0.05, momentum=0.9), relu_gram(points, x)
+    >>> lanczos = predict(rule, spectral_measure(kernel, -y, num_matvecs=60), cross, [0, 50, 200])
+    >>> dense = predict(rule, spectral_measure(kernel, -y), cross, [0, 50, 200])
+    >>> bool(np.abs(lanczos.u - dense.u).max() < 1e-10), lanczos.exact
+    (True, array([ True,  True, False]))
+    >>> lanczos.best(np.sin(points[:, 0]))  # of the grid the step that predicts these targets best
+    2
+    """
+    seen = cross_kernel if isinstance(cross_kernel, SeenBasis) else seen_from(measure, cross_kernel)
+    if seen.basis is not require_measure(measure).basis:
+        raise ValueError("cross_kernel was seen from another measure; take seen_from(measure, cross_kernel)")
+    if average is not None:
+        mode_or_rule = averaged(mode_or_rule, average)
+    grid, pulled, source = _read(mode_or_rule, grid)
+    shape = (seen.num_points, *seen.basis.shape[1:])
+    given = {"start": start, "points_origin": points_origin}
+    vectors = {name: _points(value, name, shape) for name, value in given.items() if value is not None}
+    if pulled and not (seen.basis.pulled and "points_origin" in vectors):
+        raise ValueError(
+            f"{pulled}: give the measure origin = J w_0, spectral_measure(kernel, delta0, origin=...), and "
+            "here points_origin = J_* w_0"
+        )
+    found, error, exact = _evaluated(mode_or_rule, seen, grid, vectors.get("points_origin"))
+    if "start" in vectors:
+        found += vectors["start"].reshape(found.shape[1:])
+    t, k = clock_of(mode_or_rule, grid)
+    return PointCurve(found.reshape(len(grid), *shape), t, k, source, exact, error)
+
+
+def _read(mode_or_rule: Any, grid: Any) -> tuple[np.ndarray, str, str]:
+    """The grid, why weights themselves are pulled at ("" if they are not), and what is evaluated."""
+    if isinstance(mode_or_rule, ModeSolution):
+        dynamics = mode_or_rule.dynamics
+        why = f"the error of {dynamics} depends on q = Delta_0 - J w_0 too" if dynamics.has_source else ""
+        return nonnegative_grid(grid, "grid"), why, f"ODE {dynamics}"
+    if not isinstance(mode_or_rule, UpdateRule):
+        raise ValueError(
+            f"mode_or_rule must be a ModeSolution or an UpdateRule, got {type(mode_or_rule).__name__}; take "
+            "the rule itself, or mode_solution(error_dynamics(limit)) for its ODE"
+        )
+    require_numeric(mode_or_rule)
+    k, label = iteration_grid(grid), mode_or_rule.label
+    row = error_row(mode_or_rule, k)
+    return (
+        k,
+        f"the step of {label} pulls at the weights themselves ({row})" if row else "",
+        f"iteration {label}",
+    )
+
+
+def _points(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    found = real_array(value, name, ndim=len(shape))
+    if found.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, a row for each point, got {found.shape}")
+    return found
+
+
+def _evaluated(
+    mode_or_rule: ModeSolution | UpdateRule, seen: SeenBasis, grid: np.ndarray, origin: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predictions less their start, shape (T, p, c), the estimated truncation, and where there is none."""
+    parts = seen.basis.parts
+    left_out = [part for part in parts if not part.whole]
+    exact = np.full(len(grid), not left_out)
+    if left_out and isinstance(mode_or_rule, UpdateRule):
+        exact |= degrees(mode_or_rule, grid) <= min(part.size for part in left_out)
+    sections = [part.section() for part in parts]
+    if not exact.all():
+        sections += [part.section(None if part.whole else part.size - -(-part.size // 8)) for part in parts]
+    at_zero, *factors = _factors(mode_or_rule, sections, grid)
+    columns = seen.basis.shape[1] if len(seen.basis.shape) == 2 else 1
+    found, error = np.zeros((len(grid), seen.num_points, columns)), np.zeros(len(grid))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for i in range(columns):
+            runs = np.zeros((2, *found.shape[:2]))
+            for j, section in enumerate(sections):
+                part, image = parts[j % len(parts)], seen.images[j % len(parts)]
+                if i in part.columns:
+                    along = _along(section, part.columns.index(i), factors[0][j], factors[1][j])
+                    runs[j // len(parts)] += along @ _turned(image, section).T
+            found[:, :, i] = runs[0]
+            if len(sections) > len(parts):
+                error = np.maximum(error, np.abs(runs[0] - runs[1]).max(axis=1))
+        if origin is not None:
+            found += np.multiply.outer(at_zero - 1, origin.reshape(found.shape[1:]))
+    return found, np.where(exact, 0.0, np.where(np.isnan(error), np.inf, error)), exact
+
+
+def _factors(
+    mode_or_rule: ModeSolution | UpdateRule, sections: list[Section], grid: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """The value at 0, and D and R of each section, by one run on the eigenvalues of all."""
+    at_zero, D, R = displacement_factors(mode_or_rule, np.concatenate([s.values for s in sections]), grid)
+    ends = np.cumsum([s.values.size for s in sections])[:-1]
+    return at_zero, np.split(D, ends, axis=1), np.split(R, ends, axis=1)
+
+
+def _along(section: Section, column: int, D: np.ndarray, R: np.ndarray) -> np.ndarray:
+    a, q = section.error[:, column], section.origin[:, column]
+    return D * (a - q) + R * q
+
+
+def _turned(image: np.ndarray, section: Section) -> np.ndarray:
+    if section.rotation is None:
+        return image
+    return image[:, : len(section.rotation)] @ section.rotation
