@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.linalg.blas
+import scipy
 
 from odeopt.checks import real_array
 
