@@ -22,6 +22,7 @@ __all__ = [
     "singular_part",
     "unit_rows",
     "validate_inputs",
+    "warn_of_shared_rows",
 ]
 
 WORK_ENTRIES = 2**22  # entries of a work array: 32 MB of float64
@@ -102,6 +103,14 @@ def points_and_rows(x: npt.ArrayLike, x2: npt.ArrayLike) -> tuple[np.ndarray, np
         )
     if np.array_equal(x, x2):
         return x, x
+    warn_of_shared_rows(x, x2)
+    return x, x2
+
+
+def warn_of_shared_rows(x: np.ndarray, x2: np.ndarray) -> None:
+    """Say which rows of x are rows of x2 too, unless the two are one."""
+    if np.array_equal(x, x2):
+        return
     places = {row.tobytes(): j for j, row in enumerate(x2 + 0.0)}  # -0.0 and 0.0 are one
     shared = [(i, j) for i, row in enumerate(x + 0.0) if (j := places.get(row.tobytes())) is not None]
     if shared:
@@ -110,9 +119,8 @@ def points_and_rows(x: npt.ArrayLike, x2: npt.ArrayLike) -> tuple[np.ndarray, np
             f"{len(shared)} of the {len(x)} rows of x are rows of x2 too (row {i} is row {j} of x2): a curve "
             "on what is trained on is no test",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return x, x2
 
 
 def unit_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ Only this wing imports torch; what leaves it are float64 numpy arrays.
 from odeopt.kernels.device import DeviceReluGram
 from odeopt.nets.budget import ErrorBudget, error_budget
 from odeopt.nets.kernels.closed import empirical_gram, infinite_width_kernel
+from odeopt.nets.kernels.cross import EmpiricalCross
 from odeopt.nets.kernels.empirical import EmpiricalOperator, empirical_operator
 from odeopt.nets.networks import ConvReLU, DeepReLU, PaperReLU, TwoLayerReLU
 from odeopt.nets.sgd_report import SGDReport, sgd_report
@@ -34,6 +35,7 @@ __all__ = [
     "ConvReLU",
     "DeepReLU",
     "DeviceReluGram",
+    "EmpiricalCross",
     "EmpiricalOperator",
     "ErrorBudget",
     "JobResults",

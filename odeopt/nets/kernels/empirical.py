@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from torch import nn
 
 from odeopt.checks import require_choice, require_integer
 from odeopt.kernels.blocks import SymmetricOperator
+from odeopt.kernels.inputs import warn_of_shared_rows
+from odeopt.nets.kernels.cross import EmpiricalCross
 from odeopt.nets.kernels.jacobian import Jacobian
 from odeopt.nets.module_checks import inputs_of, require_module, trained_parameters
 
@@ -109,15 +111,38 @@ class EmpiricalOperator(SymmetricOperator):
         return self.scale * np.column_stack(products)
 
 
+@overload
 def empirical_operator(
     module: nn.Module,
     x: npt.ArrayLike | torch.Tensor,
+    x2: None = None,
     *,
     params: str | Iterable[str] | None = None,
     reduction: Literal["sum", "mean"] = "sum",
     batch_size: int | None = None,
     dense: bool | None = None,
-) -> EmpiricalOperator:
+) -> EmpiricalOperator: ...
+@overload
+def empirical_operator(
+    module: nn.Module,
+    x: npt.ArrayLike | torch.Tensor,
+    x2: npt.ArrayLike | torch.Tensor,
+    *,
+    params: str | Iterable[str] | None = None,
+    reduction: Literal["sum", "mean"] = "sum",
+    batch_size: int | None = None,
+    dense: bool | None = None,
+) -> EmpiricalCross: ...
+def empirical_operator(
+    module: nn.Module,
+    x: npt.ArrayLike | torch.Tensor,
+    x2: npt.ArrayLike | torch.Tensor | None = None,
+    *,
+    params: str | Iterable[str] | None = None,
+    reduction: Literal["sum", "mean"] = "sum",
+    batch_size: int | None = None,
+    dense: bool | None = None,
+) -> EmpiricalOperator | EmpiricalCross:
     r"""Kernel :math:`H=JJ^\top` of any torch module at its current weights, as a linear operator.
 
     Parameters
@@ -127,22 +152,25 @@ def empirical_operator(
         whatever dtype: weights and buffers are copied to float64 for the products. It is left as it was.
     x : array_like or torch.Tensor, shape (n, ...)
         Inputs: real numbers, or integers where the module takes those (tokens).
+    x2 : array_like or torch.Tensor, shape (n2, ...), optional
+        Inputs that are trained on where `x` are points that are not: the kernel between both,
+        :math:`H_*=J_*J^\top`, for :func:`odeopt.predict`. A warning names rows that both sets hold.
     params : str or iterable of str, optional
         The trained weights: names of parameters, or of submodules for all their parameters; a tied weight
         has any of its names. By default all that require a gradient. A complex weight counts as two.
     reduction : {"sum", "mean"}, optional
         "sum" for the loss :math:`\tfrac12\lVert u-y\rVert^2`; "mean" multiplies H by 2/N, the kernel of
-        the mean of squares over all N = n c outputs (``torch.nn.MSELoss``).
+        the mean of squares over all N = n c outputs (``torch.nn.MSELoss``) that are trained on.
     batch_size : int, optional
         Examples in one sweep of a product; by default all, whose activations are then kept in memory from
         one product to the next. Only for modules whose outputs do not depend on other examples.
     dense : bool, optional
         Compute the matrix at once, so that products are cheap. By default where that takes about a
-        second. :meth:`EmpiricalOperator.gram` gives the matrix in any case.
+        second. :meth:`EmpiricalOperator.gram` gives the matrix in any case. Not for two sets.
 
     Returns
     -------
-    EmpiricalOperator
+    EmpiricalOperator, or EmpiricalCross for two sets
         Symmetric positive semidefinite up to rounding, float64. Vectors are ordered example by
         example. The weights are those at the time of the call.
 
@@ -176,6 +204,14 @@ def empirical_operator(
     chosen = _chosen(module, params)
     batch_size = None if batch_size is None else require_integer("batch_size", batch_size, 1)
     jacobian = Jacobian(module, chosen, inputs_of(x), batch_size)
+    if x2 is not None:
+        if dense:
+            raise ValueError("dense is for one set of inputs; multiply the operator by an identity matrix")
+        examples = Jacobian(module, chosen, inputs_of(x2), batch_size)
+        warn_of_shared_rows(*(np.reshape(j.x.cpu().numpy(), (len(j.x), -1)) for j in (jacobian, examples)))
+        return EmpiricalCross(
+            jacobian, examples, 1.0 if reduction == "sum" else 2.0 / examples.predictions.size
+        )
     size = jacobian.predictions.size
     operator = EmpiricalOperator(jacobian, 1.0 if reduction == "sum" else 2.0 / size)
     if dense or (dense is None and size**2 * operator.num_parameters <= _SMALL_GRAM):

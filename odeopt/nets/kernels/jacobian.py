@@ -144,7 +144,10 @@ class Jacobian:
 
     def product(self, cotangent: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`JJ^\top c`, shape (N,)."""
-        tangent = self.pull_back(cotangent)
+        return self.push_forward(self.pull_back(cotangent))
+
+    def push_forward(self, tangent: torch.Tensor) -> torch.Tensor:
+        r"""Return :math:`Jv`, shape (N,)."""
         return self._held.run(lambda: torch.cat([tape.push_forward(tangent) for tape in self._each_tape()]))
 
     def origin(self) -> np.ndarray:
