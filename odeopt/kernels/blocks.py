@@ -1,26 +1,31 @@
 r"""The infinite-width ReLU kernel as an operator in blocks, for data whose dense kernel is too large.
 
 Of the symmetric matrix one half is stored, in panels of rows from the diagonal on; a product reads each
-panel once and uses it twice. In single precision a panel is converted to float64 tile by tile, inside the
-cache, so that products and sums are those of float64: all that single precision costs is the rounding of
-the stored entries, :attr:`ReluGramOperator.storage_error`.
+panel once and uses it twice (:mod:`odeopt.kernels.products`). Products and sums are those of float64: all
+that single precision costs is the rounding of the stored entries, :attr:`ReluGramOperator.storage_error`.
 
-The functions on panels take the arrays of numpy or torch, whose module is their argument `xp`; with those of
-torch :mod:`odeopt.kernels.device` runs them on any device.
+A panel is computed in strips of columns that stay inside the cache, panels by as many threads as products.
+:func:`gram_panel` takes the arrays of numpy or torch, whose module is its argument `xp`; with those of torch
+:mod:`odeopt.kernels.device` runs it on any device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from odeopt.kernels.inputs import parallel_tolerance, require_independent_pairs
 from odeopt.kernels.matrix import norm_bound
-from odeopt.kernels.memory import PANEL, MemoryPlan
+from odeopt.kernels.memory import PANEL, STRIP, MemoryPlan
+from odeopt.kernels.packing import Packing
+from odeopt.kernels.products import equal_chunks, share_by
 from odeopt.kernels.relu import gram_diagonal, unit_profile
+from odeopt.kernels.threads import in_order
 
 if TYPE_CHECKING:
 
@@ -37,11 +42,10 @@ if TYPE_CHECKING:
 else:
     from scipy.sparse.linalg import LinearOperator
 
-__all__ = ["ReluGramOperator", "SymmetricOperator", "gram_panel", "panel_product"]
+__all__ = ["Facts", "ReluGramOperator", "SymmetricOperator", "gram_panel"]
 
-# A tile fits in the cache of a core, and is small enough for one thread: two that share its work wait
-# for each other longer than they compute.
-TILE = (128, 1000)
+# Entries of a strip that are passed through the formula at a time: half a megabyte of each array.
+_PART = 2**16
 # A cosine nearer to +-1 has lost half of the digits of its angle, which then follows from differences.
 # Before that the angle is accurate to eps / sin(theta) < 2e-13.
 _NEAR = 1e-6
@@ -68,6 +72,8 @@ class ReluGramOperator(SymmetricOperator):
     Attributes
     ----------
     plan : MemoryPlan
+    engine : str
+        What multiplies, "numba" or "numpy", and why where it is not the one of choice.
     interval : tuple of float
         0 and a bound on the largest eigenvalue, by Collatz and Wielandt.
     frobenius : float
@@ -79,7 +85,7 @@ class ReluGramOperator(SymmetricOperator):
     """
 
     _library: Any = np
-    _tile = TILE
+    _strip: int | None = STRIP
 
     def __init__(
         self,
@@ -94,145 +100,160 @@ class ReluGramOperator(SymmetricOperator):
         super().__init__(np.dtype(np.float64), (plan.n, plan.n))
         self._unit, self._norms = self._placed(unit), self._placed(norms)
         self._layers, self._depth = layers, depth
-        self.plan: MemoryPlan = plan
-        self._rows = plan.rows
+        self._share, self.engine = share_by(plan.engine, plan.storage)
+        self.plan: MemoryPlan = dataclasses.replace(plan, engine=self.engine)
+        self._packing = self._packed(plan)
+        self._chunks = equal_chunks(self._packing)
         self._panels: list[Any] = []
-        squares, nonnegative = 0.0, True
-        antipodal: list[tuple[int, int]] = []
-        for start in range(0, plan.n, self._rows):
-            panel, pairs = self._compute(start, refuse=refuse)
-            antipodal += pairs
-            nonnegative = nonnegative and bool(panel.min() >= 0)
-            rows = panel.shape[0]
-            # Off the leading square an entry counts for its mirror image too.
-            squares += float(self._library.linalg.norm(panel[:, :rows])) ** 2
-            squares += 2 * float(self._library.linalg.norm(panel[:, rows:])) ** 2
-            if plan.storage != "recompute":
-                self._panels.append(self._stored(panel))
-            if progress is not None:
-                progress("kernel", min(start + self._rows, plan.n), plan.n)
+        facts = self._build(progress, refuse)
+        antipodal = [pair for each in facts for pair in each.antipodal]
         if refuse and antipodal and depth == 1:
             require_independent_pairs(unit, antipodal)
-        self._nonnegative = nonnegative
-        self.frobenius: float = float(np.sqrt(squares))
+        self._nonnegative = all(each.nonnegative for each in facts)
+        self.frobenius: float = float(np.sqrt(sum(each.squares for each in facts)))
         self.storage_error: float = 2.0**-24 * self.frobenius if plan.storage == "float32" else 0.0
         # Recomputed products are dear, and the first bound, the largest row sum, is a bound already.
         products = 2 if plan.storage == "recompute" else 12
         bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], plan.n, products)
         self.interval: tuple[float, float] = (0.0, bound + self.storage_error)
 
+    def _build(self, progress: Callable[[str, int, int], object] | None, refuse: bool) -> list[Facts]:
+        """Compute the panels in the order of their rows, and keep them unless they are to be recomputed."""
+        found, n, kept = [], self.plan.n, self.plan.storage != "recompute"
+        built = in_order(lambda k: self._compute(k, refuse, kept), self._indices(), self.plan.threads)
+        for index, (panel, facts) in enumerate(built):
+            found.append(facts)
+            if kept:
+                self._panels.append(panel)
+            if progress is not None:
+                progress("kernel", min((index + 1) * self.plan.rows, n), n)
+        return found
+
+    def _indices(self) -> range:
+        return range(-(-self.plan.n // self.plan.rows))
+
+    def _compute(self, index: int, refuse: bool = False, kept: bool = False) -> tuple[Any, Facts]:
+        """A panel, in float64 unless it is `kept`, and what was seen of its entries."""
+        start = index * self.plan.rows
+        panel = self._room(index, (min(self.plan.rows, self.plan.n - start), self.plan.n - start), kept)
+        facts = gram_panel(
+            self._unit,
+            self._norms,
+            start,
+            panel,
+            layers=self._layers,
+            depth=self._depth,
+            refuse=refuse,
+            strip=self._strip,
+            xp=self._library,
+        )
+        return panel, facts
+
+    def _panel(self, index: int) -> Any:
+        return self._panels[index] if self._panels else self._compute(index)[0]
+
     # Where arrays live, which another library changes.
 
     def _placed(self, array: np.ndarray) -> Any:
         return array
 
-    def _returned(self, array: Any) -> np.ndarray:
-        return array
+    def _packed(self, plan: MemoryPlan) -> Packing:
+        return Packing(plan.n, plan.rows)
 
-    def _stored(self, panel: Any) -> Any:
-        return panel.astype(self.plan.storage)
-
-    def _compute(self, start: int, *, refuse: bool = False) -> tuple[Any, list[tuple[int, int]]]:
-        return gram_panel(
-            self._unit,
-            self._norms,
-            start,
-            self._rows,
-            layers=self._layers,
-            depth=self._depth,
-            refuse=refuse,
-            xp=self._library,
-        )
-
-    def _each_panel(self) -> Iterator[tuple[int, Any]]:
-        for index, start in enumerate(range(0, self.plan.n, self._rows)):
-            yield start, self._panels[index] if self._panels else self._compute(start)[0]
+    def _room(self, index: int, shape: tuple[int, int], kept: bool) -> Any:
+        return np.empty(shape, self.plan.storage if kept else "float64")
 
     def _product(self, vectors: np.ndarray, absolute: bool = False) -> np.ndarray:
-        vectors, result = self._placed(vectors), self._placed(np.zeros(vectors.shape))
-        absolute = absolute and not self._nonnegative
-        buffer = self._placed(np.empty(self._tile))
-        for start, panel in self._each_panel():
-            panel_product(panel, start, vectors, result, buffer, absolute)
-        return self._returned(result)
+        absolute, rows = absolute and not self._nonnegative, self.plan.rows
+
+        def share(chunk: range) -> np.ndarray:
+            first = chunk[0] * rows
+            panels = ((index * rows - first, self._panel(index)) for index in chunk)
+            return self._share(panels, vectors[first:], absolute)
+
+        result = np.zeros(vectors.shape)
+        for chunk, found in zip(self._chunks, in_order(share, self._chunks, self.plan.threads), strict=True):
+            result[chunk[0] * rows :] += found
+        return result
+
+
+class Facts(NamedTuple):
+    """Of a panel: squares of the entries of H that it stands for, whether none is below 0, antipodal rows."""
+
+    squares: float
+    nonnegative: bool
+    antipodal: list[tuple[int, int]]
 
 
 def gram_panel(
     unit: Any,
     norms: Any,
     start: int,
-    rows: int,
+    panel: Any,
     *,
     layers: str,
     depth: int,
     refuse: bool = False,
+    strip: int | None = STRIP,
     xp: Any = np,
-) -> tuple[Any, list[tuple[int, int]]]:
-    """Rows of the kernel from `start` on, columns from the diagonal on, and antipodal pairs of rows.
+) -> Facts:
+    """Write rows of the kernel from `start` on, columns from the diagonal on, into `panel`, in its precision.
 
-    With `refuse` parallel rows raise ValueError. `xp` is the module of the arrays, numpy or torch.
+    With `refuse` parallel rows raise ValueError. `xp` is the module of the arrays, numpy or torch; without
+    `strip` all columns right of the leading square are computed at once.
     """
-    block = slice(start, min(start + rows, len(unit)))
-    cosine = unit[block] @ unit[start:].T
-    xp.clip(cosine, -1, 1, out=cosine)
-    overlap = xp.arccos(-cosine)
-    pairs = _repair(unit, overlap, cosine, start, refuse, xp)
-    panel = unit_profile(cosine, overlap, layers, depth, xp)
-    panel *= (norms[block] / (2 * np.pi))[:, None]
-    panel *= norms[start:]
-    diagonal = xp.arange(block.stop - start)
-    square = panel[:, : len(diagonal)]
-    # A product of blocks need not be symmetric to the last bit; the upper half counts.
-    square[...] = xp.triu(square) + xp.triu(square, 1).T
-    square[diagonal, diagonal] = gram_diagonal(norms, layers, depth, xp)[block]
-    return panel, pairs
+    rows, columns = panel.shape
+    squares, nonnegative, antipodal = 0.0, True, []
+    scale = (norms[start : start + rows] / (2 * np.pi))[:, None]
+    cuts = sorted({0, rows, *range(rows, columns, strip or columns), columns})
+    for left, right in itertools.pairwise(cuts):
+        cosines = unit[start : start + rows] @ unit[start + left : start + right].T
+        # of the leading square both halves at once, that one may be mirrored
+        height = rows if left == 0 or strip is None else max(1, _PART // (right - left))
+        for top in range(0, rows, height):
+            part = slice(top, top + height)
+            cosine = xp.clip(cosines[part], -1, 1, out=cosines[part])
+            overlap = xp.arccos(-cosine)
+            antipodal += _repair(unit, overlap, cosine, (start + top, start + left), refuse, xp)
+            gram = unit_profile(cosine, overlap, layers, depth, xp)
+            gram *= scale[part]
+            gram *= norms[start + left : start + right]
+            if left == 0:
+                # A product of blocks need not be symmetric to the last bit; the upper half counts.
+                gram[...] = xp.triu(gram) + xp.triu(gram, 1).T
+                diagonal = xp.arange(rows)
+                gram[diagonal, diagonal] = gram_diagonal(norms, layers, depth, xp)[start : start + rows]
+            # Off the leading square an entry counts for its mirror image too.
+            squares += (1 if left == 0 else 2) * float(xp.linalg.norm(gram)) ** 2
+            nonnegative = nonnegative and bool(gram.min() >= 0)
+            panel[part, left:right] = gram
+    return Facts(squares, nonnegative, antipodal)
 
 
-def _repair(unit, overlap, cosine, start: int, refuse: bool, xp) -> list[tuple[int, int]]:
+def _repair(
+    unit: Any, overlap: Any, cosine: Any, corner: tuple[int, int], refuse: bool, xp: Any
+) -> list[tuple[int, int]]:
     """Take the angles of nearly parallel pairs from differences, and refuse parallel ones."""
+    if max(float(cosine.max()), -float(cosine.min())) <= 1 - _NEAR:
+        return []
+    row, column = corner
     i, j = xp.where(xp.abs(cosine) > 1 - _NEAR)
-    keep = j > i
+    keep = column + j > row + i
     i, j = i[keep], j[keep]
     found: list[tuple[int, int]] = []
     step = max(1, PANEL // unit.shape[1])
     tolerance = parallel_tolerance(len(unit))
     for cut in range(0, len(i), step):
         a, b = i[cut : cut + step], j[cut : cut + step]
-        u, v = unit[start + a], unit[start + b]
+        u, v = unit[row + a], unit[column + b]
         near, far = xp.linalg.norm(u - v, axis=1), xp.linalg.norm(u + v, axis=1)
         overlap[a, b] = 2 * xp.arctan2(far, near)
         if refuse and near.min() <= tolerance:
             k = int(near.argmin())
             raise ValueError(
-                f"x has parallel rows {start + a[k]} and {start + b[k]}, so its ReLU kernel is singular; "
+                f"x has parallel rows {row + a[k]} and {column + b[k]}, so its ReLU kernel is singular; "
                 "drop one of them"
             )
         opposite = far <= tolerance
-        found += zip((start + a[opposite]).tolist(), (start + b[opposite]).tolist(), strict=True)
+        found += zip((row + a[opposite]).tolist(), (column + b[opposite]).tolist(), strict=True)
     return found
-
-
-def panel_product(
-    panel: Any, start: int, vectors: Any, result: Any, buffer: Any, absolute: bool = False
-) -> None:
-    """Add to `result` the share of a symmetric matrix that one panel of its upper half holds.
-
-    The panel has the rows and columns from `start` on, its leading square symmetric; `buffer` is work space
-    for a tile in float64.
-    """
-    rows, columns = panel.shape
-    height, width = buffer.shape
-    for i in range(0, rows, height):
-        high = slice(start + i, start + min(i + height, rows))
-        for j in range(0, columns, width):
-            tile = panel[i : i + height, j : j + width]
-            if tile.dtype != buffer.dtype or absolute:
-                held = buffer[: tile.shape[0], : tile.shape[1]]
-                held[...] = tile
-                tile = abs(held) if absolute else held
-            wide = slice(start + j, start + j + tile.shape[1])
-            result[high] += tile @ vectors[wide]
-            # The leading square holds both halves already; what lies right of it counts once more.
-            skip = max(0, rows - j)
-            if skip < tile.shape[1]:
-                result[start + j + skip : wide.stop] += tile[:, skip:].T @ vectors[high]

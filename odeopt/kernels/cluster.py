@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from odeopt.kernels.blocks import TILE, SymmetricOperator, gram_panel, panel_product
+from odeopt.kernels.blocks import SymmetricOperator, gram_panel
 from odeopt.kernels.inputs import require_independent_pairs, unit_rows, validate_inputs
 from odeopt.kernels.matrix import norm_bound
 from odeopt.kernels.memory import panel_rows
+from odeopt.kernels.products import TILE, panel_product
 from odeopt.kernels.relu import validate_architecture
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ _ATTEMPTS = 3
 
 def _build(inputs, start: int, rows: int, layers: str, depth: int, storage: str, refuse: bool):
     unit, norms = inputs
-    panel, pairs = gram_panel(unit, norms, start, rows, layers=layers, depth=depth, refuse=refuse)
-    facts = (bool(panel.min() >= 0), 2 * float(np.vdot(panel, panel)), pairs)
-    return panel.astype(storage), facts
+    n = len(unit)
+    panel = np.empty((min(rows, n - start), n - start), storage)
+    return panel, gram_panel(unit, norms, start, panel, layers=layers, depth=depth, refuse=refuse)
 
 
 def _itself(value):
@@ -81,11 +82,11 @@ class ClusterReluGram(SymmetricOperator):
         self._absolute_differs = True
         self._scatter()
         facts = self._gathered(lambda: [self._client.submit(_facts, panel) for panel in self._panels])
-        self._absolute_differs = not all(nonnegative for nonnegative, _, _ in facts)
-        pairs = [pair for _, _, found in facts for pair in found]
+        self._absolute_differs = not all(each.nonnegative for each in facts)
+        pairs = [pair for each in facts for pair in each.antipodal]
         if refuse and pairs and depth == 1:
             require_independent_pairs(unit, pairs)
-        squares = sum(square for _, square, _ in facts)
+        squares = sum(each.squares for each in facts)
         self.storage_error: float = 2.0**-24 * float(np.sqrt(squares)) if storage == "float32" else 0.0
         bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], n)
         self.interval: tuple[float, float] = (0.0, bound + self.storage_error)

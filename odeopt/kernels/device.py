@@ -7,6 +7,7 @@ over. On a GPU with Triton a product of few vectors is that of :mod:`odeopt.kern
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,8 @@ import torch
 from odeopt.kernels import fused
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.memory import (
-    PANEL,
     SHARE,
+    STRIP,
     WORK_ARRAYS,
     MemoryPlan,
     Storage,
@@ -27,6 +28,7 @@ from odeopt.kernels.memory import (
     panel_rows,
 )
 from odeopt.kernels.packing import Packing
+from odeopt.kernels.products import TILE, panel_product
 
 __all__ = ["DeviceReluGram", "device_plan", "device_relu_gram", "usable_device"]
 
@@ -39,7 +41,7 @@ _GRAIN = 128
 _CHUNK = 1024  # columns of which a block keeps the sums of its rows
 # A launch takes a GPU as long as reading some 2**23 entries: panels there are larger, as far as an eighth of
 # the memory holds their work arrays.
-_LARGER, _SHARE_OF_WORK = 16, 1 / 8
+_LARGEST, _SHARE_OF_WORK = 2**26, 1 / 8
 # Vectors up to which reading the kernel once for each is faster than a product of matrices in float64.
 _FEW = 6
 
@@ -74,31 +76,47 @@ class DeviceReluGram(ReluGramOperator):
         *rest: Any,
     ) -> None:
         self.device: torch.device = device
-        # A panel is converted in tiles of its whole width: smaller ones fit a cache, but cost launches.
-        self._tile = (panel_rows(plan.n), plan.n)
-        self._packing = Packing(plan.n, plan.rows, _grain(device))
-        size = 0 if plan.storage == "recompute" else self._packing.size
+        # Parts of a panel fit a cache; on a GPU they are of its whole width, because each costs a launch.
+        host = device.type == "cpu"
+        self._strip, self._tile = (STRIP, TILE) if host else (None, (panel_rows(plan.n), plan.n))
+        size = 0 if plan.storage == "recompute" else self._packed(plan).size
         stored = torch.float32 if plan.storage == "float32" else torch.float64
         self._buffer = torch.zeros(size, dtype=stored, device=device)
         super().__init__(unit, norms, layers, depth, plan, *rest)
         self._fused, refusal = self._compiled()
         self.engine: str = "triton" if refusal is None else f"torch ({refusal})"
+        self.plan: MemoryPlan = dataclasses.replace(plan, engine=self.engine)
 
     def _placed(self, array: np.ndarray) -> torch.Tensor:
         # torch shares an array with numpy only if it is contiguous, and warns where it is not writeable
         return torch.from_numpy(np.require(array, requirements=["C", "W"])).to(self.device)
 
-    def _returned(self, array: Any) -> np.ndarray:
+    def _returned(self, array: torch.Tensor) -> np.ndarray:
         return array.cpu().numpy()
 
-    def _stored(self, panel: Any) -> Any:
-        return self._packing.view(self._buffer, len(self._panels)).copy_(panel)
+    def _packed(self, plan: MemoryPlan) -> Packing:
+        return Packing(plan.n, plan.rows, _grain(self.device))
+
+    def _room(self, index: int, shape: tuple[int, int], kept: bool) -> torch.Tensor:
+        if kept:
+            return self._packing.view(self._buffer, index)
+        return torch.empty(shape, dtype=torch.float64, device=self.device)
 
     def _product(self, vectors: np.ndarray, absolute: bool = False) -> np.ndarray:
         if self._fused is None or vectors.shape[1] > _FEW:
-            return super()._product(vectors, absolute)
+            return self._by_panels(vectors, absolute)
         columns = [self._product_there(self._placed(v), absolute) for v in vectors.T]
         return self._returned(torch.stack(columns, dim=1))
+
+    def _by_panels(self, vectors: np.ndarray, absolute: bool = False) -> np.ndarray:
+        placed, result = self._placed(vectors), self._placed(np.zeros(vectors.shape))
+        buffer = self._placed(np.empty(self._tile))
+        for index in self._indices():
+            start = index * self.plan.rows
+            panel_product(
+                self._panel(index), start, placed, result, buffer, absolute and not self._nonnegative
+            )
+        return self._returned(result)
 
     def _product_there(self, vector: torch.Tensor, absolute: bool = False) -> torch.Tensor:
         """H x of a vector that lies on the device, for an operator whose engine is "triton"."""
@@ -113,7 +131,7 @@ class DeviceReluGram(ReluGramOperator):
             return None, "triton is not installed"
         diagonal = torch.cat([panel.diagonal() for panel in self._panels]).double()
         probe = np.random.default_rng(0).uniform(0.5, 1.0, (self.plan.n, 1))
-        expected, size = super()._product(probe)[:, 0], super()._product(probe, absolute=True)[:, 0]
+        expected, size = self._by_panels(probe)[:, 0], self._by_panels(probe, absolute=True)[:, 0]
         try:
             with torch.cuda.device(self.device):
                 product = fused.FusedProduct(self._buffer, diagonal, self._packing, _CHUNK)
@@ -179,12 +197,13 @@ def device_plan(
     """Plan the memory of a kernel on a device (`memory_limit` is its), as :func:`odeopt.memory_plan` does."""
     device = usable_device(device)
     if device.type == "cpu":
-        return memory_plan(n, d, storage=storage, num_vectors=num_vectors, memory_limit=memory_limit)
+        plan = memory_plan(n, d, storage=storage, num_vectors=num_vectors, memory_limit=memory_limit)
+        return dataclasses.replace(plan, engine="torch", threads=1)
     # The host holds the inputs and the basis of Lanczos, as if it recomputed the kernel.
     memory_plan(n, d, storage="recompute", num_vectors=num_vectors)
     limit = SHARE * free_memory(device) if memory_limit is None else memory_limit
     grain = _grain(device)
-    entries = min(_LARGER * PANEL, int(_SHARE_OF_WORK * limit / (8 * WORK_ARRAYS)))
+    entries = min(_LARGEST, int(_SHARE_OF_WORK * limit / (8 * WORK_ARRAYS)))
     rows = max(grain, min(-(-n // grain), entries // n // grain) * grain)
     vectors = _VECTORS + -(-n // _GRAIN) + -(-n // _CHUNK)
     return first_fitting(n, d, storage, vectors, int(limit), str(device), rows)

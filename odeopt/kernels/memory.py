@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from odeopt.checks import is_number, require_integer
+from odeopt.kernels.products import Engine, chosen_engine
+from odeopt.kernels.threads import allowed_threads
 
 __all__ = [
     "MemoryPlan",
@@ -23,8 +25,9 @@ __all__ = [
 
 Storage = Literal["auto", "float64", "float32", "recompute"]
 _STORAGES = ("float64", "float32", "recompute")
-PANEL = 2**22  # entries of a panel: 32 MB of float64
-# Work arrays of a panel that exist at once while it is computed: 8 of a deep network, 5 of a shallow one.
+PANEL = 2**24  # entries of a panel at most
+STRIP = 2048  # columns of a panel that are computed at a time
+# Work arrays of what is computed at a time that exist at once: 8 of a deep network, 5 of a shallow one.
 WORK_ARRAYS = 8
 # Share of the free memory that a plan may take, unless told.
 SHARE = 0.8
@@ -48,6 +51,10 @@ class MemoryPlan:
         Rows of a panel.
     device : str
         Whose memory it is; "cpu" for that of the process.
+    engine : str
+        What multiplies, and why where it is not the one of choice; of a device it is known once it is built.
+    threads : int
+        That build and multiply on the host: the cores that the process may run on, at most OMP_NUM_THREADS.
     """
 
     n: int
@@ -60,6 +67,8 @@ class MemoryPlan:
     limit: int
     rows: int
     device: str = "cpu"
+    engine: str = ""
+    threads: int = 1
 
     @property
     def total(self) -> int:
@@ -74,9 +83,14 @@ class MemoryPlan:
     def __str__(self) -> str:
         parts = ("kernel", "work", "inputs", "vectors")
         listed = ", ".join(f"{part} {getattr(self, part) / 2**30:.2f}" for part in parts)
+        place = "" if self.device == "cpu" else f" on {self.device}"
+        if self.engine:
+            place += f", products by {self.engine}"
+        if self.threads > 1:
+            place += f" on {self.threads} threads"
         return (
             f"n = {self.n}, storage {self.storage}: {self.total / 2**30:.2f} GiB ({listed}) "
-            f"of {self.limit / 2**30:.2f} GiB{'' if self.device == 'cpu' else f' on {self.device}'}"
+            f"of {self.limit / 2**30:.2f} GiB{place}"
         )
 
 
@@ -87,6 +101,7 @@ def memory_plan(
     storage: Storage = "auto",
     num_vectors: int = 400,
     memory_limit: float | None = None,
+    engine: Engine = "auto",
 ) -> MemoryPlan:
     """Plan the memory of a kernel operator before anything is computed.
 
@@ -101,6 +116,8 @@ def memory_plan(
     memory_limit : float, optional
         Bytes; by default four fifths of the memory that is free now, within the limits of the process
         (``ulimit``) and of its cgroups.
+    engine : {"auto", "numba", "numpy"}
+        As in :func:`odeopt.relu_gram_operator`.
 
     Returns
     -------
@@ -109,30 +126,38 @@ def memory_plan(
     Raises
     ------
     ValueError
-        If an argument is out of range, the storage is unknown, or the plan does not fit.
+        If an argument is out of range, the storage or engine is unknown, or the plan does not fit.
 
     Examples
     --------
     >>> print(memory_plan(60_000, 784, memory_limit=12 * 2**30))
-    n = 60000, storage float32: 7.84 GiB (kernel 6.71, work 0.25, inputs 0.70, vectors 0.18) of 12.00 GiB
+    n = 60000, storage float32: 7... GiB (kernel 6.73, work 0..., inputs 0.70, vectors 0.18) of 12.00 GiB, ...
     """
     n, d = require_integer("n", n, 1), require_integer("d", d, 1)
     num_vectors = require_integer("num_vectors", num_vectors, 0)
     if memory_limit is not None and not (is_number(memory_limit) and 0 < memory_limit < math.inf):
         raise ValueError(f"memory_limit must be a positive number of bytes, got {memory_limit!r}")
     limit = SHARE * available_memory() if memory_limit is None else memory_limit
-    return first_fitting(n, d, storage, num_vectors, int(limit))
+    plan = first_fitting(n, d, storage, num_vectors, int(limit), threads=allowed_threads())
+    return replace(plan, engine=chosen_engine(engine, n, plan.storage))
 
 
 def first_fitting(
-    n: int, d: int, storage: str, num_vectors: int, limit: int, device: str = "cpu", rows: int | None = None
+    n: int,
+    d: int,
+    storage: str,
+    num_vectors: int,
+    limit: int,
+    device: str = "cpu",
+    rows: int | None = None,
+    threads: int = 1,
 ) -> MemoryPlan:
     """Return the plan of :func:`memory_plan` for a device with `limit` bytes to spare, or refuse."""
     rows = panel_rows(n) if rows is None else rows
     if storage != "auto" and storage not in _STORAGES:
         raise ValueError(f"storage must be auto, {', '.join(_STORAGES[:2])} or recompute, got {storage!r}")
     chosen = _STORAGES if storage == "auto" else (storage,)
-    plans = [_plan(n, d, each, num_vectors, limit, device, rows) for each in chosen]
+    plans = [_plan(n, d, each, num_vectors, limit, device, rows, threads) for each in chosen]
     for plan in plans:
         if plan.fits:
             return plan
@@ -141,23 +166,29 @@ def first_fitting(
     )
 
 
-def _plan(n: int, d: int, storage: str, num_vectors: int, limit: int, device: str, rows: int) -> MemoryPlan:
+def _plan(
+    n: int, d: int, storage: str, num_vectors: int, limit: int, device: str, rows: int, threads: int
+) -> MemoryPlan:
     size = {"float64": 8, "float32": 4, "recompute": 0}[storage]
+    # on the host each thread computes a strip of a panel, and holds a panel that is to be recomputed
+    columns = min(n, rows + STRIP) if device == "cpu" else n
+    panel = rows * n if storage == "recompute" and device == "cpu" else 0
     return MemoryPlan(
         n, d, storage,
         kernel=size * (n * (n + rows) // 2),
-        work=8 * WORK_ARRAYS * rows * n,
+        work=8 * threads * (WORK_ARRAYS * rows * columns + panel + n),
         inputs=2 * 8 * n * d,
         vectors=8 * n * num_vectors,
         limit=limit,
         rows=rows,
         device=device,
+        threads=threads,
     )  # fmt: skip
 
 
 def panel_rows(n: int) -> int:
     """Rows of a panel of a kernel of n inputs."""
-    return min(n, max(32, min(1024, PANEL // n)))
+    return min(n, max(32, min(n // 32, 256, PANEL // n)))
 
 
 def available_memory() -> int:

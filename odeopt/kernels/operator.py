@@ -10,6 +10,7 @@ import numpy.typing as npt
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.inputs import unit_rows, validate_inputs
 from odeopt.kernels.memory import Storage, memory_plan
+from odeopt.kernels.products import Engine
 from odeopt.kernels.relu import validate_architecture
 
 __all__ = ["relu_gram_operator"]
@@ -22,6 +23,7 @@ def relu_gram_operator(
     layers: Literal["first", "both"] = "first",
     depth: int = 1,
     storage: Storage = "auto",
+    engine: Engine = "auto",
     num_vectors: int = 400,
     memory_limit: float | None = None,
     allow_singular: bool = False,
@@ -44,6 +46,11 @@ def relu_gram_operator(
     storage : {"auto", "float64", "float32", "recompute"}, optional
         Keep half of the entries in this precision, or compute them anew in every product; "auto" takes the
         first of the three that fits into memory.
+    engine : {"auto", "numba", "numpy"}, optional
+        What multiplies on the host, in threads: code that numba compiles (extra ``fast``; some seconds at the
+        first use, then kept on disk), or tiles by numpy, some three times slower. "auto" takes numba where it
+        is installed and the kernel is large enough; the plan says which it is. Both sum in float64, and agree
+        up to its rounding.
     num_vectors : int, optional
         Vectors that the plan allows for beside the kernel, on the host.
     memory_limit : float, optional
@@ -61,8 +68,8 @@ def relu_gram_operator(
     ------
     ValueError
         Before any work if the inputs are no finite matrix without zero rows, an option is unknown, the device
-        cannot be used, or the memory plan (:func:`odeopt.memory_plan`) does not fit; during it if rows are
-        parallel.
+        or the engine cannot be used, or the memory plan (:func:`odeopt.memory_plan`) does not fit; during it
+        if rows are parallel.
 
     Examples
     --------
@@ -80,7 +87,11 @@ def relu_gram_operator(
     x = validate_inputs(x, allow_parallel=True, allow_blank=allow_singular)
     options = {"storage": storage, "num_vectors": num_vectors, "memory_limit": memory_limit}
     if device is None:
-        build, plan = ReluGramOperator, memory_plan(*x.shape, **options)
+        build, plan = ReluGramOperator, memory_plan(*x.shape, engine=engine, **options)
+    elif engine != "auto":
+        raise ValueError(
+            f"engine = {engine!r} is for products on the host; leave it out with device = {device!r}"
+        )
     else:
         from odeopt.kernels.device import device_plan, device_relu_gram  # brings torch
 

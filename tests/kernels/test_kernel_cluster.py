@@ -28,8 +28,7 @@ def client():
 
 
 @pytest.fixture
-def x(monkeypatch):
-    monkeypatch.setattr("odeopt.kernels.memory.PANEL", 2**14)  # several panels for few inputs
+def x():
     return np.random.default_rng(0).standard_normal((400, 6))
 
 

@@ -24,9 +24,9 @@ def dense(operator):
     return operator @ np.eye(operator.shape[0])
 
 
-@pytest.fixture(params=[2**22, 2**10], ids=["one panel", "many panels"])
+@pytest.fixture(params=[1024, 32], ids=["one panel", "many panels"])
 def _panels(request, monkeypatch):
-    monkeypatch.setattr("odeopt.kernels.memory.PANEL", request.param)
+    monkeypatch.setattr("odeopt.kernels.memory.panel_rows", lambda n: min(n, request.param))
 
 
 @LAYERS

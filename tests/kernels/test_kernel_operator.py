@@ -19,10 +19,14 @@ def dense(operator):
     return operator @ np.eye(operator.shape[0])
 
 
-@pytest.fixture(params=[2**22, 2**10], ids=["one panel", "many panels"])
+@pytest.fixture(params=[1024, 32], ids=["one panel", "many panels"])
 def _panels(request, monkeypatch):
-    monkeypatch.setattr("odeopt.kernels.memory.PANEL", request.param)
-    monkeypatch.setattr("odeopt.kernels.blocks.TILE", (16, 50))
+    monkeypatch.setattr("odeopt.kernels.memory.panel_rows", lambda n: min(n, request.param))
+    monkeypatch.setattr("odeopt.kernels.memory.allowed_threads", lambda: 2)
+    monkeypatch.setattr("odeopt.kernels.products.LEAST", 1000)
+    monkeypatch.setattr("odeopt.kernels.products.TILE", (16, 50))
+    monkeypatch.setattr("odeopt.kernels.blocks.ReluGramOperator._strip", 40)
+    monkeypatch.setattr("odeopt.kernels.blocks._PART", 300)
 
 
 @LAYERS
