@@ -100,8 +100,9 @@ class ReluGramOperator(SymmetricOperator):
         super().__init__(np.dtype(np.float64), (plan.n, plan.n))
         self._unit, self._norms = self._placed(unit), self._placed(norms)
         self._layers, self._depth = layers, depth
-        self._share, self.engine = share_by(plan.engine, plan.storage)
-        self.plan: MemoryPlan = dataclasses.replace(plan, engine=self.engine)
+        self._share, engine = share_by(plan.engine, plan.storage)
+        self.engine: str = engine
+        self.plan: MemoryPlan = dataclasses.replace(plan, engine=engine)
         self._packing = self._packed(plan)
         self._chunks = equal_chunks(self._packing)
         self._panels: list[Any] = []
