@@ -101,7 +101,7 @@ def test_products_are_those_of_the_jacobian(rng, network, batch_size):
 def test_gram_in_blocks_is_the_gram(rng, monkeypatch):
     net, x = DeepReLU(4, 20, depth=2, outputs=2), inputs(rng)
     whole = empirical_operator(net, x).gram()
-    monkeypatch.setattr("odeopt.nets.kernels.jacobian._BLOCK", 3 * 2 * 520)  # three of the seven examples
+    monkeypatch.setattr("odeopt.nets.kernels.matrix._BLOCK", 3 * 2 * 520)  # three of the seven examples
     assert_same_kernel(empirical_operator(net, x).gram(), whole, 520)
 
 

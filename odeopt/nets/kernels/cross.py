@@ -12,6 +12,7 @@ import torch
 
 from odeopt.kernels.blocks import LinearOperator
 from odeopt.nets.kernels.jacobian import Jacobian
+from odeopt.nets.kernels.matrix import product_matrix
 
 __all__ = ["EmpiricalCross"]
 
@@ -47,6 +48,26 @@ class EmpiricalCross(LinearOperator):
         True
         """
         found = self._points.origin()
+        found.setflags(write=False)
+        return found
+
+    def gram(self) -> np.ndarray:
+        r"""Return the kernel as an array, by layers as :meth:`EmpiricalOperator.gram` and checked alike.
+
+        Returns
+        -------
+        numpy.ndarray, shape (P, N)
+            float64, read-only.
+
+        Examples
+        --------
+        >>> from torch import nn
+        >>> from odeopt.nets import empirical_operator
+        >>> cross = empirical_operator(nn.Linear(2, 1, bias=False), [[3.0, 1.0]], [[1.0, 2.0], [0.0, 1.0]])
+        >>> cross.gram()
+        array([[5., 1.]])
+        """
+        found = self.scale * product_matrix(self._points, self._examples)
         found.setflags(write=False)
         return found
 

@@ -83,9 +83,12 @@ class EmpiricalOperator(SymmetricOperator):
     def gram(self) -> np.ndarray:
         r"""Return the kernel as an array.
 
-        The rows of J are computed example by example and held in blocks, so that memory stays bounded;
-        the cost is :math:`N^2P` multiply-adds for P parameters. Where examples influence each other
-        (as in batch statistics) it is N products instead.
+        Of a linear or convolutional layer, whose weight is used once, it is a product of Gram matrices of
+        inputs and cotangents, or of rows of J, whichever is less work, from c backward passes for all
+        examples together; of other weights the rows of J are computed in batches of examples. Blocks hold at
+        most some 800 MB besides the recorded pass and the matrix. Where examples influence each other (as in
+        batch statistics) it is N products instead. Whatever the way, :math:`J^\top c` and
+        :math:`c^\top JJ^\top c` for a random c are compared with a backward pass of the module itself.
 
         Returns
         -------

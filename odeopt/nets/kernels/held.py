@@ -3,7 +3,8 @@ r"""A module at weights held apart from it: exchanged for the time of an action,
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -43,10 +44,21 @@ class HeldWeights:
 
         named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self._tensors = {f"module.{name}": copied(t) for name, t in named.items()}
-        self.leaves: list[torch.Tensor] = [self._tensors[f"module.{name}"].requires_grad_() for name in names]
+        self._names = [f"module.{name}" for name in names]
+        self.leaves: list[torch.Tensor] = [self._tensors[name].requires_grad_() for name in self._names]
         self._module = module
         self._modes = [(part, part.training) for part in module.modules()]
         self._lifted = lifted
+
+    def moved(self, weights: Sequence[torch.Tensor]) -> HeldWeights:
+        """The same with copies of other weights as leaves."""
+        other = copy.copy(self)
+        other.leaves = [
+            weight.detach().to(leaf, copy=True).requires_grad_()
+            for weight, leaf in zip(weights, self.leaves, strict=True)
+        ]
+        other._tensors = self._tensors | dict(zip(self._names, other.leaves, strict=True))
+        return other
 
     def run(self, action: Callable[[], _T]) -> _T:
         """Run an action with these weights in the module, in the modes of the time when they were copied."""

@@ -7,22 +7,21 @@ held weights (a list, a view or a closure of weights is not reached by those).
 
 from __future__ import annotations
 
+import copy
 import itertools
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from odeopt.nets.kernels.held import HeldWeights
+from odeopt.nets.kernels.matrix import product_matrix
 from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, real_size
 from odeopt.nets.module_checks import differentiable, fitting, require_outputs
 from odeopt.nets.module_state import ModuleState, left_as_it_was, plain_arithmetic
 
 __all__ = ["Jacobian", "own_tape"]
-
-_BLOCK = 2**25  # entries of the Jacobian held at a time: two blocks of 256 MB of float64
 
 
 def own_tape(
@@ -72,37 +71,42 @@ class Jacobian:
         self.size: int = sum(real_size(p) for p in chosen.values())
         self.device: torch.device = next(iter(chosen.values())).device
         self.x: torch.Tensor = x.to(self.device)
-        self._module = module
-        self._batches = (self.x,) if batch_size is None else self.x.split(batch_size)
+        self.module = module
+        self.batches = (self.x,) if batch_size is None else self.x.split(batch_size)
         self._tape: Tape | None = None
+        self._probed: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.held = HeldWeights(module, self.names)
         self._require_reached(chosen)
-        self._held = HeldWeights(module, self.names, lifted=_is_below_double(module))
-        outputs = self._held.run(lambda: torch.cat([tape.output.detach() for tape in self._each_tape()]))
-        self.predictions: np.ndarray = outputs.cpu().numpy()
-        self.predictions.setflags(write=False)
+        if _is_below_double(module):
+            self.held = HeldWeights(module, self.names, lifted=True)
+            self._tape = self._probed = None
+        self.predictions: np.ndarray = self._outputs()
         self.outputs: int = len(self.predictions) // len(self.x)  # of one example
-        if len(self._batches) > 1:
+        if len(self.batches) > 1:
             self._require_independent()
 
     def _require_reached(self, chosen: dict[str, nn.Parameter]) -> None:
         """Refuse a module whose own backward pass is not that by held weights, in its own dtype."""
-        dtype, x = _own_dtype(chosen), self._batches[0]
+        dtype, x = _own_dtype(chosen), self.batches[0]
         x = x.to(dtype) if x.is_floating_point() else x
-        with left_as_it_was(self._module, weights=True) as state, plain_arithmetic(self.device):
-            own = own_tape(self._module, chosen, x, state, columns="c")
+        with left_as_it_was(self.module, weights=True) as state, plain_arithmetic(self.device):
+            own = own_tape(self.module, chosen, x, state, columns="c")
             c = probe(len(own.output), own.output)
             with differentiable():
                 parts = torch.autograd.grad(own.output, own.leaves, c, allow_unused=True)
-        held = HeldWeights(self._module, self.names)
 
         def pulled() -> tuple:
-            output = self._module(x).reshape(-1)
+            output = self.module(x).reshape(-1)
             if not output.requires_grad:
                 return (None,) * len(parts)
-            return torch.autograd.grad(output, held.leaves, c, allow_unused=True)
+            if len(self.batches) == 1:
+                self._tape = Tape(output.double(), self.held.leaves)  # of what is double, the products'
+            return torch.autograd.grad(output, self.held.leaves, c, allow_unused=True, retain_graph=True)
 
-        floor = float(flat(parts, own.leaves).norm())
-        for name, p, one, other in zip(self.names, own.leaves, parts, held.run(pulled), strict=True):
+        floor, others = float(flat(parts, own.leaves).norm()), self.held.run(pulled)
+        if self._tape is not None:
+            self._probed = c, flat(others, self.held.leaves).double()
+        for name, p, one, other in zip(self.names, own.leaves, parts, others, strict=True):
             if not equal_to_rounding(flat([one], [p]), flat([other], [p]), floor=floor):
                 if chosen[name]._backward_hooks:
                     raise ValueError(
@@ -117,30 +121,36 @@ class Jacobian:
 
     # --- products ---
 
-    def _record(self, x: torch.Tensor) -> Tape:
-        with self._held.fitting(x):
-            output = require_outputs(self._module(x), len(x), columns="c")
-        return Tape(output.reshape(-1).double(), self._held.leaves)
+    def _outputs(self) -> np.ndarray:
+        outputs = self.held.run(lambda: torch.cat([tape.output.detach() for tape in self.each_tape()]))
+        found = outputs.cpu().numpy()
+        found.setflags(write=False)
+        return found
 
-    def _each_tape(self) -> Iterator[Tape]:
-        if len(self._batches) > 1:
-            yield from (self._record(batch) for batch in self._batches)
+    def record(self, x: torch.Tensor) -> Tape:
+        with self.held.fitting(x):
+            output = require_outputs(self.module(x), len(x), columns="c")
+        return Tape(output.reshape(-1).double(), self.held.leaves)
+
+    def each_tape(self) -> Iterator[Tape]:
+        if len(self.batches) > 1:
+            yield from (self.record(batch) for batch in self.batches)
             return
         if self._tape is None:  # recorded once, and replayed in each product
-            self._tape = self._record(self.x)
+            self._tape = self.record(self.x)
         yield self._tape
 
     def pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`J^\top c`, shape (P,)."""
         total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
-        parts = cotangent.split([len(b) * self.outputs for b in self._batches])
+        parts = cotangent.split([len(b) * self.outputs for b in self.batches])
 
         def pulled() -> torch.Tensor:
-            for tape, part in zip(self._each_tape(), parts, strict=True):
+            for tape, part in zip(self.each_tape(), parts, strict=True):
                 total.add_(tape.pull_back(part))
             return total
 
-        return self._held.run(pulled)
+        return self.held.run(pulled)
 
     def product(self, cotangent: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`JJ^\top c`, shape (N,)."""
@@ -148,90 +158,57 @@ class Jacobian:
 
     def push_forward(self, tangent: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`Jv`, shape (N,)."""
-        return self._held.run(lambda: torch.cat([tape.push_forward(tangent) for tape in self._each_tape()]))
+        return self.held.run(lambda: torch.cat([tape.push_forward(tangent) for tape in self.each_tape()]))
 
     def origin(self) -> np.ndarray:
         r"""Return :math:`Jw`, shape (N,), of the held weights themselves."""
 
         def pushed() -> torch.Tensor:
-            leaves = [leaf.detach() for leaf in self._held.leaves]
+            leaves = [leaf.detach() for leaf in self.held.leaves]
             weights = flat(leaves, leaves).double()
-            return torch.cat([tape.push_forward(weights) for tape in self._each_tape()])
+            return torch.cat([tape.push_forward(weights) for tape in self.each_tape()])
 
-        return self._held.run(pushed).detach().cpu().numpy()
+        return self.held.run(pushed).detach().cpu().numpy()
 
     def differentiable_twice(self) -> bool:
         """Whether a product is two passes, not a pass for each row."""
-        return self._held.run(lambda: next(self._each_tape()).differentiable_twice())
+        return self.held.run(lambda: next(self.each_tape()).differentiable_twice())
+
+    # --- other weights ---
+
+    def moved(self, weights: Sequence[torch.Tensor]) -> Jacobian:
+        """J at other weights of the same module, without the checks of the first."""
+        other = copy.copy(self)
+        other.held, other._tape, other._probed = self.held.moved(weights), None, None
+        other.predictions = other._outputs()
+        return other
 
     # --- the matrix ---
 
     def gram(self) -> np.ndarray:
-        r""":math:`JJ^\top` by rows: of each example alone, if its derivatives are those among the others."""
-        c = self._probe(len(self.predictions))
-        expected = self.pull_back(c)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what torch says of a batch of one is not the user's doing
-                gram, pulled = self._held.run(lambda: self._blocks(self._rows_of_examples, c))
-        except (RuntimeError, ValueError, IndexError):  # statistics of a batch, of which one example has none
-            gram, pulled = np.empty(0), torch.full_like(expected, torch.nan)
-        if not equal_to_rounding(pulled, expected) and len(self._batches) == 1:
-            gram, pulled = self._held.run(lambda: self._blocks(self._rows_of_all, c))
-        gap = float((pulled - expected).norm() / expected.norm().clamp(min=torch.finfo(c.dtype).tiny))
-        if not equal_to_rounding(pulled, expected) and gap < 1e-3:
-            raise ValueError(
-                f"module computes in less than double precision inside: its derivatives agree to {gap:.0e} "
-                "only; remove the cast"
-            )
-        if not equal_to_rounding(pulled, expected):
-            raise ValueError(
-                "module has no Jacobian: its backward pass is not linear (a hook or a function of its own "
-                "changes it), or its outputs depend on other examples and batch_size cuts between them; "
-                "remove that"
-            )
-        return gram
+        r""":math:`JJ^\top`."""
+        return product_matrix(self, self)
 
-    def _probe(self, size: int) -> torch.Tensor:
-        return probe(size, torch.empty(0, dtype=torch.float64, device=self.device))
+    def probe(self, size: int, seed: int = 0) -> torch.Tensor:
+        return probe(size, torch.empty(0, dtype=torch.float64, device=self.device), seed)
 
-    def _blocks(
-        self, rows: Callable[[range], torch.Tensor], c: torch.Tensor
-    ) -> tuple[np.ndarray, torch.Tensor]:
-        r"""Gram matrix and :math:`J^\top c`; rows of the second factor are remade for each of the first."""
-        n, k = len(self.x), self.outputs
-        step = max(1, _BLOCK // (self.size * k))
-        blocks = [range(i, min(i + step, n)) for i in range(0, n, step)]
-        gram, pulled = np.zeros((n * k, n * k)), torch.zeros(self.size, dtype=c.dtype, device=c.device)
-        for number, first in enumerate(blocks):
-            left, high = rows(first), slice(first.start * k, first.stop * k)
-            pulled += left.T @ c[high]
-            for second in blocks[: number + 1]:
-                right = left if second is first else rows(second)
-                wide = slice(second.start * k, second.stop * k)
-                part = (left @ right.T).cpu().numpy()
-                gram[high, wide], gram[wide, high] = part, part.T
-        return gram, pulled
-
-    def _rows_of_examples(self, examples: range) -> torch.Tensor:
-        """Rows of some examples, each recorded alone, shape (examples * c, P)."""
-        tapes = (self._record(self.x[i : i + 1]) for i in examples)
-        return torch.stack([row for tape in tapes for row in tape.rows(range(self.outputs))])
-
-    def _rows_of_all(self, examples: range) -> torch.Tensor:
-        """Rows of some examples among all the others."""
-        (tape,) = self._each_tape()
-        return torch.stack(
-            list(tape.rows(range(examples.start * self.outputs, examples.stop * self.outputs)))
-        )
+    def probed(self, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""A random c, and :math:`J^\top c` by a backward pass through all examples."""
+        if self._probed is None or seed:
+            c = self.probe(len(self.predictions), seed)
+            found = c, self.pull_back(c)
+            if seed:
+                return found
+            self._probed = found
+        return self._probed
 
     def _require_independent(self) -> None:
         """Refuse examples that influence each other: of the first batch, or the first two, and its parts."""
-        batch = max(self._batches[0], self.x[:2], key=len)
-        c, cut = self._probe(len(batch) * self.outputs), len(batch) // 2
+        batch = max(self.batches[0], self.x[:2], key=len)
+        c, cut = self.probe(len(batch) * self.outputs), len(batch) // 2
 
         def pulled(x: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
-            return self._held.run(lambda: self._record(x).pull_back(part))
+            return self.held.run(lambda: self.record(x).pull_back(part))
 
         whole = pulled(batch, c)
         halves = pulled(batch[:cut], c[: cut * self.outputs]) + pulled(batch[cut:], c[cut * self.outputs :])

@@ -15,8 +15,8 @@ from torch import nn
 from odeopt.checks import require_choice
 from odeopt.dynamics.losses import PredictionLoss
 from odeopt.nets.kernels.closed import empirical_gram, has_closed_form
-from odeopt.nets.kernels.empirical import empirical_operator, largest_eigenvalue
-from odeopt.nets.kernels.jacobian import own_tape
+from odeopt.nets.kernels.empirical import largest_eigenvalue
+from odeopt.nets.kernels.jacobian import Jacobian, own_tape
 from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, split
 from odeopt.nets.module_checks import (
     differentiable,
@@ -56,6 +56,7 @@ class FlatProblem:
     initial: torch.Tensor
     _hidden: torch.Tensor | None = None  # a buffer of the closed form
     _part: FlatProblem | None = None  # this problem on a batch
+    _jacobian: Jacobian | None = None  # that of the first kernel
     _spent = False  # the recorded pass has been used up
 
     def __init__(
@@ -157,7 +158,7 @@ class FlatProblem:
         if self._part is None or len(self._part.y) != len(batch):
             # The same problem with other examples; it keeps its buffers from one batch to the next.
             self._part = copy.copy(self)
-            self._part._hidden = None
+            self._part._hidden = self._part._jacobian = None
             self._part.scale = self.scale * len(self.y) / len(batch)
         part = self._part
         part.x, part.y, part._point = self.x[batch], self.y[batch], None
@@ -176,7 +177,11 @@ class FlatProblem:
     def kernel_at(self, w: torch.Tensor) -> np.ndarray:
         r"""Kernel :math:`JJ^\top` at the flat vector, which is left in the network."""
         self.write(w)
-        return empirical_operator(self.net, self.x, params=self.parameters, dense=True).gram()
+        leaves = tuple(self.parameters.values())
+        if self._jacobian is None:
+            self._jacobian = Jacobian(self.net, self.parameters, inputs_of(self.x), None)
+            return self._jacobian.gram()
+        return self._jacobian.moved(split(w, leaves)).gram()
 
     def lam_max(self) -> float:
         r"""Largest eigenvalue of the kernel at the initial weights, by products with it alone."""

@@ -1,0 +1,296 @@
+r"""The matrix :math:`JJ'^\top` of the Jacobians of one module on two sets of inputs, checked.
+
+Routes, each faster than the next: by layers, for all examples at once, and what is no layer by a batched
+Jacobian of these leaves alone; example by example; each row among all examples. Whatever a route gives must
+be what the products are: for random c and d its :math:`J^\top c` is that of a backward pass of the module on
+all examples, and :math:`c^\top(JJ'^\top d)=(J^\top c)^\top(J'^\top d)`, so that neither a dependence between
+examples, nor a weight that acts elsewhere, nor a backward pass that is not linear goes unseen.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call, jacrev, vmap
+
+from odeopt.nets.kernels.contraction import Pair, Rows, contracted, held_entries, is_less_as_pair, parts_of
+from odeopt.nets.kernels.held import HeldWeights
+from odeopt.nets.kernels.layers import factors_of, layers_of
+from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, real_size
+
+__all__ = ["product_matrix"]
+
+_BLOCK = 2**25  # entries of rows held at a time: two blocks of 256 MB of float64, and one to make them
+_TRIED = 3  # examples on which the layers are tried
+_BATCHED = 2**22  # entries of batched rows at a time
+
+# What a module raises that one example, or a batching of it, does not suit.
+_UNSUITED = (RuntimeError, ValueError, IndexError, TypeError, AttributeError)
+
+
+class Side(Protocol):
+    """A Jacobian by the leaves of held weights, and how to record a pass of its module on some examples."""
+
+    x: torch.Tensor
+    batches: tuple[torch.Tensor, ...]
+    names: tuple[str, ...]
+    size: int
+    outputs: int
+    device: torch.device
+    module: nn.Module
+    held: HeldWeights
+
+    def record(self, x: torch.Tensor) -> Tape: ...
+    def each_tape(self) -> Iterator[Tape]: ...
+    def probe(self, size: int, seed: int = 0) -> torch.Tensor: ...
+    def probed(self, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+
+_Parts = list[Rows | Pair]
+_Parted = Callable[[Side, range], _Parts | None]
+_Route = Callable[[Side, Side], tuple[int, _Parted]]
+
+
+def product_matrix(rows: Side, columns: Side) -> np.ndarray:
+    """The matrix, shape (N', N), by the first route that passes the checks."""
+    of_columns = columns.probed()
+    probes, expected = zip(of_columns if rows is columns else rows.probed(1), of_columns, strict=True)
+    routes = [_by_layers, _by_examples]
+    if len(rows.batches) == len(columns.batches) == 1:
+        routes.append(_among_all)
+    gap = np.nan
+    for route in routes:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what torch says of a batch of one is not the user's doing
+                found = _assembled(route, rows, columns, probes)
+        except _UNSUITED:  # statistics of a batch, of which one example has none
+            if route is _among_all:
+                raise
+            continue
+        if found is not None:
+            matrix, pulled = found
+            if _is_right(matrix, pulled, expected, probes):
+                return matrix.cpu().numpy()
+            size = expected[0].norm().clamp(min=torch.finfo(torch.float64).tiny)
+            gap = float((pulled[0] - expected[0]).norm() / size)
+    if gap < 1e-3:
+        raise ValueError(
+            f"module computes in less than double precision inside: its derivatives agree to {gap:.0e} "
+            "only; remove the cast"
+        )
+    raise ValueError(
+        "module has no Jacobian: its backward pass is not linear (a hook or a function of its own "
+        "changes it), or its outputs depend on other examples and batch_size cuts between them; "
+        "remove that"
+    )
+
+
+def _is_right(
+    matrix: torch.Tensor,
+    pulled: Sequence[torch.Tensor],
+    expected: Sequence[torch.Tensor],
+    probes: Sequence[torch.Tensor],
+) -> bool:
+    """Whether the rows are those of backward passes, and the matrix is their product."""
+    if not all(equal_to_rounding(one, other) for one, other in zip(pulled, expected, strict=True)):
+        return False
+    (c, d), scale = probes, float(expected[0].norm() * expected[1].norm())
+    if not math.isfinite(scale):
+        return True  # entries beyond floats are inf, as they should be
+    product = (c @ matrix.to(c.device) @ d)[None]
+    return equal_to_rounding(product, (expected[0] @ expected[1])[None], scale=scale)
+
+
+def _assembled(
+    route: _Route, rows: Side, columns: Side, probes: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, list[torch.Tensor]] | None:
+    r"""Matrix and :math:`J^\top c` of both, in blocks; the second are remade for each of the first."""
+    same, k, c = rows is columns, rows.outputs, columns.outputs
+    entries, of = route(rows, columns)
+
+    def parts(side: Side, examples: range) -> _Parts | None:
+        return side.held.run(lambda: of(side, examples))
+
+    step = max(1, _BLOCK // entries)
+    high, wide = (
+        [range(i, min(i + step, len(side.x))) for i in range(0, len(side.x), step)]
+        for side in (rows, columns)
+    )
+    matrix = torch.zeros(len(rows.x) * k, len(columns.x) * c, dtype=torch.float64)
+    pulled = [torch.zeros(side.size, dtype=torch.float64, device=side.device) for side in (rows, columns)]
+    for number, first in enumerate(high):
+        left, at = parts(rows, first), slice(first.start * k, first.stop * k)
+        if left is None:
+            return None
+        pulled[0] += _pulled(left, probes[0][at])
+        for second in wide[: number + 1] if same else wide:
+            to = slice(second.start * c, second.stop * c)
+            right = left if same and second is first else parts(columns, second)
+            if right is None:
+                return None
+            if not same and number == 0:
+                pulled[1] += _pulled(right, probes[1][to])
+            part = contracted(left, right, (len(first) * k, len(second) * c)).cpu()
+            matrix[at, to] = part
+            if same:
+                matrix[to, at] = part.T
+    return matrix, [pulled[0], pulled[0] if same else pulled[1]]
+
+
+def _cut(examples: range, step: int) -> list[range]:
+    """Blocks of so many examples, none of one alone, which torch may compute by other operations."""
+    step = max(2, step)
+    starts = [
+        i for i in range(examples.start, examples.stop, step) if i == examples.start or i + 1 < examples.stop
+    ]
+    return [range(*pair) for pair in itertools.pairwise([*starts, examples.stop])]
+
+
+def _pulled(parts: _Parts, c: torch.Tensor) -> torch.Tensor:
+    """The sum of the rows times c, over all leaves in their order."""
+    found = {leaf: values for part in parts for leaf, values in part.pulled(c).items()}
+    return torch.cat([found[leaf].reshape(-1) for leaf in sorted(found)])
+
+
+# --- routes -----------------------------------------------------------------------------------
+
+
+def _by_examples(rows: Side, columns: Side) -> tuple[int, _Parted]:
+    return rows.size * rows.outputs, lambda side, examples: [_alone(side, examples, range(len(side.names)))]
+
+
+def _among_all(rows: Side, columns: Side) -> tuple[int, _Parted]:
+    """A backward pass through all examples for each row."""
+
+    def parts(side: Side, examples: range) -> _Parts:
+        (tape,) = side.each_tape()
+        of = range(examples.start * side.outputs, examples.stop * side.outputs)
+        sizes = tuple(real_size(leaf) for leaf in tape.leaves)
+        return [Rows(torch.stack(list(tape.rows(of))), tuple(range(len(sizes))), sizes)]
+
+    return rows.size * rows.outputs, parts
+
+
+def _by_layers(rows: Side, columns: Side) -> tuple[int, _Parted]:
+    plan = columns.held.run(lambda: _planned(columns))
+    return plan.entries, lambda side, examples: _of_layers(side, examples, plan)
+
+
+def _alone(side: Side, examples: range, leaves: Sequence[int]) -> Rows:
+    """Rows by some leaves, of each example recorded alone."""
+    found, sizes = [], ()
+    for i in examples:
+        tape = side.record(side.x[i : i + 1])
+        tape = Tape(tape.output, [tape.leaves[leaf] for leaf in leaves])
+        sizes = tuple(real_size(leaf) for leaf in tape.leaves)
+        found += tape.rows(range(side.outputs))
+    return Rows(torch.stack(found), tuple(leaves), sizes)
+
+
+def _vectorised(side: Side, examples: range, leaves: Sequence[int]) -> Rows:
+    """Rows by some leaves, of many examples at a time, each a batch of its own."""
+    names = [side.names[leaf] for leaf in leaves]
+    values = tuple(side.held.leaves[leaf].detach() for leaf in leaves)
+    sizes = tuple(real_size(value) for value in values)
+
+    def output(values: tuple[torch.Tensor, ...], example: torch.Tensor) -> torch.Tensor:
+        weights = dict(zip(names, values, strict=True))
+        return functional_call(side.module, weights, (example[None],)).reshape(-1).double()
+
+    chunk = max(1, _BATCHED // (side.outputs * side.size))
+    with torch.no_grad():
+        parts = vmap(jacrev(output), (None, 0), chunk_size=chunk)(
+            values, side.x[examples.start : examples.stop]
+        )
+    return Rows(
+        torch.cat([p.reshape(len(examples) * side.outputs, -1) for p in parts], 1), tuple(leaves), sizes
+    )
+
+
+class _Plan(NamedTuple):
+    """Layers, by their leaves: in which form, and which axis of the rows of a product is the example.
+
+    `rest` are the leaves of no layer; `entries` are held, and `recorded` on the way, of one example.
+    """
+
+    as_pair: dict[tuple[int, ...], bool]
+    batched: dict[tuple[int, ...], bool]
+    rest: tuple[int, ...]
+    rest_of: Callable[[Side, range, Sequence[int]], Rows]
+    entries: int
+    recorded: int
+
+
+def _planned(side: Side) -> _Plan:
+    """Try on few examples what is a layer, and whether the other leaves can be batched."""
+    n, few = len(side.x), range(min(_TRIED, len(side.x)))
+    tape, leaves = side.record(side.x[: len(few)]), side.held.leaves
+    c = side.probe(len(tape.output))
+    parts = torch.autograd.grad(tape.output, leaves, c, retain_graph=True, allow_unused=True)
+    expected = [flat([part], [leaf]) for part, leaf in zip(parts, leaves, strict=True)]
+    floor = float(torch.cat(expected).norm())
+
+    def agrees(found: _Parts) -> bool:
+        pulled = {leaf: values for part in found for leaf, values in part.pulled(c).items()}
+        return all(
+            values.numel() == expected[leaf].numel()
+            and equal_to_rounding(values.reshape(-1), expected[leaf], floor=floor)
+            for leaf, values in pulled.items()
+        )
+
+    plan = _Plan({}, {}, (), _vectorised, 0, 0)
+    layers, entries, recorded = layers_of(tape.output, leaves), 0, 0
+    for batched in (True, False):
+        layers, tried = [], [layer._replace(batched=batched) for layer in layers]
+        for layer, factor in zip(tried, factors_of(tape.output, tried, leaves, len(few)), strict=True):
+            if factor is None:
+                continue
+            as_pair = is_less_as_pair(factor, n)
+            if agrees(parts_of(factor, as_pair)):
+                plan.as_pair[layer.leaves], plan.batched[layer.leaves] = as_pair, batched
+                entries += held_entries(factor, as_pair)
+                recorded += factor.recorded_entries()
+            else:
+                layers.append(layer)
+    rest = tuple(i for i in range(len(leaves)) if not any(i in each for each in plan.as_pair))
+    if rest:
+        entries += side.outputs * sum(real_size(leaves[i]) for i in rest)
+        if not _can_be_vectorised(side, few, rest, agrees):
+            plan = plan._replace(rest_of=_alone)
+    return plan._replace(rest=rest, entries=entries, recorded=max(1, recorded))
+
+
+def _can_be_vectorised(
+    side: Side, examples: range, leaves: Sequence[int], agrees: Callable[[_Parts], bool]
+) -> bool:
+    if any(side.held.leaves[leaf].is_complex() for leaf in leaves):
+        return False  # its conventions are others
+    try:
+        return agrees([_vectorised(side, examples, leaves)])
+    except _UNSUITED:
+        return False
+
+
+def _of_layers(side: Side, examples: range, plan: _Plan) -> _Parts | None:
+    """The parts of some examples, recorded in blocks; None where a layer is not found again."""
+    found: list[_Parts] = []
+    for block in _cut(examples, min(_BLOCK // plan.recorded, len(side.batches[0]))):
+        whole = len(block) == len(side.batches[0]) == len(side.x)
+        tape = next(side.each_tape()) if whole else side.record(side.x[block.start : block.stop])
+        known = {layer.leaves: layer for layer in layers_of(tape.output, tape.leaves)}
+        layers = [known[of]._replace(batched=flag) for of, flag in plan.batched.items() if of in known]
+        factors = factors_of(tape.output, layers, tape.leaves, len(block))
+        if len(layers) < len(plan.batched) or None in factors:
+            return None
+        forms = plan.as_pair.values()
+        parts = [part for f, form in zip(factors, forms, strict=True) if f for part in parts_of(f, form)]
+        found.append([*parts, plan.rest_of(side, block, plan.rest)] if plan.rest else parts)
+    return [first.followed_by(others) if others else first for first, *others in zip(*found, strict=True)]
