@@ -25,6 +25,7 @@ from plain_fractions import (
     symbol,
 )
 
+VECTORS = {"f", "x", "v", "y", "a", "g", "q", "f_0", "f_1", "x_0", "x_1", "g_0", "g_1"}
 MOVING = {"x_0", "x_1", "f_0", "g_0", "f_1", "g_1", "t"}
 
 
@@ -96,11 +97,12 @@ class Proof:
         ):
             raise Refused("a symbol with a reserved name")
         self.domain = Domain(w["domain"], self.known)
-        self.mu = self.parameter(w["class"]["mu"])
-        self.L = None if w["class"]["L"] is None else self.parameter(w["class"]["L"])
+        self.mu = self.constant(w["class"]["mu"])
+        self.L = None if w["class"]["L"] is None else self.constant(w["class"]["L"])
         zero = number(0)
         if self.iteration:
-            self.lr, self.beta, self.gamma = (self.parameter(flow[k]) for k in ("lr", "beta", "gamma"))
+            self.lr = self.constant(flow["lr"])
+            self.beta, self.gamma = (self.parameter(flow[k]) for k in ("beta", "gamma"))
             x, last = symbol("x_0"), symbol("x_1")
             self.after = {"x_0": x + self.beta * (x - last) - self.lr * symbol("g_0"), "x_1": x}
             self.after |= {"f_0": symbol("f_1"), "g_0": symbol("g_1"), "t": symbol("t") + number(1)}
@@ -113,7 +115,7 @@ class Proof:
             self.points = {"x": tuple(map(symbol, ("x", "g", "f")))}
             self._motion(
                 [self.parameter(b) for b in flow["friction"]],
-                *map(self.parameter, (flow["force"], flow["hessian"])),
+                *map(self.constant, (flow["force"], flow["hessian"])),
             )
         self.points["*"] = (zero, zero, zero)
         own = {"f_0", "f_1", "x_0", "x_1", "g_0", "g_1"} if self.iteration else {*"fxvyagq"}
@@ -147,7 +149,18 @@ class Proof:
         return value, tree
 
     def parameter(self, text):
-        return self.read(text)[0]
+        """What does not hold a vector or a value."""
+        value = self.read(text)[0]
+        if value.names() & VECTORS:
+            raise Refused("a vector or a value among the parameters")
+        return value
+
+    def constant(self, text):
+        """A parameter that stays as it is."""
+        value = self.parameter(text)
+        if value.names() & {"t", *self.w["flow"].get("derivatives", ())}:
+            raise Refused("a constant that moves")
+        return value
 
     def along(self, value):
         """Rate of change, or the value after a step."""
@@ -163,7 +176,7 @@ class Proof:
         out = number(0)
         for entry in entries:
             found = point_inequality(entry["name"], self.points, self.mu, self.L, self.derivative)
-            value, tree = self.read(entry["value"])
+            value, tree = self.parameter(entry["value"]), read(entry["value"], self.known)[1]
             if entry["name"].startswith("E"):
                 if self.w["class"]["kind"] != "quadratic":
                     raise Refused("an equality of quadratics only")
@@ -180,7 +193,7 @@ class Proof:
             return
         total = number(0)
         for weight, text in self.w["squares"][name]:
-            value, tree = read(weight, self.known)
+            value, tree = self.parameter(weight), read(weight, self.known)[1]
             self.domain.require(tree, self.known, sign)
             linear = read(text, self.known)[0]
             total = total + value * linear * linear
@@ -321,7 +334,7 @@ class Proof:
             {"symbol": horizon, "lower": "1", "upper": None, "strict": False},
         )
         late = Domain([*first, entry], self.known)
-        bound, value = self.parameter(ends["bound"]), self.parameter(ends["value"])
+        bound, value = self.read(ends["bound"])[0], self.read(ends["value"])[0]
         half = number(Fraction(1, 2))
         w, B = value.diff("f_0"), half * bound.diff("x_0").diff("x_0")
         square = half * value.diff("g_0").diff("g_0")

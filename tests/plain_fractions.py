@@ -13,7 +13,7 @@ import re
 from fractions import Fraction
 
 ONE = {(): 1}
-EXPRESSION = re.compile(r"(?:\s|\d+(?![\w.])|[A-Za-z_]\w*|[-+*/()])*", re.ASCII)
+EXPRESSION = re.compile(r"(?:[ \t\r\n]|\d+(?![\w.])|[A-Za-z_]\w*|[-+*/()])*", re.ASCII)
 ROOTS: dict[str, Q] = {}
 # What could not be decided, while a refutation is still looked for.
 OPEN: list[str] = []
@@ -227,7 +227,7 @@ def read(text, known):
     if not isinstance(text, str) or len(text) > 20_000 or not EXPRESSION.fullmatch(text):
         raise Refused("no expression")
     try:
-        tree = ast.parse(text, mode="eval").body
+        tree = ast.parse(" ".join(text.split()), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Refused(f"no expression: {text[:60]}") from error
     return value_of(tree, known), tree
@@ -244,10 +244,12 @@ def value_of(node, known):
         case ast.UnaryOp(op=ast.UAdd(), operand=a):
             return value_of(a, known)
         case ast.BinOp(left=a, op=ast.Pow(), right=b):
-            e = value_of(b, known)
-            power = e.top.get((), Fraction(0))
-            if e.factors or set(e.top) - {()} or power.denominator != 1 or abs(power) > 64:
+            signed = isinstance(b, ast.UnaryOp) and isinstance(b.op, (ast.USub, ast.UAdd))
+            if not isinstance(b.operand if signed else b, ast.Constant):
                 raise Refused("a power that is no integer")
+            power = value_of(b, known).top.get((), 0)
+            if abs(power) > 64:
+                raise Refused("a power beyond 64")
             return value_of(a, known) ** int(power)
         case ast.BinOp(left=a, op=op, right=b):
             left, right = value_of(a, known), value_of(b, known)

@@ -94,10 +94,15 @@ class Certificate(Statement):
         field = self.new_field()
         domain = Domain(field, self.domain)
         # rates of a flow shrink, factors of an iteration grow
+        least, most = (self.rate, sympy.S.One) if self.law == "factor" else (sympy.S.Zero, self.rate)
+        least, asked, most = (field.read(e) for e in (least, rate, most))
+        if not domain.nonnegative(most - asked) or not domain.nonnegative(asked - least) or asked.is_zero():
+            raise ValueError(
+                f"rate = {rate} is beyond the proved {self.rate}, or says nothing; a "
+                + ("factor lies between it and 1" if self.law == "factor" else "rate lies between 0 and it")
+            )
         excess = field.read(self.decay) - field.read(weaker.decay)
         excess = -excess if self.law == "factor" else excess
-        if not domain.nonnegative(excess):
-            raise ValueError(f"rate = {rate} is beyond the proved rate {self.rate}; ask for less")
         # excess * V = excess * (sum of -nu A + z'Tz) goes to the multipliers and to S
         values = {m.name: [field.read(m.value), m.inequality] for m in self.multipliers}
         for m in self.positivity:
@@ -124,7 +129,8 @@ class Certificate(Statement):
         Raises
         ------
         ValueError
-            Unless V >= 0 rests on one inequality, G at the point or A(0,*), and the constant is seen.
+            Unless it is proved, V >= 0 rests on one inequality, G at the point or A(0,*), and the constant
+            is seen.
 
         Examples
         --------
@@ -139,6 +145,7 @@ class Certificate(Statement):
             raise ValueError(
                 "f is compared with V only for numbers, and rates that are exponential or factors"
             )
+        self.require_proved("its V is compared with no f")
         return value_constant(self)
 
     def to_rate(self) -> Rate:
@@ -151,12 +158,13 @@ class Certificate(Statement):
         Raises
         ------
         ValueError
-            If it holds parameters, or the law is "integral", which may hold for a while only.
+            If it is not proved, holds parameters, or the law is "integral", which may hold for a while only.
         """
         if self.law == "integral":
             raise ValueError(f"the law of {self.title} is an integral over time; it is no rate")
         if self.rate.free_symbols:
             raise ValueError(f"the rate {self.rate} holds parameters; give them numbers")
+        self.require_proved("its rate is not certified")
         value, layer = (
             nearest_float(self.rate),
             f"{'iteration' if self.law in ('factor', 'potential') else 'ODE'} on {self.function_class}",
@@ -180,10 +188,14 @@ class Certificate(Statement):
         ValueError
             If the proof does not hold, with the first reason.
         """
+        self.require_proved("no proof is printed")
+        return printed_proof(self)
+
+    def require_proved(self, consequence: str) -> None:
+        """Raise ValueError with the first reason if the proof does not hold."""
         for check in self.checks():
             if not check.holds:
-                raise ValueError(f"{self.title} is not proved, so no proof is printed: {check.reason}")
-        return printed_proof(self)
+                raise ValueError(f"{self.title} is not proved, so {consequence}: {check.reason}")
 
     def _repr_latex_(self) -> str | None:
         return printed_proof(self) if self.verify() else None

@@ -61,9 +61,13 @@ def ends_time(domain: Domain, moving: set[Symbol]) -> Symbol | None:
             ends = bound.upper is not None or tied
         elif bound.symbol in moving:
             ends = bound.is_bounded
-        else:  # a parameter may be bounded from below by what goes to 0, such as 1/t^2
-            ends = tied and (bound.upper is not None or tied != {time})
-            ends = ends or (tied and growth(domain.field.read(bound.lower), time, domain) >= 0)
+        else:  # a parameter may be bounded from below by what goes to 0 from above, such as 1/t^2
+            lower = bound.lower if tied == {time} and bound.upper is None else None
+            ends = tied and (
+                lower is None
+                or not domain.nonnegative(domain.field.read(lower))
+                or growth(domain.field.read(lower), time, domain) >= 0
+            )
         if ends:
             return bound.symbol
     return None

@@ -90,6 +90,8 @@ class EndsTest:
         flow, functions = self.statement.flow, self.statement.function_class
         read = self.field.read
         for m in multipliers:
+            if m.value.free_symbols & {*flow.gens}:
+                return f"the multiplier {m.value} of {m.name} holds a vector or a value"
             granted = functions.inequality(m.name, {"0": flow.points["0"]})
             if not (read(m.inequality) - read(granted)).is_zero():
                 return f"{functions} does not grant {m.name}: {m.inequality} <= 0"

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sympy
-from sympy import Expr, ImmutableMatrix, Symbol
+from sympy import Expr, ImmutableMatrix, MatrixBase, Symbol
 
 from odeopt.proofs.exact.domain import Bound
 from odeopt.proofs.exact.field import Element, Field
+from odeopt.proofs.exact.signs import exact_number
 from odeopt.proofs.flow import Flow, Iteration, time
 from odeopt.proofs.functions import FunctionClass
 
@@ -72,6 +73,15 @@ class Ends:
     start: tuple[Multiplier, ...]
     value: Expr
     end: tuple[Multiplier, ...]
+
+
+def _require(kind: Any, **named: Any) -> None:
+    """Refuse what is of another type, by its name."""
+    for name, value in named.items():
+        if not isinstance(value, kind):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            known = " or ".join(k.__name__ for k in kinds)
+            raise ValueError(f"{name} of a certificate must be {known}, got {value!r}")
 
 
 Squares = tuple[tuple[Any, Any], ...]  # pairs (weight, linear form)
@@ -139,6 +149,28 @@ class Statement:
     def __post_init__(self) -> None:
         if self.law not in LAWS:
             raise ValueError(f"law must be one of {', '.join(LAWS)}; got {self.law!r}")
+        _require(str, title=self.title)
+        _require((Flow, Iteration), flow=self.flow)
+        _require(FunctionClass, function_class=self.function_class)
+        _require(MatrixBase, remainder=self.remainder)
+        for name, kind in {
+            "multipliers": Multiplier,
+            "positivity": Multiplier,
+            "domain": Bound,
+            "vectors": Symbol,
+        }.items():
+            _require((tuple, list), **{name: getattr(self, name)})
+            for entry in getattr(self, name):
+                _require(kind, **{name: entry})
+        for name in ("rate", "energy", "correction"):  # numbers are read as exact ones
+            value = getattr(self, name)
+            object.__setattr__(self, name, value if isinstance(value, Expr) else exact_number(value, name))
+        given = (*self.flow.constants, *self.flow.varying, self.function_class.mu, self.function_class.L)
+        for entry in (*given, *(e for b in self.domain for e in (b.lower, b.upper))):
+            if entry is not None:
+                _require(Expr, coefficient=entry)
+        for m in (*self.multipliers, *self.positivity):
+            _require(Expr, value=m.value, inequality=m.inequality)
 
     @property
     def decay(self) -> Expr:

@@ -87,6 +87,7 @@ __all__ = ["FORMATS", "statement_from_json", "statement_to_json"]
 # The second adds `point`, `squares`, `signs` and `ends` to the first.
 FORMATS = ("odeopt certificate 1", "odeopt certificate 2")
 _LARGEST = 1e300  # of the numbers beside the proof
+_MOST_CHARACTERS = 300_000  # of a file, which is read in about a second
 _OF_BOTH = ("format", "title", "domain", "flow", "class", "energy", "rate", "law", "correction",
             "multipliers", "positivity", "vectors", "remainder", "search")  # fmt: skip
 _OF_SECOND = ("ends", "point", "squares", "signs")
@@ -183,6 +184,10 @@ def statement_from_json(text: str) -> dict[str, Any]:
     """Return the fields of a certificate; ValueError if the text is no certificate of either format."""
     if not isinstance(text, str):
         raise ValueError(f"a certificate must be JSON text, got {type(text).__name__}")
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(
+            f"a certificate must be text of at most {_MOST_CHARACTERS} characters, got {len(text)}"
+        )
     try:
         content = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_int=_integer)
     except RecursionError:
@@ -258,7 +263,7 @@ class _Reader:
             "correction": self.expression(content["correction"]),
             "search": self.search(content["search"]),
         }
-        divisors = tuple(dict.fromkeys(e for e in self.divisors if e.free_symbols))
+        divisors = tuple(dict.fromkeys(e for e in self.divisors if not e.is_Rational))
         if not second:
             return fields | {"evidence": Evidence(None, None, None, divisors)}
         return fields | self.second(divisors)

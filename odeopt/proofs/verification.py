@@ -101,7 +101,9 @@ class Verification:
         self.domain = Domain(self.field, w.domain)
         if reason := self._free_symbols(known) or self._shapes():
             return reason
-        for expression in (*self._expressions, w.energy):
+        # the points hold the coefficients of an iteration one step later too
+        points = itertools.chain(*self.flow.points.values())
+        for expression in (*self._expressions, w.energy, *points):
             self.field.read(expression)
         self.field.divisors |= {e: self.field.read(e) for e in (w.evidence.divisors if w.evidence else ())}
         return self._divisors(self.domain)

@@ -103,7 +103,7 @@ def witness(certificate: Certificate) -> Witness:
     Raises
     ------
     ValueError
-        If the certificate holds parameters, or is of third order.
+        If the certificate is not proved, holds parameters, or is of third order.
 
     Examples
     --------
@@ -114,6 +114,7 @@ def witness(certificate: Certificate) -> Witness:
     """
     if certificate.rate.free_symbols or certificate.law in ("integral", "potential"):
         raise ValueError(f"a witness needs numbers and a rate, got the {certificate.law} {certificate.rate}")
+    certificate.require_proved("there is nothing that a witness could show to be tight")
     if isinstance(certificate.flow, Iteration):
         return _iteration_witness(certificate)
     if certificate.flow.order > 2:

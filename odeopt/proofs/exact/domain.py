@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import sympy
-from flint import fmpq, fmpq_mpoly
+from flint import fmpq, fmpq_mpoly, fmpq_poly
 from sympy import Expr, Symbol
 
 from odeopt.proofs.exact.field import Element, Field
@@ -184,22 +184,18 @@ class Domain:
         return never_zero or not strict
 
     def _sign_by_roots(self, polynomial: fmpq_mpoly, strict: bool) -> int:
-        """Sign of an irreducible polynomial in one distance: no root in (0, oo), by Sturm's theorem."""
+        """Sign of an irreducible polynomial in one distance: no root in (0, oo)."""
         places = [place for place, degree in enumerate(polynomial.degrees()) if degree]
         if len(places) != 1 or places[0] not in self.strict or places[0] >= self.field.size:
             return 0
         (place,) = places
         if (degree := int(polynomial.degrees()[place])) > _HIGHEST_DEGREE:
             raise UndecidedError(f"undecided: the roots of a polynomial of degree {degree}")
-        self.field.spend(1000 * degree)
-        terms = {
-            (int(e[place]),): sympy.Rational(int(c.p), int(c.q)) for e, c in polynomial.to_dict().items()
-        }
-        poly = sympy.Poly.from_dict(terms, sympy.Dummy(), domain=sympy.QQ)
-        at_zero = poly.eval(0) == 0
-        if poly.count_roots(0, None) - int(at_zero) or (strict and at_zero and not self.strict[place]):
-            return 0
-        return 1 if poly.LC() > 0 else -1
+        powers = {int(e[place]): c for e, c in polynomial.to_dict().items()}
+        found = fmpq_poly([powers.get(e, fmpq(0)) for e in range(degree + 1)]).numer()
+        if found[0] == 0:  # irreducible, so it is the distance itself
+            return 0 if strict and not self.strict[place] else 1
+        return 0 if self.field.has_positive_root(found) else 1 if found[degree] > 0 else -1
 
     def semidefinite(self, rows: Rows) -> bool:
         r"""Tell whether a symmetric matrix is provably positive semidefinite.

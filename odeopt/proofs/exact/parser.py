@@ -8,6 +8,7 @@ is known, and no text becomes code. What it reads is what :func:`str` writes for
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +21,7 @@ __all__ = ["parse_expression", "write_expression"]
 _TOKEN = re.compile(r"[ \t\r\n]*(?:[0-9]+(?![0-9A-Za-z_.])|[A-Za-z_][0-9A-Za-z_]*|\*\*|[-+*/()])")
 # Longer input is refused: a certificate is meant to be read.
 _MOST_CHARACTERS, _DEEPEST, _LARGEST_POWER, _MOST_BITS = 20_000, 50, 64, 100_000
-_SUMS = {ast.Add: Expr.__add__, ast.Sub: Expr.__sub__, ast.Mult: Expr.__mul__, ast.Div: Expr.__truediv__}
+_SUMS, _PRODUCTS = (ast.Add, ast.Sub), (ast.Mult, ast.Div)
 
 
 def write_expression(expr: Expr) -> str:
@@ -33,13 +34,13 @@ def write_expression(expr: Expr) -> str:
 
 
 def parse_expression(text: str, names: Mapping[str, Symbol], divisors: list[Expr] | None = None) -> Expr:
-    """Read an exact expression: integers, declared names, ``+ - * / **`` with integer powers, ``sqrt``.
+    """Read an exact expression: integers, names, ``+ - * / **`` with integer powers, ``sqrt`` of a number.
 
     What is divided by is added to `divisors`, also where it cancels, as in ``0/b``.
 
     >>> b = sympy.Symbol("b")
-    >>> parse_expression("2*b/3 - sqrt(b**2 - 4)", {"b": b})
-    2*b/3 - sqrt(b**2 - 4)
+    >>> parse_expression("2*b/3 - sqrt(2)", {"b": b})
+    2*b/3 - sqrt(2)
     >>> parse_expression("__import__", {})
     Traceback (most recent call last):
         ...
@@ -74,21 +75,27 @@ class _Reader:
 
     def read(self, node: ast.expr) -> Expr:
         chain = []  # a long sum leans to the left: it is walked in a loop
-        while isinstance(node, ast.BinOp) and type(node.op) in _SUMS:
-            chain.append((type(node.op), node.right))
+        while isinstance(node, ast.BinOp) and isinstance(node.op, (*_SUMS, *_PRODUCTS)):
+            chain.append((node.op, node.right))
             node = node.left
         value: Any = self.leaf(node)
-        for operation, right in reversed(chain):
-            term = self.read(right)
-            if operation is ast.Div and term == 0:
-                raise self.refuse("division by zero")
-            if operation is ast.Div:
-                self.divisors.append(term)
-            value = _SUMS[operation](value, term)
-            coefficient = value.as_coeff_Mul()[0]
-            if coefficient.is_Rational and _bits(coefficient) > _MOST_BITS:
+        # sums, and products, are put together at once, not one by one
+        for summed, group in itertools.groupby(reversed(chain), lambda step: isinstance(step[0], _SUMS)):
+            parts = [value, *(self.part(operation, self.read(right)) for operation, right in group)]
+            coefficients = [e.as_coeff_Mul()[0] for e in parts]
+            if sum(_bits(c) for c in coefficients if c.is_Rational) > _MOST_BITS:
                 raise self.refuse(f"a number has more than {_MOST_BITS} bits")
+            value = sympy.Add(*parts) if summed else sympy.Mul(*parts)
         return value
+
+    def part(self, operation: ast.operator, term: Any) -> Any:
+        """What is added or multiplied in the end."""
+        if isinstance(operation, ast.Div):
+            if term == 0:
+                raise self.refuse("division by zero")
+            self.divisors.append(term)
+            return 1 / term
+        return -term if isinstance(operation, ast.Sub) else term
 
     def leaf(self, node: ast.expr) -> Expr:
         if isinstance(node, ast.Constant) and type(node.value) is int:
@@ -127,6 +134,8 @@ class _Reader:
         if not isinstance(function, ast.Name) or function.id != "sqrt":
             name = function.id if isinstance(function, ast.Name) else "a call"
             raise self.refuse(f"unknown name {name!r}")
+        if radicand.free_symbols:
+            raise self.refuse("a root of what is no number")
         if radicand.is_negative:
             raise self.refuse("square root of a negative number")
         return sympy.sqrt(radicand)

@@ -6,9 +6,10 @@ vanishes; the sign of any other is read off balls of growing precision.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
-from flint import Ordering, acb, arb, ctx, fmpq, fmpq_mpoly, fmpq_mpoly_ctx
+from flint import Ordering, acb, arb, ctx, fmpq, fmpq_mpoly, fmpq_mpoly_ctx, fmpz_poly
 from sympy import Expr
 
 __all__ = ["Roots", "UndecidedError"]
@@ -161,6 +162,37 @@ class Roots:
         if n == 2 and self._vanishes(b):
             return self._vanishes(a)
         raise UndecidedError("undecided: a number could not be told from zero")
+
+    def has_positive_root(self, polynomial: fmpz_poly) -> bool:
+        r"""Tell whether an irreducible polynomial has a root > 0.
+
+        By Descartes' rule on halves of halves of (0, 1), onto which the roots are scaled: the changes of
+        sign in :math:`(1+x)^np(\frac1{1+x})` exceed the number of roots in (0, 1) by an even number.
+        """
+        n = polynomial.degree()
+        bits = [abs(int(c)).bit_length() for c in polynomial.coeffs()]
+        # Fujiwara: no root is larger than 2 max |a_(n-i) / a_n|^(1/i)
+        size = 1 + max(
+            (-((bits[n] - 1 - bits[n - i]) // i) for i in range(1, n + 1) if bits[n - i]), default=0
+        )
+        scaled = [c << max(size, 0) * i for i, c in enumerate(map(int, polynomial.coeffs()))]
+        if size < 0:
+            scaled = [c << -size * (n - i) for i, c in enumerate(scaled)]
+        left, shift = [fmpz_poly(scaled)], fmpz_poly([1, 1])
+        while left:
+            part = left.pop()
+            self.spend(n * (5 + n * int(part.height_bits()) // 5000))
+            signs = [c > 0 for c in fmpz_poly(part.coeffs()[::-1])(shift).coeffs() if c != 0]
+            changes = sum(a != b for a, b in itertools.pairwise(signs))
+            if changes % 2:
+                return True
+            if changes:
+                first = fmpz_poly([c << (n - i) for i, c in enumerate(map(int, part.coeffs()))])
+                second = first(shift)
+                if second[0] == 0:
+                    return True
+                left += [first, second]
+        return False
 
     def inverse_number(self, number: fmpq_mpoly) -> tuple[fmpq_mpoly, fmpq_mpoly]:
         """Return 1/number as numerator and denominator, square roots moved to the numerator."""
