@@ -2,6 +2,7 @@ r"""Pictures of value types: each function draws on given axes, returns them, an
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +17,7 @@ from odeopt.spectra.curve import LossCurve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["budget", "check", "check_budget", "curves", "forecast", "phases"]
+__all__ = ["COLOURS", "budget", "check", "check_budget", "curves", "forecast", "phases"]
 
 
 class _Method(Protocol):  # what is drawn of a report, a budget and a forecast, whose types stand above
@@ -74,7 +75,8 @@ class _Forecast(Protocol):
     def methods(self) -> Sequence[_MethodForecast]: ...
 
 
-# Colours by Okabe and Ito, told apart by colour-blind readers and in grey.
+# Colours by Okabe and Ito, told apart by colour-blind readers: one a method, or a schedule.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 _FINER: dict[str, Any] = {"color": "#56B4E9", "linestyle": (0, (1, 1))}
 _STEP: dict[str, Any] = {"color": "#0072B2", "linestyle": (0, (5, 1.5))}
 _LEVELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -97,7 +99,6 @@ _COARSE_PARTS = (
     ("ode_h0", "ode_inf", "finite width"),
 )
 _BELOW: dict[str, Any] = {"ncols": 3, "fontsize": 8, "frameon": False}
-_METHOD_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 
 
 def _axes(ax: Axes | None) -> Axes:
@@ -385,7 +386,7 @@ def forecast(found: _Forecast, ax: Axes | None = None) -> Axes:
     'log'
     """
     ax = _axes(ax)
-    for method, colour in zip(found.methods, _METHOD_COLOURS, strict=False):
+    for method, colour in zip(found.methods, itertools.cycle(COLOURS), strict=False):
         curve, k, initial = method.curve, np.asarray(method.curve.k), found.initial_loss
         ax.plot(k, curve.loss / initial, color=colour, label=f"{method.name}: {method.steps} steps")
         # On a logarithmic axis a lower bound of 0 has no place; the band then reaches the lower edge.

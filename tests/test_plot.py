@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from odeopt import HeavyBall, check, plot
+from odeopt import GradientDescent, HeavyBall, check, forecast, plot
 from odeopt.studies import CheckSettings
 
 
@@ -91,3 +91,10 @@ def test_phases_paint_what_lies_outside_grey_and_leave_out_what_is_not_there():
     assert not any(path.contains_point((0.01, 0.01)) for path in filled.get_paths())
     labels = [other.get_ylabel() for other in ax.figure.axes if other is not ax]
     assert labels == ["sum"]
+
+
+def test_a_forecast_draws_every_method_however_many_there_are():
+    rules = [GradientDescent(lr) for lr in np.linspace(0.1, 0.7, 7)]
+    found = forecast(np.eye(3), [0.0, 1.0, 3.0], methods=rules, target=0.1)
+    labels = [text.get_text() for text in plot.forecast(found).get_legend().get_texts()]
+    assert len(labels) == len(rules) > len(plot.COLOURS)
