@@ -43,7 +43,7 @@ def same(first, second):
     return sympy.simplify(first - second) == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(EXPRESSIONS, EXPRESSIONS)
 def test_arithmetic_is_that_of_sympy(a, b):
     field = Field((x, y, t))
@@ -60,7 +60,7 @@ def test_arithmetic_is_that_of_sympy(a, b):
         assert ((p / q) * q - p).is_zero()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(EXPRESSIONS, EXPRESSIONS)
 def test_coefficients_add_up_and_substitution_is_simultaneous(a, b):
     field = Field((x, y, t))
