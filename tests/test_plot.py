@@ -1,9 +1,11 @@
 """Pictures are drawn on the axes given, labelled, and show the numbers of the report."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from odeopt import GradientDescent, HeavyBall, check, forecast, plot
+from odeopt import HeavyBall, check, forecast, plot
 from odeopt.studies import CheckSettings
 
 
@@ -93,8 +95,9 @@ def test_phases_paint_what_lies_outside_grey_and_leave_out_what_is_not_there():
     assert labels == ["sum"]
 
 
-def test_a_forecast_draws_every_method_however_many_there_are():
-    rules = [GradientDescent(lr) for lr in np.linspace(0.1, 0.7, 7)]
-    found = forecast(np.eye(3), [0.0, 1.0, 3.0], methods=rules, target=0.1)
-    labels = [text.get_text() for text in plot.forecast(found).get_legend().get_texts()]
-    assert len(labels) == len(rules) > len(plot.COLOURS)
+def test_a_forecast_draws_every_method_and_begins_its_colours_anew():
+    found = forecast(np.eye(3), [0.0, 1.0, 3.0], methods=["gd", "hb"], target=0.1)
+    many = dataclasses.replace(found, methods=found.methods * 4)
+    lines = plot.forecast(many).lines[:-1]  # the last is the target
+    assert len(lines) == 8 > len(plot.COLOURS)
+    assert lines[len(plot.COLOURS)].get_color() == lines[0].get_color() == plot.COLOURS[0]
