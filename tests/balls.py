@@ -43,6 +43,16 @@ def rule_losses(rule, kernel, delta0, steps, origin=None):
     return [run[k] for k in steps]
 
 
+def rule_displacements(rule, kernel, delta0, steps):
+    """The z by which the weights have moved along J', run from 0 with the gradient Hz + delta0."""
+    last = max(steps)
+    with flint.ctx.workprec(200 + 4 * last):
+        kernel = np.vectorize(arb, otypes=[object])(np.asarray(kernel, dtype=float))
+        error = np.array([arb(float(d)) for d in delta0], dtype=object)
+        run = list(itertools.islice(iterate(rule, 0 * error, lambda z: kernel @ z + error), last + 1))
+    return [run[k] for k in steps]
+
+
 def mode_losses(mode, lam, delta0, times):
     """Losses of an ODE on eigenvalues that are exact floats, by the formula of its family."""
     dynamics, losses = mode.dynamics, []

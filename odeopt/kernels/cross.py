@@ -21,6 +21,8 @@ class CrossOperator(LinearOperator):
     Attributes
     ----------
     shape : tuple of int
+    row_norms : numpy.ndarray, shape (p,), or None
+        Norms of its rows, once a product has seen them.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class CrossOperator(LinearOperator):
     ) -> None:
         super().__init__(np.dtype(np.float64), (len(x), len(x2)))
         self._between, self._x, self._x2 = between, x, x2
+        self.row_norms: np.ndarray | None = None
 
     def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         rows = max(1, WORK_ENTRIES // len(self._x2))
@@ -36,7 +39,9 @@ class CrossOperator(LinearOperator):
             yield here, self._between(self._x[here], self._x2)
 
     def _matmat(self, X: Any) -> np.ndarray:
-        return np.concatenate([block @ X for _, block in self._blocks()])
+        found = [(block @ X, np.linalg.norm(block, axis=1)) for _, block in self._blocks()]
+        products, self.row_norms = (np.concatenate(column) for column in zip(*found, strict=True))
+        return products
 
     def _matvec(self, x: Any) -> np.ndarray:
         return self._matmat(np.reshape(x, (-1, 1)))[:, 0]

@@ -31,6 +31,9 @@ class PointCurve:
     error : numpy.ndarray, shape (T,)
         An estimate, not a bound, of the largest error of `u` that the truncation of Lanczos causes; 0 where
         `exact`.
+    bound : numpy.ndarray, shape (T,)
+        A proved bound on the error of each entry of `u` as the prediction of the linear model of the kernel,
+        rounding included; inf where none was asked for or is known. What rounds H_* itself is not in it.
     """
 
     u: np.ndarray
@@ -39,9 +42,10 @@ class PointCurve:
     source: str
     exact: np.ndarray
     error: np.ndarray
+    bound: np.ndarray
 
     def __post_init__(self) -> None:
-        for name in ("u", "exact", "error"):
+        for name in ("u", "exact", "error", "bound"):
             getattr(self, name).setflags(write=False)
 
     def loss(self, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -59,7 +63,7 @@ class PointCurve:
         Examples
         --------
         >>> u = np.array([[0.0, 0.0], [1.0, 1.0]])
-        >>> PointCurve(u, None, None, "", np.ones(2, bool), np.zeros(2)).loss([1.0, 2.0])
+        >>> PointCurve(u, None, None, "", np.ones(2, bool), np.zeros(2), np.zeros(2)).loss([1.0, 2.0])
         array([2.5, 0.5])
         """
         targets = real_array(y, "y", ndim=self.u.ndim - 1)
@@ -90,8 +94,8 @@ class PointCurve:
 
         Examples
         --------
-        >>> curve = PointCurve(np.array([[0.0], [0.9], [1.5]]), None, None, "", np.ones(3, bool), np.zeros(3))
-        >>> curve.best([1.0])
+        >>> u, zero = np.array([[0.0], [0.9], [1.5]]), np.zeros(3)
+        >>> PointCurve(u, None, None, "", zero == 0, zero, zero).best([1.0])
         1
         """
         loss = self.loss(y)
@@ -119,7 +123,7 @@ class PointCurve:
         Examples
         --------
         >>> u = np.array([[[0.6, 0.4], [0.1, 0.9]]])
-        >>> PointCurve(u, None, None, "", np.ones(1, bool), np.zeros(1)).accuracy([0, 0])
+        >>> PointCurve(u, None, None, "", np.ones(1, bool), np.zeros(1), np.zeros(1)).accuracy([0, 0])
         array([0.5])
         """
         classes = real_array(labels, "labels", ndim=1)

@@ -27,9 +27,12 @@ from odeopt.rules.linear import degrees, error_row, require_numeric
 from odeopt.spectra.basis import Basis, Section
 from odeopt.spectra.curve import averaged, clock_of
 from odeopt.spectra.measure import SpectralMeasure, require_measure
+from odeopt.spectra.point_bounds import displacement_bounds
 from odeopt.spectra.point_curve import PointCurve
 
 __all__ = ["SeenBasis", "predict", "seen_from"]
+
+_EPS = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,13 @@ class SeenBasis:
         Of the measure.
     images : tuple of numpy.ndarray, shape (p, m)
         One for each of its parts.
+    norm : float
+        The largest norm of a row of the kernel; inf where it is not known.
     """
 
     basis: Basis
     images: tuple[np.ndarray, ...]
+    norm: float
 
     @property
     def num_points(self) -> int:
@@ -101,7 +107,11 @@ def seen_from(measure: SpectralMeasure, cross_kernel: npt.ArrayLike | LinearOper
         whole = np.concatenate([cross @ slab.T for slab in vectors], axis=1)
     real_array(whole, "the product of cross_kernel", ndim=2)
     ends = np.cumsum([part.size for part in basis.parts])[:-1]
-    return SeenBasis(basis, tuple(np.split(whole, ends, axis=1)))
+    # an operator may have seen its rows in the product
+    norms = getattr(cross, "row_norms", None) if operator else np.linalg.norm(cross, axis=1)
+    return SeenBasis(
+        basis, tuple(np.split(whole, ends, axis=1)), np.inf if norms is None else float(max(norms))
+    )
 
 
 def predict(
@@ -113,6 +123,7 @@ def predict(
     start: npt.ArrayLike | None = None,
     points_origin: npt.ArrayLike | None = None,
     average: float | Literal["polyak"] | None = None,
+    bounds: bool = False,
 ) -> PointCurve:
     r"""Predict a linear model, or a network of infinite width, on points that are not trained on.
 
@@ -133,6 +144,8 @@ def predict(
         :math:`J_*w_0`; needed where weights decay to 0, beside the `origin` of the measure.
     average : float or "polyak", optional
         Predict with averaged iterates, as :func:`odeopt.loss_curve`.
+    bounds : bool, optional
+        Prove a bound on the error too, of a rule without weight decay to 0; it can cost more than the curve.
 
     Returns
     -------
@@ -146,7 +159,8 @@ def predict(
 
     Notes
     -----
-    The truncation of Lanczos is estimated by the difference from seven eighths of its steps.
+    The truncation of Lanczos is estimated by the difference from seven eighths of its steps. The bound is the
+    largest norm of a row of :math:`H_*` times what the rule makes of the residual of Lanczos and of rounding.
 
     Examples
     --------
@@ -181,7 +195,12 @@ def predict(
     if "start" in vectors:
         found += vectors["start"].reshape(found.shape[1:])
     t, k = clock_of(mode_or_rule, grid)
-    return PointCurve(found.reshape(len(grid), *shape), t, k, source, exact, error)
+    bound = np.full(len(grid), np.inf)
+    if bounds and isinstance(mode_or_rule, UpdateRule) and not pulled and np.isfinite(seen.norm):
+        bound = seen.norm * displacement_bounds(mode_or_rule, grid, measure, seen.basis.shape[0])
+        with np.errstate(invalid="ignore"):  # and what the sum with the start rounds
+            bound = np.nan_to_num(bound + _EPS * np.abs(found).max(axis=(1, 2)), nan=np.inf, posinf=np.inf)
+    return PointCurve(found.reshape(len(grid), *shape), t, k, source, exact, error, bound)
 
 
 def _read(mode_or_rule: Any, grid: Any) -> tuple[np.ndarray, str, str]:

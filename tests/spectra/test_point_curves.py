@@ -6,6 +6,8 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
+from balls import outside, rule_displacements
+from flint import arb
 
 from odeopt import (
     QHM,
@@ -49,6 +51,10 @@ RULES = [
 ]
 
 
+def pulls_at_weights(rule):
+    return "weight_decay" in rule.label and "to_start" not in rule.label
+
+
 def on_weights(w):
     return START + (w - W0) @ J_POINTS.T
 
@@ -65,17 +71,18 @@ def test_points_follow_the_weights_of_a_linear_model(rule):
         measure = spectral_measure(KERNEL, DELTA0, num_matvecs=steps, **ORIGIN)
         found = predict(rule, measure, CROSS, K, **HERE)
         assert found.exact.all()
-        np.testing.assert_allclose(
-            found.u, expected, rtol=0, atol=2e-12
-        )  # 40 roundings, amplified by momentum
-    early = predict(rule, spectral_measure(KERNEL, DELTA0, num_matvecs=6, **ORIGIN), CROSS, K, **HERE)
+        # 40 roundings, amplified by momentum
+        np.testing.assert_allclose(found.u, expected, rtol=0, atol=2e-12)
+    measure = spectral_measure(KERNEL, DELTA0, num_matvecs=6, **ORIGIN)
+    early = predict(rule, measure, CROSS, K, bounds=True, **HERE)
     assert early.exact[:7].all()
     assert not early.exact.all()
     np.testing.assert_allclose(early.u[early.exact], expected[early.exact], rtol=0, atol=1e-12)
     np.testing.assert_array_equal(early.error[early.exact], 0)
-    assert (
-        0 < np.abs(early.u - expected).max() < 3 * early.error.max()
-    )  # an estimate, from one step of six less
+    off = np.abs(early.u - expected).max(axis=1)
+    assert 0 < off.max() < 3 * early.error.max()  # an estimate, from one step of six less
+    assert (off <= early.bound + 1e-13).all()  # the expectation is rounded too
+    assert np.isinf(early.bound).all() if pulls_at_weights(rule) else (early.bound[:6] < 1e-11).all()
 
 
 def test_the_stated_predictions_of_heavy_ball_with_decay():
@@ -213,6 +220,26 @@ def test_the_best_step_is_where_the_loss_on_the_points_turns():
     unstable = predict(GradientDescent(9.0), measure, relu_gram(points, x), [0, 5000])
     assert unstable.loss(points[:, 0])[1] == np.inf
     assert unstable.best(points[:, 0]) == 0
+
+
+def test_no_proved_bound_of_random_problems_misses_the_truth():
+    """In ball arithmetic, on kernels with eigenvalues over many powers of ten, and a null space."""
+    rules = [rule for rule in RULES if not pulls_at_weights(rule)]
+    rng, k, narrow = np.random.default_rng(11), [0, 1, 7, LAST], 0
+    for trial in range(24):
+        n = int(rng.integers(2, 8))
+        turn, lam = np.linalg.qr(rng.standard_normal((n, n)))[0], 10.0 ** rng.uniform(-9, 1, n)
+        kernel = (turn * lam * (rng.random(n) < 0.8)) @ turn.T
+        kernel, delta0, rule = (kernel + kernel.T) / 2, rng.standard_normal(n), rules[trial % len(rules)]
+        measure = spectral_measure(kernel, delta0, num_matvecs=int(rng.integers(1, n + 1)))
+        cross = rng.standard_normal((2, n))
+        found = predict(rule, measure, cross, k, bounds=True)
+        for i, z in enumerate(rule_displacements(rule, kernel, delta0, k)):
+            for row, value in zip(cross, found.u[i], strict=True):
+                true = sum(arb(float(h)) * x for h, x in zip(row, z, strict=True))
+                assert not outside(value - found.bound[i], true, value + found.bound[i])
+            narrow += found.bound[i] < 1e-6
+    assert narrow > 70  # of 96: the others are truncated
 
 
 def test_averages_are_those_of_the_averaged_rule():
