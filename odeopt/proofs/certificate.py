@@ -192,7 +192,7 @@ class Certificate(Statement):
         return printed_proof(self)
 
     def require_proved(self, consequence: str) -> None:
-        """Raise ValueError with the first reason if the proof does not hold."""
+        """Raise ValueError with `consequence` and the first reason if the proof does not hold."""
         for check in self.checks():
             if not check.holds:
                 raise ValueError(f"{self.title} is not proved, so {consequence}: {check.reason}")
