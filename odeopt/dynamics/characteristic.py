@@ -56,10 +56,13 @@ def exact_roots(coefficients: list[Fraction]) -> npt.NDArray[np.complex128]:
     return np.array(list(itertools.chain.from_iterable(found)), dtype=complex)
 
 
-def constant_coefficient_mode(times: np.ndarray, monic: np.ndarray, initial: np.ndarray) -> np.ndarray:
+def constant_coefficient_mode(
+    times: np.ndarray, monic: np.ndarray, initial: np.ndarray, mean: bool = False
+) -> np.ndarray:
     r"""Solve :math:`\varphi^{(n)}+c_{n-1}\varphi^{(n-1)}+\dots+c_0\varphi=0`, :math:`\varphi(0)=1`.
 
-    Times (T,), coefficients (n, m) and the other initial derivatives (n - 1, m) of m modes give (T, m).
+    Times (T,), coefficients (n, m) and the other initial derivatives (n - 1, m) of m modes give (T, m);
+    `mean`, the means :math:`\frac1t\int_0^t\varphi`.
 
     Examples
     --------
@@ -74,11 +77,23 @@ def constant_coefficient_mode(times: np.ndarray, monic: np.ndarray, initial: np.
         z = roots[separate]
         weights = _weights(z, start[:, separate])
         with np.errstate(over="ignore", invalid="ignore"):
-            terms = np.real(weights[None] * np.exp(times[:, None, None] * z[None]))
+            terms = np.real(weights[None] * _exponentials(times[:, None, None] * z[None], mean))
         result[:, separate] = terms.sum(axis=2)
     for i in np.flatnonzero(~separate):
-        result[:, i] = _mode_in_balls(times, monic[:, i], start[:, i])
+        if not mean:
+            result[:, i] = _mode_in_balls(times, monic[:, i], start[:, i])
+            continue
+        # the integral has the root 0 beside
+        integral = _mode_in_balls(times, np.append(0.0, monic[:, i]), np.append(0.0, start[:, i]))
+        result[:, i] = np.divide(integral, times, out=np.ones_like(times), where=times > 0)
     return result
+
+
+def _exponentials(x: np.ndarray, mean: bool) -> np.ndarray:
+    """exp(x), or its mean (exp(x) - 1) / x."""
+    if not mean:
+        return np.exp(x)
+    return np.where(x == 0, 1.0, np.expm1(x) / np.where(x == 0, 1.0, x))
 
 
 def _weights(z: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ from odeopt.dynamics.closed_forms import (
 )
 from odeopt.dynamics.error import ErrorDynamics
 from odeopt.dynamics.intrinsic import intrinsic_mode
+from odeopt.dynamics.mean import averaged_dynamics, mean_expression
 from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
 
 __all__ = ["AlongOrigin", "ModeSolution", "mode_solution"]
@@ -48,7 +49,8 @@ class ModeSolution:
     expr : sympy.Expr
         The closed form in ``dynamics.t`` and ``dynamics.lam``. For family "characteristic" it holds
         the symbols z1, ..., zn, the roots of the characteristic polynomial.
-    family : {"exponential", "oscillator", "bessel", "damped bessel", "characteristic", "intrinsic time"}
+    family : str
+        "exponential", "oscillator", "bessel", "damped bessel", "characteristic", "intrinsic time" or "mean".
     residual : sympy.Expr
         What is left of the equation when the closed form is substituted; 0.
     clock : callable or None
@@ -182,6 +184,9 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     piece by piece of its schedule. Of two schedules the one with the larger :math:`\sigma` has the smaller
     loss: without noise a decay does not help.
 
+    The mean of the iterates of a rule whose own mode :math:`\psi` has constant coefficients has
+    :math:`\varphi=\frac1t\int_0^t\psi`, for gradient descent :math:`(1-e^{-\lambda t})/(\lambda t)`.
+
     Parameters
     ----------
     dynamics : ErrorDynamics
@@ -253,10 +258,13 @@ def _homogeneous(dynamics: ErrorDynamics) -> ModeSolution:
     if dynamics.order == 1:
         expr, values, clock = intrinsic_mode(dynamics)
         return ModeSolution(dynamics, expr, "intrinsic time", sympy.S.Zero, values, clock=clock)
-    scheduled = any(c.has(sympy.Piecewise) for c in dynamics.coefficients)
-    found = _vanishing_friction(dynamics) if dynamics.order == 2 and not scheduled else None
-    if found is not None:
-        return _bessel(dynamics, *found)
+    if not any(c.has(sympy.Piecewise) for c in dynamics.coefficients):
+        averaged = averaged_dynamics(dynamics)
+        if averaged is not None:
+            return _mean(dynamics, averaged)
+        found = _vanishing_friction(dynamics) if dynamics.order == 2 else None
+        if found is not None:
+            return _bessel(dynamics, *found)
     raise ValueError(
         f"no closed form is known for {dynamics}; integrate it with odeopt.integrate(dynamics, ...), or take "
         "odeopt.dynamics.integrated_mode(dynamics)"
@@ -361,3 +369,19 @@ def _characteristic(dynamics: ErrorDynamics) -> ModeSolution:
     start = dict(zip(symbols[n:], dynamics.initial, strict=True))
     expr = phi.subs({t: dynamics.t, **start}, simultaneous=True)
     return ModeSolution(dynamics, expr, "characteristic", residual, evaluate if compiled else None)
+
+
+# --- the mean of a mode with constant coefficients ---------------------------------------------------------
+
+
+def _mean(dynamics: ErrorDynamics, averaged: ErrorDynamics) -> ModeSolution:
+    psi = _homogeneous(averaged)
+    monic = [sympy.cancel(c / averaged.coefficients[-1]) for c in averaged.coefficients[:-1]]
+    compiled = _function_of_lam(dynamics, *monic, *averaged.initial)
+
+    def evaluate(times, lam):
+        n, values = averaged.order, np.array(compiled(lam))
+        return constant_coefficient_mode(times, values[:n], values[n:], mean=True)
+
+    expr = mean_expression(averaged, psi.expr)
+    return ModeSolution(dynamics, expr, "mean", psi.residual, evaluate if compiled else None)

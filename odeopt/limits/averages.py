@@ -21,9 +21,10 @@ from sympy import Expr, Function, Integer, Symbol
 
 from odeopt.limits import components
 from odeopt.limits.components import Component, Coordinate
-from odeopt.limits.failures import FAILURES, is_infinite
+from odeopt.limits.failures import FAILURES, STEP_FAILURES, is_infinite
+from odeopt.limits.laurent import counted_powers
 from odeopt.limits.read_step import ReadStep
-from odeopt.limits.series import GradientDifferential, NoLimitError, counted_powers
+from odeopt.limits.series import GradientDifferential, NoLimitError
 from odeopt.limits.slow import with_symbols
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import CHANCE, StepRefusal, counter
@@ -31,8 +32,6 @@ from odeopt.rules.trace import named_rule, place_of
 
 __all__ = ["Averages", "StepReading"]
 
-# What a step may raise that was written for numbers only.
-_FAILURES = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 # How often an average may be found to grow by another power of 1/h.
 _GROWTHS = 3
 # A root so near the unit circle counts as on it: double roots of thirty digits are known to fifteen.
@@ -106,7 +105,7 @@ class StepReading:
             return compute()
         except StepRefusal as error:
             reason, traceback = error.reason, error.__traceback__
-        except _FAILURES as error:
+        except STEP_FAILURES as error:
             if again and isinstance(error, (TypeError, AttributeError)):
                 self.named = True
                 return self._guarded(compute)

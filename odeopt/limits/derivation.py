@@ -8,17 +8,16 @@ curve at t, and k = t/h - origin. Gradients are taken at points that tend to com
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 
 import sympy
 from sympy import Add, Expr, Integer, Symbol
 
 from odeopt.limits.along import Series
-from odeopt.limits.elimination import LinearStep, Row, ScalarEquation, shortened
+from odeopt.limits.elimination import LinearStep, Row, ScalarEquation, cancelled
 from odeopt.limits.series import (
     GradientDifferential,
     NoLimitError,
-    laurent,
+    canonical,
     linear_terms,
     substitute,
     time_derivative,
@@ -67,84 +66,21 @@ class Derivation:
     def in_time(self, row: Row) -> Row:
         k = self.step.k
         found = {v: c.subs(k, self.t / self.h - self.origin) for v, c in row.items()}
-        return {v: sympy.cancel(c) if c.is_rational_function() else c for v, c in found.items()}
+        return {v: cancelled(c) if c.is_rational_function() else c for v, c in found.items()}
 
     def moment(self, row: Row, j: int) -> Expr:
         r"""Coefficient of :math:`h^jX_j` in a row."""
         terms = (c * (v[-1] * self.period) ** j for v, c in row.items() if v[0] == "x")
         moment = Add(*terms) / sympy.factorial(j)
-        return sympy.cancel(moment) if moment.is_rational_function() else moment
+        return cancelled(moment) if moment.is_rational_function() else moment
 
     def _residual(self) -> list[Expr]:
         """Coefficients in h of the row, to the order of its first derivative and `resolution` beyond."""
-        followed = any(v[0] == "m" for v in self.row)
         reach = len(self.row) + len(self.equation.slaved) + 2
-        lowest = self._lowest(reach) if followed else None
-        moments: list[dict[int, Expr]] = []
-        for j in range(_SYMBOLS - 2):
-            bound = (reach if lowest is None else lowest) + self.resolution
-            if lowest is not None and j > bound:
-                break
-            moments.append(laurent(sympy.expand(self.h**j * self.moment(self.row, j)), self.h, bound))
-            if not followed:
-                lowest = min((q for m in moments for q in m), default=None)
-        last = (reach if lowest is None else lowest) + self.resolution
-        parts: list[list[Expr]] = [[] for _ in range(last + 1)]
-        for j, powers in enumerate(moments):
-            for q, c in powers.items():
-                if q < 0:
-                    raise NoLimitError(f"the step has a pole at {self.h} = 0: {self.row}")
-                if q <= last:
-                    parts[q].append(c * self.curve[j])
-        for q, part in self._others(last, Series(self, last)):
-            parts[q].append(part)
-        return [Add(*part) for part in parts]
-
-    def _lowest(self, reach: int) -> int:
-        """Order of the first derivative in a row whose memories follow x, gradients left out."""
-        for last in range(1, reach + 1):
-            parts: list[list[Expr]] = [[] for _ in range(last + 1)]
-            for j in range(last + 1):
-                for q, c in laurent(self.moment(self.row, j), self.h, last - j).items():
-                    parts[q + j].append(c * self.curve[j])
-            for q, part in self._others(last, Series(self, last, forces=False)):
-                parts[q].append(part)
-            for q, part in enumerate(parts):
-                if self.tidy(Add(*part)):
-                    return q
-        return reach
-
-    def _others(self, last: int, series: Series) -> Iterable[tuple[int, Expr]]:
-        """Gradients and memories of the row, order by order."""
-        for v, coefficient in self.row.items():
-            if v[0] == "x" or (v[0] == "g" and not series.forces):
-                continue
-            powers = laurent(coefficient, self.h, last)
-            if not powers:
-                continue
-            if min(powers) < 0:
-                raise NoLimitError(
-                    f"the step has a pole at {self.h} = 0 in front of a gradient or an average"
-                )
-            moved = self.shifted(series.found[v[:2]][: last - min(powers) + 1], v[-1])
-            for q, c in powers.items():
-                for i, part in enumerate(moved[: last - q + 1]):
-                    yield q + i, c * part
-
-    def shifted(self, series: list[Expr], periods: int) -> list[Expr]:
-        """Coefficients in h of P(t + s h) from those of P(t), to the same order."""
-        s = periods * self.period
-        if s == 0 or len(series) == 1:
-            return series
-        moved: list[list[Expr]] = [[] for _ in series]
-        for q, coefficient in enumerate(series):
-            derivative = coefficient
-            for j in range(len(series) - q):
-                moved[q + j].append(Integer(s) ** j / sympy.factorial(j) * derivative)
-                derivative = (
-                    time_derivative(derivative, self.t, self.curve) if derivative != 0 else derivative
-                )
-        return [Add(*part) for part in moved]
+        alone = Series(self, forces=False)
+        lowest = next((q for q in range(reach) if alone.combination(self.row, q) != 0), reach)
+        series = Series(self)
+        return [series.combination(self.row, q) for q in range(lowest + self.resolution + 1)]
 
     # --- dominant order ------------------------------------------------------------------------------
 
@@ -164,7 +100,7 @@ class Derivation:
             place = -self.curve.index(vector) if is_curve else len(vector.args)
             return (not is_curve, place, sympy.default_sort_key(vector))
 
-        collected = {v: _canonical(c) for v, c in linear_terms(expr, self.curve).items()}
+        collected = {v: canonical(c) for v, c in linear_terms(expr, self.curve).items()}
         return {v: sympy.factor(collected[v]) for v in sorted(collected, key=rank) if collected[v] != 0}
 
     def _obstacle(self) -> str:
@@ -269,16 +205,11 @@ class Derivation:
         series = vector_series(expr, self.h, order, self.curve)
         return Add(
             *(
-                self.h**q * _canonical(c) * v
+                self.h**q * canonical(c) * v
                 for q, part in enumerate(series)
                 for v, c in linear_terms(part, self.curve).items()
             )
         )
-
-
-def _canonical(coefficient: Expr) -> Expr:
-    """Cancel a coefficient, where there is anything to cancel."""
-    return coefficient if coefficient.is_number else shortened(coefficient)
 
 
 def _sign_change(force: Expr, t: Symbol) -> Expr | None:

@@ -16,7 +16,7 @@ from typing import Any
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
-from odeopt.limits.slow import is_rational, with_symbols
+from odeopt.limits.slow import is_rational, names_of, with_symbols
 from odeopt.rules.forms import is_zero
 from odeopt.rules.reading import Reading
 
@@ -24,6 +24,8 @@ __all__ = [
     "LinearStep",
     "Row",
     "ScalarEquation",
+    "are_determined",
+    "cancelled",
     "combination",
     "eliminate",
     "exact",
@@ -58,7 +60,7 @@ class LinearStep:
 
 @dataclass(frozen=True)
 class ScalarEquation:
-    """``row`` = 0 in x and gradients; ``slaved`` maps memories that only points hold to their recursions."""
+    """``row`` = 0 in x and gradients; ``slaved`` maps memories that it or its points hold to rows = 0."""
 
     step: LinearStep
     row: Row
@@ -114,8 +116,21 @@ def shortened(c: Expr) -> Expr:
     if c.is_number or c.is_Symbol:
         return c
     if is_rational(c):
-        return sympy.cancel(c)
+        return cancelled(c)
     return Integer(0) if is_zero(c) else sympy.powsimp(c)
+
+
+def cancelled(c: Expr) -> Expr:
+    """A rational function cancelled, in the field of its symbols, where its numbers are rational."""
+    named = names_of(c)
+    plain = c.xreplace(named)
+    symbols = sorted(plain.free_symbols, key=str)
+    rational = all(n.is_Rational for n in plain.atoms(sympy.Number, sympy.NumberSymbol))
+    powers = all(p.exp.is_Integer for p in plain.atoms(sympy.Pow))
+    if not (symbols and rational and powers and plain.is_rational_function(*symbols)):
+        return sympy.cancel(c)
+    field = sympy.QQ.frac_field(*symbols)
+    return field.to_sympy(field.from_sympy(plain)).xreplace({d: s for s, d in named.items()})
 
 
 def shift(row: Row, steps: int, k: Symbol, period: int) -> Row:
@@ -160,19 +175,31 @@ def eliminate(step: LinearStep, h: Symbol | None = None) -> ScalarEquation | Non
 
 
 def _forgetting(step: LinearStep, h: Symbol) -> set[int]:
-    """Memories whose own recursions determine them as h -> 0: I less their block is regular there."""
+    """Memories whose own recursions determine them as h -> 0."""
+    rows = {}
+    for i, change in enumerate(step.memory):
+        rows[i] = combination([(Integer(1), {("m", i, 1): Integer(1)}), (Integer(-1), change)])
+    fast = {i: row for i, row in rows.items() if _block_at_zero({i: row}, step, h)[0] != 0}
+    return set(fast) if are_determined(fast, step, h) else set()
+
+
+def are_determined(rows: dict[int, Row], step: LinearStep, h: Symbol) -> bool:
+    """Whether rows determine their memories as h -> 0: the weights of these are finite and regular there."""
+    block = _block_at_zero(rows, step, h)
+    return all(c.is_finite is not False for c in block) and sympy.simplify(block.det()) != 0
+
+
+def _block_at_zero(rows: dict[int, Row], step: LinearStep, h: Symbol) -> sympy.Matrix:
+    """Weights of memories in their own rows, shifts left out, as h -> 0 with k = 1/h."""
 
     def at_zero(c: Expr) -> Expr:
         at_one = c.subs(step.k, 1 / h)
         return with_symbols(at_one, h, 2, lambda e: sympy.limit(e, h, 0, "+")) if c.has(h, step.k) else c
 
-    size = len(step.memory)
-    block = [[at_zero(step.memory[i].get(("m", j, 0), Integer(0))) for j in range(size)] for i in range(size)]
-    fast = [i for i in range(size) if block[i][i] != 1]
-    if any(not block[i][j].is_finite for i in fast for j in fast):
-        return set()
-    inner = sympy.eye(len(fast)) - sympy.Matrix([[block[i][j] for j in fast] for i in fast]) if fast else None
-    return set(fast) if inner is not None and sympy.simplify(inner.det()) != 0 else set()
+    def entry(row: Row, i: int) -> Expr:
+        return sympy.Add(*(at_zero(c) for v, c in row.items() if v[:2] == ("m", i)))
+
+    return sympy.Matrix([[entry(row, i) for i in rows] for row in rows.values()])
 
 
 def _shifts(row: Row, i: int) -> list[int]:
@@ -223,8 +250,6 @@ def _scalar(step: LinearStep, row: Row, points: list[Row], followed: dict[int, R
                 seen.add(term[1])
                 queue.append(points[term[1]])
             if term[0] == "m" and term[1] not in slaved:
-                i = term[1]
-                change = {v: c for v, c in followed[i].items() if v != ("m", i, 1)}
-                slaved[i] = combination([(Integer(-1), change)])
-                queue.append(slaved[i])
+                slaved[term[1]] = followed[term[1]]
+                queue.append(slaved[term[1]])
     return ScalarEquation(step, row, tuple(points), slaved)

@@ -1,15 +1,18 @@
-r"""How sympy says that an expression has no series or no limit."""
+r"""How sympy, and steps that were written for numbers, say that they know nothing of an expression."""
 
 from __future__ import annotations
 
 import sympy
 from sympy import Expr
 
-__all__ = ["FAILURES", "NoLimitError", "is_infinite"]
+__all__ = ["FAILURES", "STEP_FAILURES", "NoLimitError", "is_infinite"]
 
 FAILURES = (
     ArithmeticError, AttributeError, NotImplementedError, TypeError, ValueError, sympy.PoleError
 )  # fmt: skip
+
+# What a step may raise that was written for numbers only.
+STEP_FAILURES = (*FAILURES, LookupError)
 
 
 class NoLimitError(ValueError):

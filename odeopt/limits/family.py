@@ -6,19 +6,20 @@ import functools
 from typing import Any
 
 import sympy
-from sympy import Expr, Integer, Rational, Symbol
+from sympy import Expr, Rational, Symbol
 
 from odeopt.checks import is_number
 from odeopt.limits.balance import time_scale
 from odeopt.limits.derivation import Derivation
-from odeopt.limits.elimination import ScalarEquation, eliminate, linear_step
+from odeopt.limits.elimination import ScalarEquation, are_determined, eliminate, linear_step
 from odeopt.limits.read_step import read_step
 from odeopt.limits.series import NoLimitError
-from odeopt.limits.slow import with_symbols
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.counter import fraction_meant
+from odeopt.rules.pieces import exact_number
 from odeopt.rules.reading import Reading, read
 
-__all__ = ["equation_of", "family_of", "forgets", "readable_step"]
+__all__ = ["equation_of", "family_of", "forgets", "readable_step", "scaled"]
 
 # Powers p of t = k lr^p that are tried where the step is no rational function of lr and k.
 _POWERS = tuple(map(Rational, ("1", "1/2", "1/3", "1/4", "2", "2/3", "4/3", "3/2", "3", "4")))
@@ -48,10 +49,8 @@ def equation_of(family: UpdateRule, h: Symbol) -> ScalarEquation | None:
 
 
 def forgets(equation: ScalarEquation, h: Symbol) -> bool:
-    """Whether the memories that gradient points alone see forget within a few steps."""
-    own = (row.get(("m", i, 0), Integer(0)) for i, row in equation.slaved.items())
-    decays = (with_symbols(c, h, 0, lambda e: sympy.limit(e, h, 0)) for c in own)
-    return all(d != 1 for d in decays)
+    """Whether the memories that are left to follow do."""
+    return are_determined(equation.slaved, equation.step, h)
 
 
 def family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict[Any, Any], float | Expr]:
@@ -59,7 +58,18 @@ def family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dic
 
     Decoupled decay keeps lr * weight_decay / h, or it would vanish beside a momentum, with lr = h^2.
     """
-    family, values, time_step = _family_of(rule, h, regime)
+    around: Any = getattr(rule, "around", None)
+    if around is not None and rule.is_numeric:
+        family, values, time_step = _meant(around(family_of(rule.rule, h, regime), h, regime))
+        if rule.period == 1:
+            return family, values, time_step
+        # a period of many steps is eliminated in seconds with numbers, in minutes with symbols
+        return (
+            family.map_hyperparameters(lambda v: v.subs(values) if isinstance(v, Expr) else v),
+            {},
+            time_step,
+        )
+    family, values, time_step = scaled(rule, h, regime) or _balanced(rule, h)
     decay: Any = rule.hyperparameters.get("weight_decay")
     lr = family.hyperparameters.get("lr")
     fades = is_number(decay) and getattr(rule, "decoupled", False) and sympy.limit(lr / h, h, 0) == 0
@@ -67,13 +77,21 @@ def family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dic
         return family, values, time_step
     rate = Symbol("w", positive=True)
     found = float(rule.lr) * float(decay) / float(time_step)
-    return family.replace(weight_decay=rate * h / lr), {**values, rate: found}, time_step
+    return _meant((family.replace(weight_decay=rate * h / lr), {**values, rate: found}, time_step))
 
 
-def _family_of(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict[Any, Any], float | Expr]:
-    scaled = rule.scaling(h, regime) if rule.is_numeric else None
-    if scaled is not None:
-        return scaled
+def scaled(rule: UpdateRule, h: Symbol, regime: str) -> tuple[UpdateRule, dict[Any, Any], float] | None:
+    """The rule's own scaling, its values as they were meant; None where it leaves the choice open."""
+    found = rule.scaling(h, regime) if rule.is_numeric else None
+    return None if found is None else _meant(found)
+
+
+def _meant(found: tuple[UpdateRule, dict[Any, Any], Any]) -> tuple[UpdateRule, dict[Any, Any], Any]:
+    family, values, time_step = found
+    return family, {s: exact_number(fraction_meant(float(v))) for s, v in values.items()}, time_step
+
+
+def _balanced(rule: UpdateRule, h: Symbol) -> tuple[UpdateRule, dict[Any, Any], float | Expr]:
     if "lr" not in rule.hyperparameters:
         raise NoLimitError(
             f"{rule.label} has no hyperparameter lr to tend to 0; pass h and write the scaling yourself"

@@ -25,7 +25,7 @@ from odeopt.limits.derivation import Derivation
 from odeopt.limits.derivation_lines import derivation_steps, on_curve, shifted
 from odeopt.limits.elimination import ScalarEquation
 from odeopt.limits.equation import ODELimit, with_terms
-from odeopt.limits.family import equation_of, family_of, forgets, readable_step
+from odeopt.limits.family import equation_of, family_of, forgets, readable_step, scaled
 from odeopt.limits.read_step import read_step
 from odeopt.limits.scheduled import Embedding, embedding, scheduled_system, symbols_of, with_schedules
 from odeopt.limits.series import GradientDifferential, NoLimitError
@@ -34,7 +34,9 @@ from odeopt.limits.start import initial_data, require_smooth_start
 from odeopt.limits.text import in_powers, readable
 from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.counter import fraction_meant
 from odeopt.rules.forms import CONSTANT
+from odeopt.rules.pieces import exact_number
 from odeopt.rules.reading import Reading
 
 __all__ = ["ODELimit", "ode_limit"]
@@ -173,7 +175,12 @@ def _derived(
     limit = _limit(rule, equation, h, time_step, values, resolution, form)
     if slow is not None:
         return with_schedules(limit, slow)
-    limit = with_terms(limit, {v: readable(c) for v, c in limit.terms.items()})
+    limit = with_terms(
+        limit,
+        {readable(v): readable(c) for v, c in limit.terms.items()},
+        initial_position=readable(limit.initial_position),
+        initial=tuple(map(readable, limit.initial)),
+    )
     if not given and clock == "centred" and resolution == 0 and rule.is_numeric and form == "normal":
         return _improved(limit, values)
     return limit
@@ -221,10 +228,10 @@ def _system(
     """Limit of a rule whose step is not linear, or whose averages cannot be eliminated."""
     if slow is not None:
         return scheduled_system(rule, h, slow, resolution)
-    scaled = None if given or not rule.is_numeric else rule.scaling(h, regime)
-    if scaled is None:
+    found = None if given else scaled(rule, h, regime)
+    if found is None:
         return system_limit(rule, h, resolution=resolution)
-    family, values, time_step = scaled
+    family, values, time_step = found
     return system_limit(rule, h, family=family, values=values, time_step=time_step, resolution=resolution)
 
 
@@ -255,7 +262,7 @@ def _limit(
         terms = derivation.tidy(derivation.curve[derivation.order] - right)
     start = tuple(on_curve(derivation, e) for e in data)
     steps = derivation_steps(derivation, terms, start, form)
-    numbers = dict(values) | ({h: time_step} if is_number(time_step) else {})
+    numbers = dict(values) | ({h: exact_number(fraction_meant(time_step))} if is_number(time_step) else {})
     return ODELimit(
         rule=rule,
         family=derivation.family,
@@ -292,7 +299,7 @@ def _improved(limit: ODELimit, values: Mapping[Symbol, float]) -> ODELimit:
         return replace(limit, note=f"{limit.note}; no better clock: {error}")
     if best.order == 1:
         return replace(limit, note=f"{limit.note}; no better clock: {best.reason}")
-    numbers = {**values, limit.h: limit.time_step}
+    numbers = {s: float(v) for s, v in {**values, limit.h: limit.time_step}.items()}
     vectors = [limit.curve.diff(limit.t, j) for j in range(1, limit.order + 1)]
     terms = {v: _number(c, numbers) for v, c in zip(vectors[::-1], best.coefficients[::-1], strict=True)}
     terms = {v: c for v, c in terms.items() if c != 0}

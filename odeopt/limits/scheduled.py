@@ -153,7 +153,6 @@ def _of_numbers(rule: UpdateRule, h: Symbol, regime: str) -> Embedding:
     if not is_number(time_step):
         raise NoLimitError(f"the learning rate of {rule.label} holds symbols; give it a number, or pass h")
     clock, profiles, breaks = exact_number(time_step), [], set()
-    values = {symbol: exact_number(fraction_meant(value)) for symbol, value in values.items()}
 
     def entry(schedule: Schedule, name: str, base: Any) -> OfTime:
         largest = exact_number(_largest(schedule))

@@ -8,31 +8,31 @@ hyperparameters) are everything else. Products of atoms are read componentwise.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
 
 import sympy
-from sympy import Add, Expr, Integer, Mul, Symbol
+from sympy import Add, Expr, Mul, Symbol
 
-from odeopt.limits.failures import FAILURES, NoLimitError, is_infinite
-from odeopt.limits.slow import Function, Slow, expanded, with_symbols
+from odeopt.limits.elimination import shortened
+from odeopt.limits.failures import NoLimitError
+from odeopt.limits.laurent import taylor
+from odeopt.limits.slow import Function
 from odeopt.limits.text import derivative_latex, derivative_text
-from odeopt.limits.transients import without_transients
 
 __all__ = [
     "GradientDifferential",
     "NoLimitError",
-    "counted_powers",
+    "canonical",
+    "combined",
     "directed",
     "expand_gradient",
+    "gradient_coefficient",
     "gradient_series",
-    "laurent",
     "multilinear",
     "substitute",
-    "taylor",
     "time_derivative",
 ]
 
@@ -145,126 +145,14 @@ def linear_terms(expr: Expr, curve: tuple[Symbol, ...]) -> dict[Expr, Expr]:
     return {vector: Add(*scalars) for vector, scalars in collected.items()}
 
 
-def taylor(coefficient: Expr, h: Symbol, order: int) -> list[Expr]:
-    r"""Taylor coefficients :math:`c_0,\dots,c_N` of a scalar function of h at h = 0; a pole is refused.
-
-    Examples
-    --------
-    >>> from sympy.abc import b, h
-    >>> taylor((1 - b * h) / (1 + b * h), h, 2)
-    [1, -2*b, 2*b**2]
-    """
-    found = laurent(coefficient, h, order)
-    if min(found, default=0) < 0:
-        raise NoLimitError(f"the step has a pole at {h} = 0: {coefficient}")
-    return [found.get(q, Integer(0)) for q in range(order + 1)]
+def combined(expr: Expr, curve: tuple[Symbol, ...]) -> Expr:
+    """A vector with its coefficients cancelled."""
+    return Add(*(canonical(c) * v for v, c in linear_terms(expr, curve).items()))
 
 
-@functools.lru_cache(maxsize=8192)
-def laurent(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
-    r"""Coefficients of the powers of h up to `order` in a function with at most a pole at h = 0.
-
-    >>> from sympy.abc import h, t
-    >>> laurent(1 / (h * (t + h)), h, 0)
-    {-1: 1/t, 0: -1/t**2}
-    """
-    if not coefficient.has(h):
-        return {0: coefficient} if coefficient != 0 and order >= 0 else {}
-    coefficient = counted_powers(coefficient, h, order + 2)
-    numerator, denominator = _polynomials(coefficient, h, order)
-    if numerator.is_polynomial(h) and denominator.is_polynomial(h):
-        return _divide_series(numerator, denominator, h, order)
-    roots = math.lcm(*(e.exp.q for e in coefficient.atoms(sympy.Pow) if e.base == h and e.exp.is_Rational))
-    if roots > 1:
-        return _by_roots(coefficient, h, order, roots)
-    found = _by_derivatives(coefficient, h, order)
-    return _by_series(coefficient, h, order) if found is None else found
-
-
-def _polynomials(coefficient: Expr, h: Symbol, order: int) -> tuple[Expr, Expr]:
-    """Numerator and denominator, functions of slow time expanded as far as a pole of the latter asks for."""
-    slow, pole = coefficient.has(Slow), 2
-    while True:
-        expr = expanded(coefficient, h, order + pole) if slow else coefficient
-        numerator, denominator = sympy.fraction(sympy.together(expr))
-        if not slow or not denominator.is_polynomial(h):
-            return numerator, denominator
-        powers = [e for (e,), _ in sympy.Poly(denominator, h).terms()]
-        if min(powers) <= pole:
-            return numerator, denominator
-        pole = min(powers)
-
-
-def counted_powers(expr: Expr, h: Symbol, order: int) -> Expr:
-    r"""Expand powers that count steps: :math:`(1-ah)^{t/h}=e^{-at}(1+\dots)`, :math:`\beta^{t/h}\to0`."""
-    expr = without_transients(expr, h)
-
-    def expanded(power):
-        base, exponent = power.args
-        if not base.has(h):
-            shrinks = sympy.limit(exponent, h, 0, "+") is sympy.oo and not (base.is_number and abs(base) >= 1)
-            return Integer(0) if shrinks else power
-        series = _by_series(exponent * sympy.log(base), h, order)
-        return sympy.exp(series.pop(0, Integer(0))) * sympy.exp(Add(*(c * h**q for q, c in series.items())))
-
-    return expr.replace(lambda e: e.is_Pow and e.exp.has(h) and e.base is not sympy.S.Exp1, expanded)
-
-
-def _by_derivatives(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr] | None:
-    """Taylor coefficients by differentiation; None where the function is not regular at h = 0."""
-    found, derivative = {}, coefficient
-    for q in range(order + 1):
-        value = derivative.subs(h, 0)
-        if is_infinite(value):
-            return None
-        value = sympy.simplify(value / sympy.factorial(q))
-        if value != 0:
-            found[q] = value
-        derivative = derivative.diff(h)
-    return found
-
-
-def _by_series(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
-    remedy = (
-        f"write the hyperparameters as functions analytic at {h} = 0, and schedules as functions of k*{h}"
-    )
-    refusal = NoLimitError(f"the step has no Taylor series in {h}: it contains {coefficient}; {remedy}")
-    try:
-        series = with_symbols(coefficient, h, order + 2, lambda e: sympy.series(e, h, 0, order + 1).removeO())
-    except FAILURES as error:
-        raise refusal from error
-    found: dict[int, Expr] = {}
-    for term in Add.make_args(sympy.expand(series)):
-        scalar, power = term.as_coeff_exponent(h)
-        if scalar.has(h) or not power.is_Integer:
-            raise refusal
-        if power <= order:
-            found[int(power)] = found.get(int(power), Integer(0)) + scalar
-    found = {q: sympy.simplify(c) for q, c in found.items()}
-    return {q: c for q, c in sorted(found.items()) if c != 0}
-
-
-def _by_roots(coefficient: Expr, h: Symbol, order: int, roots: int) -> dict[int, Expr]:
-    """The same where h occurs under roots, which must cancel."""
-    u = sympy.Dummy("u", positive=True)
-    found = laurent(sympy.powdenest(coefficient.subs(h, u**roots)), u, order * roots)
-    if any(q % roots for q in found):
-        raise NoLimitError(
-            f"the step has no Taylor series in {h}: it contains {coefficient}, with roots of {h}"
-        )
-    return {q // roots: c for q, c in found.items()}
-
-
-def _divide_series(numerator: Expr, denominator: Expr, h: Symbol, order: int) -> dict[int, Expr]:
-    top, bottom = (sympy.Poly(e, h).all_coeffs()[::-1] for e in (numerator, denominator))
-    pole = next(i for i, c in enumerate(bottom) if c != 0)
-    bottom = bottom[pole:]
-    quotient: list[Expr] = []
-    for q in range(order + pole + 1):
-        known = Add(*(bottom[i] * quotient[q - i] for i in range(1, min(q, len(bottom) - 1) + 1)))
-        value = (top[q] if q < len(top) else Integer(0)) - known
-        quotient.append(sympy.cancel(value / bottom[0]))
-    return {q - pole: c for q, c in enumerate(quotient) if c != 0}
+def canonical(coefficient: Expr) -> Expr:
+    """Cancel a coefficient, where there is anything to cancel."""
+    return coefficient if coefficient.is_number else shortened(coefficient)
 
 
 def vector_series(expr: Expr, h: Symbol, order: int, curve: tuple[Symbol, ...]) -> list[Expr]:
@@ -301,15 +189,22 @@ def gradient_series(
     point: list[Expr], curve: tuple[Symbol, ...], directions: tuple[Expr, ...] = ()
 ) -> list[Expr]:
     r"""Coefficients in h of :math:`\nabla^{q+1}f(z)[v_1,\dots,v_q]` from those of z."""
-    base, order = sympy.expand(point[0]), len(point) - 1
-    deltas = {q: linear_terms(point[q], curve) for q in range(1, order + 1) if point[q] != 0}
-    total: list[list[Expr]] = [[] for _ in point]
-    total[0].append(multilinear(base, directions, curve))
-    for powers in _partitions(tuple(deltas), order):
+    return [gradient_coefficient(point[: q + 1], curve, directions) for q in range(len(point))]
+
+
+def gradient_coefficient(
+    point: list[Expr], curve: tuple[Symbol, ...], directions: tuple[Expr, ...] = ()
+) -> Expr:
+    """The last of these coefficients."""
+    base = combined(point[0], curve)
+    if len(point) == 1:
+        return multilinear(base, directions, curve)
+    terms = []
+    for powers in _partitions(tuple(q for q, part in enumerate(point) if q and part != 0), len(point) - 1):
         weight = Mul(*(sympy.Rational(1, math.factorial(c)) for c in Counter(powers).values()))
-        moved = tuple(Add(*(c * v for v, c in deltas[q].items())) for q in powers)
-        total[sum(powers)].append(weight * multilinear(base, (*moved, *directions), curve))
-    return [Add(*terms) for terms in total]
+        moved = tuple(point[q] for q in powers)
+        terms.append(weight * multilinear(base, (*moved, *directions), curve))
+    return Add(*terms)
 
 
 def directed(point: list[Expr], directions: list[list[Expr]], curve: tuple[Symbol, ...]) -> list[Expr]:
@@ -388,13 +283,13 @@ def time_derivative(expr: Expr, t: Symbol, curve: tuple[Symbol, ...]) -> Expr:
 
 
 def _partitions(parts: tuple[int, ...], total: int) -> Iterator[tuple[int, ...]]:
-    """Yield the nonempty multisets of `parts` with sum at most `total`, each in ascending order."""
+    """Yield the nonempty multisets of `parts` with this sum, each in ascending order."""
 
     def extend(prefix, start, room):
         for i in range(start, len(parts)):
-            if parts[i] <= room:
-                grown = (*prefix, parts[i])
-                yield grown
-                yield from extend(grown, i, room - parts[i])
+            if parts[i] == room:
+                yield (*prefix, parts[i])
+            elif parts[i] < room:
+                yield from extend((*prefix, parts[i]), i, room - parts[i])
 
     yield from extend((), 0, total)

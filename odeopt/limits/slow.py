@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 else:
     from sympy import Function
 
-__all__ = ["Function", "Slow", "expanded", "is_rational", "slow_function", "with_symbols"]
+__all__ = ["Function", "Slow", "expanded", "is_rational", "names_of", "slow_function", "with_symbols"]
 
 
 class Slow(Function):
@@ -110,5 +110,11 @@ def with_symbols(expr: Expr, h: Symbol, depth: int, function: Callable[[Expr], E
     if not expr.has(Slow):
         return function(expr)
     expr = expanded(expr, h, depth)
-    named = {s: sympy.Dummy(s.name) for s in expr.atoms(Slow)}
+    named = names_of(expr)
     return function(expr.xreplace(named)).xreplace({d: s for s, d in named.items()})
+
+
+def names_of(*exprs: Any) -> dict[Expr, Symbol]:
+    """Symbols in place of functions of slow time, for what sympy cannot do with functions."""
+    found = set().union(*(e.atoms(Slow) for e in exprs))
+    return {s: sympy.Dummy(s.name) for s in sorted(found, key=sympy.default_sort_key)}

@@ -8,7 +8,7 @@ from sympy import Expr, Integer, Poly, Symbol
 from odeopt.limits.derivation import Derivation
 from odeopt.limits.elimination import ScalarEquation
 from odeopt.limits.series import NoLimitError
-from odeopt.limits.slow import with_symbols
+from odeopt.limits.slow import names_of, with_symbols
 from odeopt.limits.start import decaying_modes
 
 __all__ = ["require_zero_stable", "time_origin"]
@@ -54,8 +54,9 @@ def _roots(derivation: Derivation) -> list[tuple[Expr, int]]:
     """Roots of the step at h = 0 beside 1, with multiplicity."""
     found: list[tuple[Expr, int]] = []
     polynomial = decaying_modes(derivation)
-    z = polynomial.gen
-    for factor, multiplicity in sympy.factor_list(polynomial.as_expr(), z)[1]:
+    z, named = polynomial.gen, names_of(polynomial.as_expr())
+    back = {d: s for s, d in named.items()}
+    for factor, multiplicity in sympy.factor_list(polynomial.as_expr().xreplace(named), z)[1]:
         if not factor.has(z):
             continue
         single = Poly(factor, z)
@@ -65,7 +66,7 @@ def _roots(derivation: Derivation) -> list[tuple[Expr, int]]:
             roots = single.nroots(n=20, maxsteps=200)
         else:
             roots = list(sympy.roots(single))
-        found += [(root, multiplicity) for root in roots]
+        found += [(root.xreplace(back), multiplicity) for root in roots]
     return found
 
 

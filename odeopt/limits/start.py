@@ -13,20 +13,24 @@ from odeopt.limits.derivation import Derivation
 from odeopt.limits.derivation_lines import on_curve
 from odeopt.limits.elimination import exact
 from odeopt.limits.failures import is_infinite
+from odeopt.limits.laurent import laurent
 from odeopt.limits.series import (
     GradientDifferential,
     NoLimitError,
     directed,
-    laurent,
     linear_terms,
     plain,
     substitute,
     vector_series,
 )
+from odeopt.limits.slow import names_of
 from odeopt.rules.forms import CONSTANT
 from odeopt.rules.trace import Refusal
 
 __all__ = ["decaying_modes", "initial_data", "require_smooth_start"]
+
+# Iterates in which a derivative at the start is read that the equation leaves open.
+_WATCHED = 8
 
 
 def initial_data(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
@@ -202,7 +206,9 @@ def decaying_modes(derivation: Derivation) -> Poly:
     matrix = sympy.eye(laws[0].rows)
     for law in laws:
         matrix = law * matrix
-    coefficients = matrix.charpoly(z).all_coeffs()
+    named = names_of(matrix)
+    back = {d: s for s, d in named.items()}
+    coefficients = [c.xreplace(back) for c in matrix.xreplace(named).charpoly(z).all_coeffs()]
     if not regular:
         coefficients = [laurent(sympy.cancel(c), h, 0).get(0, Integer(0)) for c in coefficients]
     polynomial = Poly.from_list(coefficients, z)
@@ -281,13 +287,31 @@ def _regular(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
         indicial = sympy.ff(e, n) - Add(
             *(powers.get(curve[j], {}).get(Rational(j - n), 0) * sympy.ff(e, j) for j in range(n))
         )
+        forcing = derivation.truncate(
+            sympy.expand(Add(*_forcing(derivation, powers, series, e - n))), derivation.resolution
+        )
         if sympy.simplify(indicial) == 0:
-            raise NoLimitError(
-                f"the equation X^({n}) = {right} leaves the derivative of order {e} at t = 0 open"
-            )
-        forcing = Add(*_forcing(derivation, powers, series, e - n))
-        series.append(derivation.truncate(sympy.expand(forcing / indicial), derivation.resolution))
+            series.append(_left_open(derivation, right, e, forcing))
+        else:
+            series.append(derivation.truncate(sympy.expand(forcing / indicial), derivation.resolution))
     return tuple(sympy.factorial(e) * c for e, c in enumerate(series))
+
+
+def _left_open(derivation: Derivation, right: Expr, e: int, forcing: Expr) -> Expr:
+    r"""The coefficient c of t^e that the pole leaves open: :math:`x_k` holds :math:`ck^eh^e`."""
+    n, h = derivation.order, derivation.h
+    values = _iterates(derivation, _WATCHED, e)
+    moved = [derivation.truncate(v - values[0], e).coeff(h, e) for v in values]
+    ratios = {
+        derivation.truncate(v / Integer(k * derivation.period) ** e, 0) for k, v in enumerate(moved) if k
+    }
+    if forcing == 0 and len(ratios) == 1 and not derivation.resolution:
+        return ratios.pop()
+    raise NoLimitError(
+        f"the equation X^({n}) = {right} leaves the derivative of order {e} at t = 0 open, and the first "
+        f"{_WATCHED} iterates of {derivation.family.label} do not give it: in them the power {h}^{e} is no "
+        f"multiple of k^{e}"
+    )
 
 
 def _forcing(derivation: Derivation, powers: dict, series: list[Expr], exponent: int) -> list[Expr]:
@@ -320,6 +344,9 @@ def _coefficient(derivation: Derivation, v: Expr, series: list[Expr], order: int
     def along(expr: Expr) -> list[Expr]:
         parts: list[list[Expr]] = [[] for _ in range(order + 1)]
         for u, c in linear_terms(expr, curve).items():
+            powers = laurent(c, t, order)
+            if not powers:  # it vanishes to a higher order
+                continue
             if isinstance(u, GradientDifferential):
                 found = directed(along(u.point), [along(d) for d in u.directions], curve[:1])
             elif u in curve and u not in image:
@@ -328,7 +355,7 @@ def _coefficient(derivation: Derivation, v: Expr, series: list[Expr], order: int
                 )
             else:
                 found = vector_series(sympy.expand(image.get(u, u)), t, order, curve[:1])
-            for q, factor in laurent(c, t, order).items():
+            for q, factor in powers.items():
                 for i, part in enumerate(found[: order + 1 - q]):
                     parts[q + i].append(factor * part)
         return [sympy.expand(Add(*p)) for p in parts]

@@ -15,6 +15,7 @@ from typing import Any
 from odeopt.checks import is_number
 from odeopt.rules.base import Scalar, Scaling, UpdateRule, require_below_one
 from odeopt.rules.functions import sign, sqrt
+from odeopt.rules.resolve import complement
 from odeopt.rules.weight_decay import WeightDecayed
 
 __all__ = ["AdaGrad", "Adam", "RMSProp", "SignDescent"]
@@ -34,7 +35,7 @@ def _shrinking(h, time_step: Any, **decays: tuple[str, Any]) -> tuple[dict, dict
     fields, values = {}, {}
     for name, (letter, decay) in decays.items():
         rate = sympy.Symbol(letter, positive=True)
-        fields[name], values[rate] = 1 - rate * h, (1 - decay) / time_step
+        fields[name], values[rate] = 1 - rate * h, complement(decay) / time_step
     return fields, values
 
 

@@ -6,6 +6,7 @@ iterates that are averaged, where gradients are taken, are its memory.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from odeopt.checks import is_integer, is_number
 from odeopt.rules.base import Scalar, UpdateRule, require_below_one
-from odeopt.rules.resolve import resolved
+from odeopt.rules.resolve import complement, resolved
 from odeopt.rules.schedule import Schedule
 
 __all__ = ["Averaged", "Lookahead", "ScheduleFree"]
@@ -91,6 +92,15 @@ class _Wrapper(UpdateRule):
             mine["rule"] = mine.get("rule", self.rule).replace(**inner)
         return super().replace(**mine)
 
+    def scaling(self, h: Any, regime: str = "natural") -> Any:
+        r"""As :meth:`UpdateRule.scaling` of the rule inside."""
+        found = self.rule.scaling(h, regime)
+        return None if found is None else self.around(found, h, regime)
+
+    @abc.abstractmethod
+    def around(self, found: tuple[UpdateRule, dict[Any, Any], Any], h: Any, regime: str = "natural") -> Any:
+        """The family around one of the rule inside, as its :meth:`scaling` gives it or dominant balance."""
+
     def _inner(self, memory: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
         """Iterates and memory of the rule inside."""
         q = self.rule.history
@@ -151,11 +161,8 @@ class Averaged(_Wrapper):
         weight = 1 / (k + 2) if self.decay is None else 1 - self.decay
         return average + weight * (z - average), (z, *inner[:-1], *(own or ()))
 
-    def scaling(self, h: Any, regime: str = "natural") -> Any:
-        r"""As :meth:`UpdateRule.scaling` of the rule inside; unless "fixed", decay = 1 - ah."""
-        found = self.rule.scaling(h, regime)
-        if found is None:
-            return None
+    def around(self, found: tuple[UpdateRule, dict[Any, Any], Any], h: Any, regime: str = "natural") -> Any:
+        r"""The family around one of the rule inside: unless "fixed", decay = 1 - ah."""
         family, values, time_step = found
         if self.decay is None or regime == "fixed" or not is_number(self.decay) or self.decay == 0:
             return Averaged(family, self.decay), values, time_step
@@ -164,7 +171,7 @@ class Averaged(_Wrapper):
         names = ("a", *(f"a_{i}" for i in range(1, len(values) + 1)))
         rates = (sympy.Symbol(name, positive=True) for name in names)
         rate = next(rate for rate in rates if rate not in values)
-        return Averaged(family, 1 - rate * h), {**values, rate: (1 - self.decay) / time_step}, time_step
+        return Averaged(family, 1 - rate * h), {**values, rate: complement(self.decay) / time_step}, time_step
 
 
 @dataclass(frozen=True)
@@ -230,9 +237,9 @@ class Lookahead(_Wrapper):
             theta = slow = slow + self.alpha * (theta - slow)
         return theta, (slow, *(own or ()))
 
-    def scaling(self, h: Any, regime: str = "natural") -> Any:
-        found = self.rule.scaling(h, regime)
-        return None if found is None else (Lookahead(found[0], self.steps, self.alpha), *found[1:])
+    def around(self, found: tuple[UpdateRule, dict[Any, Any], Any], h: Any, regime: str = "natural") -> Any:
+        """The family around one of the rule inside."""
+        return Lookahead(found[0], self.steps, self.alpha), *found[1:]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from odeopt.checks import is_number, is_symbolic
 from odeopt.rules.base import Scalar, Scaling, UpdateRule, iterate, require_below_one
+from odeopt.rules.resolve import complement
 from odeopt.rules.weight_decay import WeightDecayed
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _inertial(rule: HeavyBall | NesterovConstant, h: sympy.Symbol) -> Scaling:
     lr: Any = rule.lr
     time_step = math.sqrt(lr)
     family = rule.replace(lr=h**2, momentum=1 - b * h)
-    return family, {b: (1 - rule.momentum) / time_step}, time_step
+    return family, {b: complement(rule.momentum) / time_step}, time_step
 
 
 @dataclass(frozen=True, repr=False)

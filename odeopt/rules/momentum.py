@@ -9,6 +9,7 @@ from typing import Any
 
 from odeopt.checks import is_number
 from odeopt.rules.base import Scalar, Scaling, UpdateRule, require_below_one
+from odeopt.rules.resolve import complement
 from odeopt.rules.weight_decay import WeightDecayed
 
 __all__ = ["QHM", "TorchSGD", "TripleMomentum"]
@@ -144,7 +145,7 @@ class TripleMomentum(UpdateRule):
         lr: Any = self.lr
         time_step = math.sqrt(lr)
         family = self.replace(lr=h**2, beta=1 - b * h, gamma=gamma)
-        return family, {b: (1 - self.beta) / time_step, gamma: self.gamma}, time_step
+        return family, {b: complement(self.beta) / time_step, gamma: self.gamma}, time_step
 
 
 @dataclass(frozen=True, repr=False)
@@ -215,9 +216,9 @@ class QHM(WeightDecayed):
         import sympy
 
         b, nu = sympy.Symbol("b", positive=True), sympy.Symbol("nu", nonnegative=True)
-        time_step = math.sqrt(self.lr * (1 - self.momentum))
+        time_step = math.sqrt(self.lr * complement(self.momentum))
         family = self.replace(lr=h / b, momentum=1 - b * h, nu=nu)
-        return family, {b: (1 - self.momentum) / time_step, nu: self.nu}, time_step
+        return family, {b: complement(self.momentum) / time_step, nu: self.nu}, time_step
 
 
 @dataclass(frozen=True, repr=False)
@@ -315,8 +316,8 @@ class TorchSGD(WeightDecayed):
         import sympy
 
         b, tau = sympy.Symbol("b", positive=True), sympy.Symbol("tau", positive=True)
-        time_step = math.sqrt(self.lr * (1 - self.dampening))
-        values = {b: (1 - self.momentum) / time_step}
+        time_step = math.sqrt(self.lr * complement(self.dampening))
+        values = {b: complement(self.momentum) / time_step}
         if self.dampening == 0:
             return self.replace(lr=h**2, momentum=1 - b * h), values, time_step
         family = self.replace(lr=h**2 / (1 - tau), momentum=1 - b * h, dampening=tau)

@@ -14,6 +14,7 @@ from odeopt.rules.schedule import Schedule
 
 __all__ = [
     "at_extremes",
+    "complement",
     "fields_said",
     "holds_schedule",
     "in_order",
@@ -63,6 +64,11 @@ def in_order(rule: Any) -> list[dataclasses.Field[Any]]:
 def read_as_printed(value: Any) -> Any:
     """A float as the sympy rational that it prints as; symbols and what is no number as they are."""
     return exact_number(value) if is_number(value) else value
+
+
+def complement(decay: Any) -> float:
+    """1 - decay, of the decimal that a float prints as: 0.1 for 0.9."""
+    return float(1 - exact_number(decay))
 
 
 def fields_said(rule: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from odeopt import (
 from odeopt.dynamics import ErrorDynamics
 from odeopt.dynamics.characteristic import constant_coefficient_mode
 from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
+from odeopt.rules import Averaged
 
 h, b, r, c1, c2 = sympy.symbols("h b r c1 c2", positive=True)
 THIRD = HigherMomentum(h**3, (2 - (c1 + c2) * h, -(1 - c1 * h) * (1 - c2 * h)))
@@ -177,3 +178,23 @@ def test_modes_beyond_every_phase_are_zero_or_refused():
     )
     with pytest.raises(ValueError, match=r"no value in float64 at t = 1e\+308"):
         undamped([1.0, 1e308], [1e300])
+
+
+def test_the_mean_of_descent_is_that_of_an_exponential_at_every_eigenvalue():
+    mode = mode_of(Averaged(GradientDescent(0.1)))
+    assert mode.family == "mean"
+    assert str(mode.expr) == "(1 - exp(-lam*t))/(lam*t)"
+    assert sympy.simplify(mode.dynamics.mode_equation(mode.expr)) == mode.residual == 0
+    times, lam = np.array([0.0, 1e-8, 1.0, 30.0]), np.array([0.0, 1e-12, 1.0, 40.0])
+    x = np.multiply.outer(times, lam)
+    exact = np.where(x > 0, -np.expm1(-x) / np.where(x > 0, x, 1.0), 1.0)
+    np.testing.assert_allclose(mode(times, lam), exact, rtol=1e-14)  # a few roundings
+
+
+def test_the_mean_of_heavy_ball_is_that_of_its_oscillator_critical_too():
+    mode = mode_of(Averaged(HeavyBall(0.01, 0.8)))
+    assert sympy.simplify(mode.dynamics.mode_equation(mode.expr)) == 0
+    lam, t = np.array([0.0, 0.25, 1.0, 9.0]), 3.0
+    nodes, weights = np.polynomial.legendre.leggauss(40)  # exact to rounding for waves of 9 radians
+    psi = damped_oscillator((nodes + 1) / 2 * t, 2.0, lam)
+    np.testing.assert_allclose(mode([0.0, t], lam), [np.ones(4), weights @ psi / 2], rtol=1e-13)
