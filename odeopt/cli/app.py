@@ -15,16 +15,16 @@ from odeopt.cli.check_table import print_check
 from odeopt.cli.forecast_table import print_forecast
 from odeopt.cli.long_run import LongRun
 from odeopt.cli.rule_options import (
+    average_from_text,
     chosen_names,
     decay_from_text,
-    names_from_text,
+    rate_of_forecast,
     rates_from_text,
     rules_of_sweep,
-    schedule_from_text,
 )
 from odeopt.cli.sweep import print_sweep, run_study, run_sweep
 from odeopt.data import load_digits, load_npz
-from odeopt.rules.names import method_names, rule_named, rules_written
+from odeopt.rules.names import method_names, rule_named, rules_written, with_decay
 from odeopt.rules.schedule_text import SCHEDULE_FORMS, number_or_schedule
 from odeopt.studies.check import CHECK_METHODS, check
 from odeopt.studies.check_report import CheckSettings
@@ -65,9 +65,14 @@ _Rules = Annotated[
         "may be repeated. Without --methods these alone are run.",
     ),
 ]
+# Like the learning rate, these three are of the methods that are named: a rule has its own.
 _Decay = Annotated[str | None, typer.Option(help="Weight decay, a number or a schedule.")]
 _Decoupled = Annotated[bool, typer.Option(help="Decay the weights, not through the gradient.")]
 _ToStart = Annotated[bool, typer.Option(help="Decay to the weights at the start, not to 0.")]
+_Average = Annotated[
+    str | None,
+    typer.Option(help="Averaged output: polyak, or the decay of an exponential average, as 0.99."),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -107,6 +112,7 @@ def check_command(
     weight_decay: _Decay = None,
     decoupled: _Decoupled = False,
     to_start: _ToStart = False,
+    average: _Average = None,
     layers: _Layers = "first",
     data: _Data = None,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
@@ -119,16 +125,20 @@ def check_command(
     json: _Json = False,
 ) -> None:
     """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
-    names = chosen_names(methods, rule, ",".join(CHECK_METHODS))
+    decay = decay_from_text(weight_decay, decoupled, to_start, steps)
+    kept_names = with_decay(CHECK_METHODS, decay)
+    names = chosen_names(methods, rule, ",".join(kept_names))
     if names or not rule:
         method_names(names, CHECK_METHODS)
+    if methods is None and not rule and (left := sorted({*CHECK_METHODS} - {*kept_names})):
+        typer.echo(f"odeopt: {', '.join(left)} is left out, for it has no weight decay", err=True)
     rules = rules_written(rule or (), steps)
     rate = None if lr is None else number_or_schedule(lr, "lr", steps)
     chosen: dict[str, Any] = {
         "width": width, "seeds": seeds, "num_steps": steps, "lr": rate, "lr_fraction": lr_fraction,
         "friction": friction, "r": r, "momenta": _numbers(momenta, "momenta"), "hm_regime": hm_regime,
         "layers": layers, "device": device, "dtype": dtype, "allow_unstable": allow_unstable,
-        **decay_from_text(weight_decay, decoupled, to_start, steps),
+        "average": average_from_text(average, steps), **decay,
     }  # fmt: skip
     settings = CheckSettings(**chosen)
     x, y = _load(data, n)
@@ -248,8 +258,10 @@ def certify_command(
 def predict_command(
     data: Annotated[Path, typer.Argument(help="An .npz file with x, shape (n, d), and y, shape (n,).")],
     methods: Annotated[
-        str, typer.Option(help="Methods, comma-separated: gd, hb, nag, nagc, tm.")
-    ] = "gd,hb,nag",
+        str | None,
+        typer.Option(help="Methods, comma-separated: gd, hb, nag, nagc, tm; by default the first three."),
+    ] = None,
+    rule: _Rules = None,
     target: Annotated[float, typer.Option(help="Share of the initial loss to be reached.")] = 1e-3,
     matvecs: Annotated[int, typer.Option(help="Lanczos steps.")] = 300,
     n: Annotated[int, typer.Option(help="Rows used, 0 for all.")] = 0,
@@ -260,10 +272,20 @@ def predict_command(
     best_at: Annotated[
         int | None, typer.Option(help="Tune for so many steps, not for the asymptotic rate.")
     ] = None,
+    steps: Annotated[
+        int, typer.Option(help="Steps over which schedules go, where --best-at has none.")
+    ] = 1000,
     lr: Annotated[
         str | None,
-        typer.Option(help="A schedule over --best-at steps, as cosine:1, whose best peak is found."),
+        typer.Option(
+            help="Learning rate or schedule to keep, as of check; with --best-at a schedule, as cosine:1, "
+            "whose best peak is found. By default tuned."
+        ),
     ] = None,
+    weight_decay: _Decay = None,
+    decoupled: _Decoupled = False,
+    to_start: _ToStart = False,
+    average: _Average = None,
     max_steps: Annotated[int, typer.Option(help="Where the search for the target ends.")] = 100_000,
     strict: _Strict = False,
     state: Annotated[
@@ -275,12 +297,16 @@ def predict_command(
     json: _Json = False,
 ) -> None:
     """Predict learning-rate limits, tuned hyperparameters and steps to a target, before any training."""
-    x, y = _load(data, n)
+    length = require_integer("steps", steps, 1) if best_at is None else best_at
+    names = chosen_names(methods, rule, "gd,hb,nag")
     options: dict[str, Any] = {
-        "methods": names_from_text(methods), "target": target, "num_matvecs": matvecs, "layers": layers,
-        "depth": depth, "storage": storage, "device": device or None, "best_at": best_at,
-        "max_steps": max_steps, "strict": strict, "state": state, "schedule": schedule_from_text(lr, best_at),
+        "methods": [*names, *rules_written(rule or (), length)], "target": target, "num_matvecs": matvecs,
+        "layers": layers, "depth": depth, "storage": storage, "device": device or None, "best_at": best_at,
+        "max_steps": max_steps, "strict": strict, "state": state, **rate_of_forecast(lr, best_at, length),
+        "average": average_from_text(average, length),
+        **decay_from_text(weight_decay, decoupled, to_start, length),
     }  # fmt: skip
+    x, y = _load(data, n)
 
     def kept(done: dict[str, int]) -> str:
         if state is None:
@@ -310,6 +336,7 @@ def sweep_command(
     weight_decay: _Decay = None,
     decoupled: _Decoupled = False,
     to_start: _ToStart = False,
+    average: _Average = None,
     layers: _Layers = "first",
     n: Annotated[int, typer.Option(help="Number of examples; 0 for all.")] = 60,
     data: _Data = None,
@@ -329,12 +356,11 @@ def sweep_command(
         if study == "paper":
             results = run_study(x, y, out, digits=data is None, workers=workers or None, progress=progress)
         else:
-            grid = {name: rates_from_text(text, name, steps) for name, text in
+            grid: dict[str, Any] = {name: rates_from_text(text, name, steps) for name, text in
                     (("lr", lr), ("momentum", momentum), ("r", r), ("momenta", momenta))}  # fmt: skip
-            decay = decay_from_text(weight_decay, decoupled, to_start, steps)
-            rules = rules_of_sweep(
-                chosen_names(methods, rule, "gd,hb,nag"), rule or [], {**grid, **decay}, steps
-            )
+            grid |= decay_from_text(weight_decay, decoupled, to_start, steps)
+            grid["average"] = average_from_text(average, steps)
+            rules = rules_of_sweep(chosen_names(methods, rule, "gd,hb,nag"), rule or [], grid, steps)
             results = run_sweep(
                 x, y, out, rules, steps, widths=_integers(widths, "widths"),
                 seeds=range(require_integer("seeds", seeds, 1)), layers=layers, workers=workers or None,

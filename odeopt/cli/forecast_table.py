@@ -33,13 +33,42 @@ def print_forecast(found: Forecast, folder: Path | None) -> None:
     if found.singular:
         line = singular_line(str(found.singular), found.singular.dimension, found.loss_floor)
         console.print(line, highlight=False, soft_wrap=True)
-    table = Table(title=f"Steps to {found.target:g} of the initial loss")
-    for column in ("method", "tuned rule", "learning-rate\nlimit", "steps [bounds]", "bounds"):
+    table = Table(title=f"Steps to {found.target:g} of the initial loss", caption=_caption(found))
+    for column in ("method and rule", "limit\nof lr", "steps [bounds]", "times\nfewest", "bounds"):
         table.add_column(column, overflow="fold")
     for m in found.methods:
         kind = "rigorous" if m.steps.rigorous else "estimated"
-        table.add_row(m.name, m.rule.label, f"{m.lr_limit:.4g}", str(m.steps), kind)
+        limit, times = ("-" if v is None else f"{v:.4g}" for v in (m.lr_limit, m.times_fewest))
+        table.add_row(f"{m.name}: {m.rule.label}", limit, str(m.steps), times, kind)
     console.print(table)
+    for line in _lines(found):
+        console.print(line, highlight=False, markup=False)
     if folder is not None:
         files = "forecast.json, forecast.npz, forecast.png"
         console.print(f"Written to {os.fspath(folder)}: {files}", soft_wrap=True)
+
+
+def _caption(found: Forecast) -> str | None:
+    """What the ratio is one to: a lower bound, exact for this spectrum."""
+    if found.fewest is None or found.fewest.value is None:
+        return None
+    return (
+        f"No method whose iterates follow gradients from this start needs fewer than {found.fewest}: exact "
+        "for this spectrum but for rounding, from the Lanczos matrix, by one that knows every eigenvalue."
+    )
+
+
+def _lines(found: Forecast) -> list[str]:
+    """Where a run ends, and where decay would lead."""
+    lines, initial = [], found.initial_loss
+    for m in found.methods:
+        if m.run is not None:
+            low, loss, high = (float(v[-1]) / initial for v in (m.curve.lower, m.curve.loss, m.curve.upper))
+            kind = "rigorous" if m.curve.proved[-1] else "estimated"
+            lines.append(
+                f"{m.name}: after {m.run} steps, the end of its run, {loss:.4g} [{low:.4g}, {high:.4g}] of "
+                f"the initial loss, {kind}"
+            )
+        if m.ends_at is not None:
+            lines.append(f"{m.name}: decay leads to {m.ends_at / initial:.4g} of the initial loss in the end")
+    return lines

@@ -10,12 +10,13 @@ from odeopt.rules.schedule import Schedule
 from odeopt.rules.schedule_text import number_or_schedule
 
 __all__ = [
+    "average_from_text",
     "chosen_names",
     "decay_from_text",
     "names_from_text",
+    "rate_of_forecast",
     "rates_from_text",
     "rules_of_sweep",
-    "schedule_from_text",
 ]
 
 
@@ -45,16 +46,31 @@ def chosen_names(methods: str | None, rules: list[str] | None, default: str) -> 
     return names_from_text(default if methods is None and not rules else methods or "")
 
 
-def schedule_from_text(lr: str | None, steps: int | None) -> Schedule | None:
-    """The schedule of a prediction, whose peak is free."""
+def average_from_text(text: str | None, steps: int) -> float | Schedule | str | None:
+    """How iterates are averaged: polyak, or the decay of an average."""
+    if text in (None, "polyak"):
+        return text
+    try:
+        return number_or_schedule(text, "average", steps)
+    except ValueError as error:
+        raise ValueError(
+            f"average must be polyak, or the decay of an exponential average below 1, got {text!r}"
+        ) from error
+
+
+def rate_of_forecast(lr: str | None, best_at: int | None, steps: int) -> dict[str, Any]:
+    """The learning rate of a forecast: as it is, or with `best_at` a schedule whose peak is free."""
     if lr is None:
-        return None
+        return {}
     found = number_or_schedule(lr, "lr", steps)
+    if best_at is None:
+        return {"lr": found}
     if not isinstance(found, Schedule):
         raise ValueError(
-            f"lr = {lr!r} is no schedule, and a constant rate is tuned anyway; write cosine:1, say"
+            f"lr = {lr!r} is no schedule, and with --best-at a constant rate is tuned anyway; "
+            "write cosine:1, say, or leave --best-at out to keep the rate"
         )
-    return found
+    return {"schedule": found}
 
 
 def rules_of_sweep(

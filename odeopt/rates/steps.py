@@ -2,15 +2,19 @@ r"""When a loss is reached first, by a rule or on a curve."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from odeopt.checks import is_number
-from odeopt.rules.base import UpdateRule
-from odeopt.spectra.curve import LossCurve, loss_curve
+from odeopt.rules.base import UpdateRule, iterate
+from odeopt.rules.linear import error_row, pulls, require_numeric
+from odeopt.rules.shifted import states_of_origin
+from odeopt.spectra.curve import LossCurve, loss_curve, require_joint
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 
 __all__ = ["StepsTo", "require_loss", "steps_to"]
@@ -91,7 +95,7 @@ def steps_to(
     loss : float
         Half the squared norm of the error, summed; positive.
     max_steps : int
-        Where a rule gives up.
+        Where a rule gives up; at the latest where one of its schedules ends.
 
     Returns
     -------
@@ -120,6 +124,9 @@ def steps_to(
     if measure is None:
         raise ValueError("measure = None goes with a curve alone; a rule needs the measure that it runs on")
     require_measure(measure)
+    require_numeric(rule_or_curve)
+    last_step = rule_or_curve.last_step
+    max_steps = max_steps if last_step is None else min(max_steps, last_step + 1)
     reached = _first_step(rule_or_curve, measure, loss, max_steps)
     last = max_steps if reached is None else min(max_steps, 2 * reached + 10)
     curve = loss_curve(rule_or_curve, measure, _grid(reached, last))
@@ -129,18 +136,41 @@ def steps_to(
 
 
 def _first_step(rule: UpdateRule, measure: SpectralMeasure, loss: float, max_steps: int) -> int | None:
-    """First iteration with at most the loss; blocks of iterations, each twice as long as all before."""
-    start, stop = 0, 64
-    while start <= max_steps:
-        k = np.arange(start, min(stop, max_steps + 1))
-        losses = loss_curve(rule, measure, k, bounds=False).loss
-        below = np.flatnonzero(losses <= loss)
-        if below.size:
-            return int(k[below[0]])
-        if not np.isfinite(losses[-1]):
+    """First iteration with at most the loss; the step is read as far as it is needed."""
+    losses, pulled, read_to = iter(()), None, 32
+    for k in range(max_steps + 1):
+        if k >= read_to or pulled is None:
+            read_to = min(2 * read_to, max_steps)
+            row = error_row(rule, [read_to])
+            now = bool(row) if measure.joint is None else pulls(rule, [read_to])
+            if now != pulled:
+                pulled, losses = now, itertools.islice(_losses(rule, measure, now), k, None)
+        found = next(losses)
+        if found <= loss:
+            return k
+        if not math.isfinite(found):
             return None
-        start, stop = stop, min(2 * stop, stop + 4096)
     return None
+
+
+def _losses(rule: UpdateRule, measure: SpectralMeasure, pulled: bool) -> Iterator[float]:
+    """The loss of each iterate of one run; `pulled` by decay to 0, of both vectors."""
+    lam = measure.nodes
+    if not pulled:
+        for z in iterate(rule, np.ones_like(lam), lambda z: lam * z):
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield 0.5 * float(z**2 @ measure.weights)
+    else:
+        joint = require_joint(measure, f"the step of {rule.label} is linear, but no step in the error alone")
+        nodes = joint.nodes
+        both = zip(
+            iterate(rule, np.ones_like(nodes), lambda z: nodes * z),
+            states_of_origin(rule, np.zeros_like(nodes), lambda s: nodes * s),
+            strict=False,
+        )
+        for phi, (chi, _) in both:
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield float(joint.loss(phi[None], chi[None])[0])
 
 
 def _grid(reached: int | None, last: int) -> np.ndarray:

@@ -10,7 +10,8 @@ quadratics are
     \text{Nesterov}\quad&\eta=\tfrac4{3L+\mu},\ \beta=\tfrac{\sqrt{3\kappa+1}-2}{\sqrt{3\kappa+1}+2},
         &\rho&=1-\tfrac2{\sqrt{3\kappa+1}};
 
-triple momentum has :math:`\rho=1-1/\sqrt\kappa`, for which it is tuned on more than quadratics.
+triple momentum has :math:`\rho=1-1/\sqrt\kappa`, for which it is tuned on more than quadratics. Under weight
+decay see :mod:`odeopt.rates.decayed_tuning`.
 """
 
 from __future__ import annotations
@@ -21,15 +22,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-import scipy
 
 from odeopt.checks import spectral_interval
+from odeopt.rates.decayed_tuning import Decay, final_loss, refined, shifted
 from odeopt.rates.horizon import GROWTH, require_growth, run_length
 from odeopt.rates.iteration import max_learning_rate
 from odeopt.rates.peaks import best_run
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent, HeavyBall, Nesterov, NesterovConstant
-from odeopt.rules.linear import residual_polynomials
 from odeopt.rules.momentum import TripleMomentum
 from odeopt.rules.schedule import Schedule
 from odeopt.spectra.measure import SpectralMeasure, require_measure
@@ -59,7 +59,15 @@ _TUNED: dict[type, Callable[[float, float], Any]] = {
 }
 
 
-def tune(rule_type: type[Rule], mu: float, L: float) -> Rule:
+def tune(
+    rule_type: type[Rule],
+    mu: float,
+    L: float,
+    *,
+    weight_decay: float | None = None,
+    decoupled: bool = False,
+    to_start: bool = False,
+) -> Rule:
     r"""Return the rule with the smallest asymptotic rate on quadratics with curvatures in [mu, L].
 
     Parameters
@@ -69,6 +77,8 @@ def tune(rule_type: type[Rule], mu: float, L: float) -> Rule:
         for quadratics) or :class:`odeopt.TripleMomentum` (whose constants hold beyond quadratics).
     mu, L : float
         Smallest and largest eigenvalue, 0 < mu <= L.
+    weight_decay, decoupled, to_start : float, bool, bool
+        As of the class; the rate is that to the fixed point, on [mu + gamma, L + gamma] for coupled decay.
 
     Returns
     -------
@@ -77,7 +87,8 @@ def tune(rule_type: type[Rule], mu: float, L: float) -> Rule:
     Raises
     ------
     ValueError
-        Unless 0 < mu <= L are finite and the type is one of these.
+        Unless 0 < mu <= L are finite and the type is one of these; for weight decay that the type has not or
+        that changes, or that is decoupled beside NesterovConstant, whose constants are then unknown.
 
     Examples
     --------
@@ -89,7 +100,8 @@ def tune(rule_type: type[Rule], mu: float, L: float) -> Rule:
     exp(-1.39 k), exact (discrete iteration)
     """
     mu, L = spectral_interval(mu, L)
-    return _tuner(rule_type)(mu, L)
+    tuner = _tuner(rule_type)
+    return Decay.of(rule_type, weight_decay, decoupled, to_start).tuned(tuner, mu, L)
 
 
 def _tuner(rule_type: type[Rule]) -> Callable[[float, float], Rule]:
@@ -108,6 +120,9 @@ def tune_for(
     schedule: Schedule | None = None,
     end: bool = False,
     growth: float | None = None,
+    weight_decay: float | Schedule | None = None,
+    decoupled: bool = False,
+    to_start: bool = False,
 ) -> Rule:
     r"""Return the rule with the smallest loss of this measure after a given number of steps.
 
@@ -128,6 +143,9 @@ def tune_for(
     growth : float, optional
         By what factor the run with a schedule may grow for a while, as in
         :func:`odeopt.max_learning_rate`; by default 10.
+    weight_decay, decoupled, to_start : float or Schedule, bool, bool
+        As of the class. The loss stays the one without the decay's own term; decay to 0 needs a measure with
+        an `origin`.
 
     Returns
     -------
@@ -140,7 +158,8 @@ def tune_for(
     ------
     ValueError
         If the type is unknown, `num_steps` is out of range or the measure has no positive node; if `end` or
-        `growth` is given without a schedule, or the schedule has no `end`, or fewer values than steps.
+        `growth` is given without a schedule, or the schedule has no `end`, or fewer values than steps; if the
+        type has no weight decay, or `end` is to be chosen beside it.
 
     Examples
     --------
@@ -161,25 +180,24 @@ def tune_for(
     high = require_measure(measure).lam_max
     if not high > 0:
         raise ValueError("measure has no positive node: a zero kernel learns nothing")
+    decay = Decay.of(rule_type, weight_decay, decoupled, to_start)
     if schedule is not None:
-        return _with_schedule(rule_type, measure, int(num_steps), schedule, end, growth)
+        return _with_schedule(rule_type, measure, int(num_steps), schedule, end, growth, decay)
     if end or growth is not None:
         raise ValueError("end and growth go with a schedule; give schedule=, Cosine(1.0, steps=100) say")
 
     def loss(rule: UpdateRule) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = residual_polynomials(rule, measure.nodes, [num_steps])[0] ** 2 @ measure.weights
-        return float(values) if np.isfinite(values) else math.inf
+        return final_loss(rule, measure, int(num_steps))
 
     starts: list[Any]
+    low, top = max(measure.lam_min, 1e-12 * high) + decay.shift, high + decay.shift
     if rule_type is Nesterov:
-        starts = [Nesterov(c / high) for c in np.linspace(0.3, 1.3, 11)]
+        starts = [Nesterov(c / top) for c in np.linspace(0.3, 1.3, 11)]
     else:
         tuner = _tuner(rule_type)
-        low = max(measure.lam_min, 1e-12 * high)
-        starts = [tuner(float(mu), high) for mu in np.geomspace(low, high, _CURVATURES)]
-    best = min(starts, key=loss)
-    found = _refined(best, loss)
+        starts = [tuner(float(mu), top) for mu in np.geomspace(low, top, _CURVATURES)]
+    best = min(starts, key=lambda rule: loss(decay.added(rule)))
+    found = decay.best(best, measure, int(num_steps)) if decay else refined(best, loss)
     # A loss after few steps does not notice a slow instability.
     return found.replace(lr=min(float(found.lr), max_learning_rate(found, high)))
 
@@ -191,6 +209,7 @@ def _with_schedule(
     schedule: Schedule,
     end: bool,
     growth: float | None,
+    decay: Decay,
 ) -> Any:
     """The best peak, momentum and end of a schedule."""
     momentum = rule_type in (HeavyBall, NesterovConstant)
@@ -210,32 +229,12 @@ def _with_schedule(
     def make(lr: Schedule, momentum_value: float) -> UpdateRule:
         return made(lr, momentum_value) if momentum else made(lr)
 
-    run_length(make(schedule, 0.5), steps)  # refuses a table that is too short
+    run_length(decay.added(make(schedule, 0.5)), steps)  # refuses a table that is too short
     growth = GROWTH if growth is None else growth
     require_growth(growth)
-    return best_run(make, schedule, measure, steps, growth, momentum, end)
-
-
-def _refined(rule: Any, loss: Callable[[UpdateRule], float]) -> Any:
-    """Improve lr and momentum by a simplex search in log lr and log (1 - momentum)."""
-    momentum = getattr(rule, "momentum", None)
-
-    def build(z: np.ndarray) -> Any:
-        changes = {"lr": math.exp(z[0])}
-        if momentum is not None:
-            changes["momentum"] = 1 - math.exp(z[1])
-            if not 0 <= changes["momentum"] < 1:
-                return None
-        return rule.replace(**changes)
-
-    def objective(z) -> float:
-        candidate = build(z)
-        value = math.inf if candidate is None else loss(candidate)
-        return math.log(value) if 0 < value < math.inf else (-800.0 if value == 0 else 800.0)
-
-    start = [math.log(rule.lr)] + ([] if momentum is None else [math.log(1 - min(momentum, 1 - 1e-12))])
-    found = scipy.optimize.minimize(
-        objective, start, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9, "maxiter": 400}
-    )
-    better = build(found.x)
-    return better if better is not None and loss(better) < loss(rule) else rule
+    if not decay:
+        return best_run(make, schedule, measure, steps, growth, momentum, end)
+    if end:
+        raise ValueError("end = True is not chosen beside weight decay; give the schedule its end")
+    start = best_run(make, schedule, shifted(measure, decay.shift), steps, growth, momentum, end)
+    return decay.best_run(start, measure, steps, growth)

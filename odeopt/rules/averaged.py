@@ -17,7 +17,7 @@ from odeopt.rules.base import Scalar, UpdateRule, require_below_one
 from odeopt.rules.resolve import complement, resolved
 from odeopt.rules.schedule import Schedule
 
-__all__ = ["Averaged", "Lookahead", "ScheduleFree"]
+__all__ = ["Averaged", "Lookahead", "ScheduleFree", "with_average"]
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,17 @@ class Averaged(_Wrapper):
         rates = (sympy.Symbol(name, positive=True) for name in names)
         rate = next(rate for rate in rates if rate not in values)
         return Averaged(family, 1 - rate * h), {**values, rate: complement(self.decay) / time_step}, time_step
+
+
+def with_average(rule: Any, average: Any) -> Any:
+    """The rule, or its averaged output: "polyak" for the mean of all iterates, or the decay of an average."""
+    if average is None:
+        return rule
+    if average == "polyak":
+        return Averaged(rule)
+    if not (is_number(average) or isinstance(average, Schedule)):
+        raise ValueError(f"average must be 'polyak' or the decay of an average, got {average!r}")
+    return Averaged(rule, decay=average)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ import itertools
 import shlex
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from odeopt.checks import is_symbolic
+from odeopt.checks import is_number, is_symbolic
 from odeopt.rules.adaptive import AdaGrad, Adam, RMSProp, SignDescent
+from odeopt.rules.averaged import Averaged, Lookahead, ScheduleFree, with_average
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
 from odeopt.rules.momentum import QHM, TorchSGD, TripleMomentum
@@ -27,7 +28,7 @@ from odeopt.rules.weight_decay import WeightDecayed
 
 __all__ = [
     "METHODS", "method_names", "named_rules", "numbers_of", "old_rule_spec", "require_decay", "rule_grid",
-    "rule_named", "rule_spec", "rules_written",
+    "rule_named", "rule_spec", "rules_written", "with_decay",
 ]  # fmt: skip
 
 # The short names of methods, in the order in which they are listed.
@@ -40,8 +41,11 @@ METHODS: dict[str, type[UpdateRule]] = {
     "tm": TripleMomentum,
 }
 _RULES: dict[str, type[UpdateRule]] = {
-    rule.__name__: rule for rule in (*METHODS.values(), QHM, TorchSGD, RMSProp, Adam, AdaGrad, SignDescent)
+    rule.__name__: rule
+    for rule in (*METHODS.values(), QHM, TorchSGD, RMSProp, Adam, AdaGrad, SignDescent, ScheduleFree)
 }
+# Rules around another one, whose class follows.
+_AROUND: dict[str, type[Any]] = {rule.__name__: rule for rule in (Averaged, Lookahead)}
 
 
 def method_names(names: Iterable[str], known: Iterable[str] = tuple(METHODS)) -> tuple[str, ...]:
@@ -86,13 +90,17 @@ def rule_named(name: str, hyperparameters: Iterable[str], num_steps: int | None 
     'HigherMomentum(lr=Cosine(0.1, 100, 0), momenta=(0.2, 0.5))'
     >>> rule_named("gd", ["lr=0.1"])
     GradientDescent(lr=0.1)
+    >>> rule_named("Averaged", ["gd", "lr=0.1", "decay=0.9"]).label
+    'Averaged(GradientDescent(lr=0.1), decay=0.9)'
     """
+    if name in _AROUND:
+        return _rule_around(_AROUND[name], [*hyperparameters], num_steps)
     if ":" in name:
         kind = class_from_file(name)
     elif name in METHODS:
         kind = METHODS[name]
     else:
-        _require_known(name, tuple(_RULES), str)
+        _require_known(name, (*_RULES, *_AROUND), str)
         kind = _RULES[name]
     values: dict[str, Any] = {}
     for text in hyperparameters:
@@ -109,6 +117,19 @@ def rule_named(name: str, hyperparameters: Iterable[str], num_steps: int | None 
         return kind(**values)
     except TypeError as error:
         raise ValueError(f"{name} takes {', '.join(known)}: {error}") from error
+
+
+def _rule_around(kind: type[Any], words: list[str], num_steps: int | None) -> UpdateRule:
+    """A rule around another one: its class, then that of the other, then the numbers of both."""
+    if not words or "=" in words[0]:
+        raise ValueError(f"{kind.__name__} goes around a rule, as in {kind.__name__} GradientDescent lr=0.1")
+    own = {f.name for f in dataclasses.fields(kind)} - {"rule"}
+    mine = dict(word.split("=", 1) for word in words[1:] if word.partition("=")[0] in own and "=" in word)
+    inner = rule_named(words[0], [word for word in words[1:] if word.partition("=")[0] not in own], num_steps)
+    values = {name: _value(text, name, num_steps) for name, text in mine.items()}
+    if "steps" in values and is_number(values["steps"]) and float(values["steps"]).is_integer():
+        values["steps"] = int(values["steps"])
+    return kind(inner, **values)
 
 
 def _value(text: str, name: str, num_steps: int | None) -> Any:
@@ -163,6 +184,7 @@ def named_rules(
     momentum: Sequence[float | Schedule] = (0.9,),
     r: Sequence[float] = (3.0,),
     momenta: Sequence[float] = (0.2, 0.5),
+    average: float | Schedule | Literal["polyak"] | None = None,
     **decay: Any,
 ) -> tuple[UpdateRule, ...]:
     """Return the rules of named methods for all combinations of hyperparameters.
@@ -179,6 +201,8 @@ def named_rules(
         Frictions of "nag".
     momenta : sequence of float, optional
         The one tuple of momenta of "hm".
+    average : float, Schedule or "polyak", optional
+        Return their averaged outputs.
     **decay : object, optional
         `weight_decay`, `decoupled` and `to_start` of all of them; "hm" has none.
 
@@ -199,15 +223,19 @@ def named_rules(
     }
     chosen = method_names(names, grids)
     require_decay(chosen, decay)
-    return tuple(
-        rule for name in chosen for rule in rule_grid(METHODS[name], lr=list(lr), **grids[name], **decay)
-    )
+    rules = (rule_grid(METHODS[name], lr=list(lr), **grids[name], **decay) for name in chosen)
+    return tuple(with_average(rule, average) for rule in itertools.chain(*rules))
+
+
+def with_decay(names: Iterable[str], decay: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of the names that have weight decay, all of them where there is none."""
+    return tuple(name for name in names if not decay or issubclass(METHODS[name], WeightDecayed))
 
 
 def require_decay(names: Iterable[str], decay: Mapping[str, Any]) -> None:
     """Refuse weight decay for methods that have none."""
-    for name in names if decay else ():
-        if not issubclass(METHODS[name], WeightDecayed):
+    for name in names:
+        if not with_decay([name], decay):
             raise ValueError(f"{name} has no weight decay; leave it out, or leave weight_decay out")
 
 

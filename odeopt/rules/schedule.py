@@ -378,4 +378,7 @@ def _combined(operation: str, left: Any, right: Any) -> Any:
     for side in (left, right):
         if not (isinstance(side, Schedule) or is_finite(side) or is_symbolic(side)):
             return NotImplemented
+    inner = right.left if isinstance(right, Combined) and right.operation == operation == "*" else None
+    if is_number(left) and is_number(inner) and isinstance(right, Combined):  # of two factors one
+        return Combined("*", left * inner, right.right)
     return Combined(operation, left, right)

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from odeopt.checks import is_finite, is_number, iteration_grid, nonnegative_grid
 from odeopt.dynamics.modes import ModeSolution
-from odeopt.rules.averaged import Averaged
+from odeopt.rules.averaged import with_average
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import error_polynomials, error_row, pulls, require_numeric, residual_polynomials
 from odeopt.spectra.bracket import Bracket, bracket
@@ -36,7 +36,7 @@ from odeopt.spectra.bracket_rule import rule_bracket
 from odeopt.spectra.joint import JointMeasure
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 
-__all__ = ["LossCurve", "averaged", "clock_of", "loss_curve"]
+__all__ = ["LossCurve", "averaged", "clock_of", "loss_curve", "require_joint"]
 
 # Relative to the loss: a bracket so narrow, and mostly rounding, is not worth the cost of a sharper bound.
 _NARROW = 1e-4
@@ -163,15 +163,11 @@ def loss_curve(
     return _curve(found, measure, t, k, f"iteration {mode_or_rule.label}", "discrete iteration", time_step)
 
 
-def averaged(rule: Any, average: Any) -> Averaged:
+def averaged(rule: Any, average: Any) -> Any:
     """The averaged output of a rule."""
     if isinstance(rule, ModeSolution):
         raise ValueError("average is one of iterates, but a mode has none; take the rule, or Averaged(rule)")
-    if average == "polyak":
-        return Averaged(rule)
-    if not is_number(average):
-        raise ValueError(f"average must be 'polyak' or the decay of an average, got {average!r}")
-    return Averaged(rule, decay=average)
+    return with_average(rule, average)
 
 
 def _rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, bounds: bool) -> Bracket:
@@ -181,7 +177,7 @@ def _rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, bou
         if bounds:
             return rule_bracket(rule, k, measure)
         return _unbounded(residual_polynomials(rule, measure.nodes, k), measure)
-    joint = _require_joint(
+    joint = require_joint(
         measure, f"the step of {rule.label} is linear, but no step in the error alone: {row}"
     )
     if bounds:
@@ -189,7 +185,8 @@ def _rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, bou
     return _unbounded(error_polynomials(rule, joint.nodes, k), joint)
 
 
-def _require_joint(measure: SpectralMeasure, why: str) -> JointMeasure:
+def require_joint(measure: SpectralMeasure, why: str) -> JointMeasure:
+    """The measure of both vectors, or the refusal of one without it."""
     if measure.joint is None:
         raise ValueError(
             f"{why}. Decay pulls at the weights themselves: give the measure their image J w_0, "
@@ -210,7 +207,7 @@ def _of_mode(mode: ModeSolution, measure: SpectralMeasure, t: np.ndarray, bounds
     step = float(mode.time_step) if is_number(mode.time_step) else None
     _, k = clock_of(mode, t)
     if mode.dynamics.has_source:
-        joint = _require_joint(measure, f"the error of {mode.dynamics} depends on q = Delta_0 - J w_0 too")
+        joint = require_joint(measure, f"the error of {mode.dynamics} depends on q = Delta_0 - J w_0 too")
         if bounds:
             found = joint_mode_bracket(mode, t, measure, joint)
         else:

@@ -34,12 +34,13 @@ from odeopt.rates.fit import fit_rate
 from odeopt.rates.iteration import max_learning_rate
 from odeopt.rates.rate import Rate
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.classical import HeavyBall, HigherMomentum, Nesterov
-from odeopt.rules.names import METHODS, method_names, require_decay
+from odeopt.rules.classical import HigherMomentum
+from odeopt.rules.names import with_decay
 from odeopt.rules.reading import read
 from odeopt.rules.schedule import Schedule
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS, Part, losses, predicted_errors
 from odeopt.studies.check_report import CheckReport, CheckSettings, MethodReport
+from odeopt.studies.methods import chosen_methods, rule_at_rate
 from odeopt.studies.rule_theory import RuleTheory
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def check(
     x: npt.ArrayLike,
     y: npt.ArrayLike,
     *,
-    methods: Sequence[str | UpdateRule] = CHECK_METHODS,
+    methods: Sequence[str | UpdateRule] | None = None,
     settings: CheckSettings | None = None,
     strict: bool = False,
     progress: Callable[[str, int, int], object] | None = None,
@@ -69,8 +70,9 @@ def check(
     x, y : array_like, shapes (n, d) and (n,)
         Inputs, scaled to unit norm, and targets, scaled to mean 0 and unit root mean square. Blank and
         parallel rows make the kernel singular; the loss that cannot fall is then named in the report.
-    methods : sequence of str or UpdateRule
-        Names ("gd", "hb", "nag", "hm") or rules of your own, with their own learning rates.
+    methods : sequence of str or UpdateRule, optional
+        Names ("gd", "hb", "nag", "hm") or rules of your own, with their own learning rates. By default the
+        four names, without those that have no weight decay where there is one.
     settings : CheckSettings, optional
     strict : bool, optional
         Refuse rows that make the kernel singular.
@@ -101,28 +103,25 @@ def check(
     settings = CheckSettings() if settings is None else settings
     if not isinstance(settings, CheckSettings):
         raise ValueError(f"settings must be CheckSettings, got {settings!r}")
-    if isinstance(methods, str) or not isinstance(methods, Sequence):
-        raise ValueError(f"methods must be a sequence of names or rules, got {methods!r}")
-    return _checked(_Problem.of(x, y, settings, strict), methods, progress)
+    if methods is None:
+        methods = with_decay(CHECK_METHODS, settings.decay)
+    chosen = chosen_methods(methods, CHECK_METHODS, settings.decay)
+    return _checked(_Problem.of(x, y, settings, strict), chosen, progress)
 
 
 def _checked(
     problem: _Problem,
-    methods: Sequence[str | UpdateRule],
+    methods: dict[str, str | UpdateRule],
     progress: Callable[[str, int, int], object] | None,
 ) -> CheckReport:
     settings = problem.settings
     lam_min, lam_max, _ = problem.ends(problem.limit_kernel)
-    names = [m for m in methods if not isinstance(m, UpdateRule)]
-    if names or not methods:
-        require_decay(method_names(names, CHECK_METHODS), settings.decay)
+    names = [m for m in methods.values() if not isinstance(m, UpdateRule)]
     start_ends = [problem.ends(problem.start_kernel(seed)) for seed in range(settings.seeds)]
     largest = max(lam_max, *(high for _, high, _ in start_ends))
     lr = _learning_rate(names, settings, lam_min, largest)
     named = {} if lr is None else {m: _named_rule(m, lr, settings, lam_min) for m in names}
-    rules = {_name(m, methods): m if isinstance(m, UpdateRule) else named[m] for m in methods}
-    if len(rules) < len(methods):
-        raise ValueError(f"methods must differ, got {', '.join(_name(m, methods) for m in methods)}")
+    rules = {name: m if isinstance(m, UpdateRule) else named[m] for name, m in methods.items()}
     for rule in rules.values():
         _require_runnable(rule, largest, settings)
     reports = tuple(_check_method(name, rule, problem, progress) for name, rule in rules.items())
@@ -196,23 +195,10 @@ class _Problem:
 
 def _named_rule(name: str, lr: float | Schedule, settings: CheckSettings, lam_min: float) -> UpdateRule:
     """Return a method by its name, with the hyperparameters of the settings."""
-    kind, more = METHODS[name], dict(settings.decay)
-    if kind is HeavyBall:
-        peak = lr.largest if isinstance(lr, Schedule) else lr
-        # At sqrt(2/lr) the momentum is 0, which is less than critical where the spectrum is narrow.
-        critical = min(2 * math.sqrt(lam_min), (1 - 1e-9) * math.sqrt(2 / peak))
-        friction = critical if settings.friction is None else settings.friction
-        more["momentum"] = HeavyBall.with_friction(peak, friction).momentum
-    more |= {Nesterov: {"r": settings.r}, HigherMomentum: {"momenta": settings.momenta}}.get(kind, {})
-    return kind(**{"lr": lr, **more})
-
-
-def _name(method: str | UpdateRule, methods: Sequence[str | UpdateRule]) -> str:
-    """Name in the report: for a rule its class, with its numbers where the class is not unique."""
-    if not isinstance(method, UpdateRule):
-        return method
-    same = [m for m in methods if type(m) is type(method)]
-    return type(method).__name__ if len(same) == 1 else method.label
+    s = settings
+    return rule_at_rate(
+        name, lr, lam_min, decay=s.decay, average=s.average, friction=s.friction, r=s.r, momenta=s.momenta
+    )
 
 
 def _learning_rate(

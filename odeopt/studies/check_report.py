@@ -42,6 +42,8 @@ class CheckSettings:
     weight_decay : float, Schedule or None
         Of the methods that are named; with `decoupled` and `to_start` as for their classes.
     decoupled, to_start : bool
+    average : float, Schedule, "polyak" or None
+        Take the averaged output of the methods that are named (:class:`odeopt.rules.Averaged`).
     friction : float or None
         b of heavy ball (:meth:`HeavyBall.with_friction`); None takes the critical
         2 sqrt(lambda_min(H_inf)), or sqrt(2/lr) where that would take a negative momentum.
@@ -67,6 +69,7 @@ class CheckSettings:
     weight_decay: float | Schedule | None = None
     decoupled: bool = False
     to_start: bool = False
+    average: float | Schedule | Literal["polyak"] | None = None
     friction: float | None = None
     r: float = 3.0
     momenta: tuple[float, ...] = (0.2, 0.5)

@@ -104,7 +104,7 @@ def test_json_holds_the_forecast(monkeypatch, capsys, path):
         (["--device", "abacus"], ["device = 'abacus' cannot be used", "try 'cpu'"]),
         (["--depth", "0"], ["depth", "0"]),
         (["--layers", "last"], ["layers", "last"]),
-        (["--best-at", "0"], ["num_steps", "0"]),
+        (["--best-at", "0"], ["best_at", "0"]),
         (["--max-steps", "0"], ["max_steps", "0"]),
         (["--out", "/proc/nowhere"], ["out", "/proc/nowhere", "writable"]),
     ],

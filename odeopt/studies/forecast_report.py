@@ -1,0 +1,154 @@
+r"""What a forecast returns: for each method its rule, its limits, its steps to the target and its curve."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from odeopt.kernels.inputs import SingularPart
+from odeopt.kernels.memory import MemoryPlan
+from odeopt.rates.steps import StepsTo
+from odeopt.rules.base import UpdateRule
+from odeopt.rules.names import numbers_of
+from odeopt.spectra.curve import LossCurve
+from odeopt.spectra.measure import SpectralMeasure
+from odeopt.studies.files import OutputFolder, save_forecast
+
+__all__ = ["Forecast", "MethodForecast"]
+
+
+@dataclass(frozen=True)
+class MethodForecast:
+    """What is predicted for one method.
+
+    Attributes
+    ----------
+    name : str
+    rule : UpdateRule
+        With its tuned hyperparameters.
+    lr_limit : float or None
+        Stability limit of its learning rate for `Forecast.L`, all else kept; None where it has none.
+    steps : StepsTo
+        To the target.
+    curve : LossCurve
+        The loss along the iterations, a little beyond the target, or to the end of the run.
+    run : int or None
+        The steps of the run: those it was tuned for, or to where its learning rate is 0 or not known.
+    ends_at : float or None
+        The loss at the fixed point that decay leads to, were there no end of the run; None without decay, or
+        where schedules move it.
+    times_fewest : float or None
+        Gradients to the target, as a multiple of `Forecast.fewest`.
+    """
+
+    name: str
+    rule: UpdateRule
+    lr_limit: float | None
+    steps: StepsTo
+    curve: LossCurve = field(repr=False)
+    run: int | None = None
+    ends_at: float | None = None
+    times_fewest: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a table or a JSON file holds."""
+        return {
+            "name": self.name,
+            "rule": self.rule.label,
+            "hyperparameters": numbers_of(self.rule),
+            "lr_limit": self.lr_limit,
+            "steps": self.steps.value,
+            "steps_low": self.steps.low,
+            "steps_high": self.steps.high,
+            "rigorous": self.steps.rigorous,
+            "times_fewest": self.times_fewest,
+            "run": self.run,
+            "last_step": int(self.curve.k[-1]),
+            "last_loss": [float(v[-1]) for v in (self.curve.lower, self.curve.loss, self.curve.upper)],
+            "last_loss_proved": bool(self.curve.proved[-1]),
+            "ends_at": self.ends_at,
+        }
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The predictions for a data set.
+
+    Attributes
+    ----------
+    n, d : int
+        Examples and their dimension.
+    target : float
+        Share of the initial loss to be reached.
+    initial_loss : float
+    loss_floor : float
+        The part of it that cannot fall, of the error in the null space.
+    mu, L : float
+        The interval for which methods are tuned: the smallest curvature that the error was seen to have off
+        the null space, and the upper end of `largest`.
+    largest : tuple of float
+        Enclosure of the largest eigenvalue, of the width of rounding once Lanczos has found it.
+    singular : SingularPart
+        What in the data makes the kernel singular.
+    measure : SpectralMeasure
+    plan : MemoryPlan
+    fewest : StepsTo or None
+        Gradients in which any method that follows them from this start can reach the target at best
+        (:func:`odeopt.rates.steps_envelope`); None where it is never reached.
+    methods : tuple of MethodForecast
+    """
+
+    n: int
+    d: int
+    target: float
+    initial_loss: float
+    loss_floor: float
+    mu: float
+    L: float
+    largest: tuple[float, float]
+    singular: SingularPart = field(repr=False)
+    measure: SpectralMeasure = field(repr=False)
+    plan: MemoryPlan = field(repr=False)
+    fewest: StepsTo | None
+    methods: tuple[MethodForecast, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a JSON file holds."""
+        return {
+            "n": self.n,
+            "d": self.d,
+            "target": self.target,
+            "initial_loss": self.initial_loss,
+            "loss_floor": self.loss_floor,
+            "null_dimension": self.singular.dimension,
+            "singular_part": str(self.singular),
+            "mu": self.mu,
+            "L": self.L,
+            "largest_eigenvalue": list(self.largest),
+            "num_matvecs": self.measure.num_matvecs,
+            "exact": self.measure.exact,
+            "memory_bytes": self.plan.total,
+            "fewest_steps": None if self.fewest is None else self.fewest.value,
+            "methods": [method.to_dict() for method in self.methods],
+        }
+
+    def save(self, folder: str | os.PathLike[str] | OutputFolder) -> Path:
+        """Write forecast.json, forecast.npz with the curves, and forecast.png, all or none of them.
+
+        Parameters
+        ----------
+        folder : path-like
+            Created if it does not exist.
+
+        Returns
+        -------
+        pathlib.Path
+
+        Raises
+        ------
+        ValueError
+            If the folder cannot be written, or another run holds it; what was there before then stays whole.
+        """
+        return save_forecast(self, folder)
