@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.names import named_rules, rules_written
+from odeopt.rules.names import method_names, named_rules, rules_written, with_decay
 from odeopt.rules.schedule import Schedule
 from odeopt.rules.schedule_text import number_or_schedule
+from odeopt.studies.check import CHECK_METHODS
 
 __all__ = [
     "average_from_text",
     "chosen_names",
     "decay_from_text",
     "names_from_text",
+    "names_of_check",
     "rate_of_forecast",
     "rates_from_text",
     "rules_of_sweep",
@@ -44,6 +46,18 @@ def decay_from_text(decay: str | None, decoupled: bool, to_start: bool, steps: i
 def chosen_names(methods: str | None, rules: list[str] | None, default: str) -> list[str]:
     """The names of methods: those asked for, and without rules the default ones."""
     return names_from_text(default if methods is None and not rules else methods or "")
+
+
+def names_of_check(
+    methods: str | None, rules: list[str] | None, decay: dict[str, Any]
+) -> tuple[list[str], list[str]]:
+    """The names of a check, and those of the default ones that are left out, for they have no decay."""
+    default = with_decay(CHECK_METHODS, decay)
+    names = chosen_names(methods, rules, ",".join(default))
+    if names or not rules:
+        method_names(names, CHECK_METHODS)
+    default_taken = methods is None and not rules
+    return names, [name for name in CHECK_METHODS if default_taken and name not in default]
 
 
 def average_from_text(text: str | None, steps: int) -> float | Schedule | str | None:

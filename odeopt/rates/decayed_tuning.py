@@ -87,7 +87,7 @@ class Decay:
         """The rule with the smallest asymptotic rate."""
         if not self:
             return tuner(mu, L)
-        value, decoupled = self.keywords.get("weight_decay"), self.keywords.get("decoupled", False)
+        value, decoupled = self.keywords["weight_decay"], self.keywords.get("decoupled", False)
         if not is_number(value):
             raise ValueError(
                 f"weight_decay = {value.label} changes, and constants for ever are tuned for a number; "

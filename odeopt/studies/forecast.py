@@ -115,16 +115,8 @@ def forecast(
     >>> [method.steps.value > 0 for method in found.methods]
     [True, True]
     """
-    decay = Decay.of(GradientDescent, weight_decay, decoupled, to_start).keywords
-    chosen = chosen_methods(methods, FORECAST_METHODS, decay)
-    named = any(isinstance(m, str) for m in chosen.values())
-    _require_one_rate(lr, schedule, best_at)
-    if not is_number(target) or not 0 < target < 1:
-        raise ValueError(f"target must lie in (0, 1), a share of the initial loss, got {target!r}")
-    require_integer("max_steps", max_steps, 1)
-    if named:
-        with_average(GradientDescent(1.0 if lr is None else lr, **decay), average)  # refuses what they cannot be
-    _require_constant_kernel([*chosen.values()], decay if named else {}, layers)
+    decay = {"weight_decay": weight_decay, "decoupled": decoupled, "to_start": to_start}
+    chosen, asked = _asked(methods, layers, target, max_steps, best_at, schedule, lr, decay, average)
     n, d = (x := real_array(x, "x", ndim=2)).shape
     num_matvecs = min(require_integer("num_matvecs", num_matvecs, 1), n)
     # Refused before anything is computed, and so before all pairs of rows are looked at.
@@ -138,23 +130,30 @@ def forecast(
     options: dict[str, Any] = {**network, "num_vectors": num_matvecs, "progress": progress}
     kernel = relu_gram_operator(singular.reduced_rows(data.x), allow_singular=True, **options)
     spectrum = ForecastSpectrum.of(kernel, singular, -data.y, num_matvecs, state, progress)
-    asked = Asked(float(target), max_steps, best_at, schedule, lr, decay, average)
     fewest = asked.fewest(spectrum)
+    found = tuple(asked.method(name, method, spectrum, fewest) for name, method in chosen.items())
     return Forecast(
-        n=n,
-        d=d,
-        target=float(target),
-        initial_loss=spectrum.whole.mass / 2,
-        loss_floor=spectrum.floor,
-        mu=spectrum.mu,
-        L=spectrum.L,
-        largest=(spectrum.low, spectrum.L),
-        singular=singular,
-        measure=spectrum.whole,
-        plan=kernel.plan,
-        fewest=fewest,
-        methods=tuple(asked.method(name, method, spectrum, fewest) for name, method in chosen.items()),
-    )
+        n, d, asked.target, spectrum.whole.mass / 2, spectrum.floor, spectrum.mu, spectrum.L,
+        (spectrum.low, spectrum.L), singular, spectrum.whole, kernel.plan, fewest, found,
+    )  # fmt: skip
+
+
+def _asked(
+    methods: Any, layers: str, target: Any, max_steps: Any, best_at: Any, schedule: Any, lr: Any,
+    decay: dict[str, Any], average: Any,
+) -> tuple[dict[str, str | UpdateRule], Asked]:  # fmt: skip
+    """The methods by name and what is asked of them, refused before anything is computed."""
+    decay = Decay.of(GradientDescent, **decay).keywords
+    chosen = chosen_methods(methods, FORECAST_METHODS, decay)
+    _require_one_rate(lr, schedule, best_at)
+    if not is_number(target) or not 0 < target < 1:
+        raise ValueError(f"target must lie in (0, 1), a share of the initial loss, got {target!r}")
+    named = any(isinstance(m, str) for m in chosen.values())
+    if named:  # refuses what they cannot be
+        with_average(GradientDescent(1.0 if lr is None else lr, **decay), average)
+    _require_constant_kernel([*chosen.values()], decay if named else {}, layers)
+    most = require_integer("max_steps", max_steps, 1)
+    return chosen, Asked(float(target), most, best_at, schedule, lr, decay, average)
 
 
 def _require_one_rate(lr: Any, schedule: Any, best_at: Any) -> None:

@@ -65,7 +65,7 @@ class MethodForecast:
             "rigorous": self.steps.rigorous,
             "times_fewest": self.times_fewest,
             "run": self.run,
-            "last_step": int(self.curve.k[-1]),
+            "last_step": None if self.curve.k is None else int(self.curve.k[-1]),
             "last_loss": [float(v[-1]) for v in (self.curve.lower, self.curve.loss, self.curve.upper)],
             "last_loss_proved": bool(self.curve.proved[-1]),
             "ends_at": self.ends_at,

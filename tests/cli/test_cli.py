@@ -54,6 +54,20 @@ def test_check_takes_schedules_decay_and_rules_of_ones_own(monkeypatch, capsys, 
     assert own["weight_ode"] == "X' + 1/2*grad f(X) = 0"
 
 
+def test_methods_without_weight_decay_are_left_out_of_the_default_ones_and_that_is_said(
+    monkeypatch, capsys, tmp_path
+):
+    code, out, err = run(
+        monkeypatch, capsys, "check", *SMALL, "--weight-decay", "0.1", "--json",
+        "--out", str(tmp_path),
+    )  # fmt: skip
+    assert code == 0
+    assert "odeopt: hm is left out, for it has no weight decay" in err
+    methods = json.loads(out)["methods"]
+    assert [m["name"] for m in methods] == ["gd", "hb", "nag"]
+    assert [m["hyperparameters"]["weight_decay"] for m in methods] == [0.1] * 3
+
+
 OWN = """
 from dataclasses import dataclass
 from odeopt import UpdateRule
@@ -90,7 +104,8 @@ def test_own_data_file(monkeypatch, capsys, tmp_path):
             ["--methods", "gd", "--lr", "table:0.1/0.1"],
             ["num_steps = 40", "Table(2 values)", "after 2 steps"],
         ),
-        (["--weight-decay", "0.1"], ["hm has no weight decay"]),
+        (["--methods", "gd,hm", "--weight-decay", "0.1"], ["hm has no weight decay"]),
+        (["--average", "mean"], ["average must be polyak", "'mean'"]),
         (["--decoupled"], ["--decoupled and --to-start", "give --weight-decay"]),
         (["--rule", "absent.py:Rule"], ["there is no file"]),
         (["--momenta", "0.2;0.5"], ["momenta", "0.2;0.5"]),

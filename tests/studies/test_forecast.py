@@ -93,9 +93,42 @@ def test_json_holds_the_forecast(monkeypatch, capsys, path):
     assert shown["methods"][0]["steps_low"] <= shown["methods"][0]["steps"]
 
 
+def test_predict_takes_schedules_decay_averages_and_rules_of_ones_own(monkeypatch, capsys, tmp_path, path):
+    source = "from odeopt import GradientDescent\n\n\nclass Own(GradientDescent):\n    pass\n"
+    (tmp_path / "own_rules.py").write_text(source)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    arguments = [
+        path, "--n", "40", "--target", "0.5", "--steps", "50", "--methods", "gd,nag", "--lr", "cosine:0.05",
+        "--weight-decay", "0.1", "--decoupled", "--average", "polyak",
+        "--rule", f"{tmp_path / 'own_rules.py'}:Own lr=linear:0.05 weight_decay=0.2 to_start=true",
+        "--rule", "Lookahead gd lr=0.05 steps=4",
+    ]  # fmt: skip
+    code, out, _ = run(monkeypatch, capsys, *arguments, "--json")
+    assert code == 0
+    gd, nag, own, ahead = json.loads(out)["methods"]
+    assert gd["rule"].startswith(
+        "Averaged(GradientDescent(lr=Cosine(0.05, 50, 0), weight_decay=0.1, decoupled"
+    )
+    assert (nag["run"], nag["last_step"], own["run"], ahead["run"]) == (50, 50, 50, None)
+    assert own["hyperparameters"]["to_start"] is True
+    low, loss, high = own["last_loss"]
+    assert own["last_loss_proved"]
+    assert low <= loss <= high
+    code, out, _ = run(monkeypatch, capsys, *arguments)
+    assert code == 0
+    words = " ".join(out.split())
+    assert "Own: after 50 steps, the end of its run, " in words
+    assert "No method whose iterates follow gradients from this start needs fewer than" in words
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--rule", "Adam lr=0.1"], ["not linear", "no loss curve", "check() trains"]),
+        (["--weight-decay", "0.1", "--layers", "both"], ["kernel shrinks", "to_start"]),
+        (["--lr", "5"], ["lr = 5 exceeds the stability limit"]),
+        (["--lr", "0.1", "--best-at", "9"], ["lr = '0.1' is no schedule", "--best-at"]),
+        (["--rule", "Averaged lr=0.1"], ["Averaged goes around a rule"]),
         (["--methods", "gd,nagg"], ["unknown method 'nagg'", "nagc"]),
         (["--methods", ","], ["methods must not be empty"]),
         (["--target", "2"], ["target", "(0, 1)", "2"]),

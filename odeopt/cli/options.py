@@ -1,0 +1,95 @@
+"""Options that several commands take, each written once, and what is done with all data and results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from odeopt.data import load_digits, load_npz
+from odeopt.rules.schedule_text import SCHEDULE_FORMS
+from odeopt.studies.files import OutputFolder, json_text
+
+__all__ = [
+    "AverageOption",
+    "DataOption",
+    "DecayOption",
+    "DecoupledOption",
+    "JsonOption",
+    "LayersOption",
+    "MethodsOption",
+    "RateOption",
+    "RulesOption",
+    "StrictOption",
+    "ToStartOption",
+    "load_rows",
+    "print_and_save",
+]
+
+DataOption = Annotated[
+    Path | None, typer.Option(help="An .npz file with x and y, in place of scikit-learn's digits.")
+]
+LayersOption = Annotated[str, typer.Option(help="Trained layers: first or both.")]
+StrictOption = Annotated[bool, typer.Option(help="Refuse rows that make the kernel singular.")]
+MethodsOption = Annotated[
+    str | None, typer.Option(help="Methods, comma-separated: gd, hb, nag, hm; by default all (sweep: three).")
+]
+RateOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Learning rate, or a schedule of it over --steps: "
+        + ", ".join(SCHEDULE_FORMS)
+        + ", and products "
+        "of them; by default from the stability limit."
+    ),
+]
+RulesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rule",
+        help='A rule of any class, or of one\'s own file, as "Adam lr=0.01" or "my.py:MyRule lr=cosine:0.1"; '
+        "may be repeated. Without --methods these alone are run.",
+    ),
+]
+# Like the learning rate, these three are of the methods that are named: a rule has its own.
+DecayOption = Annotated[str | None, typer.Option(help="Weight decay, a number or a schedule.")]
+DecoupledOption = Annotated[bool, typer.Option(help="Decay the weights, not through the gradient.")]
+ToStartOption = Annotated[bool, typer.Option(help="Decay to the weights at the start, not to 0.")]
+AverageOption = Annotated[
+    str | None,
+    typer.Option(help="Averaged output: polyak, or the decay of an exponential average, as 0.99."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def load_rows(data: Path | None, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first rows of a file, or of the digits."""
+    if n < 0:
+        raise ValueError(f"n must not be negative, got {n}")
+    if data is None:
+        return load_digits(n or None)
+    x, y = load_npz(data)
+    return (x[:n], y[:n]) if n else (x, y)
+
+
+def print_and_save(found: Any, folder: OutputFolder | None, json: bool, show: Callable[..., None]) -> None:
+    """Save, then print; what cannot be saved is printed all the same, before the refusal."""
+
+    def shown(saved: Path | None) -> None:
+        if json:
+            typer.echo(json_text(found.to_dict()), nl=False)
+        else:
+            show(found, saved)
+
+    if folder is None:
+        shown(None)
+        return
+    try:
+        saved = found.save(folder)
+    except ValueError:
+        shown(None)
+        raise
+    shown(saved)

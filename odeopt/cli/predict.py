@@ -1,0 +1,96 @@
+"""What ``odeopt predict`` takes and does."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from odeopt.checks import require_integer
+from odeopt.cli.forecast_table import print_forecast
+from odeopt.cli.long_run import LongRun
+from odeopt.cli.options import (
+    AverageOption,
+    DecayOption,
+    DecoupledOption,
+    JsonOption,
+    LayersOption,
+    RulesOption,
+    StrictOption,
+    ToStartOption,
+    load_rows,
+    print_and_save,
+)
+from odeopt.cli.rule_options import average_from_text, chosen_names, decay_from_text, rate_of_forecast
+from odeopt.rules.names import rules_written
+from odeopt.studies.files import OutputFolder
+from odeopt.studies.forecast import forecast
+
+__all__ = ["predict_command"]
+
+_Methods = Annotated[
+    str | None,
+    typer.Option(help="Methods, comma-separated: gd, hb, nag, nagc, tm; by default the first three."),
+]
+_BestAt = Annotated[int | None, typer.Option(help="Tune for so many steps, not for the asymptotic rate.")]
+_Steps = Annotated[int, typer.Option(help="Steps over which schedules go, where --best-at has none.")]
+_Rate = Annotated[
+    str | None,
+    typer.Option(
+        help="Learning rate or schedule to keep, as of check; with --best-at a schedule, as cosine:1, "
+        "whose best peak is found. By default tuned."
+    ),
+]
+_State = Annotated[Path | None, typer.Option(help="File (.npz) from which an interrupted run is continued.")]
+_Out = Annotated[Path | None, typer.Option(help="Folder for forecast.json, forecast.npz and forecast.png.")]
+
+
+def predict_command(
+    data: Annotated[Path, typer.Argument(help="An .npz file with x, shape (n, d), and y, shape (n,).")],
+    methods: _Methods = None,
+    rule: RulesOption = None,
+    target: Annotated[float, typer.Option(help="Share of the initial loss to be reached.")] = 1e-3,
+    matvecs: Annotated[int, typer.Option(help="Lanczos steps.")] = 300,
+    n: Annotated[int, typer.Option(help="Rows used, 0 for all.")] = 0,
+    layers: LayersOption = "first",
+    depth: Annotated[int, typer.Option(help="Hidden layers of the network.")] = 1,
+    storage: Annotated[str, typer.Option(help="auto, float64, float32 or recompute.")] = "auto",
+    device: Annotated[str, typer.Option(help="torch device for the kernel; without one, numpy.")] = "",
+    best_at: _BestAt = None,
+    steps: _Steps = 1000,
+    lr: _Rate = None,
+    weight_decay: DecayOption = None,
+    decoupled: DecoupledOption = False,
+    to_start: ToStartOption = False,
+    average: AverageOption = None,
+    max_steps: Annotated[int, typer.Option(help="Where the search for the target ends.")] = 100_000,
+    strict: StrictOption = False,
+    state: _State = None,
+    out: _Out = None,
+    json: JsonOption = False,
+) -> None:
+    """Predict learning-rate limits, tuned hyperparameters and steps to a target, before any training."""
+    length = require_integer("steps", steps, 1) if best_at is None else best_at
+    names = chosen_names(methods, rule, "gd,hb,nag")
+    options: dict[str, Any] = {
+        "methods": [*names, *rules_written(rule or (), length)], "target": target, "num_matvecs": matvecs,
+        "layers": layers, "depth": depth, "storage": storage, "device": device or None, "best_at": best_at,
+        "max_steps": max_steps, "strict": strict, "state": state, **rate_of_forecast(lr, best_at, length),
+        "average": average_from_text(average, length),
+        **decay_from_text(weight_decay, decoupled, to_start, length),
+    }  # fmt: skip
+    x, y = load_rows(data, n)
+
+    def kept(done: dict[str, int]) -> str:
+        if state is None:
+            return "nothing was kept; with --state FILE an interrupted run goes on where it was"
+        steps = done.get("lanczos", 0)
+        return f"Lanczos steps up to {steps} are kept in {state}; the same command goes on from there"
+
+    with LongRun("row").kept(kept) as progress, OutputFolder(out) if out else nullcontext() as folder:
+        found = forecast(
+            x, y, progress=progress, on_plan=lambda plan: typer.echo(f"Memory: {plan}", err=True), **options
+        )
+        print_and_save(found, folder, json, print_forecast)
