@@ -110,6 +110,7 @@ def forecast(
 
     Examples
     --------
+    >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> found = forecast(rng.standard_normal((30, 5)), rng.standard_normal(30), methods=["gd", "hb"])
     >>> [method.steps.value > 0 for method in found.methods]
