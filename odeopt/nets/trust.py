@@ -11,6 +11,7 @@ not a bound, and once the prediction has been left far behind it is good to the 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -166,8 +167,8 @@ def trust_estimate(
     problem = problem_of(net, x, y, SquaredLoss(), reduction)
     require_numeric(rule)
     require_linear(rule, problem.objective, "rule", num_steps)
-    kernel = problem.scale * problem.kernel_at(problem.initial)
-    error = problem.predictions(problem.initial) - problem.targets
+    first = _Point(problem, problem.initial)
+    kernel, error = first.kernel, first.error
     linear = _linear_losses(rule, kernel, error, num_steps)
     stable = bool(linear[-1] <= linear[0])
     # of a recursion that grows nothing is a small correction: only the start is looked at
@@ -175,7 +176,7 @@ def trust_estimate(
     try:
         # a network that diverges leaves the range of float64 before it is noticed
         with np.errstate(over="ignore", invalid="ignore"), running(problem):
-            found = _estimated(problem, rule, kernel, steps, num_steps, progress)
+            found = _estimated(problem, rule, first, steps, num_steps, progress)
     finally:
         problem.write(problem.initial)
     kernels, corrected = found.kernels, found.losses
@@ -236,28 +237,44 @@ class _Estimate:
     travel: list[float]
 
 
+class _Point:
+    """The network at given weights: one recorded pass for its outputs, its kernel and products with J."""
+
+    def __init__(self, problem: FlatProblem, weights: torch.Tensor) -> None:
+        self.problem, self.weights = problem, weights
+        self._at = problem.at(weights)
+        self.error: np.ndarray = self._at.predictions - problem.targets
+
+    @functools.cached_property
+    def kernel(self) -> np.ndarray:
+        return self.problem.scale * self._at.gram()
+
+    def is_finite(self) -> bool:
+        return bool(np.isfinite(self.error).all())
+
+    def moved_by(self, q: np.ndarray) -> torch.Tensor:
+        r"""The move :math:`J^\top q` of the weights, with the scale of the loss."""
+        return self.problem.scale * self._at.pull_back(torch.from_numpy(q).to(self.weights))
+
+    def push_forward(self, vector: torch.Tensor) -> np.ndarray:
+        return self._at.push_forward(vector).cpu().double().numpy()
+
+
 class _Linearisation:
     r"""The rule on :math:`w+\sum_c\alpha_cv_c+J^\top q`: numbers q, alpha for all that it carries.
 
     The vectors v are what the rule carried to w; J may be the Jacobian of another point than w.
     """
 
-    def __init__(
-        self,
-        problem: FlatProblem,
-        state: _State,
-        point: torch.Tensor,
-        kernel: np.ndarray,
-        error: np.ndarray,
-    ) -> None:
-        self.problem, self.state, self.point = problem, state, point
-        self.kernel, self.error, self.n = kernel, error, error.size
+    def __init__(self, state: _State, point: _Point, error: np.ndarray) -> None:
+        self.state, self.point = state, point
+        self.error, self.n = error, error.size
         self.carried = [*state.older, *(state.memory or ())]
-        pushed = [problem.push_forward(point, vector) for vector in self.carried]
+        pushed = [point.push_forward(vector) for vector in self.carried]
         self.pushed = np.reshape(pushed, (len(pushed), self.n))
 
     def errors(self, z: np.ndarray) -> np.ndarray:
-        return self.error + self.kernel @ z[: self.n] + z[self.n :] @ self.pushed
+        return self.error + self.point.kernel @ z[: self.n] + z[self.n :] @ self.pushed
 
     def run(self, rule: UpdateRule, begin: int, end: int) -> list[tuple]:
         """Iterates and memory of the steps from begin to end."""
@@ -273,8 +290,7 @@ class _Linearisation:
 
     def vector(self, z: np.ndarray) -> torch.Tensor:
         """Weights, less w, of coordinates."""
-        q = torch.from_numpy(z[: self.n]).to(self.point)
-        moved = self.problem.scale * self.problem.pull_back_at(self.point, q)
+        moved = self.point.moved_by(z[: self.n])
         for alpha, vector in zip(z[self.n :], self.carried, strict=True):
             moved = moved + float(alpha) * vector
         return moved
@@ -290,7 +306,7 @@ class _Linearisation:
 def _estimated(
     problem: FlatProblem,
     rule: UpdateRule,
-    kernel: np.ndarray,
+    here: _Point,
     steps: np.ndarray,
     num_steps: int,
     progress: Callable[[str, int, int], object] | None,
@@ -300,26 +316,25 @@ def _estimated(
     A stretch on which the network grows is halved, as far as `_SPARE` goes: growth is what a linearisation
     says beyond its range, where the network itself has turned.
     """
-    start = problem.initial
+    start = here.weights
     memory = rule.initial_memory(start)
     state = _State(start, [0 * start] * (rule.history - 1), None if memory is None else list(memory))
-    error = problem.predictions(start) - problem.targets
-    found = _Estimate(np.full(num_steps + 1, np.inf), [0], [kernel], [0.0])
-    found.losses[0] = largest = 0.5 * error @ error
+    found = _Estimate(np.full(num_steps + 1, np.inf), [0], [here.kernel], [0.0])
+    found.losses[0] = largest = 0.5 * here.error @ here.error
     pending, spare = list(itertools.pairwise(steps.tolist()))[::-1], _SPARE * len(steps)
     while pending:
         begin, end = pending.pop()
-        losses, after = _stretch(problem, rule, state, found.kernels[-1], error, begin, end)
+        losses, after = _stretch(rule, state, here, begin, end)
         if not losses.max() <= 2 * largest and end > begin + 1 and spare > 0:
             middle, spare = (begin + end) // 2, spare - 1
             pending += [(middle, end), (begin, middle)]
             continue
         if after is None:  # the network diverges, or what is left of its linearisation does
             break
-        state, error = after, problem.predictions(after.weights) - problem.targets
+        state, here = after
         found.losses[begin + 1 : end + 1], largest = losses, max(losses.max(), losses[-1])
         found.steps.append(end)
-        found.kernels.append(problem.scale * problem.kernel_at(state.weights))
+        found.kernels.append(here.kernel)
         found.travel.append(float((state.weights - start).norm()))
         if progress is not None:
             progress("checkpoints", len(found.steps) - 1, len(found.steps) - 1 + len(pending))
@@ -327,27 +342,22 @@ def _estimated(
 
 
 def _stretch(
-    problem: FlatProblem,
-    rule: UpdateRule,
-    state: _State,
-    kernel: np.ndarray,
-    error: np.ndarray,
-    begin: int,
-    end: int,
-) -> tuple[np.ndarray, _State | None]:
+    rule: UpdateRule, state: _State, here: _Point, begin: int, end: int
+) -> tuple[np.ndarray, tuple[_State, _Point] | None]:
     """Losses of the steps after `begin`, the last that of the network, and the state; None if not finite."""
-    first = _Linearisation(problem, state, state.weights, kernel, error)
+    nothing = np.full(end - begin, np.inf), None
+    first = _Linearisation(state, here, here.error)
     middle = np.mean([iterates[0] for iterates, _ in first.run(rule, begin, end)], axis=0)
-    point = state.weights + first.vector(middle)
-    if not np.isfinite(problem.predictions(point)).all():
-        return np.full(end - begin, np.inf), None
-    local = _Linearisation(problem, state, point, problem.scale * problem.kernel_at(point), error)
+    point = _Point(here.problem, state.weights + first.vector(middle))
+    if not point.is_finite() or not np.isfinite(point.kernel).all():
+        return nothing
+    local = _Linearisation(state, point, here.error)
     path = local.run(rule, begin, end)
     losses = np.array([0.5 * (local.errors(i[0]) ** 2).sum() for i, _ in path[1:]])
     after = local.state_at(*path[-1])
-    left = problem.predictions(after.weights) - problem.targets
-    losses[-1] = 0.5 * left @ left
-    return (losses, after) if np.isfinite(losses).all() else (np.full(end - begin, np.inf), None)
+    there = _Point(here.problem, after.weights)
+    losses[-1] = 0.5 * there.error @ there.error
+    return (losses, (after, there)) if np.isfinite(losses).all() else nothing
 
 
 def _last_within(losses: np.ndarray, reference: np.ndarray, tolerance: float) -> int:

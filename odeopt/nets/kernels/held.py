@@ -51,10 +51,10 @@ class HeldWeights:
         self._lifted = lifted
 
     def moved(self, weights: Sequence[torch.Tensor]) -> HeldWeights:
-        """The same with copies of other weights as leaves."""
+        """The same with other weights as leaves, which must stay as they are."""
         other = copy.copy(self)
         other.leaves = [
-            weight.detach().to(leaf, copy=True).requires_grad_()
+            weight.detach().to(leaf).requires_grad_()
             for weight, leaf in zip(weights, self.leaves, strict=True)
         ]
         other._tensors = self._tensors | dict(zip(self._names, other.leaves, strict=True))

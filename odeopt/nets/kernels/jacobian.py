@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from odeopt.nets.kernels.held import HeldWeights
-from odeopt.nets.kernels.matrix import product_matrix
+from odeopt.nets.kernels.matrix import Plan, product_matrix
 from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, real_size
 from odeopt.nets.module_checks import differentiable, fitting, require_outputs
 from odeopt.nets.module_state import ModuleState, left_as_it_was, plain_arithmetic
@@ -74,6 +74,7 @@ class Jacobian:
         self.module = module
         self.batches = (self.x,) if batch_size is None else self.x.split(batch_size)
         self._tape: Tape | None = None
+        self.plan: Plan | None = None
         self._probed: tuple[torch.Tensor, torch.Tensor] | None = None
         self.held = HeldWeights(module, self.names)
         self._require_reached(chosen)

@@ -25,7 +25,7 @@ from odeopt.nets.kernels.held import HeldWeights
 from odeopt.nets.kernels.layers import factors_of, layers_of
 from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, real_size
 
-__all__ = ["product_matrix"]
+__all__ = ["Plan", "product_matrix"]
 
 _BLOCK = 2**25  # entries of rows held at a time: two blocks of 256 MB of float64, and one to make them
 _TRIED = 3  # examples on which the layers are tried
@@ -33,6 +33,20 @@ _BATCHED = 2**22  # entries of batched rows at a time
 
 # What a module raises that one example, or a batching of it, does not suit.
 _UNSUITED = (RuntimeError, ValueError, IndexError, TypeError, AttributeError)
+
+
+class Plan(NamedTuple):
+    """Layers, by their leaves: in which form, and which axis of the rows of a product is the example.
+
+    `rest` are the leaves of no layer; `entries` are held, and `recorded` on the way, of one example.
+    """
+
+    as_pair: dict[tuple[int, ...], bool]
+    batched: dict[tuple[int, ...], bool]
+    rest: tuple[int, ...]
+    rest_of: Callable[..., Rows]  # of a Jacobian, examples and leaves
+    entries: int
+    recorded: int
 
 
 class Side(Protocol):
@@ -46,6 +60,7 @@ class Side(Protocol):
     device: torch.device
     module: nn.Module
     held: HeldWeights
+    plan: Plan | None  # of the layers, kept where the weights are moved
 
     def record(self, x: torch.Tensor) -> Tape: ...
     def each_tape(self) -> Iterator[Tape]: ...
@@ -180,7 +195,7 @@ def _among_all(rows: Side, columns: Side) -> tuple[int, _Parted]:
 
 
 def _by_layers(rows: Side, columns: Side) -> tuple[int, _Parted]:
-    plan = columns.held.run(lambda: _planned(columns))
+    plan = columns.plan = columns.plan or columns.held.run(lambda: _planned(columns))
     return plan.entries, lambda side, examples: _of_layers(side, examples, plan)
 
 
@@ -215,21 +230,7 @@ def _vectorised(side: Side, examples: range, leaves: Sequence[int]) -> Rows:
     )
 
 
-class _Plan(NamedTuple):
-    """Layers, by their leaves: in which form, and which axis of the rows of a product is the example.
-
-    `rest` are the leaves of no layer; `entries` are held, and `recorded` on the way, of one example.
-    """
-
-    as_pair: dict[tuple[int, ...], bool]
-    batched: dict[tuple[int, ...], bool]
-    rest: tuple[int, ...]
-    rest_of: Callable[[Side, range, Sequence[int]], Rows]
-    entries: int
-    recorded: int
-
-
-def _planned(side: Side) -> _Plan:
+def _planned(side: Side) -> Plan:
     """Try on few examples what is a layer, and whether the other leaves can be batched."""
     n, few = len(side.x), range(min(_TRIED, len(side.x)))
     tape, leaves = side.record(side.x[: len(few)]), side.held.leaves
@@ -246,7 +247,7 @@ def _planned(side: Side) -> _Plan:
             for leaf, values in pulled.items()
         )
 
-    plan = _Plan({}, {}, (), _vectorised, 0, 0)
+    plan = Plan({}, {}, (), _vectorised, 0, 0)
     layers, entries, recorded = layers_of(tape.output, leaves), 0, 0
     for batched in (True, False):
         layers, tried = [], [layer._replace(batched=batched) for layer in layers]
@@ -279,7 +280,7 @@ def _can_be_vectorised(
         return False
 
 
-def _of_layers(side: Side, examples: range, plan: _Plan) -> _Parts | None:
+def _of_layers(side: Side, examples: range, plan: Plan) -> _Parts | None:
     """The parts of some examples, recorded in blocks; None where a layer is not found again."""
     found: list[_Parts] = []
     for block in _cut(examples, min(_BLOCK // plan.recorded, len(side.batches[0]))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,16 @@ def problem_of(
     if has_closed_form(net) and all(p.requires_grad for p in net.parameters()):
         return ReLUProblem(net, x, y, objective, reduction)
     return FlatProblem(net, x, y, objective, reduction)
+
+
+class Linearised(Protocol):
+    r"""Outputs of a network at one point, the kernel :math:`JJ^\top`, and products with J."""
+
+    predictions: np.ndarray
+
+    def gram(self) -> np.ndarray: ...
+    def pull_back(self, cotangent: torch.Tensor) -> torch.Tensor: ...
+    def push_forward(self, tangent: torch.Tensor) -> torch.Tensor: ...
 
 
 class FlatProblem:
@@ -174,14 +184,17 @@ class FlatProblem:
             p.copy_(part)
         self._point = None
 
-    def kernel_at(self, w: torch.Tensor) -> np.ndarray:
-        r"""Kernel :math:`JJ^\top` at the flat vector, which is left in the network."""
-        self.write(w)
-        leaves = tuple(self.parameters.values())
+    def at(self, w: torch.Tensor) -> Linearised:
+        """The network at a flat vector, which must stay as it is."""
         if self._jacobian is None:
+            self.write(w)
             self._jacobian = Jacobian(self.net, self.parameters, inputs_of(self.x), None)
-            return self._jacobian.gram()
-        return self._jacobian.moved(split(w, leaves)).gram()
+            return self._jacobian
+        return self._jacobian.moved(split(w, tuple(self.parameters.values())))
+
+    def kernel_at(self, w: torch.Tensor) -> np.ndarray:
+        r"""Kernel :math:`JJ^\top` at the flat vector."""
+        return self.at(w).gram()
 
     def lam_max(self) -> float:
         r"""Largest eigenvalue of the kernel at the initial weights, by products with it alone."""
@@ -193,14 +206,8 @@ class FlatProblem:
                 f"({first_words(error)}); pass allow_unstable=True to train without it"
             ) from error
 
-    def pull_back_at(self, w: torch.Tensor, cotangent: torch.Tensor) -> torch.Tensor:
-        r"""Product :math:`J^\top c` at the flat vector w."""
-        self._point = None if self._spent else self._point
-        self._evaluate(w)
-        return self._pull_back(cotangent, keep=True)
-
     def push_forward(self, w: torch.Tensor, tangent: torch.Tensor) -> np.ndarray:
-        r"""Product :math:`J\,\delta` at the flat vector w."""
+        r"""Product :math:`J\,\delta` at the flat vector w, by the pass of the network itself."""
         self._point = None if self._spent else self._point
         self._evaluate(w)
         with torch.enable_grad():
@@ -243,9 +250,8 @@ class ReLUProblem(FlatProblem):
     def _pull_back(self, cotangent: torch.Tensor, *, keep: bool = False) -> torch.Tensor:
         return self._product(cotangent)
 
-    def kernel_at(self, w: torch.Tensor) -> np.ndarray:
-        self.write(w)
-        return empirical_gram(self.net, self.x)
+    def at(self, w: torch.Tensor) -> Linearised:
+        return _ClosedForm(self, w)
 
     def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
         return dict(zip(self.parameters, split(w, tuple(self.parameters.values())), strict=True))
@@ -273,6 +279,25 @@ class ReLUProblem(FlatProblem):
         if "a" in moved:
             active = active + torch.relu(before) @ moved["a"]
         return (self.net.output_scale * active).cpu().double().numpy()
+
+    def kernel_at(self, w: torch.Tensor) -> np.ndarray:
+        self.write(w)
+        return empirical_gram(self.net, self.x)
+
+
+class _ClosedForm:
+    """A two-layer network at a flat vector, as :class:`Linearised`."""
+
+    def __init__(self, problem: ReLUProblem, w: torch.Tensor) -> None:
+        output, self.pull_back = problem.net.output_and_pullback(problem.x, *problem._weights(w))
+        self.predictions: np.ndarray = output.cpu().double().numpy()
+        self._problem, self._w = problem, w
+
+    def gram(self) -> np.ndarray:
+        return self._problem.kernel_at(self._w)
+
+    def push_forward(self, tangent: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self._problem.push_forward(self._w, tangent))
 
 
 class RowSpaceProblem(ReLUProblem):
