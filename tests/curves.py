@@ -1,6 +1,7 @@
 """Modes and rules whose curves the tests of brackets follow."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import sympy
@@ -21,8 +22,9 @@ from odeopt import (
 EPS = np.finfo(float).eps
 
 
-def mode_of(rule):
-    return mode_solution(error_dynamics(ode_limit(rule)))
+@functools.cache
+def mode_of(rule, **options):
+    return mode_solution(error_dynamics(ode_limit(rule, **options)))
 
 
 # The ODEs of these depend on no number but r, so that they are derived once.

@@ -71,6 +71,7 @@ def installed(wheel, tmp_path_factory):
 
 
 def test_source_archive_holds_every_file_of_the_clone(clone, archive):
+    assert README_LINES
     files = {path.relative_to(clone) for path in clone.rglob("*") if path.is_file()}
     held = {path.relative_to(archive) for path in archive.rglob("*") if path.is_file()}
     missing = {str(path) for path in files - held if "egg-info" not in str(path)}
@@ -79,7 +80,7 @@ def test_source_archive_holds_every_file_of_the_clone(clone, archive):
 
 def test_lines_of_the_readme_run_from_the_wheel_in_an_empty_folder(installed, tmp_path):
     script = f"{README_LINES}\nimport odeopt; print(odeopt.__file__)"
-    printed = output("-c", script, python=installed, env=outside(), cwd=tmp_path)
+    printed = output("-W", "error", "-c", script, python=installed, env=outside(), cwd=tmp_path)
     assert "packages/odeopt/__init__.py" in printed
 
 
@@ -143,5 +144,6 @@ def test_public_surface_is_typed_throughout(installed, tmp_path):
     output("-m", "basedpyright", *options, env=outside() | {"PATH": path}, cwd=tmp_path)
 
 
+@pytest.mark.slow  # half a minute, and what `make lint` does; the public surface is checked above
 def test_types_inside_check():
     output("-m", "basedpyright", "--pythonpath", sys.executable, "--level", "error")

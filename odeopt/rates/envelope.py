@@ -89,10 +89,8 @@ def steps_envelope(measure: SpectralMeasure, loss: float, *, max_steps: int = 10
     Parameters
     ----------
     measure : SpectralMeasure
-    loss : float
-        Half the squared norm of the error, summed; positive.
-    max_steps : int
-        Where the search ends.
+    loss, max_steps
+        As of :func:`odeopt.rates.steps_to`.
 
     Returns
     -------
@@ -104,7 +102,7 @@ def steps_envelope(measure: SpectralMeasure, loss: float, *, max_steps: int = 10
     Raises
     ------
     ValueError
-        If `loss` or `max_steps` is out of range.
+        As of :func:`odeopt.rates.steps_to`.
 
     Examples
     --------

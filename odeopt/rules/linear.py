@@ -96,12 +96,8 @@ def error_polynomials(
 
     Parameters
     ----------
-    rule : UpdateRule
-        With numeric hyperparameters.
-    lam : array_like, shape (n,)
-        Eigenvalues.
-    k : array_like of int, shape (T,)
-        Iterations, in any order.
+    rule, lam, k
+        As of :func:`residual_polynomials`.
 
     Returns
     -------

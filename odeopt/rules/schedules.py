@@ -107,12 +107,8 @@ class Cosine(_Decay):
 
     Parameters
     ----------
-    start : float or sympy.Expr
-        Value :math:`s_0` at k = 0.
-    steps : int
-        Steps until `end` is reached.
-    end : float or sympy.Expr
-        Value e from there on. (``torch.optim.lr_scheduler.CosineAnnealingLR`` rises again.)
+    start, steps, end
+        As of :class:`Linear`; after `end` it stays there (``CosineAnnealingLR`` of torch rises again).
 
     Examples
     --------

@@ -118,7 +118,7 @@ def test_twenty_seeds_narrow_the_slope_of_gradient_descent_down(capsys, record_p
 
 
 def test_deviation_is_smaller_at_sixteen_times_the_width():
-    values = deviations((256, 4096), ("gd", "hb", "nag"), seeds=2, num_steps=80, friction=1.0)
+    values = deviations((128, 2048), ("gd", "hb", "nag"), seeds=2, num_steps=60, friction=1.0)
     for name, (narrow, wide) in values.items():
         # Theory: a factor 4. One network scatters by 0.4, so the ratio of two means of 2 by a factor
         # exp(0.4); three of these leave 4 / exp(1.2) = 1.2.

@@ -76,11 +76,11 @@ def test_a_certificate_from_a_file_can_be_weakened():
     assert Certificate.from_json(families.heavy_ball(b=2, mu=1).to_json()).weaken(1).verify()
 
 
-def test_the_checkers_agree_on_two_hundred_tampered_proofs():
-    tally = judge(200, seed=0, without=LONG)
+def test_the_checkers_agree_on_a_hundred_tampered_proofs():
+    tally = judge(100, seed=0, without=LONG)
     assert tally.wrong == []
-    assert sum(tally.pairs.values()) == 200
-    assert sum(times for (first, _), times in tally.pairs.items() if first in ("failed", "refused")) > 120
+    assert sum(tally.pairs.values()) == 100
+    assert sum(times for (first, _), times in tally.pairs.items() if first in ("failed", "refused")) > 60
 
 
 @pytest.mark.slow

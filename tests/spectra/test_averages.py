@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import scipy.special
+from curves import mode_of
 
-from odeopt import GradientDescent, HeavyBall, Nesterov, error_dynamics, loss_curve, mode_solution, ode_limit
+from odeopt import GradientDescent, HeavyBall, Nesterov, loss_curve
 from odeopt import spectral_measure as measure_of
 from odeopt.rules import (
     Averaged,
@@ -54,7 +55,7 @@ def test_averaged_losses_are_those_of_direct_averages_and_are_enclosed(rule, ave
 
 def test_what_cannot_be_averaged_is_refused():
     measure = measure_of(np.diag(LAM), DELTA0)
-    mode = mode_solution(error_dynamics(ode_limit(GradientDescent(0.1))))
+    mode = mode_of(GradientDescent(0.1))
     with pytest.raises(ValueError, match="a mode has none"):
         loss_curve(mode, measure, [1.0], average=0.5)
     with pytest.raises(ValueError, match="average must be 'polyak' or the decay"):

@@ -4,6 +4,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from curves import mode_of
 from zoo import kernel_with, numeric_rules, rule_id, rules_with_memory
 
 from odeopt import (
@@ -13,7 +14,6 @@ from odeopt import (
     NesterovConstant,
     error_dynamics,
     loss_curve,
-    mode_solution,
     ode_limit,
     spectral_measure,
 )
@@ -63,7 +63,7 @@ def test_residual_polynomials_of_constant_nesterov_are_chebyshev():
 
 def test_ode_curve_is_the_quadratic_form_of_the_mode(problem):
     kernel, delta0 = problem
-    mode = mode_solution(error_dynamics(ode_limit(GradientDescent(0.1))))
+    mode = mode_of(GradientDescent(0.1))
     curve = loss_curve(mode, spectral_measure(kernel, delta0), [0.0, 2.0])
     from scipy.linalg import expm
 

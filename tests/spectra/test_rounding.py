@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 from balls import mode_losses, outside, rule_losses
+from curves import EPS, mode_of
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from zoo import kernel_with
 
@@ -17,21 +18,12 @@ from odeopt import (
     HigherMomentum,
     Nesterov,
     TorchSGD,
-    error_dynamics,
     loss_curve,
-    mode_solution,
-    ode_limit,
     spectral_measure,
 )
 from odeopt.rules import UpdateRule
 from odeopt.spectra.lanczos import lanczos
 from odeopt.spectra.rounded import Rounded
-
-EPS = np.finfo(float).eps
-
-
-def mode_of(rule, **options):
-    return mode_solution(error_dynamics(ode_limit(rule, **options)))
 
 
 def assert_holds(curve, true):
