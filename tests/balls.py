@@ -7,7 +7,7 @@ import itertools
 import flint
 import numpy as np
 import sympy
-from flint import acb, arb
+from flint import acb, arb, arb_mat
 
 from odeopt.rules.base import iterate
 
@@ -51,6 +51,29 @@ def rule_displacements(rule, kernel, delta0, steps):
         error = np.array([arb(float(d)) for d in delta0], dtype=object)
         run = list(itertools.islice(iterate(rule, 0 * error, lambda z: kernel @ z + error), last + 1))
     return [run[k] for k in steps]
+
+
+def long_losses(rule, lam, delta0, steps):
+    """Losses on eigenvalues of a rule that is steady from step 1 on, by powers of the matrix of its step."""
+    history, losses = rule.history, []
+    with flint.ctx.workprec(1500):
+        columns = range(history + len(rule.initial_memory(arb(1)) or ()))
+        units = [[arb(int(i == j)) for i in columns] for j in columns]
+        powers = []
+        for value in (arb(float(v)) for v in lam):
+
+            def stepped(k, state, value=value):
+                memory = tuple(state[history:]) or None
+                x, memory = rule.step(k, tuple(state[:history]), memory, lambda z: value * z)
+                return [x, *state[: history - 1], *(memory or ())]
+
+            first = stepped(0, [arb(1)] * history + list(rule.initial_memory(arb(1)) or ()))
+            matrix = arb_mat([stepped(1, unit) for unit in units]).transpose()
+            powers.append((matrix, arb_mat([[entry] for entry in first])))
+        for k in steps:
+            values = [(matrix ** (k - 1) * first)[0, 0] if k else arb(1) for matrix, first in powers]
+            losses.append(half_square([arb(float(d)) * v for d, v in zip(delta0, values, strict=True)]))
+    return losses
 
 
 def mode_losses(mode, lam, delta0, times):

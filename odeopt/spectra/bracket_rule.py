@@ -21,28 +21,26 @@ component is, how momentum amplifies a rounding, and its allowance falls with :m
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, descent_speed, residual_polynomials
-from odeopt.rules.reading import read, require_linear
-from odeopt.rules.shifted import states_of_origin
+from odeopt.rules.reading import require_linear
 from odeopt.spectra.bracket import Bracket, Integrand, bracket
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.panels import PANEL_RATIO, panel_bounds
 from odeopt.spectra.quadrature import Ritz
-from odeopt.spectra.responses import OVERSAMPLING, Responses, step_floats
+from odeopt.spectra.responses import OVERSAMPLING, Responses, has_two_terms, step_floats
 from odeopt.spectra.rounded import Rounded
+from odeopt.spectra.run import Run
 
 __all__ = ["Distances", "bounded_responses", "distances", "residual_half_widths", "rule_bracket"]
 
 _EPS = float(np.finfo(float).eps)
-# Iterations of a steady rule with a bound and of one that changes, of which few later ones are taken too, as
-# entries of all responses allow.
+# Iterations with a bound of a steady rule of more than two terms and of one that changes, of which few later
+# ones are taken too, as entries of all responses allow.
 _MOST_STEPS, _MOST_VARYING, _MOST_ENTRIES = 7000, 2000, 2.5e8
 # Rounding of the sum of the weights, relatively.
 _MASS = 1e-9
@@ -57,12 +55,14 @@ _NARROW = 1e-4
 class Widths(NamedTuple):
     """Bounds on the distance of the loss: in all, without the residual, and of the steps' rounding alone.
 
-    `largest` bounds the residual polynomial on the whole interval.
+    `loss` is the one that they are distances from; `largest` bounds the residual polynomial on the whole
+    interval.
     """
 
     half: np.ndarray
     rounding: np.ndarray
     evaluation: np.ndarray
+    loss: np.ndarray
     largest: np.ndarray
 
 
@@ -82,15 +82,17 @@ def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> B
         values = residual_polynomials(rule, measure.nodes, k)
         loss = 0.5 * values**2 @ measure.weights
     finite = np.isfinite(loss)
-    widths = np.full((4, k.size), np.inf)
+    widths = np.full((5, k.size), np.inf)
     if finite.any():
         widths[:, finite] = residual_half_widths(rule, k[finite], measure)
+        with np.errstate(over="ignore", invalid="ignore"):
+            widths[:3, finite] += np.abs(loss - widths[3])[finite]
     loss, zero = np.where(finite, loss, np.inf), np.zeros(k.size)
     least = min((pair.values.size for pair in measure.pairs), default=0)
     known = measure.interval_proved | measure.exact | (2 * degree <= 2 * least - 1)
     trivial = Bracket(loss, zero, np.full(k.size, np.inf), ~finite, zero)
     with np.errstate(over="ignore", invalid="ignore"):
-        most = 0.5 * measure.mass * (1 + _MASS) * widths[3] ** 2
+        most = 0.5 * measure.mass * (1 + _MASS) * widths[4] ** 2
     least = Bracket(loss, zero, np.fmax(most, loss), np.isfinite(most) & measure.interval_proved, zero)
     found = trivial.met(least).narrowed(widths[0], widths[1], known)
     with np.errstate(invalid="ignore"):
@@ -184,17 +186,18 @@ def residual_half_widths(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasu
     speed = descent_speed(rule)
     if speed is not None and speed * high <= 2:
         parts = [_descent_widths(rule, speed, k, found) for found in measure.pairs]
-        half, rounding, evaluation = np.sum(parts, axis=0)
-        return Widths(half, rounding, evaluation, np.ones(k.size))
+        half, rounding, evaluation, loss = np.sum(parts, axis=0)
+        return Widths(half, rounding, evaluation, loss, np.ones(k.size))
     wanted, place = np.unique(k, return_inverse=True)
     found, responses = bounded_responses(rule, wanted, low, high)
-    result = np.full((4, wanted.size), np.inf)
+    result = np.full((5, wanted.size), np.inf)
     if responses is not None:
-        parts = [_widths(distances(rule, pair, responses)) for pair in measure.pairs]
+        closed = responses.powers is not None
+        parts = [_widths(distances(rule, pair, responses, by_matrices=closed)) for pair in measure.pairs]
         memory = rule.initial_memory(1.0) or ()
         start = np.array([1.0] * rule.history + [float(m) for m in memory])
-        result[:3, : found.size] = np.sum(parts, axis=0)
-        result[3, : found.size] = responses.driven(start, np.zeros((responses.last, responses.gradients)))
+        result[:4, : found.size] = np.sum(parts, axis=0)
+        result[4, : found.size] = responses.driven(start, np.zeros((responses.last, responses.gradients)))
     return Widths(*result[:, place])
 
 
@@ -207,16 +210,24 @@ def bounded_responses(
     degree = max(reading.degree, 1)
     points = 3 * degree * OVERSAMPLING * k.astype(float) ** 2
     few = np.cumsum(points) <= _MOST_ENTRIES
-    found = k[k <= _MOST_STEPS if steady else few | (k <= _MOST_VARYING)]
+    near = k <= _MOST_STEPS if steady else few | (k <= _MOST_VARYING)
+    found = k if steady and has_two_terms(reading) else k[near]
     if not found.size:
         return found, None
     steps = step_floats(reading, int(found[-1]))
     return found, Responses(steps, found, steady, reading.law_from, degree, low, high)
 
 
-def distances(rule: UpdateRule, found: Ritz, responses: Responses, *, of_origin: bool = False) -> Distances:
+def distances(
+    rule: UpdateRule,
+    found: Ritz,
+    responses: Responses,
+    *,
+    of_origin: bool = False,
+    by_matrices: bool = False,
+) -> Distances:
     """Bounds on the distance of computed iterates from the true ones, those along q if `of_origin`."""
-    run = _Run(rule, found, responses, of_origin)
+    run = Run(rule, found, responses, of_origin=of_origin, by_matrices=by_matrices)
     k, degree = responses.k, responses.degree
     with np.errstate(over="ignore", invalid="ignore"):
         # Of sums in which values cancel, and of the vectors, whose first and last rows meet here.
@@ -234,68 +245,13 @@ def distances(rule: UpdateRule, found: Ritz, responses: Responses, *, of_origin:
 
 
 def _widths(found: Distances) -> np.ndarray:
-    """The first three of the widths, from bounds on the distance of iterates."""
+    """All widths but the last, from bounds on the distance of iterates."""
     now, residual, kernel, steps = found
     with np.errstate(over="ignore", invalid="ignore"):
         sums = (residual + kernel + steps, kernel + steps, steps)
         widths = [now * e + e**2 / 2 + 64 * _EPS * now**2 for e in sums]
+        widths.append(now**2 / 2)
     return np.array([np.where(np.isnan(width), np.inf, width) for width in widths])
-
-
-class _Run:
-    """The rule run on a decomposition: sizes of its iterates and gradient points, and the kicks of rounding.
-
-    `size` and `peak` (steps + 1,): weighted norm and largest entry of the iterates; `met`, `largest`, `tail`,
-    `spread` (steps, L): the same of the points, their last component and the sum of its terms; `kicks`
-    (steps, d): weighted norms of what rounding adds to the state.
-    """
-
-    def __init__(self, rule: UpdateRule, found: Ritz, responses: Responses, of_origin: bool) -> None:
-        lam, weights, ends = found.values, found.start**2, found.ends * found.start
-        steps = responses.last
-        self.met, self.largest, self.tail, self.spread = np.zeros((4, steps, responses.gradients))
-        self.size, self.peak = np.ones((2, steps + 1))
-        self.kicks: np.ndarray = np.zeros((steps, responses.entries))
-        taken: list[np.ndarray] = []
-        reading = read(rule)
-
-        def grad(z: Rounded) -> Rounded:
-            taken.append(z.value)
-            return z.scaled(lam)
-
-        run = _rounded_states(rule, lam, grad, of_origin)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for j, (x, memory) in enumerate(itertools.islice(run, steps + 1)):
-                self.size[j], self.peak[j] = np.sqrt(x.value**2 @ weights), np.abs(x.value).max()
-                if not j:
-                    continue
-                entries = (0, *range(rule.history, responses.entries))
-                for entry, new in zip(entries, (x, *memory), strict=True):
-                    self.kicks[j - 1, entry] = np.sqrt(new.error**2 @ weights)
-                for point, z in zip(reading.order(j - 1), taken, strict=True):
-                    self.met[j - 1, point], self.largest[j - 1, point] = (
-                        np.sqrt(z**2 @ weights),
-                        np.abs(z).max(),
-                    )
-                    self.tail[j - 1, point] = z @ ends
-                    self.spread[j - 1, point] = np.abs(z) @ np.abs(ends)
-                taken.clear()
-
-
-def _rounded_states(
-    rule: UpdateRule, lam: np.ndarray, grad: Callable[[Rounded], Rounded], of_origin: bool
-) -> Iterator[tuple[Rounded, tuple[Rounded, ...]]]:
-    """Iterate and memory with what the last step rounded, along the start or along q."""
-    if of_origin:
-        yield from states_of_origin(rule, Rounded(np.zeros_like(lam)), grad, Rounded.settled)
-    x = Rounded(np.ones_like(lam))
-    iterates, memory = (x,) * rule.history, rule.initial_memory(x)
-    for j in itertools.count():
-        yield iterates[0], memory or ()
-        iterates = (iterates[0].settled(), *iterates[1:])
-        memory = tuple(m.settled() for m in memory) if memory else memory
-        x, memory = rule.step(j, iterates, memory, grad)
-        iterates = (x, *iterates[:-1])
 
 
 def _descent_widths(rule: UpdateRule, speed: float, k: np.ndarray, found: Ritz) -> np.ndarray:

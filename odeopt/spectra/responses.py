@@ -13,8 +13,10 @@ import sympy
 
 from odeopt.checks import is_symbolic
 from odeopt.rules.reading import Reading, StepMatrices
+from odeopt.spectra.driven import driven_by_blocks
+from odeopt.spectra.two_term import TwoTerm
 
-__all__ = ["OVERSAMPLING", "Responses", "advanced", "checkpoint_spacing", "step_floats"]
+__all__ = ["OVERSAMPLING", "Responses", "advanced", "checkpoint_spacing", "has_two_terms", "step_floats"]
 
 # Points for each degree of a response. On M Chebyshev points a polynomial of degree N < M is seen up to a
 # factor cos(pi N / 2M) (Ehlich and Zeller, Math. Z. 86, 1964).
@@ -22,6 +24,11 @@ OVERSAMPLING = 2
 # The same where one polynomial is all that a bound is made of.
 _SIGNED = 3
 _EPS = float(np.finfo(float).eps)
+# Steps beyond which those of two terms are taken by blocks; how many iterates then have a bound of their own,
+# and up to which step, as the cost of each grows with it.
+_PLAIN_STEPS, _MOST_DRIVEN, _LAST_DRIVEN = 500, 1024, 50_000
+# Forces so small beside the largest are summed without signs: numbers near the end of float64 are slow.
+_NEGLIGIBLE = 1e-200
 
 Matrices = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -29,7 +36,8 @@ Matrices = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 class Responses:
     r"""Bounds over [low, high] on the responses of iterates K = k to what a step adds.
 
-    For a steady rule those of one late step after i more steps, and of each of the first steps: `after`;
+    For a steady rule those of one late step after i more steps, and of each of the first steps: `after`, in
+    closed form where the step has two terms (:mod:`odeopt.spectra.two_term`), by values on a mesh where not;
     else those of each K to each step before, `before`. Shapes (steps, L) to gradients, (steps, d) to
     the state. Of many K only those since the last of some checkpoints C are computed, and with the
     responses of all of the state at C those before are at most :math:`\max|S_{K,C}|\max|S_{C,j}|`.
@@ -49,14 +57,21 @@ class Responses:
         self.last: int = int(k[-1])
         self.steady: bool = steady
         self.matrices: list[Matrices] = matrices
-        self.first: int = min(law_from, self.last)
+        alike = all(map(np.array_equal, matrices[0], matrices[-1])) if matrices and law_from == 1 else False
+        self.first: int = 0 if alike else min(law_from, self.last)
         self.degree: int = degree
         self.interval: tuple[float, float] = (low, high)
         self.entries, self.gradients = matrices[0][1].shape if matrices else (0, 0)
-        if steady:
+        two_terms = steady and self.first <= 1 and (self.entries, self.gradients) == (2, 1) and self.last > 1
+        self.powers: TwoTerm | None = TwoTerm(matrices[-1], low, high, self.last) if two_terms else None
+        if self.powers is not None:
+            state = np.stack([self.powers.entry(0, c)[:-1] for c in range(2)], axis=1)
             self.after: list[tuple[np.ndarray, ...]] = [
-                self._forward(j) for j in range(min(self.first + 1, self.last))
+                (self.powers.along(*matrices[j][1][:, 0])[: self.last - j, None], state[: self.last - j])
+                for j in range(self.first + 1)
             ]
+        elif steady:
+            self.after = [self._forward(j) for j in range(min(self.first + 1, self.last))]
         else:
             self.before: list[tuple[np.ndarray, ...]] = self._all_before()
 
@@ -71,12 +86,12 @@ class Responses:
     def _sum(self, force: np.ndarray, kind: int) -> np.ndarray:
         if not self.steady:
             return np.array([(found[kind] * force[: len(found[kind])]).sum() for found in self.before])
-        total = np.zeros(self.last + 1)
+        total = np.zeros(self.k.size)
         for j, found in enumerate(self.after):
             later = force[j : j + 1] if j < self.first else force[j:]
             for size, each in zip(found[kind].T, later.T, strict=True):
-                total[j + 1 :] += np.convolve(size, each)[: size.size]
-        return total[self.k]
+                total += _convolved(size, each, self.k - j - 1)
+        return total * (1 + 2 * _EPS * self.last)  # sums of positive numbers
 
     def _lam(self, steps: int, oversampling: int = OVERSAMPLING) -> np.ndarray:
         low, high = self.interval
@@ -154,6 +169,8 @@ class Responses:
         """
         if not start.any() and not force.any():
             return np.zeros(self.k.size)
+        if self.powers is not None and self.last > _PLAIN_STEPS:
+            return self._driven_by_blocks(self.powers, start, force[:, 0])
         lam = self._lam(self.last, _SIGNED)
         state = np.repeat(start[:, None].astype(float), lam.size, axis=1)
         seen, kicks = np.zeros(self.last + 1), np.zeros((self.last, self.entries))
@@ -175,6 +192,44 @@ class Responses:
         share = _share_seen(self.degree * self.k, lam.size)
         return seen[self.k] / share + self.of_state(kicks)
 
+    def _driven_by_blocks(self, powers: TwoTerm, start: np.ndarray, force: np.ndarray) -> np.ndarray:
+        """The same of steps of two terms; inf for all but some K where there are many."""
+        first = self.first
+        if not force.any() and not first:
+            return powers.along(start[0], start[1])[self.k]
+        found = np.where(self.k < first, abs(start[0]), np.inf)
+        within = np.flatnonzero((self.k >= first) & (self.k <= _LAST_DRIVEN))
+        some = within[np.unique(np.linspace(0, within.size - 1, min(within.size, _MOST_DRIVEN)).astype(int))]
+        if not some.size:
+            return found
+        dropped = np.where(np.abs(force) < _NEGLIGIBLE * np.abs(force).max(), np.abs(force), 0.0)
+        k, force = self.k[some], np.where(dropped > 0, 0.0, force)
+        lam = self._lam(int(k[-1]), _SIGNED)
+        begun, kick = np.repeat(start[:, None].astype(float), lam.size, axis=1), np.zeros(2)
+        if first:
+            M, N, A, B = self.matrices[0]
+            size = np.abs(M) + self.interval[1] * np.abs(N @ A)
+            kick = 16 * _EPS * (size @ np.abs(start) + np.abs(N[:, 0] * force[0]))
+            begun = advanced((M, N, A, B), lam, begun) + N * force[0]
+        seen, rounding = driven_by_blocks(self.matrices[-1], powers, lam, begun, force[first:], k - first)
+        later = sum(powers.entry(0, c)[k - first] * kick[c] for c in range(2))
+        found[some] = seen / _share_seen(self.degree * k, lam.size) + rounding + later
+        return found + self.of_gradients(dropped[:, None])
+
+
+def _convolved(size: np.ndarray, force: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Entries of the convolution of two vectors, 0 at negative places."""
+    if places.size > size.size / 16:
+        return np.where(places >= 0, np.convolve(size, force)[np.maximum(places, 0)], 0.0)
+    sums = [size[: p + 1][::-1][: force.size] @ force[: p + 1] for p in np.maximum(places, -1)]
+    return np.array(sums)
+
+
+def has_two_terms(reading: Reading) -> bool:
+    """Whether a steady step has a closed form: one gradient, two entries of state, at most one first step."""
+    steps = (reading.law(), *(reading.matrices(j) for j in range(min(reading.law_from, 2))))
+    return reading.law_from <= 1 and all((len(step.M), len(step.A)) == (2, 1) for step in steps)
+
 
 def checkpoint_spacing(last: int) -> int:
     """Steps between checkpoints, so that what is computed from them and to them costs the same."""
@@ -182,8 +237,9 @@ def checkpoint_spacing(last: int) -> int:
 
 
 def _share_seen(degree: np.ndarray, points: int) -> np.ndarray:
-    """Of the largest value of a polynomial on an interval, what Chebyshev points show at least."""
-    return np.cos(np.pi * degree / (2 * points))
+    """Of the largest value of a polynomial on an interval, what Chebyshev points, rounded, show at least."""
+    # by Markov's inequality a shift of a point by 2 eps of the interval changes it by 4 eps degree^2
+    return np.cos(np.pi * degree / (2 * points)) - 4 * _EPS * degree.astype(float) ** 2
 
 
 def _kicked(step: Matrices, lam: np.ndarray, gradient: int) -> np.ndarray:

@@ -1,0 +1,176 @@
+r"""Iterates of a two-term step driven by a force along one vector, on many eigenvalues, by blocks of steps.
+
+With :math:`V_i=T^ig` a block of B steps is one product,
+
+.. math:: s_{(n+1)B}=T^Bs_{nB}+\sum_{i<B}V_i\,r_{(n+1)B-1-i},
+
+so that all blocks are a matrix product and a few operations each. What is computed of :math:`T^B`,
+:math:`V_i` and the first rows of :math:`T^i` differs from the truth by what each operation rounds, carried on
+by exact powers of T: :math:`\hat V_i-V_i=\sum_{l<i}T^{i-1-l}\varepsilon_l`. These have bounds
+(:mod:`odeopt.spectra.two_term`), and so have the errors :math:`\delta_n` of all blocks and what they become,
+:math:`\sum_n|T^{K-nB}|\delta_n`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from odeopt.spectra.two_term import TwoTerm
+
+__all__ = ["driven_by_blocks"]
+
+_EPS = float(np.finfo(float).eps)
+# Roundings of an entry of the step and of its product with an entry of a state, relative to their sizes.
+_STEP = 16 * _EPS
+# Eigenvalues at a time: the tables of a block of steps stay in the cache.
+_CHUNK = 1024
+# Roundings of a sum of two products.
+_SUM = 4 * _EPS
+# Of the largest states: what is smaller is set to 0, as numbers near the end of float64 are slow.
+_FLOOR = 1e-200
+
+Matrices = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+class _Largest(NamedTuple):
+    """Largest absolute values on all eigenvalues: of V, of the first rows, of T^1, T^2, T^4, ..., of states.
+
+    `floor` is what was set to 0 at most.
+    """
+
+    forced: np.ndarray
+    rows: np.ndarray
+    squares: np.ndarray
+    states: np.ndarray
+    seen: np.ndarray
+    floor: np.ndarray
+
+
+def driven_by_blocks(
+    step: Matrices, powers: TwoTerm, lam: np.ndarray, begun: np.ndarray, force: np.ndarray, k: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Largest values on lam of the iterates k after the states `begun` (2, n), and bounds on their rounding.
+
+    Examples
+    --------
+    >>> step = np.array([[1.5, -0.5], [1.0, 0.0]]), np.array([[-1.0], [0.0]]), np.array([[1.0, 0.0]]), None
+    >>> powers, force = TwoTerm(step, 0.0, 1.0, 40), np.ones(40)
+    >>> driven_by_blocks(step, powers, np.zeros(1), np.zeros((2, 1)), force, np.array([1, 2]))[0]
+    array([1. , 2.5])
+    """
+    block = 2 ** max(4, round(np.log2(max(powers.last, 1)) / 2))
+    count = int(k.max()) // block + 1
+    padded = np.zeros(count * block)
+    padded[: min(force.size, padded.size)] = force[: padded.size]
+    whole = padded.reshape(count, block)[:, ::-1]
+    place, ahead = np.divmod(k, block)
+    back = place[:, None] * block + ahead[:, None] - 1 - np.arange(block)
+    part = np.where(np.arange(block) < ahead[:, None], padded[np.maximum(back, 0)], 0.0)
+    found = _Largest(
+        np.zeros((block, 2)),
+        np.zeros((block, 2)),
+        np.zeros((round(np.log2(block)) + 1, 2, 2)),
+        np.zeros((count, 2)),
+        np.zeros(k.size),
+        np.zeros(2),
+    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        for begin in range(0, lam.size, _CHUNK):
+            here = slice(begin, begin + _CHUNK)
+            _of_chunk(step, lam[here], begun[:, here], (whole, part, place, ahead), found)
+        error = _rounding(step, powers, float(lam.max()), np.abs(whole), np.abs(part), k, found)
+    return found.seen, error
+
+
+def _of_chunk(
+    step: Matrices,
+    lam: np.ndarray,
+    begun: np.ndarray,
+    forces: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    found: _Largest,
+) -> None:
+    """All blocks on some eigenvalues."""
+    (whole, part, place, ahead), (M, N, A) = forces, step[:3]
+    block, count = whole.shape[1], len(whole)
+    T = M[:, :, None] + (N @ A)[:, :, None] * lam
+    driven = bool(whole.any())
+    rows, forced = np.empty((block, 2, lam.size)), np.empty((block, 2, lam.size))
+    rows[0], forced[0] = np.array([[1.0], [0.0]]), N
+    for i in range(1, block):
+        np.add(rows[i - 1, 0] * T[0], rows[i - 1, 1] * T[1], out=rows[i])
+        if driven:
+            np.add(T[:, 0] * forced[i - 1, 0], T[:, 1] * forced[i - 1, 1], out=forced[i])
+    _raise(found.rows, rows)
+    power = T
+    _raise(found.squares[0], power)
+    for i in range(1, len(found.squares)):
+        power = power[:, :1] * power[0] + power[:, 1:] * power[1]
+        _raise(found.squares[i], power)
+    states = np.empty((count, 2, lam.size))
+    states[0] = begun
+    if driven:
+        _raise(found.forced, forced)
+        states[1:] = (whole[:-1] @ forced.reshape(block, -1)).reshape(count - 1, 2, lam.size)
+    else:
+        states[1:] = 0.0
+    floor = _FLOOR * (np.abs(begun).max(axis=1) + np.abs(states).max(axis=(0, 2)))
+    np.maximum(found.floor, floor, out=found.floor)
+    floor = floor[:, None]
+    for n in range(1, count):
+        states[n] += power[:, 0] * states[n - 1, 0] + power[:, 1] * states[n - 1, 1]
+        states[n] += floor
+        states[n] -= floor
+    _raise(found.states, states)
+    for begin in range(0, place.size, block):
+        some = slice(begin, begin + block)
+        out = (rows[ahead[some]] * states[place[some]]).sum(axis=1)
+        if driven:
+            out += part[some] @ forced[:, 0]
+        _raise(found.seen[some], out)
+
+
+def _raise(largest: np.ndarray, values: np.ndarray) -> None:
+    np.maximum(largest, np.abs(values).max(axis=-1), out=largest)
+
+
+def _rounding(
+    step: Matrices,
+    powers: TwoTerm,
+    high: float,
+    whole: np.ndarray,
+    part: np.ndarray,
+    k: np.ndarray,
+    found: _Largest,
+) -> np.ndarray:
+    """Bounds on what the computed iterates k are off by, from the largest values met."""
+    M, N, A = step[:3]
+    block, count = whole.shape[1], len(whole)
+    size = np.abs(M) + high * np.abs(N @ A)
+    exact = np.array([[powers.entry(a, b) for b in range(2)] for a in range(2)])
+    kicks = _STEP * found.forced @ size.T
+    forced = np.stack([sum(_carried(exact[a, b], kicks[:, b]) for b in range(2)) for a in range(2)], axis=1)
+    kicks = _STEP * found.rows @ size
+    rows = np.stack([sum(_carried(exact[b, c], kicks[:, b]) for b in range(2)) for c in range(2)], axis=1)
+    power, error = 1, _STEP * size
+    for computed in found.squares[:-1]:
+        true = exact[:, :, power] if power <= powers.last else computed + error
+        error = true @ error + error @ computed + _SUM * computed @ computed
+        power *= 2
+    dot = (block + 4) * _EPS
+    of_forces = forced + dot * found.forced
+    kicks = np.zeros((count, 2))
+    kicks[1:] = found.states[:-1] @ (error + _SUM * found.squares[-1]).T + whole[:-1] @ of_forces
+    kicks[1:] += _SUM * found.states[1:] + found.floor
+    place, ahead = np.divmod(k, block)
+    later = k[:, None] - block * np.arange(count)
+    carried = np.where(later[:, :, None] >= 0, exact[0].T[np.maximum(later, 0)] * kicks, 0.0)
+    own = ((rows + _SUM * found.rows)[ahead] * found.states[place]).sum(axis=1) + part @ of_forces[:, 0]
+    return carried.sum(axis=(1, 2)) + own + _SUM * found.seen
+
+
+def _carried(powers: np.ndarray, kicks: np.ndarray) -> np.ndarray:
+    """Sum over l < i of the power i - 1 - l times the kick l, for i below their number."""
+    sums = np.convolve(powers[: kicks.size], kicks)[: kicks.size - 1]
+    return np.concatenate([[0.0], sums])

@@ -1,0 +1,148 @@
+"""Steady rules with momentum over long runs: bounds in closed form, against powers in ball arithmetic."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import pytest
+from balls import long_losses, outside
+
+from odeopt import QHM, HeavyBall, NesterovConstant, TorchSGD, TripleMomentum, loss_curve, spectral_measure
+from odeopt.rules import transition_matrix
+from odeopt.rules.reading import read
+from odeopt.spectra.responses import Responses, step_floats
+from odeopt.spectra.two_term import TwoTerm
+
+RULES = [
+    HeavyBall(0.5, 0.9),
+    HeavyBall(3.9, 0.99),
+    HeavyBall((1 - np.sqrt(0.99)) ** 2, 0.99),  # a double root at the upper end
+    HeavyBall(1.0, 0.0),
+    NesterovConstant(1.3, 0.999),
+    NesterovConstant(1.0, 0.9),  # both roots 0 at the upper end
+    TorchSGD(0.3, 0.9, dampening=0.3),
+    TorchSGD(0.3, 0.9, nesterov=True),
+    QHM(1.0, 0.9, 0.7),
+    TripleMomentum(0.5, 0.7, 0.3, 1.0),
+    HeavyBall(3.81, 0.9),  # just beyond the limit of stability
+]
+RULE = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.label)
+MESH = np.unique(np.concatenate([[0.0], np.geomspace(1e-12, 1, 800), np.linspace(0, 1, 1001)]))
+
+
+@RULE
+def test_powers_of_a_step_of_two_terms_stay_within_bounds_that_are_near(rule):
+    last = 300
+    M, N, A, B = step_floats(read(rule), last)[-1]
+    found = TwoTerm((M, N, A, B), 0.0, 1.0, last)
+    bounds = np.array([[found.entry(row, column) for column in range(2)] for row in range(2)])
+    of_gradient = found.along(*N[:, 0])
+    step = transition_matrix(rule, MESH, 5)
+    power = np.broadcast_to(np.eye(2), step.shape)
+    for i in range(last + 1):
+        largest = np.abs(power).max(axis=0)
+        rounding = 1 - 1e-13 * (1 + i)  # of the power that is computed here
+        assert np.all(bounds[:, :, i] >= rounding * largest)
+        assert np.all(bounds[0, :, i] <= 1.7 * largest[0] + 1e-15 * largest.max())
+        response = np.abs(power[:, 0] @ N[:, 0]).max()
+        assert rounding * response <= of_gradient[i] <= 1.6 * response
+        power = power @ step
+
+
+@RULE
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.2, 1.0)])
+def test_forces_by_blocks_are_those_of_single_steps(rule, interval):
+    steps = 590
+    matrices, k = step_floats(read(rule), steps), np.array([1, 17, 256, 400, 590])
+    force = np.random.default_rng(0).standard_normal((steps, 1)) * 0.99 ** np.arange(steps)[:, None]
+    force[550:] *= 1e-250  # summed without signs
+    found = Responses(matrices, k, True, read(rule).law_from, 1, *interval)
+    assert found.powers is not None
+    blocks = found._driven_by_blocks(found.powers, np.zeros(2), force[:, 0])
+    found.powers = None
+    single = found.driven(np.zeros(2), force)
+    # one mesh for both; the allowances for rounding differ, with sums over squares of responses to 1e-4
+    np.testing.assert_allclose(blocks, single, rtol=1e-3)
+
+
+def drawn(seed):
+    """A rule near a double root, the limit of stability, or anywhere; eigenvalues, error, iterations."""
+    rng = np.random.default_rng([7, seed])
+    n, momentum = int(rng.integers(1, 13)), 1 - 10.0 ** rng.uniform(-6, -0.05)
+    lam = 10.0 ** rng.uniform(-rng.choice([0.3, 2, 6, 12]), 0, n)
+    lam[rng.random(n) < rng.choice([0.0, 0.3], p=[0.8, 0.2])] = 0.0
+    top = lam.max() or 1.0
+    near = rng.choice([1e-15, 1e-12, 1e-8, 1e-3]) * rng.choice([-1.0, 0.0, 1.0])
+    limits = {"ball": 2 * (1 + momentum), "nesterov": 2 * (1 + momentum) / (1 + 2 * momentum)}
+    name = rng.choice(["ball", "nesterov", "torch", "torch nesterov", "quasi", "triple"])
+    limit = limits["nesterov" if "nesterov" in name else "ball"]
+    lr = rng.choice(
+        [
+            limit * (1 - 10.0 ** rng.uniform(-12, -1)),
+            limit * (1 + 10.0 ** rng.uniform(-12, -5)),
+            (1 - np.sqrt(momentum)) ** 2 * (1 + near),
+            (1 + np.sqrt(momentum)) ** 2 * (1 + near),
+            1 + near,
+            limit * 10.0 ** rng.uniform(-8, 0),
+        ]
+    )
+    scale = 10.0 ** rng.uniform(-145, 145) if rng.random() < 0.4 else 1.0
+    lr = float(lr / (scale * top))
+    dampening = float(rng.choice([0.0, 0.5]))
+    rule = {
+        "ball": lambda: HeavyBall(lr, momentum),
+        "nesterov": lambda: NesterovConstant(lr, momentum),
+        "torch": lambda: TorchSGD(lr, momentum, dampening),
+        "torch nesterov": lambda: TorchSGD(lr, momentum, nesterov=True),
+        "quasi": lambda: QHM(lr, momentum, float(rng.uniform(0, 1))),
+        "triple": lambda: TripleMomentum(lr / 2, momentum, float(rng.uniform(0, 1)), 0.0),
+    }[name]()
+    delta0 = rng.standard_normal(n) * (10.0 ** rng.uniform(-140, 140) if rng.random() < 0.2 else 1.0)
+    last = int(rng.choice([60, 501, 2000, 6000, 20_000], p=[0.25, 0.25, 0.25, 0.15, 0.1]))
+    k = np.unique(np.concatenate([[0, 1], rng.integers(0, last, 6), last - rng.integers(0, 60, 2), [last]]))
+    return rule, scale * lam, delta0, k, rng
+
+
+def missed(seed, counts):
+    """The points at which a proved bracket misses the truth."""
+    rule, lam, delta0, k, rng = drawn(seed)
+    kernel, steps = np.diag(lam), int(rng.integers(1, lam.size + 1))
+    interval = (float(lam.min()) * rng.integers(2), float(lam.max()) or 1.0) if rng.random() < 0.6 else None
+    options = [{}, {"num_matvecs": lam.size}, {"num_matvecs": steps, "interval": interval}]
+    measure = spectral_measure(kernel, delta0, **options[rng.choice(3, p=[0.15, 0.35, 0.5])])
+    curve, true = loss_curve(rule, measure, k), long_losses(rule, lam, delta0, k.tolist())
+    counts["points"] += k.size
+    counts["proved"] += int(curve.proved.sum())
+    counts["narrow"] += int((curve.upper - curve.lower <= 1e-6 * curve.loss).sum())
+    return [
+        f"seed {seed}: {rule} at {k[i]}: [{curve.lower[i]!r}, {curve.upper[i]!r}] misses {ball.str(25)}"
+        for i, ball in enumerate(true)
+        if curve.proved[i] and outside(curve.lower[i], ball, curve.upper[i])
+    ]
+
+
+def test_no_proved_bracket_of_20_long_runs_misses_the_truth():
+    counts = collections.Counter()
+    assert not [line for seed in range(20) for line in missed(seed, counts)]
+    assert counts["proved"] == counts["points"]
+    assert counts["narrow"] > 0.4 * counts["points"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(10))
+def test_no_proved_bracket_of_3000_long_runs_misses_the_truth(block):
+    counts = collections.Counter()
+    assert not [line for seed in range(100 + 300 * block, 400 + 300 * block) for line in missed(seed, counts)]
+    assert counts["proved"] == counts["points"]
+
+
+@pytest.mark.parametrize("rule", [HeavyBall(1e-4, 0.9999), TorchSGD(0.1, 0.9, 0.3)])
+def test_brackets_of_20000_steps_are_proved_and_say_something(rule):
+    lam, delta0 = np.geomspace(1e-4, 1, 40), np.random.default_rng(1).standard_normal(40)
+    k = np.array([0, 300, 7001, 20_000])
+    curve = loss_curve(rule, spectral_measure(np.diag(lam), delta0, num_matvecs=36), k)
+    assert curve.proved.all()
+    true = long_losses(rule, lam, delta0, k.tolist())
+    assert not [i for i in range(4) if outside(curve.lower[i], true[i], curve.upper[i])]
+    assert curve.upper[-1] < 0.1 * curve.upper[0]
