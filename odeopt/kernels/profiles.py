@@ -46,7 +46,10 @@ def _smooth(
     values: Callable[..., tuple[np.ndarray, np.ndarray]], p: np.ndarray, q: np.ndarray, overlap: np.ndarray
 ) -> Expectations:
     r"""Those of an activation by `values` of :math:`p,p',c,d`, whose gap may be subtracted."""
-    c, d = -np.sqrt(p) * np.sqrt(q) * np.cos(overlap), p * q * np.sin(overlap) ** 2
+    pp = np.where(
+        np.isfinite(p * q), p * q, np.nan
+    )  # what leaves the range is refused, and not taken for inf
+    c, d = -np.sqrt(p) * np.sqrt(q) * np.cos(overlap), pp * np.sin(overlap) ** 2
     product, slope = values(p, q, c, d)
     left, right = values(p, p, p, 0.0)[0], values(q, q, q, 0.0)[0]
     return Expectations(left, right, np.sqrt(left) * np.sqrt(right) - product, product, slope)

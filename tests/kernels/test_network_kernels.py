@@ -158,6 +158,7 @@ def test_points_that_are_trained_on_are_named():
         (lambda: NetworkKernel()(X, X2[:, :2]), "x2 must have 3 columns like x"),
         (lambda: relu_gram(X, X2[0]), r"x2 must have shape \(n, d\)"),
         (lambda: NetworkKernel()(1e200 * X), "leaves the range of float64"),
+        (lambda: NetworkKernel(activation="erf")(1e100 * X), "leaves the range of float64"),
         (lambda: NetworkKernel()(1e-170 * X), "whose square leaves the range"),
         (lambda: relu_gram(X, 1e-170 * X2), "whose squares leave the"),
     ],
