@@ -36,10 +36,10 @@ class Polynomials:
     """Polynomials in the parameters of a form, to be evaluated together."""
 
     def __init__(self) -> None:
-        self._monomials: dict[tuple, int] = {}
+        self._monomials: dict[tuple[Any, ...], int] = {}
         self._kept: list[list[tuple[int, fmpq]]] = []
 
-    def add(self, terms: Mapping[tuple, fmpq]) -> int:
+    def add(self, terms: Mapping[tuple[Any, ...], fmpq]) -> int:
         """Keep a polynomial, {((place, power), ...): coefficient}, and return its number."""
         places = ((self._monomials.setdefault(m, len(self._monomials)), c) for m, c in terms.items())
         self._kept.append(list(places))

@@ -120,7 +120,9 @@ def parts_of(factor: Factor, as_pair: bool) -> list[Rows | Pair]:
     return found
 
 
-def contracted(first: Sequence[Rows | Pair], second: Sequence[Rows | Pair], shape: tuple) -> torch.Tensor:
+def contracted(
+    first: Sequence[Rows | Pair], second: Sequence[Rows | Pair], shape: tuple[int, ...]
+) -> torch.Tensor:
     r""":math:`JJ'^\top` from the parts of both; symmetric if both are the same."""
     like = first[0].matrix if isinstance(first[0], Rows) else first[0].inputs
     out = torch.zeros(shape, dtype=like.dtype, device=like.device)

@@ -72,11 +72,11 @@ class Jacobian:
         self.device: torch.device = next(iter(chosen.values())).device
         self.x: torch.Tensor = x.to(self.device)
         self.module = module
-        self.batches = (self.x,) if batch_size is None else self.x.split(batch_size)
+        self.batches: tuple[torch.Tensor, ...] = (self.x,) if batch_size is None else self.x.split(batch_size)
         self._tape: Tape | None = None
         self.plan: Plan | None = None
         self._probed: tuple[torch.Tensor, torch.Tensor] | None = None
-        self.held = HeldWeights(module, self.names)
+        self.held: HeldWeights = HeldWeights(module, self.names)
         self._require_reached(chosen)
         if _is_below_double(module):
             self.held = HeldWeights(module, self.names, lifted=True)

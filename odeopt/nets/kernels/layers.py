@@ -102,7 +102,12 @@ class Factor:
         self.layer = layer
         self._sizes = () if weight is None else tuple(weight.shape[2:])
         self._is_convolution: bool = layer.node.name() == "ConvolutionBackward0"
-        self.examples, self.outputs = m, len(cotangents)
+        self.examples: int = m
+        self.outputs: int = len(cotangents)
+        self.groups: int = 1
+        self.positions: int
+        self.width: int
+        self.depth: int
         saved: Any = None if weight is None else getattr(layer.node, _INPUTS[self._name()]).detach()
         if self._is_convolution:
             self.groups = int(layer.node._saved_groups)
@@ -111,7 +116,6 @@ class Factor:
             self._inputs: Any = saved
             self.depth = 0 if weight is None else weight[0].numel()
         else:
-            self.groups = 1
             width = 1 if cotangents.ndim == 2 else cotangents.shape[-1]
             cotangents = cotangents.reshape(self.outputs, -1, width)
             self._cotangents = self._by_example(cotangents).permute(1, 0, 3, 2)
