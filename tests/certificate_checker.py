@@ -38,6 +38,8 @@ def strict_json(text):
     def constant(name):
         raise Refused(f"{name} is no number")
 
+    if len(text) > 300_000:
+        raise Refused("too long a file")
     try:
         return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError) as error:
@@ -90,6 +92,8 @@ class Proof:
         flow = w["flow"]
         self.iteration = flow["kind"] == "iteration"
         ranges = {entry["symbol"] for entry in w["domain"]}
+        if len(w["domain"]) > 50:
+            raise Refused("too many ranges")
         reserved = "f x v y a g q f_0 f_1 x_0 x_1 g_0 g_1"
         self.known = {*ranges, *flow.get("derivatives", ()), "t", *reserved.split()}
         if len(self.known) < len(ranges | {"t"}) + len(reserved.split()) + len(

@@ -12,6 +12,7 @@ from plain_fractions import (
     number,
     number_sign,
     read,
+    spend,
     symbol,
     value_of,
 )
@@ -98,12 +99,15 @@ class Domain:
         if len(names) != 1 or not next(iter(names)).startswith("d "):
             return None, False
         degree = max(e for m in p for _, e in m)
+        if degree > 60:
+            return None, False
         chain = [[p.get(((next(iter(names)), k),) if k else (), Fraction(0)) for k in range(degree, -1, -1)]]
         chain.append([c * (degree - i) for i, c in enumerate(chain[0][:-1])])
         while len(chain[-1]) > 1:
             a, b = list(chain[-2]), chain[-1]
             while len(a) >= len(b):
                 q = Fraction(a[0]) / b[0]
+                spend(len(b) * (1 + q.numerator.bit_length() // 32))
                 a = [x - q * (b[i] if i < len(b) else 0) for i, x in enumerate(a)][1:]
             while a and not a[0]:
                 a = a[1:]

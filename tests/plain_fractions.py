@@ -56,12 +56,16 @@ def product(m, n):
     return tuple(sorted(powers.items()))
 
 
+def spend(work):
+    WORK[0] -= work
+    if WORK[0] < 0:
+        raise Undecided("more work than is allowed")
+
+
 def times(p, q):
     if p == ONE or q == ONE:
         return q if p == ONE else p
-    WORK[0] -= len(p) * len(q)
-    if WORK[0] < 0:
-        raise Undecided("more work than is allowed")
+    spend(len(p) * len(q))
     out: dict = {}
     for m, c in p.items():
         if c.numerator.bit_length() + c.denominator.bit_length() > MOST_BITS:

@@ -1,5 +1,7 @@
 r"""Certificates as JSON, for others to verify; ``schema.json`` beside this file is the schema of format 2.
 
+**Size.** At most 300,000 characters, 20,000 in an expression, and 50 ranges.
+
 **Text of expressions.** Integers in ASCII digits, declared names, ``+ - * /``, ``**`` with an integer of
 absolute value at most 64, parentheses, ``sqrt(...)`` of a number. Declared are the names of `domain`, of
 `flow.derivatives`, ``t``, and the reserved names ``f x v y a g q`` and ``f_0 f_1 x_0 x_1 g_0 g_1``.
@@ -87,7 +89,7 @@ __all__ = ["FORMATS", "statement_from_json", "statement_to_json"]
 # The second adds `point`, `squares`, `signs` and `ends` to the first.
 FORMATS = ("odeopt certificate 1", "odeopt certificate 2")
 _LARGEST = 1e300  # of the numbers beside the proof
-_MOST_CHARACTERS = 300_000  # of a file, which is read in about a second
+_MOST_CHARACTERS, _MOST_RANGES = 300_000, 50  # of a file, which is read in about a second
 _OF_BOTH = ("format", "title", "domain", "flow", "class", "energy", "rate", "law", "correction",
             "multipliers", "positivity", "vectors", "remainder", "search")  # fmt: skip
 _OF_SECOND = ("ends", "point", "squares", "signs")
@@ -297,6 +299,8 @@ class _Reader:
         return self.names.setdefault(name, Symbol(name, real=True))
 
     def domain(self, entries: list) -> tuple[Bound, ...]:
+        if len(entries) > _MOST_RANGES:
+            raise ValueError(f"a certificate has at most {_MOST_RANGES} ranges, got {len(entries)}")
         bounds = [_entries(e, "domain", "symbol", "lower", "upper", "strict") for e in entries]
         symbols = [self.symbol(e["symbol"]) for e in bounds]
         return tuple(

@@ -173,3 +173,37 @@ def test_files_beyond_all_measure_are_refused_for_their_length():
     text = json.dumps(first_format("gradient flow", title="x" * 300_000))
     with pytest.raises(ValueError, match="at most 300000 characters"):
         Certificate.from_json(text)
+
+
+P = {"symbol": "p", "lower": "1", "upper": None, "strict": False}
+_PRODUCT = "*".join(f"(p**{60 - i} - {i + 2}*p**{7 + i} + 1/3**40)" for i in range(20))
+LONG = {
+    "a tower of powers": ("((((p)**64)**64)**64)**64 + 1", [P]),
+    "bounds within bounds": (
+        "p5**2 - p4",
+        [P | {"symbol": "p0"}]
+        + [P | {"symbol": f"p{j}", "lower": f"(p{j - 1}**7 + 1)**5"} for j in range(1, 6)],
+    ),
+    "a product of many factors": (_PRODUCT, [P]),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_what_would_take_long_is_undecided(name):
+    rate, ranges = LONG[name]
+    text = json.dumps(first_format("gradient flow", rate=rate, domain=ranges))
+    checks = {check.claim: check for check in Certificate.from_json(text).checks()}
+    assert any(check.undecided for check in checks.values())
+    assert not all(check.holds for check in checks.values())
+    assert certificate_checker.verify(text) is not True
+
+
+def test_ranges_beyond_all_measure_are_refused_for_their_number():
+    ranges = [P | {"symbol": f"p{j}"} for j in range(51)]
+    text = json.dumps(first_format("gradient flow", domain=ranges))
+    with pytest.raises(ValueError, match="at most 50 ranges, got 51"):
+        Certificate.from_json(text)
+    assert certificate_checker.verify(text) is False
+    assert (
+        certificate_checker.verify(json.dumps(first_format("gradient flow", domain=ranges[1:]))) is not False
+    )

@@ -153,7 +153,8 @@ class Domain:
             return 0 if strict else 1
         if (sign := self._factor_sign(polynomial, strict)) or len(polynomial) == 1:
             return sign
-        self.field.spend(len(polynomial) ** 2)
+        words = sum(1 + (int(c.p).bit_length() + int(c.q).bit_length()) // 64 for c in polynomial.coeffs())
+        self.field.spend(2 * max(words, sum(map(int, polynomial.degrees()))) ** 2)
         constant, factors = polynomial.factor()
         sign = self.field.sign(constant)
         for factor, power in factors:
@@ -256,10 +257,12 @@ def _homogeneous(field: Field, polynomial: fmpq_mpoly, place: int, top: fmpq_mpo
     m = int(polynomial.degrees()[place])
     if m == 0:
         return polynomial, 0
-    result = field.zero
-    for e, part in field.powers(polynomial, place).items():
-        result += part * top**e * bottom ** (m - e)
-        field.spend(len(result) + len(part))
+    parts = field.powers(polynomial, place)
+    result, power = field.zero, field.one
+    for e in reversed(range(m + 1)):  # Horner's rule, power = bottom^(m - e)
+        field.spend(len(result) * len(top) + len(parts.get(e, field.zero)) * len(power) + len(power))
+        result = result * top + parts.get(e, field.zero) * power
+        power *= bottom
     return result, m
 
 

@@ -20,7 +20,7 @@ __all__ = ["Element", "Field"]
 
 Monomial = tuple[Any, ...]
 # A proof is meant to be read: no polynomial in it has anywhere near so many terms.
-_MOST_TERMS = 2000
+_MOST_TERMS, _HIGHEST_DEGREE = 2000, 4096
 _MOST_ROOTS, _HIGHEST_ROOT, _HIGHEST_POWER = 8, 8, 512
 
 
@@ -154,6 +154,8 @@ class Element:
         """Return num / den in lowest terms, the leading coefficient of den being 1."""
         if len(num) > _MOST_TERMS or len(den) > _MOST_TERMS:
             raise UndecidedError(f"undecided: a product has more than {_MOST_TERMS} terms")
+        if max(*num.degrees(), *den.degrees(), 0) > _HIGHEST_DEGREE:
+            raise UndecidedError(f"undecided: a power beyond {_HIGHEST_DEGREE}")
         if not den.is_constant():
             common = num.gcd(den)
             if not common.is_one():
@@ -208,6 +210,8 @@ class Element:
         if exponent < 0:
             return self.inverse() ** -exponent
         if len(self.num) == 1 == len(self.den) and not self.field.roots:
+            if exponent * max(*self.num.degrees(), *self.den.degrees(), 0) > _HIGHEST_DEGREE:
+                raise UndecidedError(f"undecided: a power beyond {_HIGHEST_DEGREE}")
             return Element(self.field, self.num**exponent, self.den**exponent)
         if exponent > _HIGHEST_POWER:
             raise UndecidedError(f"undecided: the power {exponent} of a sum is too long to be expanded")
