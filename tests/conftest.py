@@ -2,11 +2,12 @@
 
 import os
 
-# One thread on every machine: rounding depends on how a sum is split, and for the small products of
-# the tests a second thread, where its core is busy, makes each of them many times slower.
+# One thread unless OMP_NUM_THREADS asks for more: for the small products of the tests a second one, where
+# its core is busy, makes each of them many times slower. The tests are green with any number.
 # An environment variable also reaches the subprocesses and notebook kernels that tests start.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"
+_THREADS = os.environ.setdefault("OMP_NUM_THREADS", "1")
+for _variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = _THREADS
 os.environ["MPLBACKEND"] = "Agg"
 
 import signal
@@ -44,11 +45,11 @@ def rng(request):
 
 
 @pytest.fixture(autouse=True)
-def _one_torch_thread():
+def _threads_of_torch():
     # Only where torch is in use already: most tests do without, and loading it takes seconds.
     torch = sys.modules.get("torch")
-    if torch is not None and torch.get_num_threads() > 1:
-        torch.set_num_threads(1)
+    if torch is not None and torch.get_num_threads() > int(_THREADS):
+        torch.set_num_threads(int(_THREADS))
 
 
 @pytest.fixture(autouse=True)
