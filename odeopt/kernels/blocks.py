@@ -23,7 +23,7 @@ from odeopt.kernels.inputs import parallel_tolerance, require_independent_pairs
 from odeopt.kernels.matrix import norm_bound
 from odeopt.kernels.memory import PANEL, STRIP, MemoryPlan
 from odeopt.kernels.packing import Packing
-from odeopt.kernels.products import equal_chunks, share_by
+from odeopt.kernels.products import CHUNKS, LEAST, equal_chunks, share_by
 from odeopt.kernels.relu import gram_diagonal, unit_profile
 from odeopt.kernels.threads import in_order
 
@@ -104,7 +104,7 @@ class ReluGramOperator(SymmetricOperator):
         self.engine: str = engine
         self.plan: MemoryPlan = dataclasses.replace(plan, engine=engine)
         self._packing = self._packed(plan)
-        self._chunks = equal_chunks(self._packing)
+        self._chunks = equal_chunks(self._packing, LEAST, CHUNKS)
         self._panels: list[Any] = []
         facts = self._build(progress, refuse)
         antipodal = [pair for each in facts for pair in each.antipodal]

@@ -1,8 +1,8 @@
 r"""The infinite-width ReLU kernel spread over the workers of a ``dask.distributed`` cluster.
 
-For data whose kernel outgrows one machine. The inputs go to every worker once; each panel of the upper
-half is computed and kept by one worker; a product is one task for each panel, whose shares are added
-in a fixed order, so that the result does not depend on who computed them, up to rounding. A panel lost
+For data whose kernel outgrows one machine. The inputs go to every worker once; each chunk of panels of the
+upper half is computed and kept by one worker; a product is one task for each chunk, whose shares are added
+in a fixed order, so that the result does not depend on who computed them, up to rounding. A chunk lost
 with its worker is computed anew by another.
 """
 
@@ -17,7 +17,8 @@ from odeopt.kernels.blocks import SymmetricOperator, gram_panel
 from odeopt.kernels.inputs import require_independent_pairs, unit_rows, validate_inputs
 from odeopt.kernels.matrix import norm_bound
 from odeopt.kernels.memory import panel_rows
-from odeopt.kernels.products import TILE, panel_product
+from odeopt.kernels.packing import Packing
+from odeopt.kernels.products import chosen_engine, equal_chunks, share_by
 from odeopt.kernels.relu import validate_architecture
 
 if TYPE_CHECKING:
@@ -27,13 +28,18 @@ __all__ = ["ClusterReluGram", "cluster_relu_gram"]
 
 
 _ATTEMPTS = 3
+# Entries of a chunk at least: a product reads them in some ten times what the scheduler takes for its task.
+_LEAST = 2**25
 
 
-def _build(inputs, start: int, rows: int, layers: str, depth: int, storage: str, refuse: bool):
+def _build(inputs, chunk: range, rows: int, layers: str, depth: int, storage: str, refuse: bool):
     unit, norms = inputs
-    n = len(unit)
-    panel = np.empty((min(rows, n - start), n - start), storage)
-    return panel, gram_panel(unit, norms, start, panel, layers=layers, depth=depth, refuse=refuse)
+    n, panels, facts = len(unit), [], []
+    for start in (rows * index for index in chunk):
+        panel = np.empty((min(rows, n - start), n - start), storage)
+        facts.append(gram_panel(unit, norms, start, panel, layers=layers, depth=depth, refuse=refuse))
+        panels.append((start, panel))
+    return panels, facts
 
 
 def _itself(value):
@@ -44,11 +50,12 @@ def _facts(built):
     return built[1]
 
 
-def _share(built, start: int, vectors: np.ndarray, absolute: bool) -> np.ndarray:
-    panel, below = built[0], vectors[start:]
-    result = np.zeros(below.shape)
-    panel_product(panel, 0, below, result, np.empty(TILE), absolute)
-    return result
+def _share(built, vectors: np.ndarray, absolute: bool) -> np.ndarray:
+    panels, _ = built
+    first, panel = panels[0]
+    storage = str(panel.dtype)
+    share, _ = share_by(chosen_engine("auto", len(vectors), storage), storage)
+    return share([(start - first, panel) for start, panel in panels], vectors[first:], absolute)
 
 
 class ClusterReluGram(SymmetricOperator):
@@ -76,12 +83,13 @@ class ClusterReluGram(SymmetricOperator):
         super().__init__(np.dtype(np.float64), (n, n))
         self._client: Any = client
         self._inputs = (unit, norms)
-        rows = panel_rows(n)
-        self._starts = range(0, n, rows)
-        self._options = (rows, layers, depth, storage, refuse)
+        self._rows = panel_rows(n)
+        self._chunks = equal_chunks(Packing(n, self._rows), _LEAST, n)
+        self._options = (self._rows, layers, depth, storage, refuse)
         self._absolute_differs = True
         self._scatter()
-        facts = self._gathered(lambda: [self._client.submit(_facts, panel) for panel in self._panels])
+        gathered = self._gathered(lambda: [self._client.submit(_facts, held) for held in self._held])
+        facts = [each for found in gathered for each in found]
         self._absolute_differs = not all(each.nonnegative for each in facts)
         pairs = [pair for each in facts for pair in each.antipodal]
         if refuse and pairs and depth == 1:
@@ -92,10 +100,10 @@ class ClusterReluGram(SymmetricOperator):
         self.interval: tuple[float, float] = (0.0, bound + self.storage_error)
 
     def _scatter(self) -> None:
-        # To every worker, so that a panel can be computed anew wherever one is lost.
+        # To every worker, so that a chunk can be computed anew wherever one is lost.
         inputs = self._client.scatter(self._inputs, broadcast=True, hash=False)
-        self._panels = [
-            self._client.submit(_build, inputs, start, *self._options, pure=False) for start in self._starts
+        self._held = [
+            self._client.submit(_build, inputs, chunk, *self._options, pure=False) for chunk in self._chunks
         ]
 
     def _gathered(self, submit) -> list[Any]:
@@ -118,12 +126,11 @@ class ClusterReluGram(SymmetricOperator):
         def submit():
             # As a task, not as scattered data: what a lost worker held of it is then computed anew.
             shared = self._client.submit(_itself, vectors, pure=False)
-            pairs = zip(self._panels, self._starts, strict=True)
-            return [self._client.submit(_share, p, start, shared, absolute, pure=False) for p, start in pairs]
+            return [self._client.submit(_share, held, shared, absolute, pure=False) for held in self._held]
 
         result = np.zeros(vectors.shape)
-        for start, share in zip(self._starts, self._gathered(submit), strict=True):
-            result[start:] += share
+        for chunk, share in zip(self._chunks, self._gathered(submit), strict=True):
+            result[self._rows * chunk[0] :] += share
         return result
 
 

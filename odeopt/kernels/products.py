@@ -51,14 +51,14 @@ def chosen_engine(engine: str, n: int, storage: str) -> str:
     return "numpy (numba is not installed)" if missing else "numba"
 
 
-def equal_chunks(packing: Packing) -> list[range]:
-    """Consecutive panels of about equal area.
+def equal_chunks(packing: Packing, least: int, most: int) -> list[range]:
+    """Consecutive panels of about equal area, of `least` entries or more, in at most `most` chunks.
 
-    >>> equal_chunks(Packing(n=1500, rows=250))
+    >>> equal_chunks(Packing(n=1500, rows=250), least=500_000, most=32)
     [range(0, 2), range(2, 6)]
     """
     panels = -(-packing.width // packing.rows)
-    count = max(1, min(CHUNKS, packing.size // LEAST))
+    count = max(1, min(most, packing.size // least))
     labels = [packing.offset(panel) * count // packing.size for panel in range(panels)]
     cuts = [0, *(k for k in range(1, panels) if labels[k] != labels[k - 1]), panels]
     return [range(a, b) for a, b in itertools.pairwise(cuts)]

@@ -28,7 +28,8 @@ def client():
 
 
 @pytest.fixture
-def x():
+def x(monkeypatch):
+    monkeypatch.setattr("odeopt.kernels.cluster._LEAST", 2**13)  # several chunks of few panels
     return np.random.default_rng(0).standard_normal((400, 6))
 
 

@@ -23,7 +23,7 @@ def dense(operator):
 def _panels(request, monkeypatch):
     monkeypatch.setattr("odeopt.kernels.memory.panel_rows", lambda n: min(n, request.param))
     monkeypatch.setattr("odeopt.kernels.memory.allowed_threads", lambda: 2)
-    monkeypatch.setattr("odeopt.kernels.products.LEAST", 1000)
+    monkeypatch.setattr("odeopt.kernels.blocks.LEAST", 1000)
     monkeypatch.setattr("odeopt.kernels.products.TILE", (16, 50))
     monkeypatch.setattr("odeopt.kernels.blocks.ReluGramOperator._strip", 40)
     monkeypatch.setattr("odeopt.kernels.blocks._PART", 300)

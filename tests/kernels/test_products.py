@@ -9,9 +9,9 @@ import pytest
 import threadpoolctl
 
 from odeopt import relu_gram_operator
-from odeopt.kernels import compiled, memory_plan, products
+from odeopt.kernels import compiled, memory_plan
 from odeopt.kernels.packing import Packing
-from odeopt.kernels.products import FEW, equal_chunks, share_by
+from odeopt.kernels.products import CHUNKS, FEW, LEAST, equal_chunks, share_by
 from odeopt.kernels.threads import _libraries, allowed_threads, in_order
 
 EPS = np.finfo(float).eps
@@ -61,7 +61,7 @@ def test_infinities_and_nan_are_not_lost(engine):
 @pytest.mark.parametrize("engine", ["numba", "numpy"])
 @pytest.mark.parametrize("n", [1, 9, 1000])
 def test_the_result_hangs_on_no_number_of_threads(n, engine, monkeypatch):
-    monkeypatch.setattr(products, "LEAST", 1000)
+    monkeypatch.setattr("odeopt.kernels.blocks.LEAST", 1000)
     x = np.random.default_rng(0).standard_normal((n, 12))
     vectors, found = np.random.default_rng(1).standard_normal((n, 3)), []
     for threads in (1, 2, 3):
@@ -74,7 +74,7 @@ def test_the_result_hangs_on_no_number_of_threads(n, engine, monkeypatch):
 
 def test_chunks_are_of_about_equal_area():
     packing = Packing(20_000, 256)
-    chunks = equal_chunks(packing)
+    chunks = equal_chunks(packing, LEAST, CHUNKS)
     assert [k for chunk in chunks for k in chunk] == list(range(79))
     areas = np.diff([*(packing.offset(chunk[0]) for chunk in chunks), packing.size])
     # a chunk ends with a panel, the first of which is a fortieth of all
