@@ -15,6 +15,8 @@ __all__ = ["accumulated", "evaluator"]
 
 # Numerators and denominators beyond it stem from floats.
 _LONG = 10_000
+# Operations of a formula, beyond which a search for its integral takes minutes.
+_LONGEST = 60
 # Digits of an evaluation: differences of antiderivatives lose some, and the result is rounded to 16.
 _DIGITS = 40
 
@@ -46,17 +48,24 @@ def _long_numbers(expr: Expr) -> list[Expr]:
 
 def _primitive(formula: Expr, t: Symbol) -> Expr:
     """An antiderivative, whose derivative is the formula, for any numbers in the place of long ones."""
-    names = {r: sympy.Dummy(positive=True) for r in _long_numbers(formula) if r > 0}
-    names |= {r: -names.get(-r, sympy.Dummy(positive=True)) for r in _long_numbers(formula) if r < 0}
+    rational = formula.is_rational_function(t)  # of which numbers, not symbols, are integrated fast
+    if not rational and sympy.count_ops(formula) > _LONGEST:
+        raise ValueError(
+            f"no closed form is sought for the integral over t of a formula with {sympy.count_ops(formula)} "
+            f"operations, more than {_LONGEST}; integrate numerically"
+        )
+    numbers = [] if rational else _long_numbers(formula)
+    names = {r: sympy.Dummy(positive=True) for r in numbers if r > 0}
+    names |= {r: -names.get(-r, sympy.Dummy(positive=True)) for r in numbers if r < 0}
     named = formula.xreplace(names)
     found = sympy.integrate(named, t)
     left = sympy.simplify(found.diff(t) - named)
-    numbers = {(-d if r < 0 else d): abs(r) for r, d in names.items()}
-    if found.has(sympy.Integral) or (left != 0 and not left.subs(numbers).equals(0)):
+    meant = {(-d if r < 0 else d): abs(r) for r, d in names.items()}
+    if found.has(sympy.Integral, sympy.RootSum) or (left != 0 and not left.subs(meant).equals(0)):
         raise ValueError(
             f"no closed form of the integral of {formula} over t was found; integrate numerically"
         )
-    return found.subs(numbers)
+    return found.subs(meant)
 
 
 def evaluator(expr: Expr, t: Symbol) -> Callable[[np.ndarray], np.ndarray]:
