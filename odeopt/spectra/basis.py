@@ -53,8 +53,8 @@ class Part:
         """Whether nothing that the errors see is left out."""
         return self.chain is None or self.chain.exhausted
 
-    def section(self, steps: int | None = None) -> Section:
-        """What all vectors make of the starts, or the first `steps` of them."""
+    def section(self, interval: tuple[float, float], steps: int | None = None) -> Section:
+        """What all vectors make of the starts, or the first `steps` of them, with values in the interval."""
         if self.chain is None:
             assert self.values is not None
             return Section(self.values, None, self.error, self.origin)
@@ -65,7 +65,7 @@ class Part:
         cut = Chain(self.chain.alpha[:m], self.chain.beta[:m], self.chain.mass, self.chain.error)
         values, vectors = tridiagonal_eigen(cut)
         along = np.sqrt(cut.mass) * vectors[0][:, None]
-        return Section(np.maximum(values, 0.0), vectors, along * self.error, along * self.origin)
+        return Section(np.clip(values, *interval), vectors, along * self.error, along * self.origin)
 
 
 @dataclass(frozen=True)

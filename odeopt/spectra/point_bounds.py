@@ -12,12 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.reading import read
 from odeopt.spectra.bracket_rule import bounded_responses
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.quadrature import Ritz
 from odeopt.spectra.responses import Responses
-from odeopt.spectra.rounded import Rounded
+from odeopt.spectra.run import Run
 
 __all__ = ["displacement_bounds"]
 
@@ -44,7 +43,7 @@ def displacement_bounds(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasur
 
 def _distance(rule: UpdateRule, pair: Ritz, responses: Responses, n: int) -> np.ndarray:
     """The bound of one output, at the iterations of the responses."""
-    run = _Run(rule, pair, responses)
+    run = Run(rule, pair, responses, forced=True)
     degrees = np.arange(responses.last)[:, None] * responses.degree + responses.degree - 2
     with np.errstate(over="ignore", invalid="ignore"):
         # of sums in which values cancel, and of the vectors, whose first and last rows meet here
@@ -56,40 +55,3 @@ def _distance(rule: UpdateRule, pair: Ritz, responses: Responses, n: int) -> np.
         found = from_residual + responses.of_gradients(rounded) + responses.of_state(run.kicks)
         products = (10 + 2 * np.sqrt(n)) * _EPS * run.size[responses.k]
         return pair.norm * (found + products + pair.skew * run.peak[responses.k])
-
-
-class _Run:
-    """The run from 0 with the gradient lam z + 1 on a decomposition, per unit of the error.
-
-    `size`, `peak` (steps + 1,): weighted norm and largest entry of the iterates; `met`, `largest`, `tail`,
-    `spread` (steps, L): the same of the points, their last component and the sum of its terms; `kicks`
-    (steps, d): weighted norms of what rounding adds to the state.
-    """
-
-    def __init__(self, rule: UpdateRule, pair: Ritz, responses: Responses) -> None:
-        lam, weights, ends = pair.values, pair.start**2, pair.ends * pair.start
-        steps, reading = responses.last, read(rule)
-        self.met, self.largest, self.tail, self.spread = np.zeros((4, steps, responses.gradients))
-        self.size, self.peak = np.zeros((2, steps + 1))
-        self.kicks: np.ndarray = np.zeros((steps, responses.entries))
-        taken: list[np.ndarray] = []
-
-        def gradient(z: Rounded) -> Rounded:
-            taken.append(z.value)
-            return z.scaled(lam) + Rounded(np.ones_like(lam))
-
-        x = Rounded(np.zeros_like(lam))
-        iterates, memory = (x,) * rule.history, rule.initial_memory(x)
-        for j in range(steps):
-            x, memory = rule.step(j, iterates, memory, gradient)
-            entries = (0, *range(rule.history, responses.entries))
-            with np.errstate(over="ignore", invalid="ignore"):
-                for entry, new in zip(entries, (x, *(memory or ())), strict=True):
-                    self.kicks[j, entry] = np.sqrt(new.error**2 @ weights)
-                for point, z in zip(reading.order(j), taken, strict=True):
-                    self.met[j, point], self.largest[j, point] = np.sqrt(z**2 @ weights), np.abs(z).max()
-                    self.tail[j, point], self.spread[j, point] = z @ ends, np.abs(z) @ np.abs(ends)
-                self.size[j + 1], self.peak[j + 1] = np.sqrt(x.value**2 @ weights), np.abs(x.value).max()
-            taken.clear()
-            iterates = (x.settled(), *iterates[:-1])
-            memory = tuple(m.settled() for m in memory) if memory else memory

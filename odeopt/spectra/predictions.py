@@ -191,7 +191,8 @@ def predict(
             f"{pulled}: give the measure origin = J w_0, spectral_measure(kernel, delta0, origin=...), and "
             "here points_origin = J_* w_0"
         )
-    found, error, exact = _evaluated(mode_or_rule, seen, grid, vectors.get("points_origin"))
+    interval = measure.interval or (0.0, measure.lam_max)  # as that of the decompositions behind bounds
+    found, error, exact = _evaluated(mode_or_rule, seen, interval, grid, vectors.get("points_origin"))
     if "start" in vectors:
         found += vectors["start"].reshape(found.shape[1:])
     t, k = clock_of(mode_or_rule, grid)
@@ -232,7 +233,11 @@ def _points(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _evaluated(
-    mode_or_rule: ModeSolution | UpdateRule, seen: SeenBasis, grid: np.ndarray, origin: np.ndarray | None
+    mode_or_rule: ModeSolution | UpdateRule,
+    seen: SeenBasis,
+    interval: tuple[float, float],
+    grid: np.ndarray,
+    origin: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predictions less their start, shape (T, p, c), the estimated truncation, and where there is none."""
     parts = seen.basis.parts
@@ -240,9 +245,10 @@ def _evaluated(
     exact = np.full(len(grid), not left_out)
     if left_out and isinstance(mode_or_rule, UpdateRule):
         exact |= degrees(mode_or_rule, grid) <= min(part.size for part in left_out)
-    sections = [part.section() for part in parts]
+    sections = [part.section(interval) for part in parts]
     if not exact.all():
-        sections += [part.section(None if part.whole else part.size - -(-part.size // 8)) for part in parts]
+        fewer = [None if part.whole else part.size - -(-part.size // 8) for part in parts]
+        sections += [part.section(interval, steps) for part, steps in zip(parts, fewer, strict=True)]
     at_zero, *factors = _factors(mode_or_rule, sections, grid)
     columns = seen.basis.shape[1] if len(seen.basis.shape) == 2 else 1
     found, error = np.zeros((len(grid), seen.num_points, columns)), np.zeros(len(grid))

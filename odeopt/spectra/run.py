@@ -25,6 +25,8 @@ _BLOCK = 2**18
 class Run:
     """Sizes of iterates and gradient points, and the kicks of rounding, along the start or along q.
 
+    A `forced` run is that of the weights behind an error: from 0, with the gradient lam z + 1.
+
     `size` and `peak` (steps + 1,): weighted norm and largest entry of the iterates; `met`, `largest`, `tail`,
     `spread` (steps, L): the same of the points, their last component and the sum of its terms; `kicks`
     (steps, d): weighted norms of what rounding adds to the state. The states of a steady rule are those of
@@ -40,8 +42,10 @@ class Run:
         *,
         of_origin: bool = False,
         by_matrices: bool = False,
+        forced: bool = False,
     ) -> None:
         self.rule: UpdateRule = rule
+        self.forced: bool = forced
         self.of_origin: bool = of_origin
         self.entries: tuple[int, ...] = (0, *range(rule.history, responses.entries))
         self.lam, self.weights, self.ends = found.values, found.start**2, found.ends * found.start
@@ -62,15 +66,37 @@ class Run:
 
         def grad(z: Rounded) -> Rounded:
             taken.append(z.value)
-            return z.scaled(self.lam)
+            return self._gradient(z)
 
-        run = _rounded_states(self.rule, self.lam, grad, self.of_origin)
+        run = _rounded_states(self.rule, self._start(), grad, self.of_origin)
         for j, (x, memory) in enumerate(itertools.islice(run, steps + 1)):
             self.size[j], self.peak[j] = np.sqrt(x.value**2 @ self.weights), np.abs(x.value).max()
             if j:
                 new = [(state.value, state.error) for state in (x, *memory)]
                 self._keep(slice(j - 1, j), [z[None] for z in taken], [error[None] for _, error in new])
             taken.clear()
+
+    def _start(self) -> np.ndarray:
+        return np.zeros_like(self.lam) if self.forced else np.ones_like(self.lam)
+
+    def _gradient(self, z: Rounded) -> Rounded:
+        scaled = z.scaled(self.lam)
+        return scaled + Rounded(np.ones_like(z.value)) if self.forced else scaled
+
+    def _states(self, first: int) -> Iterator[np.ndarray]:
+        """States (d, N) of the rule in floats from step `first` on."""
+        lam = self.lam
+        if not self.of_origin:
+            run = self.rule.states(
+                self._start(), (lambda z: lam * z + 1) if self.forced else lambda z: lam * z
+            )
+            for iterates, memory in itertools.islice(run, first, None):
+                yield np.stack([*iterates, *(memory or ())])
+        older = [np.zeros_like(lam)] * self.rule.history
+        for k, (x, memory) in enumerate(states_of_origin(self.rule, np.zeros_like(lam), lambda s: lam * s)):
+            older = [x, *older[:-1]]
+            if k >= first:
+                yield np.stack([*older, *memory])
 
     def _keep(self, steps: slice, taken: list[np.ndarray], errors: list[np.ndarray]) -> None:
         """Note points and errors of some steps, each of shape (steps, N)."""
@@ -88,7 +114,7 @@ class Run:
         """The steps of the law, all of a block in one run of the step on their states."""
         rows = max(1, _BLOCK // (entries * self.lam.size))
         states = np.empty((min(rows, last - first) + 1, entries, self.lam.size))
-        run = _states(self.rule, self.lam, first, self.of_origin)
+        run = self._states(first)
         states[0] = next(run)
         for begin in range(first, last, rows):
             here = states[: min(rows, last - begin) + 1]
@@ -113,7 +139,7 @@ class Run:
 
             def grad(z: Rounded) -> Rounded:
                 taken.append(z.value)
-                return z.scaled(self.lam)
+                return self._gradient(z)
 
             x, memory = rule.step(k, tuple(parts[: rule.history]), tuple(parts[rule.history :]) or None, grad)
             return taken, [x, *(memory or ())]
@@ -142,26 +168,13 @@ def _advance(step: Matrices, lam: np.ndarray, states: np.ndarray) -> None:
         np.add.reduce(products, axis=1, out=after)
 
 
-def _states(rule: UpdateRule, lam: np.ndarray, first: int, of_origin: bool) -> Iterator[np.ndarray]:
-    """States (d, N) of the rule in floats from step `first` on."""
-    if not of_origin:
-        run = rule.states(np.ones_like(lam), lambda z: lam * z)
-        for iterates, memory in itertools.islice(run, first, None):
-            yield np.stack([*iterates, *(memory or ())])
-    older = [np.zeros_like(lam)] * rule.history
-    for k, (x, memory) in enumerate(states_of_origin(rule, np.zeros_like(lam), lambda s: lam * s)):
-        older = [x, *older[:-1]]
-        if k >= first:
-            yield np.stack([*older, *memory])
-
-
 def _rounded_states(
-    rule: UpdateRule, lam: np.ndarray, grad: Callable[[Rounded], Rounded], of_origin: bool
+    rule: UpdateRule, start: np.ndarray, grad: Callable[[Rounded], Rounded], of_origin: bool
 ) -> Iterator[tuple[Rounded, tuple[Rounded, ...]]]:
     """Iterate and memory with what the last step rounded, along the start or along q."""
     if of_origin:
-        yield from states_of_origin(rule, Rounded(np.zeros_like(lam)), grad, Rounded.settled)
-    x = Rounded(np.ones_like(lam))
+        yield from states_of_origin(rule, Rounded(np.zeros_like(start)), grad, Rounded.settled)
+    x = Rounded(start)
     iterates: tuple[Any, ...] = (x,) * rule.history
     memory: Any = rule.initial_memory(x)
     for j in itertools.count():
