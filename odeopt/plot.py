@@ -2,7 +2,6 @@ r"""Pictures of value types: each function draws on given axes, returns them, an
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -386,7 +385,7 @@ def forecast(found: _Forecast, ax: Axes | None = None) -> Axes:
     'log'
     """
     ax = _axes(ax)
-    for method, colour in zip(found.methods, itertools.cycle(COLOURS), strict=False):
+    for method, colour in zip(found.methods, len(found.methods) * COLOURS, strict=False):
         curve, k, initial = method.curve, np.asarray(method.curve.k), found.initial_loss
         ax.plot(k, curve.loss / initial, color=colour, label=f"{method.name}: {method.steps} steps")
         # On a logarithmic axis a lower bound of 0 has no place; the band then reaches the lower edge.
