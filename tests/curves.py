@@ -27,23 +27,27 @@ def mode_of(rule, **options):
     return mode_solution(error_dynamics(ode_limit(rule, **options)))
 
 
-# The ODEs of these depend on no number but r, so that they are derived once.
-FLOW = mode_of(GradientDescent(0.1))
-BESSEL = [mode_of(Nesterov(0.1, r)) for r in (1, 3, 6.5)]
-OSCILLATOR = error_dynamics(ode_limit(HeavyBall(0.01, 0.8)))
+# The ODEs of these depend on no number but r, so that they are derived once, where they are first asked for.
+def flow():
+    return mode_of(GradientDescent(0.1))
+
+
+def bessel(r):
+    return mode_of(Nesterov(0.1, r))
 
 
 def with_friction(b):
-    stiffness, _, mass = OSCILLATOR.coefficients
+    oscillator = mode_of(HeavyBall(0.01, 0.8)).dynamics
+    stiffness, _, mass = oscillator.coefficients
     return mode_solution(
-        dataclasses.replace(OSCILLATOR, coefficients=(stiffness, sympy.Float(float(b)), mass))
+        dataclasses.replace(oscillator, coefficients=(stiffness, sympy.Float(float(b)), mass))
     )
 
 
 def ode_modes(lam):
     top, low = max(lam.max(), 1e-3), max(lam.min(), 1e-4)
     frictions = (0.6 * np.sqrt(low), 2 * np.sqrt(low), np.sqrt(top), 2.2 * np.sqrt(top))
-    return [FLOW, *BESSEL, *map(with_friction, frictions)]
+    return [flow(), *map(bessel, (1, 3, 6.5)), *map(with_friction, frictions)]
 
 
 def rules(lam):

@@ -3,7 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
-from curves import BESSEL, FLOW, ode_modes, rules
+from curves import bessel, flow, ode_modes, rules
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zoo import kernel_with
@@ -106,15 +106,15 @@ def test_rotated_kernel_against_eigenvalues_in_high_precision(seed):
         values, vectors = mpmath.eigsy(mpmath.matrix(kernel.tolist()))
         weights = [(vectors[:, i].T * mpmath.matrix(delta0.tolist()))[0] ** 2 for i in range(9)]
     measure = spectral_measure(kernel, delta0, num_matvecs=4)
-    decay, bessel = FLOW, BESSEL[1]
+    decay, vanishing = flow(), bessel(3)
     for t in (0.01, 0.3, 5.0):
         with mpmath.workdps(40):
-            flow = sum(w * mpmath.exp(-2 * t * v) for v, w in zip(values, weights, strict=True)) / 2
+            decayed = sum(w * mpmath.exp(-2 * t * v) for v, w in zip(values, weights, strict=True)) / 2
             x = [t * mpmath.sqrt(abs(v)) for v in values]
             nesterov = (
                 sum(w * (2 * mpmath.besselj(1, z) / z) ** 2 for z, w in zip(x, weights, strict=True)) / 2
             )
-        for mode, exact in ((decay, flow), (bessel, nesterov)):
+        for mode, exact in ((decay, decayed), (vanishing, nesterov)):
             curve = loss_curve(mode, measure, [t])
             assert curve.rigorous
             assert curve.lower[0] <= exact <= curve.upper[0]
@@ -123,8 +123,8 @@ def test_rotated_kernel_against_eigenvalues_in_high_precision(seed):
 def test_brackets_close_as_steps_are_added():
     lam = np.geomspace(1e-3, 10, 300)
     delta0 = np.random.default_rng(1).standard_normal(300)
-    decay, bessel = FLOW, BESSEL[1]
-    for mode, t in ((decay, [2.0]), (bessel, [5.0])):
+    decay, vanishing = flow(), bessel(3)
+    for mode, t in ((decay, [2.0]), (vanishing, [5.0])):
         curves = [
             loss_curve(mode, spectral_measure(np.diag(lam), delta0, num_matvecs=m), t)
             for m in (5, 10, 20, 40)
@@ -176,12 +176,12 @@ def test_operator_without_known_interval_claims_only_what_needs_none():
     from scipy.sparse.linalg import aslinearoperator
 
     kernel = np.diag(np.linspace(0.1, 4, 50))
-    flow, bessel = FLOW, BESSEL[1]
+    decay, vanishing = flow(), bessel(3)
     blind = spectral_measure(aslinearoperator(kernel), np.ones(50), num_matvecs=8)
     told = spectral_measure(aslinearoperator(kernel), np.ones(50), num_matvecs=8, interval=(0, 4))
-    assert loss_curve(flow, blind, [1.0]).rigorous
-    assert loss_curve(bessel, blind, [1.0]).rigorous  # by the residual
-    assert loss_curve(bessel, told, [1.0]).rigorous
+    assert loss_curve(decay, blind, [1.0]).rigorous
+    assert loss_curve(vanishing, blind, [1.0]).rigorous  # by the residual
+    assert loss_curve(vanishing, told, [1.0]).rigorous
     assert loss_curve(HeavyBall(0.1, 0.5), blind, [7]).rigorous  # exact, whatever the interval
     assert not loss_curve(HeavyBall(0.1, 0.5), blind, [8]).rigorous
 

@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.integrate
-from curves import BESSEL, FLOW, rules, with_friction
+from curves import bessel, flow, rules, with_friction
 
 from odeopt import (
     GradientDescent,
@@ -48,13 +48,15 @@ def test_residual_bounds_close_where_degrees_do_not(rule):
     assert np.all(curve.upper - curve.lower < 4 * curve.rounding + 1e-6 * exact.loss)
 
 
-@pytest.mark.parametrize("mode", [with_friction(0.1), BESSEL[1]], ids=["friction", "vanishing"])
-def test_residual_bounds_of_an_ode_need_no_upper_end(mode):
+@pytest.mark.parametrize(
+    ("mode", "value"), [(with_friction, 0.1), (bessel, 3)], ids=["friction", "vanishing"]
+)
+def test_residual_bounds_of_an_ode_need_no_upper_end(mode, value):
     from scipy.sparse.linalg import aslinearoperator
 
     lam, delta0 = decaying_problem()
     blind = spectral_measure(aslinearoperator(np.diag(lam)), delta0, num_matvecs=60)
-    times = np.array([10.0, 100.0, 250.0])
+    mode, times = mode(value), np.array([10.0, 100.0, 250.0])
     exact = loss_curve(mode, spectral_measure(np.diag(lam), delta0), times)
     curve = loss_curve(mode, blind, times)
     assert curve.rigorous
@@ -81,7 +83,7 @@ def test_allowance_for_rounding_falls_with_the_loss(digits_problem):
     friction = 2 * np.sqrt(low)
     heavy = HeavyBall(3 / high, (1 - np.sqrt(low / high)) ** 2)
     cases = [
-        (FLOW, np.linspace(0, 9 / low, 200)),
+        (flow(), np.linspace(0, 9 / low, 200)),
         (with_friction(friction), np.linspace(0, 24 / friction, 200)),
         (heavy, np.arange(0, 1500, 5)),
         (NesterovConstant(1 / high, heavy.momentum), np.arange(0, 1500, 5)),
@@ -118,7 +120,7 @@ def test_brackets_of_vanishing_friction_stay_narrow_at_late_times(digits_problem
     _, exact, measure = digits_problem
     grid = np.linspace(0, 600, 200)
     assert 600 * np.sqrt(measure.interval[1]) > 20 * 2 * measure.num_matvecs
-    curve, true = (loss_curve(BESSEL[1], found, grid) for found in (measure, exact))
+    curve, true = (loss_curve(bessel(3), found, grid) for found in (measure, exact))
     assert curve.rigorous
     assert true.loss[-1] < 1e-5 * true.loss[0]
     assert np.all((curve.lower <= true.loss) & (true.loss <= curve.upper))
@@ -138,14 +140,18 @@ def test_response_to_an_impulse_is_bounded_by_that_of_a_free_mode(r, stiffness):
         assert np.all(np.abs(solved.y[0]) <= np.minimum(t - begin, begin / (r - 1)) + 1e-8)
 
 
-@pytest.mark.parametrize("mode", [*BESSEL, with_friction(0.3), with_friction(2.0)], ids=str)
-def test_envelopes_bound_their_modes_from_each_time_on(mode):
+@pytest.mark.parametrize(
+    ("mode", "value"),
+    [(bessel, 1), (bessel, 3), (bessel, 6.5), (with_friction, 0.3), (with_friction, 2.0)],
+)
+def test_envelopes_bound_their_modes_from_each_time_on(mode, value):
+    slow, mode = (mode, value) == (bessel, 1), mode(value)
     t, lam = np.linspace(0, 60, 3001), np.array([2.5, 7.0, 300.0])  # above b^2 / 2
     ode = mode_integrand(mode, t)
     values, envelope = np.abs(mode(t, lam)), ode.envelope(t, lam)
     later = np.maximum.accumulate(values[::-1])[::-1]
     assert np.all(later <= envelope + 1e-12)  # rounding of the modes
-    assert np.all(envelope[-1] < 0.5) or mode is BESSEL[0]  # r = 1 has an envelope of 1
+    assert np.all(envelope[-1] < 0.5) or slow  # r = 1 has an envelope of 1
 
 
 # Times in units that suit each ODE; the last are those of a late loss.
@@ -160,12 +166,12 @@ def precise_modes(lam, friction, units):
         growth = mpmath.cosh(t * z) + friction / 2 * mpmath.sinh(t * z) / z
         return mpmath.re(mpmath.exp(-mpmath.mpf(friction) * t / 2) * growth)
 
-    def bessel(t, value):
+    def vanishing(t, value):
         z = t * mpmath.sqrt(value)
         return 2 * mpmath.besselj(1, z) / z
 
-    functions = (lambda t, value: mpmath.exp(-t * value), damped, bessel)
-    modes = (FLOW, with_friction(friction), BESSEL[1])
+    functions = (lambda t, value: mpmath.exp(-t * value), damped, vanishing)
+    modes = (flow(), with_friction(friction), bessel(3))
     for mode, function, unit in zip(modes, functions, units, strict=True):
         times = [float(unit * t) for t in LATE]
         yield mode, times, [[function(mpmath.mpf(t), value) for value in lam] for t in times]
