@@ -159,6 +159,14 @@ def test_work_is_limited():
         Field((x, y, t)).read((x + y + t + 1) ** 64)
     with pytest.raises(UndecidedError, match="power"):
         Field((x,)).read((x + 1) ** 100_000)
+    with pytest.raises(UndecidedError, match="power beyond 4096"):
+        Field((x,)).read(x**4097)
+    assert Field((x,)).read(x**4096).expr() == x**4096
+
+
+def test_a_field_without_symbols_divides_and_takes_powers():
+    third = Field(()).read(Rational(1, 3))
+    assert ((third / (third + third)) ** 3).expr() == Rational(1, 8)
 
 
 # Signs on domains

@@ -154,7 +154,7 @@ class Element:
         """Return num / den in lowest terms, the leading coefficient of den being 1."""
         if len(num) > _MOST_TERMS or len(den) > _MOST_TERMS:
             raise UndecidedError(f"undecided: a product has more than {_MOST_TERMS} terms")
-        if max(*num.degrees(), *den.degrees(), 0) > _HIGHEST_DEGREE:
+        if max((*num.degrees(), *den.degrees(), 0)) > _HIGHEST_DEGREE:
             raise UndecidedError(f"undecided: a power beyond {_HIGHEST_DEGREE}")
         if not den.is_constant():
             common = num.gcd(den)
@@ -210,7 +210,7 @@ class Element:
         if exponent < 0:
             return self.inverse() ** -exponent
         if len(self.num) == 1 == len(self.den) and not self.field.roots:
-            if exponent * max(*self.num.degrees(), *self.den.degrees(), 0) > _HIGHEST_DEGREE:
+            if exponent * max((*self.num.degrees(), *self.den.degrees(), 0)) > _HIGHEST_DEGREE:
                 raise UndecidedError(f"undecided: a power beyond {_HIGHEST_DEGREE}")
             return Element(self.field, self.num**exponent, self.den**exponent)
         if exponent > _HIGHEST_POWER:
