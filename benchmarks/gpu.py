@@ -212,7 +212,7 @@ def data_scale(card, n, d=784):
     seconds = card.seconds((lambda: on_device(vector)) if on_device else (lambda: operator @ y))
     read = 2 * n * (n + 1)  # bytes of half a matrix of float32
     work = d * n * (n + operator.plan.rows)  # of the products of matrices in building
-    panels, _ = card.once(lambda: [operator._compute(i)[1] for i in range(0, n, operator.plan.rows)])
+    panels, _ = card.once(lambda: [operator._compute(i)[1] for i in operator._indices()])
     found |= {
         "build s": built, "panels s": panels, "panels TFLOP/s": work / panels / 1e12,
         "product s": seconds, "product GB/s": read / seconds / 1e9, "of read": read / seconds / card.read,

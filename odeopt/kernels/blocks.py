@@ -11,6 +11,7 @@ A panel is computed in strips of columns that stay inside the cache, panels by a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable
@@ -121,13 +122,14 @@ class ReluGramOperator(SymmetricOperator):
     def _build(self, progress: Callable[[str, int, int], object] | None, refuse: bool) -> list[Facts]:
         """Compute the panels in the order of their rows, and keep them unless they are to be recomputed."""
         found, n, kept = [], self.plan.n, self.plan.storage != "recompute"
-        built = in_order(lambda k: self._compute(k, refuse, kept), self._indices(), self.plan.threads)
-        for index, (panel, facts) in enumerate(built):
-            found.append(facts)
-            if kept:
-                self._panels.append(panel)
-            if progress is not None:
-                progress("kernel", min((index + 1) * self.plan.rows, n), n)
+        computed = in_order(lambda k: self._compute(k, refuse, kept), self._indices(), self.plan.threads)
+        with contextlib.closing(computed):  # also where `progress` raises, to end the work
+            for index, (panel, facts) in enumerate(computed):
+                found.append(facts)
+                if kept:
+                    self._panels.append(panel)
+                if progress is not None:
+                    progress("kernel", min((index + 1) * self.plan.rows, n), n)
         return found
 
     def _indices(self) -> range:

@@ -6,7 +6,7 @@ import contextvars
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -24,8 +24,10 @@ def allowed_threads() -> int:
     return min(cores, int(asked)) if asked.isdecimal() and int(asked) > 0 else cores
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Yield the results for the items in their order; the first error in that order ends the work.
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Generator[Result, None, None]:
+    """Yield the results for the items in their order; the first error in it, or closing, ends the work.
 
     >>> list(in_order(abs, [-3, 2, -1], threads=2))
     [3, 2, 1]

@@ -173,7 +173,12 @@ def test_the_first_error_in_order_is_raised_and_settings_of_the_caller_hold():
         list(in_order(inverse, [2, 0, 3], 2))
 
 
-def test_blas_has_one_thread_inside_and_its_own_again_afterwards():
+def test_blas_has_one_thread_inside_and_its_own_again_afterwards(monkeypatch):
+    monkeypatch.setattr("odeopt.kernels.memory.allowed_threads", lambda: 2)
+
+    def stop(*told):
+        raise KeyboardInterrupt
+
     def threads(_=None):
         return max(each["num_threads"] for each in _libraries().info() if each["user_api"] == "blas")
 
@@ -183,6 +188,13 @@ def test_blas_has_one_thread_inside_and_its_own_again_afterwards():
         with pytest.raises(ZeroDivisionError):
             list(in_order(lambda number: 1 / number, [0, 1], 2))
         assert threads() == 2
+        # the error holds the frames that were left, and is held itself
+        with pytest.raises(KeyboardInterrupt) as error:
+            relu_gram_operator(
+                np.random.default_rng(0).standard_normal((99, 5)), engine="numpy", progress=stop
+            )
+        assert threads() == 2
+        assert error.tb is not None
 
 
 def test_computations_of_two_threads_of_the_caller_both_end():
