@@ -49,9 +49,15 @@ class _Largest(NamedTuple):
 
 
 def driven_by_blocks(
-    step: Matrices, powers: TwoTerm, lam: np.ndarray, begun: np.ndarray, force: np.ndarray, k: np.ndarray
+    step: Matrices,
+    powers: TwoTerm,
+    lam: np.ndarray,
+    begun: np.ndarray,
+    force: np.ndarray,
+    k: np.ndarray,
+    output: tuple[float, float] = (1.0, 0.0),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Largest values on lam of the iterates k after the states `begun` (2, n), and bounds on their rounding.
+    """Largest values on lam of an output of the states k after `begun` (2, n), and bounds on their rounding.
 
     Examples
     --------
@@ -79,8 +85,8 @@ def driven_by_blocks(
     with np.errstate(over="ignore", invalid="ignore"):
         for begin in range(0, lam.size, _CHUNK):
             here = slice(begin, begin + _CHUNK)
-            _of_chunk(step, lam[here], begun[:, here], (whole, part, place, ahead), found)
-        error = _rounding(step, powers, float(lam.max()), np.abs(whole), np.abs(part), k, found)
+            _of_chunk(step, lam[here], begun[:, here], (whole, part, place, ahead), output, found)
+        error = _rounding(step, powers, float(lam.max()), np.abs(whole), np.abs(part), k, output, found)
     return found.seen, error
 
 
@@ -89,6 +95,7 @@ def _of_chunk(
     lam: np.ndarray,
     begun: np.ndarray,
     forces: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    output: tuple[float, float],
     found: _Largest,
 ) -> None:
     """All blocks on some eigenvalues."""
@@ -97,7 +104,7 @@ def _of_chunk(
     T = M[:, :, None] + (N @ A)[:, :, None] * lam
     driven = bool(whole.any())
     rows, forced = np.empty((block, 2, lam.size)), np.empty((block, 2, lam.size))
-    rows[0], forced[0] = np.array([[1.0], [0.0]]), N
+    rows[0], forced[0] = np.array(output)[:, None], N
     for i in range(1, block):
         np.add(rows[i - 1, 0] * T[0], rows[i - 1, 1] * T[1], out=rows[i])
         if driven:
@@ -127,7 +134,7 @@ def _of_chunk(
         some = slice(begin, begin + block)
         out = (rows[ahead[some]] * states[place[some]]).sum(axis=1)
         if driven:
-            out += part[some] @ forced[:, 0]
+            out += part[some] @ (output[0] * forced[:, 0] + output[1] * forced[:, 1])
         _raise(found.seen[some], out)
 
 
@@ -142,9 +149,10 @@ def _rounding(
     whole: np.ndarray,
     part: np.ndarray,
     k: np.ndarray,
+    output: tuple[float, float],
     found: _Largest,
 ) -> np.ndarray:
-    """Bounds on what the computed iterates k are off by, from the largest values met."""
+    """Bounds on what the computed outputs k are off by, from the largest values met."""
     M, N, A = step[:3]
     block, count = whole.shape[1], len(whole)
     size = np.abs(M) + high * np.abs(N @ A)
@@ -158,15 +166,16 @@ def _rounding(
         true = exact[:, :, power] if power <= powers.last else computed + error
         error = true @ error + error @ computed + _SUM * computed @ computed
         power *= 2
-    dot = (block + 4) * _EPS
+    dot, seen = (block + 6) * _EPS, np.abs(output)
     of_forces = forced + dot * found.forced
     kicks = np.zeros((count, 2))
     kicks[1:] = found.states[:-1] @ (error + _SUM * found.squares[-1]).T + whole[:-1] @ of_forces
     kicks[1:] += _SUM * found.states[1:] + found.floor
     place, ahead = np.divmod(k, block)
     later = k[:, None] - block * np.arange(count)
-    carried = np.where(later[:, :, None] >= 0, exact[0].T[np.maximum(later, 0)] * kicks, 0.0)
-    own = ((rows + _SUM * found.rows)[ahead] * found.states[place]).sum(axis=1) + part @ of_forces[:, 0]
+    answers = np.einsum("a,abi->ib", seen, exact)[np.maximum(later, 0)]
+    carried = np.where(later[:, :, None] >= 0, answers * kicks, 0.0)
+    own = ((rows + _SUM * found.rows)[ahead] * found.states[place]).sum(axis=1) + part @ (of_forces @ seen)
     return carried.sum(axis=(1, 2)) + own + _SUM * found.seen
 
 

@@ -6,6 +6,7 @@ a unit added to a gradient, or to an entry of the state, on to all later iterate
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -29,6 +30,11 @@ _EPS = float(np.finfo(float).eps)
 _PLAIN_STEPS, _MOST_DRIVEN, _LAST_DRIVEN = 500, 1024, 50_000
 # Forces so small beside the largest are summed without signs: numbers near the end of float64 are slow.
 _NEGLIGIBLE = 1e-200
+# So are those from which on all are as small as this, where that is a small part of the sum: what is left is
+# carried on.
+_FADED, _SMALL_PART = 1e-18, 1e-6
+# Steps up to which the finer mesh is not too dear.
+_FINE = 7000
 
 Matrices = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -194,27 +200,61 @@ class Responses:
 
     def _driven_by_blocks(self, powers: TwoTerm, start: np.ndarray, force: np.ndarray) -> np.ndarray:
         """The same of steps of two terms; inf for all but some K where there are many."""
-        first = self.first
-        if not force.any() and not first:
+        if not force.any() and not self.first:
             return powers.along(start[0], start[1])[self.k]
-        found = np.where(self.k < first, abs(start[0]), np.inf)
-        within = np.flatnonzero((self.k >= first) & (self.k <= _LAST_DRIVEN))
+        found = np.where(self.k < self.first, abs(start[0]), np.inf)
+        within = np.flatnonzero((self.k >= self.first) & (self.k <= _LAST_DRIVEN))
         some = within[np.unique(np.linspace(0, within.size - 1, min(within.size, _MOST_DRIVEN)).astype(int))]
-        if not some.size:
-            return found
-        dropped = np.where(np.abs(force) < _NEGLIGIBLE * np.abs(force).max(), np.abs(force), 0.0)
-        k, force = self.k[some], np.where(dropped > 0, 0.0, force)
-        lam = self._lam(int(k[-1]), _SIGNED)
+        size = np.abs(force)
+        last = int(np.max(np.flatnonzero(size > _FADED * size.max()), initial=-1)) + 1
+        place = max(last, _PLAIN_STEPS)
+        late = np.where(np.arange(size.size) >= last, size, 0.0)
+        left = self.of_gradients(late[:, None])
+        far = self.k > place
+        if far.any() and np.all((left <= _SMALL_PART * self.of_gradients(size[:, None]))[far]):
+            found[far] = self._carried(powers, start, np.where(late > 0, 0.0, force), place)[far] + left[far]
+            some = some[self.k[some] <= place]
+        if some.size:
+            late = np.where(size < _NEGLIGIBLE * size.max(), size, 0.0)
+            near = self._on_mesh(powers, start, np.where(late > 0, 0.0, force), self.k[some])
+            found[some] = near + self.of_gradients(late[:, None])[some]
+        return found
+
+    def _on_mesh(
+        self,
+        powers: TwoTerm,
+        start: np.ndarray,
+        force: np.ndarray,
+        k: np.ndarray,
+        output: tuple[float, float] = (1.0, 0.0),
+    ) -> np.ndarray:
+        """Bounds on an output of the states k, from values on a mesh and what they round."""
+        lam, first = self._lam(int(k[-1]), _SIGNED if k[-1] <= _FINE else OVERSAMPLING), self.first
         begun, kick = np.repeat(start[:, None].astype(float), lam.size, axis=1), np.zeros(2)
         if first:
             M, N, A, B = self.matrices[0]
             size = np.abs(M) + self.interval[1] * np.abs(N @ A)
             kick = 16 * _EPS * (size @ np.abs(start) + np.abs(N[:, 0] * force[0]))
             begun = advanced((M, N, A, B), lam, begun) + N * force[0]
-        seen, rounding = driven_by_blocks(self.matrices[-1], powers, lam, begun, force[first:], k - first)
-        later = sum(powers.entry(0, c)[k - first] * kick[c] for c in range(2))
-        found[some] = seen / _share_seen(self.degree * k, lam.size) + rounding + later
-        return found + self.of_gradients(dropped[:, None])
+        seen, rounding = driven_by_blocks(
+            self.matrices[-1], powers, lam, begun, force[first:], k - first, output
+        )
+        for (a, weight), (b, error) in itertools.product(enumerate(output), enumerate(kick)):
+            rounding = rounding + abs(weight) * powers.entry(a, b)[k - first] * error
+        return seen / _share_seen(self.degree * k, lam.size) + rounding
+
+    def _carried(self, powers: TwoTerm, start: np.ndarray, force: np.ndarray, place: int) -> np.ndarray:
+        r"""Bounds on later iterates K where no force acts from `place` on, inf for earlier ones.
+
+        What the step keeps at lam = 0 is (1, s): :math:`T^n(x,y)=x\,T^n(1,s)+(y-sx)\,T^n(0,1)`.
+        """
+        M, k = self.matrices[-1][0], np.array([place])
+        kept = float((1 - M[0, 0]) / M[0, 1]) if M[0, 1] else 0.0
+        x = self._on_mesh(powers, start, force, k)[0]
+        rest = self._on_mesh(powers, start, force, k, (-kept, 1.0))[0]
+        after = np.maximum(self.k - place, 0)
+        bound = x * powers.along(1.0, kept)[after] + rest * powers.entry(0, 1)[after]
+        return np.where(self.k >= place, bound, np.inf)
 
 
 def _convolved(size: np.ndarray, force: np.ndarray, places: np.ndarray) -> np.ndarray:

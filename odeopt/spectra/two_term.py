@@ -67,6 +67,7 @@ class TwoTerm:
     array([ 1.      ,  1.9     ,  9.99976...])
     """
 
+    @np.errstate(over="ignore", invalid="ignore")
     def __init__(self, step: tuple[np.ndarray, ...], low: float, high: float, last: int) -> None:
         M, N, A = step[:3]
         self.last: int = last
@@ -85,6 +86,7 @@ class TwoTerm:
         self._known: dict[tuple[int, int], np.ndarray] = {}
         self._roots()
 
+    @np.errstate(over="ignore", invalid="ignore")
     def entry(self, row: int, column: int) -> np.ndarray:
         """Bounds on an entry of all powers from 0 to the last."""
         if (row, column) not in self._known:
@@ -96,6 +98,7 @@ class TwoTerm:
             self._known[row, column] = found
         return self._known[row, column]
 
+    @np.errstate(over="ignore", invalid="ignore")
     def along(self, first: float, second: float) -> np.ndarray:
         """Bounds on the first entry of all powers times a constant vector."""
         if first == 0:
@@ -110,16 +113,17 @@ class TwoTerm:
             return np.array([low, high])
         count = int(np.log(1 / _SMALLEST) / np.log(_RATIO))
         offsets = np.concatenate([[0.0], width * _RATIO ** -np.arange(count + 1.0)])
-        (tr, slope, *_), (det, change, *_) = self.trace, self.determinant
-        slope, change = slope * width, change * width
-        with np.errstate(over="ignore", invalid="ignore"):
-            coefficients = np.array([slope**2, 2 * tr * slope - 4 * change, tr**2 - 4 * det])
-        zeros: list[float] = []
-        if np.all(np.isfinite(coefficients)) and np.any(coefficients[:2]):
-            zeros = [width * z.real for z in np.roots(coefficients)]
-        places = np.array([low, high, *(z for z in zeros if low < z < high)])
+        places = np.array([low, high, *(z for z in self._zeros(width) if low < z < high)])
         edges = np.concatenate([places[:, None] + offsets, places[:, None] - offsets], axis=None)
         return np.unique(np.clip(edges, low, high))
+
+    def _zeros(self, width: float) -> list[float]:
+        """Zeros of the discriminant, or where it is least, as far as they are numbers."""
+        (tr, slope, *_), (det, change, *_) = np.array(self.trace), np.array(self.determinant)
+        with np.errstate(all="ignore"):
+            a, b, c = (slope * width) ** 2, 2 * (tr * slope - 2 * change) * width, tr**2 - 4 * det
+            half = -(b + np.copysign(np.sqrt(np.maximum(b**2 - 4 * a * c, 0.0)), b)) / 2
+            return [width * z for z in (half / a, c / half)]
 
     def _values(self, line: Line) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A linear function at both ends of the cells, and what it may be off by."""

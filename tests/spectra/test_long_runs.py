@@ -50,13 +50,22 @@ def test_powers_of_a_step_of_two_terms_stay_within_bounds_that_are_near(rule):
         power = power @ step
 
 
+def test_steps_that_hardly_move_and_those_that_leave_the_numbers_have_bounds_too():
+    step = step_floats(read(HeavyBall(1.0, 0.5)), 1)[0]
+    for high in (0.0, 1e-320, 1e-160):
+        found = TwoTerm(step, 0.0, high, 100)
+        true = 2 - 0.5 ** np.arange(101)
+        assert np.all((true <= found.entry(0, 0)) & (found.entry(0, 0) <= 2 * (1 + 1e-9)))
+    assert np.all(TwoTerm(step, 0.0, 1e200, 100).entry(0, 0)[1:] >= 1e200)
+
+
 @RULE
 @pytest.mark.parametrize("interval", [(0.0, 1.0), (0.2, 1.0)])
 def test_forces_by_blocks_are_those_of_single_steps(rule, interval):
     steps = 590
     matrices, k = step_floats(read(rule), steps), np.array([1, 17, 256, 400, 590])
     force = np.random.default_rng(0).standard_normal((steps, 1)) * 0.99 ** np.arange(steps)[:, None]
-    force[550:] *= 1e-250  # summed without signs
+    force[60:100] *= 1e-250  # summed without signs
     found = Responses(matrices, k, True, read(rule).law_from, 1, *interval)
     assert found.powers is not None
     blocks = found._driven_by_blocks(found.powers, np.zeros(2), force[:, 0])
@@ -64,6 +73,26 @@ def test_forces_by_blocks_are_those_of_single_steps(rule, interval):
     single = found.driven(np.zeros(2), force)
     # one mesh for both; the allowances for rounding differ, with sums over squares of responses to 1e-4
     np.testing.assert_allclose(blocks, single, rtol=1e-3)
+
+
+@RULE
+def test_what_a_faded_force_has_left_is_carried_on(rule):
+    last, place = 4000, 520
+    reading = read(rule)
+    matrices, k = step_floats(reading, last), np.array([place + 1, place + 40, last])
+    force = np.zeros((last, 1))
+    force[:place, 0] = np.random.default_rng(0).standard_normal(place)
+    force[place:] = 1e-30 * force[:place].max()
+    found = Responses(matrices, k, True, reading.law_from, 1, 0.1, 1.0)
+    bound = found.driven(np.zeros(2), force)
+    lam, state, true = np.linspace(0.1, 1, 4001), np.zeros((2, 4001)), []
+    for j, (M, N, A, _) in enumerate(matrices):
+        state = M @ state + N * (lam * (A[0] @ state) + force[j])
+        true += [np.abs(state[0]).max()] if j + 1 in k else []
+    rounding = 1 - 1e-9  # of the run here
+    assert np.all(rounding * np.array(true) <= bound)
+    # the largest values of two parts lie at different eigenvalues, and momentum adds their sizes
+    assert bound[0] <= 60 * true[0]
 
 
 def drawn(seed):
