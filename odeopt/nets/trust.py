@@ -32,6 +32,7 @@ from odeopt.rules.base import UpdateRule, iterate
 
 __all__ = ["TrustEstimate", "trust_estimate"]
 
+_FAR = 1e12  # times the initial loss: beyond it a run has diverged
 _SPARE = 4  # halvings of stretches, times the number of checkpoints
 
 
@@ -197,7 +198,7 @@ def trust_estimate(
 
 def _linear_losses(rule: UpdateRule, kernel: np.ndarray, error: np.ndarray, num_steps: int) -> np.ndarray:
     """Loss of the linear recursion; inf from where the error exceeds 1e6 times the initial one."""
-    losses, limit = np.full(num_steps + 1, np.inf), 1e12 * error @ error
+    losses, limit = np.full(num_steps + 1, np.inf), _FAR * error @ error
     for k, z in enumerate(itertools.islice(iterate(rule, error, lambda z: kernel @ z), num_steps + 1)):
         if not z @ z <= limit:
             break
@@ -329,7 +330,9 @@ def _estimated(
             middle, spare = (begin + end) // 2, spare - 1
             pending += [(middle, end), (begin, middle)]
             continue
-        if after is None:  # the network diverges, or what is left of its linearisation does
+        if (
+            after is None or losses[-1] > _FAR * found.losses[0]
+        ):  # the network diverges, or what is left of its linearisation does
             break
         state, here = after
         found.losses[begin + 1 : end + 1], largest = losses, max(losses.max(), losses[-1])

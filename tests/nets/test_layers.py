@@ -7,9 +7,12 @@ import torch.nn.functional as F
 from module_kinds import KINDS, Written, images, rows, sequences
 from torch import nn
 
+from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets import empirical_operator
+from odeopt.nets.kernels import jacobian as jacobians
 from odeopt.nets.kernels import matrix
 from odeopt.nets.kernels.contraction import Pair
+from odeopt.nets.training.flat import problem_of
 
 
 def jacobian(module, x):
@@ -165,4 +168,46 @@ def test_images_keep_the_type_of_the_network():
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, 1))
     gram = empirical_operator(net, images()).gram()
     J = jacobian(net.double(), images())
+    assert_same(gram, J @ J.T)
+
+
+def small_convolution():
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 1)).double(), images()
+
+
+@pytest.mark.parametrize("kind", [functions, small_convolution])
+def test_kernel_and_products_at_moved_weights_are_of_their_layers(kind, monkeypatch):
+    torch.manual_seed(1)
+    module, x = kind()
+    module.double()
+    problem = problem_of(module, x, np.arange(6.0), SquaredLoss(), "sum")
+    problem.at(problem.initial).gram()
+    w = problem.initial + 0.1 * torch.randn(problem.initial.numel(), dtype=torch.float64)
+    monkeypatch.setattr(jacobians, "product_matrix", None)  # neither the checks nor the passes of the first
+    point = problem.at(w)
+    gram = point.gram()
+    problem.write(w)
+    J = jacobian(module, x)
+    assert_same(gram, J @ J.T)
+    c, v = torch.randn(6, dtype=torch.float64), torch.randn(len(w), dtype=torch.float64)
+    assert_same(point.pull_back(c).numpy(), J.T @ c.numpy())
+    assert_same(point.push_forward(v).numpy(), J @ v.numpy())
+
+
+def test_examples_that_interact_at_moved_weights_alone_are_seen():
+    parts = {"a": nn.Linear(5, 8), "b": nn.Linear(8, 1), "gate": nn.Parameter(torch.zeros(()))}
+
+    def forward(s, x):
+        h = torch.tanh(s.a(x))
+        return s.b(h + s.gate**2 * h.mean(0))
+
+    torch.manual_seed(1)
+    module, x = Written(forward, **parts).double(), rows()
+    module.gate.requires_grad_(False)
+    problem = problem_of(module, x, np.arange(6.0), SquaredLoss(), "sum")
+    problem.at(problem.initial).gram()
+    problem._jacobian.held._tensors["module.gate"].fill_(1.0)  # as if it had been trained
+    gram = problem.at(problem.initial).gram()
+    module.gate.fill_(1.0)
+    J = jacobian(module, x)
     assert_same(gram, J @ J.T)

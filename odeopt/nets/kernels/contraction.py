@@ -40,6 +40,12 @@ class Rows(NamedTuple):
             product = product.view(self.width, -1).T.reshape(-1)
         return dict(zip(self.leaves, product.split(self.sizes), strict=True))
 
+    def pushed(self, tangents: Sequence[torch.Tensor]) -> torch.Tensor:
+        parts = [tangents[leaf] for leaf in self.leaves]
+        if self.width:
+            parts = [parts[0].view(-1, self.width).T]
+        return self.matrix @ torch.cat([part.reshape(-1) for part in parts])
+
     def contract(self, other: Any, out: torch.Tensor) -> None:
         step = _STRIP if other is self else len(out)
         for start in range(0, len(out), step):
@@ -65,6 +71,14 @@ class Pair(NamedTuple):
         product = weighted.T @ self.inputs.flatten(0, 1)
         found = {self.weight: (product if self.turned else product.T).reshape(-1)}
         return found if self.bias is None else found | {self.bias: weighted.sum(0)}
+
+    def pushed(self, tangents: Sequence[torch.Tensor]) -> torch.Tensor:
+        m, _, s, q = self.cotangents.shape
+        weight = tangents[self.weight].view(*((q, -1) if self.turned else (-1, q)))
+        moved = self.inputs @ (weight.T if self.turned else weight)
+        if self.bias is not None:
+            moved = moved + tangents[self.bias].reshape(-1)
+        return (self.cotangents * moved.view(m, 1, s, q)).sum((2, 3)).view(-1)
 
     def contract(self, other: Any, out: torch.Tensor) -> None:
         (m, c, s, _), (n, d, t, _) = self.cotangents.shape, other.cotangents.shape

@@ -16,8 +16,16 @@ import torch
 from torch import nn
 
 from odeopt.nets.kernels.held import HeldWeights
-from odeopt.nets.kernels.matrix import Plan, product_matrix
-from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, real_size
+from odeopt.nets.kernels.matrix import (
+    Parts,
+    Plan,
+    gram_of,
+    parts_at,
+    product_matrix,
+    pulled_back,
+    pushed,
+)
+from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, real_size, split
 from odeopt.nets.module_checks import differentiable, fitting, require_outputs
 from odeopt.nets.module_state import ModuleState, left_as_it_was, plain_arithmetic
 
@@ -75,6 +83,8 @@ class Jacobian:
         self.batches: tuple[torch.Tensor, ...] = (self.x,) if batch_size is None else self.x.split(batch_size)
         self._tape: Tape | None = None
         self.plan: Plan | None = None
+        self._parts: Parts | None = None  # of moved weights
+        self._is_moved = False
         self._probed: tuple[torch.Tensor, torch.Tensor] | None = None
         self.held: HeldWeights = HeldWeights(module, self.names)
         self._require_reached(chosen)
@@ -143,6 +153,8 @@ class Jacobian:
 
     def pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`J^\top c`, shape (P,)."""
+        if self._parts is not None:
+            return pulled_back(self._parts, cotangent)
         total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
         parts = cotangent.split([len(b) * self.outputs for b in self.batches])
 
@@ -159,6 +171,8 @@ class Jacobian:
 
     def push_forward(self, tangent: torch.Tensor) -> torch.Tensor:
         r"""Return :math:`Jv`, shape (N,)."""
+        if self._parts is not None:
+            return pushed(self._parts, split(tangent.double(), self.held.leaves))
         return self.held.run(lambda: torch.cat([tape.push_forward(tangent) for tape in self.each_tape()]))
 
     def origin(self) -> np.ndarray:
@@ -178,9 +192,10 @@ class Jacobian:
     # --- other weights ---
 
     def moved(self, weights: Sequence[torch.Tensor]) -> Jacobian:
-        """J at other weights of the same module, without the checks of the first."""
+        """J at other weights of the same module, without the first checks, and by layers if it has those."""
         other = copy.copy(self)
         other.held, other._tape, other._probed = self.held.moved(weights), None, None
+        other._parts, other._is_moved = None, True
         other.predictions = other._outputs()
         return other
 
@@ -188,6 +203,9 @@ class Jacobian:
 
     def gram(self) -> np.ndarray:
         r""":math:`JJ^\top`."""
+        self._parts = parts_at(self) if self._is_moved else None
+        if self._parts is not None:
+            return gram_of(self._parts, len(self.predictions))
         return product_matrix(self, self)
 
     def probe(self, size: int, seed: int = 0) -> torch.Tensor:

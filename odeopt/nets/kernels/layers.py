@@ -176,6 +176,10 @@ class Factor:
             into.copy_(block.transpose(1, 2).reshape(len(into), self.outputs, size))
         return found.view(-1, size)
 
+    def weighted(self, c: torch.Tensor) -> torch.Tensor:
+        """The cotangents of the sum of outputs with weights c, if no example acts on others."""
+        return (c.view(self.examples, self.outputs, 1, 1) * self._cotangents).sum(1)
+
     def bias_rows(self) -> torch.Tensor:
         """Rows of the Jacobian by the bias, shape (m c, G q)."""
         return self._cotangents.sum(-1).reshape(self.examples * self.outputs, -1)
@@ -189,16 +193,26 @@ def _counts(layer: Layer, cotangent: torch.Tensor, m: int) -> bool:
 
 
 def factors_of(
-    output: torch.Tensor, layers: Sequence[Layer], leaves: Sequence[torch.Tensor], m: int
+    output: torch.Tensor,
+    layers: Sequence[Layer],
+    leaves: Sequence[torch.Tensor],
+    m: int,
+    weights: torch.Tensor | None = None,
 ) -> list[Factor | None]:
-    """The factors of layers, by a backward pass for each output; None where they are none of examples."""
+    """The factors of layers, by a backward pass for each output, or for the one sum of all with weights.
+
+    None stands where the cotangents are not those of examples.
+    """
     edges = [GradientEdge(layer.node, 0) for layer in layers]
     c = len(output) // m
     found: list[list[torch.Tensor | None]] = [[] for _ in layers]
-    for k in range(c if layers else 0):
-        unit = torch.zeros(m, c, dtype=output.dtype, device=output.device)
-        unit[:, k] = 1.0
-        parts = torch.autograd.grad(output, edges, unit.view(-1), retain_graph=True, allow_unused=True)
+    if weights is None:
+        units = torch.eye(c, dtype=output.dtype, device=output.device)
+        passes = [unit.repeat(m) for unit in units]
+    else:
+        passes, c = [weights], 1
+    for cotangent in passes if layers else ():
+        parts = torch.autograd.grad(output, edges, cotangent, retain_graph=True, allow_unused=True)
         for into, part in zip(found, parts, strict=True):
             into.append(part)
     factors: list[Factor | None] = []

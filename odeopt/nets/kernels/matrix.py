@@ -22,10 +22,10 @@ from torch.func import functional_call, jacrev, vmap
 
 from odeopt.nets.kernels.contraction import Pair, Rows, contracted, held_entries, is_less_as_pair, parts_of
 from odeopt.nets.kernels.held import HeldWeights
-from odeopt.nets.kernels.layers import factors_of, layers_of
+from odeopt.nets.kernels.layers import Factor, factors_of, layers_of
 from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, real_size
 
-__all__ = ["Plan", "product_matrix"]
+__all__ = ["Parts", "Plan", "gram_of", "parts_at", "product_matrix", "pulled_back", "pushed"]
 
 _BLOCK = 2**25  # entries of rows held at a time: two blocks of 256 MB of float64, and one to make them
 _TRIED = 3  # examples on which the layers are tried
@@ -68,8 +68,8 @@ class Side(Protocol):
     def probed(self, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]: ...
 
 
-_Parts = list[Rows | Pair]
-_Parted = Callable[[Side, range], _Parts | None]
+Parts = list[Rows | Pair]
+_Parted = Callable[[Side, range], Parts | None]
 _Route = Callable[[Side, Side], tuple[int, _Parted]]
 
 
@@ -131,7 +131,7 @@ def _assembled(
     same, k, c = rows is columns, rows.outputs, columns.outputs
     entries, of = route(rows, columns)
 
-    def parts(side: Side, examples: range) -> _Parts | None:
+    def parts(side: Side, examples: range) -> Parts | None:
         return side.held.run(lambda: of(side, examples))
 
     step = max(1, _BLOCK // entries)
@@ -145,14 +145,14 @@ def _assembled(
         left, at = parts(rows, first), slice(first.start * k, first.stop * k)
         if left is None:
             return None
-        pulled[0] += _pulled(left, probes[0][at])
+        pulled[0] += pulled_back(left, probes[0][at])
         for second in wide[: number + 1] if same else wide:
             to = slice(second.start * c, second.stop * c)
             right = left if same and second is first else parts(columns, second)
             if right is None:
                 return None
             if not same and number == 0:
-                pulled[1] += _pulled(right, probes[1][to])
+                pulled[1] += pulled_back(right, probes[1][to])
             part = contracted(left, right, (len(first) * k, len(second) * c)).cpu()
             matrix[at, to] = part
             if same:
@@ -169,7 +169,7 @@ def _cut(examples: range, step: int) -> list[range]:
     return [range(*pair) for pair in itertools.pairwise([*starts, examples.stop])]
 
 
-def _pulled(parts: _Parts, c: torch.Tensor) -> torch.Tensor:
+def pulled_back(parts: Parts, c: torch.Tensor) -> torch.Tensor:
     """The sum of the rows times c, over all leaves in their order."""
     found = {leaf: values for part in parts for leaf, values in part.pulled(c).items()}
     return torch.cat([found[leaf].reshape(-1) for leaf in sorted(found)])
@@ -185,7 +185,7 @@ def _by_examples(rows: Side, columns: Side) -> tuple[int, _Parted]:
 def _among_all(rows: Side, columns: Side) -> tuple[int, _Parted]:
     """A backward pass through all examples for each row."""
 
-    def parts(side: Side, examples: range) -> _Parts:
+    def parts(side: Side, examples: range) -> Parts:
         (tape,) = side.each_tape()
         of = range(examples.start * side.outputs, examples.stop * side.outputs)
         sizes = tuple(real_size(leaf) for leaf in tape.leaves)
@@ -239,7 +239,7 @@ def _planned(side: Side) -> Plan:
     expected = [flat([part], [leaf]) for part, leaf in zip(parts, leaves, strict=True)]
     floor = float(torch.cat(expected).norm())
 
-    def agrees(found: _Parts) -> bool:
+    def agrees(found: Parts) -> bool:
         pulled = {leaf: values for part in found for leaf, values in part.pulled(c).items()}
         return all(
             values.numel() == expected[leaf].numel()
@@ -270,7 +270,7 @@ def _planned(side: Side) -> Plan:
 
 
 def _can_be_vectorised(
-    side: Side, examples: range, leaves: Sequence[int], agrees: Callable[[_Parts], bool]
+    side: Side, examples: range, leaves: Sequence[int], agrees: Callable[[Parts], bool]
 ) -> bool:
     if any(side.held.leaves[leaf].is_complex() for leaf in leaves):
         return False  # its conventions are others
@@ -280,18 +280,67 @@ def _can_be_vectorised(
         return False
 
 
-def _of_layers(side: Side, examples: range, plan: Plan) -> _Parts | None:
+def _of_layers(side: Side, examples: range, plan: Plan) -> Parts | None:
     """The parts of some examples, recorded in blocks; None where a layer is not found again."""
-    found: list[_Parts] = []
+    found: list[Parts] = []
     for block in _cut(examples, min(_BLOCK // plan.recorded, len(side.batches[0]))):
         whole = len(block) == len(side.batches[0]) == len(side.x)
         tape = next(side.each_tape()) if whole else side.record(side.x[block.start : block.stop])
-        known = {layer.leaves: layer for layer in layers_of(tape.output, tape.leaves)}
-        layers = [known[of]._replace(batched=flag) for of, flag in plan.batched.items() if of in known]
-        factors = factors_of(tape.output, layers, tape.leaves, len(block))
-        if len(layers) < len(plan.batched) or None in factors:
+        factors = _found_again(side, tape, plan)
+        if factors is None:
             return None
-        forms = plan.as_pair.values()
-        parts = [part for f, form in zip(factors, forms, strict=True) if f for part in parts_of(f, form)]
+        parts = _in_form(factors, plan)
         found.append([*parts, plan.rest_of(side, block, plan.rest)] if plan.rest else parts)
     return [first.followed_by(others) if others else first for first, *others in zip(*found, strict=True)]
+
+
+def _found_again(
+    side: Side, tape: Tape, plan: Plan, weights: torch.Tensor | None = None
+) -> list[Factor] | None:
+    """The factors of the planned layers in another pass; None where one is missing."""
+    known = {layer.leaves: layer for layer in layers_of(tape.output, tape.leaves)}
+    layers = [known[of]._replace(batched=flag) for of, flag in plan.batched.items() if of in known]
+    m = len(tape.output) // side.outputs
+    factors = factors_of(tape.output, layers, tape.leaves, m, weights)
+    found = [factor for factor in factors if factor is not None]
+    return found if len(found) == len(plan.batched) else None
+
+
+def _in_form(factors: Sequence[Factor], plan: Plan) -> Parts:
+    return [p for f, form in zip(factors, plan.as_pair.values(), strict=True) for p in parts_of(f, form)]
+
+
+# --- at moved weights -------------------------------------------------------------------------
+
+
+def parts_at(side: Side) -> Parts | None:
+    """The layers of a module whose plan was found, and checked, at other weights; None if it is not theirs.
+
+    A layer is one at any weights; that examples do not act on each other, and that the backward pass is
+    linear, is checked again: the cotangents for a random c are the weighted sums of those of the outputs.
+    """
+    plan, n = side.plan, len(side.x)
+    if plan is None or plan.rest or len(side.batches) > 1 or n * max(plan.entries, plan.recorded) > _BLOCK:
+        return None
+
+    def found() -> Parts | None:
+        tape, c = next(side.each_tape()), side.probe(n * side.outputs)
+        factors, sums = _found_again(side, tape, plan), _found_again(side, tape, plan, c)
+        if factors is None or sums is None:
+            return None
+        one = torch.ones(n, dtype=c.dtype, device=c.device)
+        pairs = [(f.weighted(c), g.weighted(one)) for f, g in zip(factors, sums, strict=True)]
+        same = all(equal_to_rounding(f, g) or not f.isfinite().all() for f, g in pairs)
+        return _in_form(factors, plan) if same else None
+
+    return side.held.run(found)
+
+
+def gram_of(parts: Parts, size: int) -> np.ndarray:
+    r""":math:`JJ^\top` of the parts of J."""
+    return contracted(parts, parts, (size, size)).cpu().numpy()
+
+
+def pushed(parts: Parts, tangents: Sequence[torch.Tensor]) -> torch.Tensor:
+    r""":math:`Jv` of the parts of J and of v, a leaf each."""
+    return torch.stack([part.pushed(tangents) for part in parts]).sum(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -272,9 +273,11 @@ class ReLUProblem(FlatProblem):
         """Output layer at the flat vector w, of any hidden vectors, shape (n, m)."""
         return (self.net.output_scale * (hidden @ self._weights(w)[1])).cpu().double().numpy()
 
-    def push_forward(self, w: torch.Tensor, tangent: torch.Tensor) -> np.ndarray:
-        (weights, a), moved = self._weights(w), self._split(tangent)
-        before = self.x @ weights.T
+    def push_forward(
+        self, w: torch.Tensor, tangent: torch.Tensor, before: torch.Tensor | None = None
+    ) -> np.ndarray:
+        (_, a), moved = self._weights(w), self._split(tangent)
+        before = self.preactivations(w) if before is None else before
         active = (self.x @ moved["weights"].T).mul_(before > 0) @ a
         if "a" in moved:
             active = active + torch.relu(before) @ moved["a"]
@@ -297,7 +300,11 @@ class _ClosedForm:
         return self._problem.kernel_at(self._w)
 
     def push_forward(self, tangent: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self._problem.push_forward(self._w, tangent))
+        return torch.from_numpy(self._problem.push_forward(self._w, tangent, self._before))
+
+    @functools.cached_property
+    def _before(self) -> torch.Tensor:
+        return self._problem.preactivations(self._w)
 
 
 class RowSpaceProblem(ReLUProblem):
