@@ -7,7 +7,13 @@ import functools
 import sympy
 from sympy import Expr, Integer, Symbol
 
-__all__ = ["verified_bessel", "verified_characteristic", "verified_exponential", "verified_oscillator"]
+__all__ = [
+    "verified_bessel",
+    "verified_characteristic",
+    "verified_exponential",
+    "verified_kummer",
+    "verified_oscillator",
+]
 
 
 def _require_zero(residual: Expr, family: str) -> Expr:
@@ -60,6 +66,18 @@ def _reduce_bessel(expr: Expr, nu: Expr, x: Expr) -> Expr:
     expr = expr.subs(j(nu - 2, x), 2 * (nu - 1) / x * j(nu - 1, x) - j(nu, x))
     expr = expr.subs(j(nu - 1, x), 2 * nu / x * j(nu, x) - j(nu + 1, x))
     return sympy.simplify(sympy.expand(expr))
+
+
+@functools.cache
+def verified_kummer() -> tuple[Expr, tuple[Symbol, ...], Expr]:
+    """The mode of phi'' + (r/t + d) phi' + (a d / t) phi = 0 that starts regularly, power by power of t."""
+    t, r, d, a = sympy.symbols("t r d a", positive=True)
+    k = sympy.Symbol("k", integer=True, nonnegative=True)
+    # of t^k in t phi'' + (r + d t) phi' + a d phi, for the coefficients c of 1F1(a; r; -d t)
+    c = sympy.rf(a, k) / sympy.rf(r, k) * (-d) ** k / sympy.factorial(k)
+    left = (k + 1) * (k + r) * c.subs(k, k + 1) + d * (k + a) * c
+    residual = sympy.simplify(sympy.gammasimp((left / c).rewrite(sympy.gamma)))
+    return sympy.hyper([a], [r], -d * t), (t, r, d, a), _require_zero(residual, "hypergeometric")
 
 
 @functools.cache

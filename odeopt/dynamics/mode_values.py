@@ -2,14 +2,16 @@ r"""Numerical evaluation of the modes, each in a form that stays accurate where 
 
 from __future__ import annotations
 
+import flint
 import numpy as np
 import numpy.typing as npt
 import scipy
 
-__all__ = ["bessel_mode", "damped_oscillator"]
+__all__ = ["bessel_mode", "damped_oscillator", "kummer_mode"]
 
 # Beyond it Gamma(nu + 1) (2/x)^nu leaves the range of float64 where the series no longer converges fast.
 _MAX_FRICTION = 800
+_MOST_BITS = 2**14
 
 
 def damped_oscillator(
@@ -72,3 +74,24 @@ def _bessel_series(x: np.ndarray, nu: float) -> np.ndarray:
         term = -term * x**2 / (4 * k * (nu + k))
         total = total + term
     return total
+
+
+def kummer_mode(x: np.ndarray, a: float, r: float) -> np.ndarray:
+    r"""Evaluate :math:`{}_1F_1(a;r;-x)` for x >= 0 in ball arithmetic, of which float64 is left exact.
+
+    Examples
+    --------
+    >>> kummer_mode(np.array([0.0, 1.0]), 1.0, 2.0)  # (1 - exp(-x)) / x
+    array([1.        , 0.63212056])
+    """
+    values = np.empty(x.shape)
+    for place, value in np.ndenumerate(x):
+        bits = 128
+        while True:
+            with flint.ctx.workprec(bits):
+                ball = flint.arb(-float(value)).hypgeom_1f1(flint.arb(a), flint.arb(r))
+                values[place] = float(ball.mid())
+                if ball.rel_accuracy_bits() >= 60 or ball.rad() < 1e-320 or bits >= _MOST_BITS:
+                    break
+            bits *= 2
+    return values

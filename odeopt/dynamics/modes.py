@@ -29,12 +29,14 @@ from odeopt.dynamics.closed_forms import (
     verified_bessel,
     verified_characteristic,
     verified_exponential,
+    verified_kummer,
     verified_oscillator,
 )
 from odeopt.dynamics.error import ErrorDynamics
+from odeopt.dynamics.friction import vanishing_friction
 from odeopt.dynamics.intrinsic import intrinsic_mode
 from odeopt.dynamics.mean import averaged_dynamics, mean_expression
-from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
+from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator, kummer_mode
 
 __all__ = ["AlongOrigin", "ModeSolution", "mode_solution"]
 
@@ -50,7 +52,8 @@ class ModeSolution:
         The closed form in ``dynamics.t`` and ``dynamics.lam``. For family "characteristic" it holds
         the symbols z1, ..., zn, the roots of the characteristic polynomial.
     family : str
-        "exponential", "oscillator", "bessel", "damped bessel", "characteristic", "intrinsic time" or "mean".
+        "exponential", "oscillator", "bessel", "damped bessel", "characteristic", "intrinsic time", "mean"
+        or "hypergeometric".
     residual : sympy.Expr
         What is left of the equation when the closed form is substituted; 0.
     clock : callable or None
@@ -185,7 +188,9 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     loss: without noise a decay does not help.
 
     The mean of the iterates of a rule whose own mode :math:`\psi` has constant coefficients has
-    :math:`\varphi=\frac1t\int_0^t\psi`, for gradient descent :math:`(1-e^{-\lambda t})/(\lambda t)`.
+    :math:`\varphi=\frac1t\int_0^t\psi`, for gradient descent :math:`(1-e^{-\lambda t})/(\lambda t)`. With an
+    average mixed into the gradient point, as in Schedule-Free, it is
+    :math:`{}_1F_1(\frac1{1-\beta};2;-(1-\beta)\lambda t)`.
 
     Parameters
     ----------
@@ -262,9 +267,13 @@ def _homogeneous(dynamics: ErrorDynamics) -> ModeSolution:
         averaged = averaged_dynamics(dynamics)
         if averaged is not None:
             return _mean(dynamics, averaged)
-        found = _vanishing_friction(dynamics) if dynamics.order == 2 else None
+        found = vanishing_friction(dynamics) if dynamics.order == 2 else None
         if found is not None:
-            return _bessel(dynamics, *found)
+            r, d, q, e = found
+            if sympy.simplify(e - r * d / 2) == 0:
+                return _bessel(dynamics, r, q, d)
+            if q == 0 and d != 0 and not sympy.cancel(e / d).free_symbols & d.free_symbols:
+                return _kummer(dynamics, r, d, sympy.cancel(e / d))
     raise ValueError(
         f"no closed form is known for {dynamics}; integrate it with odeopt.integrate(dynamics, ...), or take "
         "odeopt.dynamics.integrated_mode(dynamics)"
@@ -320,17 +329,6 @@ def _oscillator(dynamics: ErrorDynamics) -> ModeSolution:
 # --- friction r/t ----------------------------------------------------------------------------------
 
 
-def _vanishing_friction(dynamics: ErrorDynamics) -> tuple[Expr, Expr, Expr] | None:
-    """Return r, q, d if the equation is that of a (damped) Bessel mode, started regularly."""
-    t, (a0, a1, a2) = dynamics.t, dynamics.coefficients
-    friction, stiffness = sympy.expand(sympy.cancel(a1 / a2)), sympy.expand(sympy.cancel(a0 / a2))
-    r, d = friction.coeff(t, -1), friction.coeff(t, 0)
-    q, e = stiffness.coeff(t, 0), stiffness.coeff(t, -1)
-    whole = sympy.simplify(friction - r / t - d) == 0 and sympy.simplify(stiffness - q - e / t) == 0
-    matched = sympy.simplify(e - r * d / 2) == 0 and sympy.simplify(dynamics.initial[0] + d / 2) == 0
-    return (r, q, d) if whole and matched and not r.has(dynamics.lam) else None
-
-
 def _bessel(dynamics: ErrorDynamics, friction: Expr, stiffness: Expr, damping: Expr) -> ModeSolution:
     phi, (t, r, q, d), residual = verified_bessel()
     if friction.is_number and friction < 0:
@@ -351,6 +349,18 @@ def _bessel(dynamics: ErrorDynamics, friction: Expr, stiffness: Expr, damping: E
     expr = phi.subs({t: dynamics.t, r: friction, q: stiffness, d: damping}, simultaneous=True)
     family = "bessel" if damping == 0 else "damped bessel"
     return ModeSolution(dynamics, expr, family, residual, evaluate if compiled else None)
+
+
+def _kummer(dynamics: ErrorDynamics, friction: Expr, damping: Expr, parameter: Expr) -> ModeSolution:
+    phi, (t, r, d, a), residual = verified_kummer()
+    numbers = friction.is_number and parameter.is_number
+    compiled = _function_of_lam(dynamics, damping) if numbers else None
+
+    def evaluate(times, lam):
+        return kummer_mode(np.multiply.outer(times, *compiled(lam)), float(parameter), float(friction))
+
+    expr = phi.subs({t: dynamics.t, r: friction, d: damping, a: parameter}, simultaneous=True)
+    return ModeSolution(dynamics, expr, "hypergeometric", residual, evaluate if compiled else None)
 
 
 # --- constant coefficients of any order --------------------------------------------------------------

@@ -18,7 +18,7 @@ from odeopt import (
 from odeopt.dynamics import ErrorDynamics
 from odeopt.dynamics.characteristic import constant_coefficient_mode
 from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator
-from odeopt.rules import Averaged
+from odeopt.rules import Averaged, ScheduleFree
 
 h, b, r, c1, c2 = sympy.symbols("h b r c1 c2", positive=True)
 THIRD = HigherMomentum(h**3, (2 - (c1 + c2) * h, -(1 - c1 * h) * (1 - c2 * h)))
@@ -198,3 +198,18 @@ def test_the_mean_of_heavy_ball_is_that_of_its_oscillator_critical_too():
     nodes, weights = np.polynomial.legendre.leggauss(40)  # exact to rounding for waves of 9 radians
     psi = damped_oscillator((nodes + 1) / 2 * t, 2.0, lam)
     np.testing.assert_allclose(mode([0.0, t], lam), [np.ones(4), weights @ psi / 2], rtol=1e-13)
+
+
+def test_an_average_in_the_gradient_point_has_a_hypergeometric_mode():
+    mode, lam, t = (
+        mode_of(ScheduleFree(0.1, beta=0.5)),
+        np.array([0.0, 0.25, 4.0]),
+        np.array([0.0, 3.0, 50.0]),
+    )
+    assert mode.family == "hypergeometric"
+    assert mode.residual == 0
+    # beta = 1/2: exp(-lam t/2) exactly; a power of x has the rounding of x = lam t/2 <= 100 times over
+    np.testing.assert_allclose(mode(t, lam), np.exp(-np.multiply.outer(t, lam) / 2), rtol=1e-13)
+    mode = mode_of(ScheduleFree(0.1, beta=0.75))
+    exact = [[float(mpmath.hyp1f1(4, 2, -mpmath.mpf(s) * v / 4)) for v in lam] for s in t]
+    np.testing.assert_allclose(mode(t, lam), exact, rtol=1e-13)
