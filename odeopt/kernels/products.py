@@ -71,14 +71,15 @@ def share_by(engine: str, storage: str) -> tuple[Share, str]:
     """What maps panels, each with its first row, and vectors to their share, and the engine that it is."""
     if engine != "numba":
         return _share_by_numpy, engine
-    from odeopt.kernels.compiled import compiled_share
+    try:
+        from odeopt.kernels.compiled import compiled_share
 
-    _, reason = compiled_share(storage, False)
-    return (
-        (_share_by_numpy, f"numpy ({reason})")
-        if reason
-        else (functools.partial(_share_by_numba, storage), engine)
-    )
+        _, reason = compiled_share(storage, False)
+    except ImportError as error:  # numba refuses, say, a numpy that is newer than it knows
+        reason = str(error)
+    if reason:
+        return _share_by_numpy, f"numpy ({reason})"
+    return functools.partial(_share_by_numba, storage), engine
 
 
 def _share_by_numba(

@@ -103,6 +103,13 @@ def test_without_numba_numpy_multiplies_and_says_so(monkeypatch):
         memory_plan(FEW, 5, engine="numba")
 
 
+def test_numba_that_refuses_this_numpy_is_replaced(monkeypatch):
+    monkeypatch.setitem(sys.modules, "odeopt.kernels.compiled", None)  # importing it fails
+    operator = relu_gram_operator(np.eye(9), storage="float32", engine="numba")
+    assert operator.engine.startswith("numpy (import of odeopt.kernels.compiled halted")
+    np.testing.assert_allclose(operator @ np.ones(9), np.full(9, 0.5), rtol=9 * EPS)
+
+
 def test_a_compiler_that_fails_is_named_and_replaced(monkeypatch):
     def fail(*arguments):
         raise RuntimeError("no such target\nand more")
@@ -130,6 +137,8 @@ def test_folders_that_cannot_be_written_cost_the_cache_alone(monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(tempfile, "TemporaryFile", refuse)  # by which numba tries a folder
         function = compiled._jit(doubled)
+    assert compiled._jit(doubled).stats.cache_path
+    assert function.stats.cache_path is None
     out = np.zeros(2)
     function(np.array([1.0, 2.0]), out)
     assert out.tolist() == [2, 4]
