@@ -12,6 +12,7 @@ They follow from the Lanczos matrix,
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -19,11 +20,13 @@ import numpy.typing as npt
 
 from odeopt.checks import iteration_grid, require_integer
 from odeopt.rates.steps import StepsTo, require_loss
+from odeopt.rules.base import UpdateRule
+from odeopt.rules.linear import degrees
 from odeopt.spectra.lanczos import Chain, lanczos
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 from odeopt.spectra.quadrature import gauss
 
-__all__ = ["envelope", "steps_envelope"]
+__all__ = ["envelope", "steps_envelope", "times_fewest"]
 
 # A shift of the spectrum by its rounding may change the envelope by so much; beyond, it is not known.
 _KNOWN = 1e-2
@@ -125,6 +128,14 @@ def steps_envelope(measure: SpectralMeasure, loss: float, *, max_steps: int = 10
     if low is None and not found.ended:
         low = found.last + 1
     return StepsTo(value, low, high, False, float(loss))
+
+
+def times_fewest(rule: UpdateRule, steps: StepsTo, fewest: StepsTo) -> float | None:
+    """Gradients that a rule takes one after the other in its steps, as a multiple of the fewest."""
+    if steps.value is None or not fewest.value:
+        return None
+    taken = int(degrees(rule, np.array([int(steps.value)]))[0])
+    return dataclasses.replace(steps, value=taken).times(fewest)
 
 
 class _Envelope:

@@ -254,6 +254,9 @@ def _check_method(
         exact_discrete=exact_discrete,
         fitted_ode=_fit(t, curves["ode_h0"], "linear ODE", problem.floor) if "ode_h0" in curves else None,
         fitted_trained=_fit(t, curves["trained"], "finite net", problem.floor),
+        times_fewest=theory.times_fewest(first.start, float(first.curves["discrete_h0"][-1]), int(k[-1]))
+        if "discrete_h0" in first.curves
+        else None,
         budget_by_seed=_by_seed(seeds, WHOLE_PARTS, "initial"),
         vector_budget_by_seed=_by_seed(seeds, WHOLE_PARTS, "vector"),
         step_by_seed=_by_seed(seeds, STEP_PARTS, "initial"),

@@ -132,6 +132,10 @@ class MethodReport:
     fitted_ode, fitted_trained : Rate or None
         Measured on the seed averages of the curves above `CheckReport.problem["loss_floor"]`; None where the
         curve is too short for a fit.
+    times_fewest : float or None
+        Gradients of the run, as a multiple of the fewest with which any method that follows gradients from
+        this start could reach the loss that the iteration on H(0) of the first seed ends with
+        (:func:`odeopt.rates.steps_envelope`); None where the bound is none of this rule, or nothing fell.
     budget_by_seed : mapping
         Name of a part (:data:`odeopt.spectra.errors.WHOLE_PARTS`) to the largest deviation over steps,
         relative to the initial loss, for each seed.
@@ -165,6 +169,7 @@ class MethodReport:
     exact_discrete: Rate | None
     fitted_ode: Rate | None
     fitted_trained: Rate | None
+    times_fewest: float | None
     budget_by_seed: dict[str, tuple[float, ...]]
     vector_budget_by_seed: dict[str, tuple[float, ...]]
     step_by_seed: dict[str, tuple[float, ...]]
@@ -195,7 +200,7 @@ class MethodReport:
 _PLAIN = (
     "name", "weight_ode", "error_ode", "time_step", "time_origin", "budget", "budget_by_seed",
     "vector_budget_by_seed", "step_by_seed", "high_resolution", "integration_error", "kernel_drift",
-    "drift_by_seed", "diverged_at", "notes",
+    "drift_by_seed", "diverged_at", "times_fewest", "notes",
 )  # fmt: skip
 _RATES = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
 

@@ -2,14 +2,13 @@ r"""One method of a forecast: its numbers, tuned or given, its steps to the targ
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from odeopt.rates.envelope import steps_envelope
+from odeopt.rates.envelope import steps_envelope, times_fewest
 from odeopt.rates.horizon import end_of_schedules, peak_of
 from odeopt.rates.iteration import discrete_rate, max_learning_rate
 from odeopt.rates.steps import StepsTo, steps_to
@@ -17,7 +16,7 @@ from odeopt.rates.tuning import tune, tune_for
 from odeopt.rules.averaged import with_average
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import Nesterov
-from odeopt.rules.linear import degrees, require_numeric
+from odeopt.rules.linear import require_numeric
 from odeopt.rules.names import METHODS
 from odeopt.rules.reading import require_linear
 from odeopt.rules.schedule import Schedule
@@ -78,7 +77,7 @@ class Asked:
         last = run or last
         k = np.unique(np.linspace(0, last, min(last, _POINTS) + 1).astype(int))
         curve = loss_curve(rule, spectrum.whole, k)
-        times = None if fewest is None else _gradients(rule, steps).times(fewest)
+        times = None if fewest is None else times_fewest(rule, steps, fewest)
         return MethodForecast(name, rule, limit, steps, curve, run, ends_at, times)
 
     def _given(self, rule: UpdateRule) -> UpdateRule:
@@ -153,9 +152,3 @@ def peak_of_decay(decay: dict[str, Any]) -> float:
     """The largest coefficient of a weight decay."""
     value = decay["weight_decay"]
     return value.largest if isinstance(value, Schedule) else float(value)
-
-
-def _gradients(rule: UpdateRule, steps: StepsTo) -> StepsTo:
-    """Gradients, taken one after the other, in place of steps: the degree of the polynomial."""
-    value = None if steps.value is None else int(degrees(rule, np.array([int(steps.value)]))[0])
-    return dataclasses.replace(steps, value=value)

@@ -11,10 +11,13 @@ from odeopt.dynamics.error import ErrorDynamics, error_dynamics
 from odeopt.dynamics.integrate import integrate
 from odeopt.dynamics.modes import mode_solution
 from odeopt.limits.ode import ode_limit
+from odeopt.rates.envelope import steps_envelope, times_fewest
 from odeopt.rates.iteration import discrete_rate
 from odeopt.rates.rate import Rate, exact_rate
+from odeopt.rates.steps import StepsTo
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import HigherMomentum
+from odeopt.rules.linear import error_row
 from odeopt.spectra.curve import loss_curve
 from odeopt.spectra.measure import spectral_measure
 from odeopt.studies.check_report import CheckSettings
@@ -62,6 +65,21 @@ class RuleTheory:
         step = self.clock[0]
         discrete = self._or_note("exact_discrete", lambda: discrete_rate(self.rule, mu, L, time_step=step))
         return ode, discrete, integrated or {}
+
+    def times_fewest(
+        self, start: tuple[np.ndarray, np.ndarray, np.ndarray | None], loss: float, k: int
+    ) -> float | None:
+        """Gradients of the run over the fewest with which a method that follows them comes as far.
+
+        That bounds no decay to 0, which pulls out of their span, unless J w_0 = 0: then no error shows it.
+        """
+        kernel, delta0, origin = start
+        initial = float(delta0 @ delta0) / 2
+        pulled = origin is not None and np.any(origin) and error_row(self.rule, [k])
+        if pulled or not 0 < loss < initial:
+            return None
+        fewest = steps_envelope(spectral_measure(kernel, delta0), loss, max_steps=k)
+        return times_fewest(self.rule, StepsTo(k, k, k, True, loss), fewest)
 
     def _or_note(self, name: str, find: Callable[[], Any]) -> Any:
         try:

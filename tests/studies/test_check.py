@@ -8,7 +8,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from odeopt import UpdateRule, check
+from odeopt import GradientDescent, UpdateRule, check, spectral_measure
+from odeopt.data import prepare
+from odeopt.nets import TwoLayerReLU, train
+from odeopt.rates import envelope
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS
 from odeopt.studies import CheckSettings
 
@@ -73,6 +76,19 @@ def test_step_part_is_split_at_the_high_resolution_ode_and_vectors_are_reported(
     assert (
         set(stored["vector_budget_by_seed"]) == {part.name for part in WHOLE_PARTS} == set(stored["budget"])
     )
+
+
+def test_times_fewest_is_to_the_best_polynomial_on_the_kernel_at_the_start(report, data):
+    sample = prepare(*data)
+    net = TwoLayerReLU(6, 2048, seed=0)
+    run = train(net, GradientDescent(1e-3), sample.x, sample.y, 1)
+    measure = spectral_measure(run.initial_kernel, run.errors[0])
+    for method in report.methods:
+        fewest = round(300 / method.times_fewest)
+        assert method.times_fewest == pytest.approx(300 / fewest)
+        least = envelope(measure, [fewest - 1, fewest])
+        # the loss lies between; both are rounded, the kernel as well
+        assert least[1] * (1 - 1e-6) <= method.curves["discrete_h0"][0, -1] <= least[0] * (1 + 1e-6)
 
 
 def test_all_curves_of_a_seed_start_at_the_loss_of_the_network(report):

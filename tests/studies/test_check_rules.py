@@ -112,6 +112,7 @@ def test_decay_to_zero_is_predicted_from_the_weights_at_the_start(data, rule):
     assert set(CHAIN) <= set(method.curves)
     assert method.budget["trained - discrete H(0)"] < 0.02  # width 2048: some m^(-1/2)
     assert method.integration_error < 1e-8
+    assert method.times_fewest is None  # the pull leaves the span of the gradients
     # without the pull on the weights the prediction is another one
     bare = check(*data, methods=[rule.without_decay()], settings=SETTINGS).methods[0]
     gap = (
