@@ -1,12 +1,18 @@
 """Trained networks against their predictions under learning-rate schedules, beside a constant rate.
 
     python benchmarks/schedules.py            # some minutes on two cores
+    python benchmarks/schedules.py --peaks    # the best peak, against a search over trained networks
     python benchmarks/schedules.py --quick    # small sizes, nothing is kept
 
 The prediction is the discrete recursion of the rule on the network's own kernel H(0), made before training;
 what is told is the largest distance of the losses over the run, relative to the initial loss. Full batch,
 float64, digits. The peak is a quarter of the stability limit of the constant rate. The table is kept in
 ``benchmarks/results/schedules.md``.
+
+With ``--peaks`` the best peak of a cosine (:func:`odeopt.rates.tune_for`, on the network's own kernel at the
+start) is set beside a search: the same network trained with peaks 1 % apart. ``benchmarks/results/peaks.md``
+holds the peak of least trained loss over the one found, among all peaks and among those with which no error
+of the linear model ever grows more than tenfold, which tune_for keeps to; and the trained losses at both.
 """
 
 import argparse
@@ -18,9 +24,17 @@ from tables import write_rows
 
 from odeopt import GradientDescent, HeavyBall, data, loss_curve, max_learning_rate, spectral_measure
 from odeopt.nets import DeepReLU, TwoLayerReLU, empirical_operator, train
+from odeopt.rates import run_growth, tune_for
 from odeopt.rules import Cosine, InverseSqrt, Linear, Step, Warmup, WarmupStableDecay
 
+PEAKS = Path(__file__).parent / "results" / "peaks.md"
+PEAK_HEADER = (
+    "network | rule | steps | growth | best trained peak / found | within the bound | loss at found / best | "
+    "within the bound"
+)
 RESULTS = Path(__file__).parent / "results" / "schedules.md"
+# Peaks that are tried, as multiples of the one found.
+FACTORS = 1 + 0.01 * np.arange(-8, 13)
 HEADER = "network | rule | schedule | last loss / first | deviation | of constant rate"
 
 
@@ -65,13 +79,66 @@ def study(networks, n, steps):
     return rows
 
 
+def peak_search(rule_type, steps, sample, width, factors):
+    """The rule found, its growth, which multiples of its peak keep the bound, and their trained losses."""
+
+    def network():
+        return TwoLayerReLU(sample.x.shape[1], width)
+
+    operator = empirical_operator(network(), sample.x)
+    start = train(network(), GradientDescent(1e-9), sample.x, sample.y, 1, record_at=[0]).errors[0]
+    measure = spectral_measure(operator.gram(), start)
+    found = tune_for(rule_type, measure, steps, schedule=Cosine(1.0, steps))
+    limit = max_learning_rate(found, measure.lam_max, num_steps=steps) / found.lr.largest
+    options = {"record_at": [steps], "allow_unstable": True}
+    losses = []
+    for factor in factors:
+        run = train(network(), found.replace(lr=found.lr * factor), sample.x, sample.y, steps, **options)
+        losses.append(float(run.loss[-1]) if run.diverged_at is None else np.inf)
+    growth = run_growth(found, measure.lam_max, num_steps=steps).value
+    return found, growth, factors <= limit * (1 + 1e-9), np.array(losses)
+
+
+def peak_row(label, rule_type, steps, sample, width, factors):
+    """Compare the peak that is found with a search over trained networks."""
+    found, growth, bounded, losses = peak_search(rule_type, steps, sample, width, factors)
+    here = losses[np.argmin(np.abs(factors - 1))]
+    cells = [np.argmin(losses), np.argmin(np.where(bounded, losses, np.inf))]
+    best, ratio = ([f"{column[i]:.2f}" for i in cells] for column in (factors, here / losses))
+    momentum = f" {found.momentum:.2f}" if hasattr(found, "momentum") else ""
+    return (
+        f"{label} | {rule_type.__name__}{momentum} | {steps} | {growth:.3g} | {best[0]} | {best[1]} | "
+        f"{ratio[0]} | {ratio[1]}"
+    )
+
+
+def peaks(n, width, lengths, factors):
+    """Rows of the table of peaks: digits less their mean image, as in predicted_training."""
+    x, y = data.load_digits(n)
+    sample, rows = data.prepare(x - x.mean(axis=0), y), []
+    for rule_type in (GradientDescent, HeavyBall):
+        for steps in lengths:
+            label = f"two-layer, m = {width}, n = {n}"
+            rows.append(peak_row(label, rule_type, steps, sample, width, factors))
+            sys.stderr.write(rows[-1] + "\n")
+    return rows
+
+
 def main():
     """Run the study and keep its table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--peaks", action="store_true")
+    asked = parser.parse_args()
+    quick = asked.quick
+    if asked.peaks:
+        size = (20, 256, (20,), 1 + 0.05 * np.arange(-2, 3)) if quick else (60, 16384, (30, 100), FACTORS)
+        rows = peaks(*size)
+        if not quick:
+            write_rows(PEAKS, PEAK_HEADER, rows, keys=3)
+        return
     width, deep, n, steps = (256, 32, 20, 100) if quick else (16384, 512, 60, 300)
     networks = {
         f"two-layer, m = {width}, n = {n}": lambda: TwoLayerReLU(64, width),

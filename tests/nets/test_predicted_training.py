@@ -139,3 +139,16 @@ def test_deep_network_of_width_2048_is_foretold_over_a_fall_of_a_hundred(study):
     # Measured 0.0032; limit as for the convolutional network. The kernel alone takes a minute.
     _, run, predicted, _ = one_network(study, "MLP, 3 hidden layers", 2048, "NAG")
     assert study.deviation(run.loss, predicted, 100)[0] < 0.0064
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_best_peak_of_a_schedule_is_that_of_a_search_over_trained_networks(study):
+    """Heavy ball with a cosine, whose best peak is no end of what the bound on its growth allows."""
+    schedules, problem = importlib.import_module("schedules"), study.digits()
+    factors, width = 1 + 0.02 * np.arange(-4, 5), 4096
+    _, growth, bounded, losses = schedules.peak_search(schedules.HeavyBall, 30, problem, width, factors)
+    assert growth < 5
+    assert bounded[5]  # the search goes beyond what is found
+    # to the spacing of the search, and the inverse root of the width by which the kernel moves
+    assert abs(factors[np.argmin(losses)] - 1) <= 0.02 + width**-0.5
