@@ -53,12 +53,13 @@ class Run:
         self.met, self.largest, self.tail, self.spread = np.zeros((4, steps, responses.gradients))
         self.size, self.peak = np.ones((2, steps + 1))
         self.kicks: np.ndarray = np.zeros((steps, responses.entries))
-        alone = min(read(rule).law_from, steps) if responses.steady else steps
+        reading = read(rule)
+        alone = steps if reading.steady_from is None else min(reading.law_from, steps)
         with np.errstate(over="ignore", invalid="ignore"):
             self._step_by_step(alone)
             if alone < steps:
                 matrices = responses.matrices if by_matrices else None
-                self._at_once(alone, steps, responses.entries, matrices)
+                self._at_once(alone, steps, responses.entries, matrices, reading.period)
 
     def _step_by_step(self, steps: int) -> None:
         """The first steps on rounded numbers, each from a settled state."""
@@ -110,9 +111,11 @@ class Run:
             self.tail[steps, point] = z @ self.ends
             self.spread[steps, point] = np.abs(z) @ np.abs(self.ends)
 
-    def _at_once(self, first: int, last: int, entries: int, matrices: list[Matrices] | None) -> None:
-        """The steps of the law, all of a block in one run of the step on their states."""
-        rows = max(1, _BLOCK // (entries * self.lam.size))
+    def _at_once(
+        self, first: int, last: int, entries: int, matrices: list[Matrices] | None, period: int
+    ) -> None:
+        """The steps of the law, all alike of a block in one run of the step on their states."""
+        rows = period * max(1, _BLOCK // (entries * self.lam.size * period))
         states = np.empty((min(rows, last - first) + 1, entries, self.lam.size))
         run = self._states(first)
         states[0] = next(run)
@@ -123,9 +126,13 @@ class Run:
                     row[:] = next(run)
             else:
                 _advance(matrices[-1], self.lam, here)
-            taken, new = self._stepped(begin, here[:-1])
-            errors = [z.error + np.abs(z.value - here[1:, e]) for e, z in zip(self.entries, new, strict=True)]
-            self._keep(slice(begin, begin + len(here) - 1), taken, errors)
+            for phase in range(min(period, len(here) - 1)):
+                alike = here[1:][phase::period]
+                taken, new = self._stepped(begin + phase, here[:-1][phase::period])
+                errors = [
+                    z.error + np.abs(z.value - alike[:, e]) for e, z in zip(self.entries, new, strict=True)
+                ]
+                self._keep(slice(begin + phase, begin + len(here) - 1, period), taken, errors)
             x, after = here[1:, 0], slice(begin + 1, begin + len(here))
             self.size[after], self.peak[after] = np.sqrt(x**2 @ self.weights), np.abs(x).max(axis=1)
             states[0] = here[-1]

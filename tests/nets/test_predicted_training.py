@@ -146,9 +146,9 @@ def test_deep_network_of_width_2048_is_foretold_over_a_fall_of_a_hundred(study):
 def test_the_best_peak_of_a_schedule_is_that_of_a_search_over_trained_networks(study):
     """Heavy ball with a cosine, whose best peak is no end of what the bound on its growth allows."""
     schedules, problem = importlib.import_module("schedules"), study.digits()
-    factors, width = 1 + 0.02 * np.arange(-4, 5), 4096
-    _, growth, bounded, losses = schedules.peak_search(schedules.HeavyBall, 30, problem, width, factors)
+    factors = 1 + 0.02 * np.arange(-5, 6)
+    _, growth, _, losses = schedules.peak_search(schedules.HeavyBall, 8, problem, 4096, factors)
     assert growth < 5
-    assert bounded[5]  # the search goes beyond what is found
-    # to the spacing of the search, and the inverse root of the width by which the kernel moves
-    assert abs(factors[np.argmin(losses)] - 1) <= 0.02 + width**-0.5
+    # a prediction off by 0.003 of the initial loss at both peaks; a tenth beside the best it is worse
+    excess = (losses - losses.min()) / (problem.y.size / 2)
+    assert excess[5] < 2 * 0.003 < max(excess[0], excess[-1])
