@@ -63,8 +63,8 @@ class TwoTerm:
     --------
     >>> step = np.array([[1.9, -0.9], [1.0, 0.0]]), np.array([[-0.5], [0.0]]), np.array([[1.0, 0.0]])
     >>> powers = TwoTerm(step, 0.0, 1.0, 100)
-    >>> powers.entry(0, 0)[[0, 1, 100]].round(6)  # at lam = 0: 1 + 0.9 + ... + 0.9^100
-    array([ 1.      ,  1.9     ,  9.99976...])
+    >>> powers.entry(0, 0)[[0, 1, 100]].round(1)  # at lam = 0 these are 1, 1 + 0.9, 1 + 0.9 + ... + 0.9^100
+    array([ 1. ,  1.9, 10. ])
     """
 
     @np.errstate(over="ignore", invalid="ignore")
