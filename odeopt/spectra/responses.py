@@ -25,9 +25,9 @@ OVERSAMPLING = 2
 # The same where one polynomial is all that a bound is made of.
 _SIGNED = 3
 _EPS = float(np.finfo(float).eps)
-# Steps beyond which those of two terms are taken by blocks; how many iterates then have a bound of their own,
-# and up to which step, as the cost of each grows with it.
-_PLAIN_STEPS, _MOST_DRIVEN, _LAST_DRIVEN = 500, 1024, 50_000
+# Steps beyond which those of two terms are taken by blocks; up to which step iterates then have a bound of
+# their own, and how many products these may cost.
+_PLAIN_STEPS, _LAST_DRIVEN, _MOST_PRODUCTS = 500, 50_000, 1e10
 # Forces so small beside the largest are summed without signs: numbers near the end of float64 are slow.
 _NEGLIGIBLE = 1e-200
 # So are those from which on all are as small as this, where that is a small part of the sum: what is left is
@@ -199,26 +199,28 @@ class Responses:
         return seen[self.k] / share + self.of_state(kicks)
 
     def _driven_by_blocks(self, powers: TwoTerm, start: np.ndarray, force: np.ndarray) -> np.ndarray:
-        """The same of steps of two terms; inf for all but some K where there are many."""
+        """The same of steps of two terms; without signs for all but some K where there are many."""
         if not force.any() and not self.first:
             return powers.along(start[0], start[1])[self.k]
         found = np.where(self.k < self.first, abs(start[0]), np.inf)
-        within = np.flatnonzero((self.k >= self.first) & (self.k <= _LAST_DRIVEN))
-        some = within[np.unique(np.linspace(0, within.size - 1, min(within.size, _MOST_DRIVEN)).astype(int))]
         size = np.abs(force)
+        plain = self.of_gradients(size[:, None])
         last = int(np.max(np.flatnonzero(size > _FADED * size.max()), initial=-1)) + 1
         place = max(last, _PLAIN_STEPS)
         late = np.where(np.arange(size.size) >= last, size, 0.0)
         left = self.of_gradients(late[:, None])
         far = self.k > place
-        if far.any() and np.all((left <= _SMALL_PART * self.of_gradients(size[:, None]))[far]):
+        far &= bool(np.all((left <= _SMALL_PART * plain)[far]))
+        if far.any():
             found[far] = self._carried(powers, start, np.where(late > 0, 0.0, force), place)[far] + left[far]
-            some = some[self.k[some] <= place]
+        some = np.flatnonzero(~far & (self.k >= self.first) & (self.k <= _LAST_DRIVEN))
         if some.size:
+            most = 1 + int(_MOST_PRODUCTS / (_SIGNED * float(self.k[some[-1]] + 1) ** 1.5))
+            some = some[np.unique(np.linspace(0, some.size - 1, min(some.size, most)).astype(int))]
             late = np.where(size < _NEGLIGIBLE * size.max(), size, 0.0)
             near = self._on_mesh(powers, start, np.where(late > 0, 0.0, force), self.k[some])
             found[some] = near + self.of_gradients(late[:, None])[some]
-        return found
+        return found if start.any() else np.fmin(found, plain)
 
     def _on_mesh(
         self,

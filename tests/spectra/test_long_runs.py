@@ -95,6 +95,17 @@ def test_what_a_faded_force_has_left_is_carried_on(rule):
     assert bound[0] <= 60 * true[0]
 
 
+def test_each_of_many_late_iterates_has_a_bound(monkeypatch):
+    monkeypatch.setattr("odeopt.spectra.responses._MOST_PRODUCTS", 1e8)  # those of 200 iterates
+    last = 3000
+    matrices, force = step_floats(read(RULES[0]), last), 0.999 ** np.arange(float(last))[:, None]
+    found = Responses(matrices, np.arange(600, last + 1, 7), True, 0, 1, 0.0, 1.0)
+    bounds = found.driven(np.zeros(2), force)
+    # at lam = 0 the sum of all forces, times 1 / (1 - momentum) of the learning rate
+    sums = 0.5 * 1e4 * (1 - 0.999**found.k)
+    assert np.all((0.98 * sums <= bounds) & (bounds <= 2 * sums))
+
+
 def drawn(seed):
     """A rule near a double root, the limit of stability, or anywhere; eigenvalues, error, iterations."""
     rng = np.random.default_rng([7, seed])
