@@ -39,7 +39,8 @@ def print_forecast(found: Forecast, folder: Path | None) -> None:
     for m in found.methods:
         kind = "rigorous" if m.steps.rigorous else "estimated"
         limit, times = ("-" if v is None else f"{v:.4g}" for v in (m.lr_limit, m.times_fewest))
-        table.add_row(f"{m.name}: {m.rule.label}", limit, str(m.steps), times, kind)
+        named = m.rule.label if m.name in m.rule.label else f"{m.name}: {m.rule.label}"
+        table.add_row(named, limit, str(m.steps), times, kind)
     console.print(table)
     for line in _lines(found):
         console.print(line, highlight=False, markup=False)

@@ -72,7 +72,7 @@ def predict_command(
     json: JsonOption = False,
 ) -> None:
     """Predict learning-rate limits, tuned hyperparameters and steps to a target, before any training."""
-    length = require_integer("steps", steps, 1) if best_at is None else best_at
+    length = require_integer("steps", steps, 1) if best_at is None else require_integer("best_at", best_at, 1)
     names = chosen_names(methods, rule, "gd,hb,nag")
     options: dict[str, Any] = {
         "methods": [*names, *rules_written(rule or (), length)], "target": target, "num_matvecs": matvecs,

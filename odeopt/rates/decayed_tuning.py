@@ -10,7 +10,6 @@ momentum :math:`\beta'=\beta(1-\eta\omega)` on :math:`\lambda+\omega(1-\beta)`, 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,8 +53,8 @@ class Decay:
         if kept and not (isinstance(rule_type, type) and issubclass(rule_type, WeightDecayed)):
             name = getattr(rule_type, "__name__", repr(rule_type))
             raise ValueError(f"{name} has no weight decay; leave weight_decay, decoupled and to_start out")
-        if kept:
-            GradientDescent(1.0, **kept)  # refuses what is no weight decay
+        if kept and not GradientDescent(1.0, **kept).is_numeric:  # which refuses what is no weight decay
+            raise ValueError(f"weight_decay = {weight_decay} holds symbols; give it a number")
         return cls(kept)
 
     def __bool__(self) -> bool:
@@ -76,9 +75,8 @@ class Decay:
     ) -> Any:
         """The best rule that is allowed of a grid around a start without a pull, refined."""
         momentum = getattr(start, "momentum", None)
-        shares = (
-            [{}] if momentum is None else [{"momentum": max(1 - f * (1 - momentum), 0.0)} for f in _FRICTIONS]
-        )
+        momenta = [max(1 - f * (1 - momentum), 0.0) for f in _FRICTIONS] if momentum is not None else []
+        shares: list[dict[str, float]] = [{"momentum": m} for m in momenta] or [{}]
         starts = [self.added(start.replace(lr=part * start.lr, **s)) for part in _PARTS for s in shares]
         best = next((rule for rule in sorted(starts, key=loss) if allowed(rule)), starts[0])
         return refined(best, loss, allowed)
@@ -129,9 +127,7 @@ class Decay:
 
 def shifted(measure: SpectralMeasure, shift: float) -> SpectralMeasure:
     """The measure with its nodes moved up, as coupled decay does."""
-    return dataclasses.replace(
-        measure, nodes=measure.nodes + shift, exact=True, chains=(), interval=None, joint=None
-    )
+    return SpectralMeasure(measure.nodes + shift, measure.weights, exact=True)
 
 
 def final_loss(rule: UpdateRule, measure: SpectralMeasure, steps: int) -> float:

@@ -12,7 +12,7 @@ from odeopt.rates.envelope import steps_envelope, times_fewest
 from odeopt.rates.horizon import end_of_schedules, peak_of
 from odeopt.rates.iteration import discrete_rate, max_learning_rate
 from odeopt.rates.steps import StepsTo, steps_to
-from odeopt.rates.tuning import tune, tune_for
+from odeopt.rates.tuning import Decay, tune, tune_for
 from odeopt.rules.averaged import with_average
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import Nesterov
@@ -32,6 +32,8 @@ __all__ = ["Asked"]
 _POINTS = 300
 # Logarithm of the factor by which a distance to a fixed point has fallen when a search for less ends.
 _SETTLED = math.log(1e12)
+# Steps over which a limit is looked for at most, and steps to a fixed point where it is approached slowly.
+_LIMITED, _MOST = 1000, 10_000
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,7 @@ class Asked:
             if self.schedule is None:
                 rule: Any = rule.replace(lr=min(float(rule.lr), float(max_learning_rate(rule, L))))
         elif kind is Nesterov:  # its r/t friction needs no mu: its lr is the classical 1/L
-            shift = 0.0 if not self.decay else peak_of_decay(self.decay)
-            rule = Nesterov(1 / (L + shift), 3, **self.decay)
+            rule = Nesterov(1 / (L + Decay(self.decay).shift), 3, **self.decay)
         else:
             rule = tune(kind, mu, L, **self.decay)
         return with_average(rule, self.average)
@@ -117,10 +118,8 @@ class Asked:
     def _limit(
         self, rule: UpdateRule, L: float, run: int | None, *, tuned: bool, given: bool
     ) -> float | None:
-        """The stability limit, which a rule must not exceed; None where it has none."""
-        steps = None
-        if rule.is_scheduled:
-            steps = run or min(end_of_schedules(rule) or self.max_steps, self.max_steps)
+        """The limit of stability, with schedules of growth, that a rule must keep; None where it has none."""
+        steps = min(run or end_of_schedules(rule) or _LIMITED, _LIMITED) if rule.is_scheduled else None
         try:
             limit = float(max_learning_rate(rule, L, num_steps=steps))
             peak = peak_of(rule)
@@ -143,12 +142,6 @@ class Asked:
         ends_at = fixed_point(rule).loss(spectrum.whole)
         if ends_at <= self.target * spectrum.whole.mass / 2:
             return ends_at, self.max_steps
-        rate = discrete_rate(rule, spectrum.mu, spectrum.L).value
-        settled = max(math.ceil(_SETTLED / rate), 10) if rate > 0 else self.max_steps
+        rate = discrete_rate(rule, spectrum.mu, spectrum.L).value  # 0 for a mean of all iterates
+        settled = max(math.ceil(_SETTLED / rate), 10) if rate > _SETTLED / _MOST else _MOST
         return ends_at, min(self.max_steps, settled)
-
-
-def peak_of_decay(decay: dict[str, Any]) -> float:
-    """The largest coefficient of a weight decay."""
-    value = decay["weight_decay"]
-    return value.largest if isinstance(value, Schedule) else float(value)

@@ -29,7 +29,8 @@ class MethodForecast:
     rule : UpdateRule
         With its tuned hyperparameters.
     lr_limit : float or None
-        Stability limit of its learning rate for `Forecast.L`, all else kept; None where it has none.
+        Stability limit of its learning rate for `Forecast.L`, all else kept, with schedules that of a growth
+        by 10 over the run or its first 1000 steps; None where it has none.
     steps : StepsTo
         To the target.
     curve : LossCurve

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sympy
 
 from odeopt import (
     GradientDescent,
@@ -80,6 +81,7 @@ def test_no_rule_on_a_grid_beats_the_one_found(measure, rule_type, schedule, dec
         (lambda m: tune(HeavyBall, 1.0, 2.0, weight_decay=1e6, decoupled=True), "so large beside L"),
         (lambda m: tune(HeavyBall, 1.0, 2.0, weight_decay=-1.0), "weight_decay must be nonnegative"),
         (lambda m: tune(HeavyBall, 1.0, 2.0, decoupled=True), "weight_decay was not given"),
+        (lambda m: tune(HeavyBall, 1.0, 2.0, weight_decay=sympy.Symbol("g", positive=True)), "holds symbols"),
         (
             lambda m: tune_for(HeavyBall, m, 9, schedule=Cosine(1.0, 9), end=True, weight_decay=0.1),
             "end = True is not chosen beside weight decay",
