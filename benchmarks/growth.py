@@ -5,9 +5,10 @@
     python benchmarks/growth.py --sizes 1250 2500 --workers
 
 Each size runs in a process of its own, whose peak memory is told. The seconds are those of the processor,
-over all threads or workers: on p idle cores the kernel and its products take a p-th of them. Fits c n^a to
-the upper half of the sizes give the exponents a, and what they say of n = 200,000: the last lines of the
-tables in ``benchmarks/results/growth.md``.
+over all threads or workers: on p idle cores the kernel and its products take a p-th of them. The tables in
+``benchmarks/results/growth.md`` end with the exponents a of fits c n^a to the upper half of the sizes, which
+are below those of larger n; and with what a + b n + c n^2, fitted to all, says of larger n, and the plan of
+their memory.
 """
 
 import argparse
@@ -20,13 +21,14 @@ from pathlib import Path
 
 import numpy as np
 from large_kernel import clustered, measure_one, say
+from scipy.optimize import nnls
 
-from odeopt.kernels import cluster_relu_gram
+from odeopt.kernels import cluster_relu_gram, memory_plan
 
 RESULTS = Path(__file__).parent / "results" / "growth.md"
 SIZES, LARGE, CLUSTERED = (1250, 2500, 5000, 10_000, 20_000), 60_000, (2500, 5000, 10_000)
 COLUMNS = ("kernel", "product", "Lanczos", "curves", "peak GB")
-AHEAD = 200_000
+AHEAD = (60_000, 200_000)
 PRODUCTS = 5
 
 
@@ -72,15 +74,27 @@ def in_a_process(n, workers):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def fits(sizes, rows):
-    """Exponents of the upper half of the sizes, and the values that they give at n = 200,000."""
+def exponents(sizes, rows):
+    """Of the fits c n^a to the upper half of the sizes."""
     upper = slice(len(sizes) // 2, None)
-    exponents, ahead = {}, {}
+    return {
+        name: np.polyfit(np.log(sizes[upper]), np.log([row[name] for row in rows[upper]]), 1)[0]
+        for name in rows[0]
+    }
+
+
+def ahead(sizes, rows, n):
+    """What a + b n + c n^2 says of n, with a, b, c >= 0 that fit all sizes in the relative sense."""
+    powers = np.arange(3)
+    found = {}
     for name in rows[0]:
-        values = np.log([row[name] for row in rows][upper])
-        exponents[name], constant = np.polyfit(np.log(sizes[upper]), values, 1)
-        ahead[name] = np.exp(constant + exponents[name] * np.log(AHEAD))
-    return exponents, ahead
+        values = np.array([row[name] for row in rows])
+        shares, _ = nnls(
+            np.power.outer(np.array(sizes, dtype=float), powers) / values[:, None], np.ones(len(sizes))
+        )
+        found[name] = shares @ float(n) ** powers
+    plan = memory_plan(n, 784, storage="float32", num_vectors=200, memory_limit=1e15)
+    return found | {"peak GB": plan.total / 1e9}
 
 
 def table(found):
@@ -94,8 +108,8 @@ def table(found):
         lines += ["", f"## {title}", "", f"| n | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
         listed = dict(zip(map("{:,}".format, sizes), rows, strict=True))
         if len(sizes) > 2:
-            exponents, ahead = fits(sizes, rows)
-            listed |= {"exponent": exponents, f"{AHEAD:,}, by the fit": ahead}
+            listed["exponent"] = exponents(sizes, rows)
+            listed |= {f"{n:,}, by the fit and the plan": ahead(sizes, rows, n) for n in AHEAD}
         lines += [
             f"| {n} | {' | '.join(f'{row[name]:.3g}' for name in names)} |" for n, row in listed.items()
         ]
