@@ -1,8 +1,8 @@
 """The kernel of the same data by numpy and by torch on the CPU: seconds to build it, and of a product.
 
-The ratios are written to ``benchmarks/results/gram.md``. numpy takes as many threads as its BLAS is told
-(OMP_NUM_THREADS) for the one product of matrices in building, and one for the rest. Nothing is asserted of
-the ratios: on a CPU torch is about as fast as numpy, and is there for devices that numpy does not reach.
+The ratios are written to ``benchmarks/results/gram.md``. numpy works in as many threads as there are cores,
+at most OMP_NUM_THREADS; what numba compiles is in ``bench_products.py``. Nothing is asserted of the ratios:
+on a CPU torch is about as fast as numpy, and is there for devices that numpy does not reach.
 """
 
 import statistics
@@ -24,7 +24,8 @@ PRODUCTS = 7
 
 def seconds(device, x, y):
     start = time.perf_counter()
-    operator = relu_gram_operator(x, device=device, storage="float32")
+    engine = "auto" if device else "numpy"
+    operator = relu_gram_operator(x, device=device, engine=engine, storage="float32")
     built = time.perf_counter() - start
     product = []
     for _ in range(PRODUCTS):
