@@ -1,21 +1,32 @@
-"""The kernel of the same data by numpy and by torch on the CPU: seconds to build it, and of a product.
+"""Kernels of data by numpy and by torch on the CPU, and kernels of modules by three routes.
 
-The ratios are written to ``benchmarks/results/gram.md``. numpy works in as many threads as there are cores,
-at most OMP_NUM_THREADS; what numba compiles is in ``bench_products.py``. Nothing is asserted of the ratios:
-on a CPU torch is about as fast as numpy, and is there for devices that numpy does not reach.
+Of data: seconds to build it, and of a product, in ``benchmarks/results/gram.md``. numpy works in as many
+threads as there are cores, at most OMP_NUM_THREADS; what numba compiles is in ``bench_products.py``. Nothing
+is asserted of the ratios: on a CPU torch is about as fast as numpy, and is there for devices that numpy does
+not reach.
+
+Of modules: processor seconds of ``gram()`` on one thread, by layers as it is taken, by a backward pass for
+each row, and by ``vmap(jacrev)`` of ``torch.func`` with the product of its rows; the errors are those of all
+entries, relative to the largest, against the rows of plain autograd. Written to
+``benchmarks/results/module_gram.md``.
 """
 
 import statistics
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from large_kernel import clustered
 from tables import write_rows
+from torch import nn
+from torch.func import functional_call, jacrev, vmap
 
 from odeopt import relu_gram_operator
+from odeopt.nets import empirical_operator
+from odeopt.nets.kernels import matrix
 
 pytestmark = pytest.mark.slow
 N, ROUNDS = 10_000, 3
@@ -58,3 +69,70 @@ def test_torch_beside_numpy(threads):
     ]
     path = Path(__file__).parent / "results" / "gram.md"
     write_rows(path, "numpy / torch, in one run | threads of torch | ratio", rows, keys=2)
+
+
+def mlp(outputs):
+    layers = [nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(512, outputs)).double()
+
+
+def cnn(outputs):
+    layers = [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()]
+    head = nn.Flatten(), nn.Linear(2048, outputs)
+    return nn.Sequential(nn.Unflatten(1, (1, 8, 8)), *layers, *head).double()
+
+
+def functional(module, x):
+    weights = {name: p.detach() for name, p in module.named_parameters()}
+
+    def output(weights, example):
+        return functional_call(module, weights, (example[None],))[0]
+
+    gram = 0.0
+    for part in vmap(jacrev(output), (None, 0), chunk_size=64)(weights, x).values():
+        rows = part.reshape(len(x) * part.shape[1], -1)
+        gram = gram + rows @ rows.T
+    return gram.numpy()
+
+
+def processor(action):
+    start = time.process_time()
+    result = action()
+    return time.process_time() - start, result
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "outputs", "n"),
+    [("CNN", cnn, 1, 256), ("MLP 3x512", mlp, 1, 256), ("CNN", cnn, 10, 256), ("MLP 3x512", mlp, 10, 128)],
+)
+def test_kernel_of_a_module_by_layers_by_rows_and_by_vmap(name, make, outputs, n):
+    torch.manual_seed(0)
+    module, x = make(outputs), torch.randn(n, 64, dtype=torch.float64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ours, theirs, by_rows = [], [], []
+        for _ in range(3 if outputs == 1 else 1):  # in turn, so that a busy moment of the machine meets all
+            kernel = empirical_operator(module, x, dense=False)
+            seconds, gram = processor(kernel.gram)
+            ours.append(seconds)
+            seconds, other = processor(lambda: functional(module, x))
+            theirs.append(seconds)
+            kernel = empirical_operator(module, x, dense=False)
+            with mock.patch.object(matrix, "_by_layers", matrix._by_examples):
+                seconds, exact = processor(kernel.gram)
+            by_rows.append(seconds)
+    finally:
+        torch.set_num_threads(before)
+    ours, theirs, by_rows = (statistics.median(found) for found in (ours, theirs, by_rows))
+    gap, gap_theirs = (np.abs(found - exact).max() / np.abs(exact).max() for found in (gram, other))
+    row = (
+        f"{name} | {outputs} | {n} | {ours:.3f} | {by_rows:.2f} | {theirs:.2f} | {by_rows / ours:.1f} | "
+        f"{theirs / ours:.1f} | {gap:.1e} | {gap_theirs:.1e}"
+    )
+    header = (
+        "module | outputs | n | by layers s | by rows s | vmap(jacrev) s | rows / layers | vmap / layers | "
+        "error by layers | error by vmap"
+    )
+    write_rows(Path(__file__).parent / "results" / "module_gram.md", header, [row], keys=3)
+    assert gap < 1e-13  # sums over at most a million weights, in another order

@@ -19,7 +19,7 @@ from odeopt.nets.kernels.layers import Factor
 __all__ = ["Pair", "Rows", "contracted", "held_entries", "is_less_as_pair", "parts_of"]
 
 _TILE = 2**20  # entries of a product of Gram matrices at a time: what the allocator keeps for reuse
-_STRIP = 256  # rows of a symmetric product at a time, which up to the diagonal is half the work
+_STRIP = 128  # rows of a symmetric product at a time, which up to the diagonal is half the work
 _ELEMENTWISE = 8  # multiply-adds of a matrix product in the time of one entry read and written
 
 

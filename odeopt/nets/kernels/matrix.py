@@ -148,7 +148,7 @@ def _assembled(
         pulled[0] += pulled_back(left, probes[0][at])
         for second in wide[: number + 1] if same else wide:
             to = slice(second.start * c, second.stop * c)
-            right = left if same and second is first else parts(columns, second)
+            right = left if same and second == first else parts(columns, second)
             if right is None:
                 return None
             if not same and number == 0:
