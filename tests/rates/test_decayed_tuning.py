@@ -51,22 +51,21 @@ def measure():
         (GradientDescent, None, {}),
         (HeavyBall, None, {"decoupled": True}),
         (Nesterov, None, {"to_start": True}),
-        (GradientDescent, Cosine(1.0, 25), {"decoupled": True}),
-        (HeavyBall, Cosine(1.0, 25), {}),
+        (HeavyBall, Cosine(1.0, 15), {}),
     ],
-    ids=["gd", "hb, decoupled", "nag, to start", "gd, cosine, decoupled", "hb, cosine"],
+    ids=["gd", "hb, decoupled", "nag, to start", "hb, cosine"],
 )
 def test_no_rule_on_a_grid_beats_the_one_found(measure, rule_type, schedule, decay):
-    best = tune_for(rule_type, measure, 25, schedule=schedule, weight_decay=0.05, **decay)
+    best = tune_for(rule_type, measure, 15, schedule=schedule, weight_decay=0.05, **decay)
     assert best.without_decay() != best
-    least = loss_curve(best, measure, [25], bounds=False).loss[0]
-    steps = {} if schedule is None else {"num_steps": 25}
+    least = loss_curve(best, measure, [15], bounds=False).loss[0]
+    steps = {} if schedule is None else {"num_steps": 15}
     frictions = [1 - best.momentum, 0.3, 0.1] if rule_type is HeavyBall else [None]
     for friction in frictions:
         change = {} if friction is None else {"momentum": 1 - friction}
         for factor in np.geomspace(0.3, 1.3, 9):
             other = best.replace(lr=best.lr * factor, **change)
-            if loss_curve(other, measure, [25], bounds=False).loss[0] < least * (1 - 1e-6):
+            if loss_curve(other, measure, [15], bounds=False).loss[0] < least * (1 - 1e-6):
                 # beyond the limit alone
                 top = other.lr if schedule is None else other.lr.largest
                 assert top > max_learning_rate(other, 2.0, **steps)

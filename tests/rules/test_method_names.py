@@ -2,8 +2,9 @@
 
 import pytest
 
-from odeopt import Adam, HeavyBall
-from odeopt.rules.names import METHODS, method_names, rule_named
+from odeopt import Adam, GradientDescent, HeavyBall
+from odeopt.rules import Averaged, Cosine, Lookahead
+from odeopt.rules.names import METHODS, method_names, named_rules, rule_named, rules_written
 
 
 def test_method_names_suggest_the_nearest():
@@ -54,3 +55,16 @@ def test_short_names_make_rules():
     assert all(
         type(rule_named(short, ["lr=0.1"])) is rule for short, rule in METHODS.items() if short in "gd nag"
     )
+
+
+def test_averages_are_of_every_named_rule_and_of_rules_written_around_others():
+    first, second = named_rules(["gd", "hb"], lr=[0.1], average="polyak", weight_decay=0.2)
+    assert first == Averaged(GradientDescent(0.1, weight_decay=0.2))
+    assert second == Averaged(HeavyBall(0.1, 0.9, weight_decay=0.2))
+    texts = ["Averaged HeavyBall lr=cosine:0.1 momentum=0.5 decay=0.9", "Lookahead gd lr=0.1 steps=4"]
+    averaged, ahead = rules_written(texts, 50)
+    assert averaged == Averaged(HeavyBall(Cosine(0.1, 50), 0.5), decay=0.9)
+    assert ahead == Lookahead(GradientDescent(0.1), steps=4)
+    for text in ("Averaged", "Averaged lr=0.1"):
+        with pytest.raises(ValueError, match="Averaged goes around a rule"):
+            rules_written([text])
