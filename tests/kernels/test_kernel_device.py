@@ -177,7 +177,7 @@ def test_plan_for_a_device_counts_its_memory_and_leaves_the_basis_on_the_host():
 @pytest.mark.usefixtures("_other_device")
 def test_basis_that_does_not_fit_on_the_host_is_refused(monkeypatch):
     monkeypatch.setattr("odeopt.kernels.memory.available_memory", lambda: 2**30)
-    with pytest.raises(ValueError, match=r"vectors 3\.73\) of 0\.80 GiB;"):
+    with pytest.raises(ValueError, match=r"vectors 3\.73\) of 0\.80 GiB"):
         on_device.device_plan(50_000, 10, device="cuda:0", storage="float32", num_vectors=10_000)
 
 
