@@ -175,7 +175,8 @@ def test_a_null_space_of_the_kernel_is_no_trouble():
     mode = mode_solution(error_dynamics(ode_limit(GradientDescent(0.1))))
     found = predict(mode, measure, J_POINTS @ twice.T, [t])
     rest = -np.linalg.lstsq(twice, np.append(DELTA0, -DELTA0[0]), rcond=None)[0]
-    np.testing.assert_allclose(found.u[0], J_POINTS @ rest, rtol=0, atol=1e-12)
+    # products with the null vector are some roundings of 0, and its mode stays: its response is t
+    np.testing.assert_allclose(found.u[0], J_POINTS @ rest, rtol=0, atol=20 * t * np.finfo(float).eps)
 
 
 def test_digits_by_lanczos_are_those_of_the_whole_kernel():
