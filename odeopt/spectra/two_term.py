@@ -82,7 +82,8 @@ class TwoTerm:
         self.determinant: Line = (sum(terms), sum(slopes), sum(map(abs, terms)), sum(map(abs, slopes)))
         self.ranges: np.ndarray = _ranges(last)
         edges = self._edges(low, high)
-        self.left, self.right = edges[:-1], edges[1:]
+        self.left: np.ndarray = edges[:-1]
+        self.right: np.ndarray = edges[1:]
         self._known: dict[tuple[int, int], np.ndarray] = {}
         self._roots()
 
@@ -156,7 +157,8 @@ class TwoTerm:
     def _roots(self) -> None:
         """Both roots where they are real, their distance, and the largest, on the cells."""
         low, high, _ = self._quadratic(self.trace, self.trace, self.determinant, -4.0)
-        self.real, self.complex = high >= 0, low < 0
+        self.real: np.ndarray = high >= 0
+        self.complex: np.ndarray = low < 0
         trace_low, trace_high = self._between(self.trace)
         det_low, det_high = self._between(self.determinant)
         self.sign: np.ndarray = np.where(trace_low > 0, 1.0, np.where(trace_high < 0, -1.0, 0.0))
@@ -165,8 +167,14 @@ class TwoTerm:
         # upper and lower root of real ones, each in its bounds; the larger is that of the sign of the trace
         up, down = np.sqrt(np.maximum(high, 0.0)), np.sqrt(np.maximum(low, 0.0))
         slack = _LINEAR * (up + np.maximum(-trace_low, trace_high))
-        self.upper = (trace_low + down) / 2 - slack, (trace_high + up) / 2 + slack
-        self.lower = (trace_low - up) / 2 - slack, (trace_high - down) / 2 + slack
+        self.upper: tuple[np.ndarray, np.ndarray] = (
+            (trace_low + down) / 2 - slack,
+            (trace_high + up) / 2 + slack,
+        )
+        self.lower: tuple[np.ndarray, np.ndarray] = (
+            (trace_low - up) / 2 - slack,
+            (trace_high - down) / 2 + slack,
+        )
         self._between_ends(slack)
         upper, lower = _size(self.upper), _size(self.lower)
         modulus = np.where(self.complex, np.sqrt(np.maximum(det_high, 0.0)), 0.0)
