@@ -7,7 +7,16 @@ from sympy import Expr
 
 from odeopt.dynamics.error import ErrorDynamics
 
-__all__ = ["vanishing_friction"]
+__all__ = ["agree", "vanishing_friction"]
+
+
+def agree(a: Expr, b: Expr) -> bool:
+    """Whether two coefficients are equal; decimals, written with 15 digits, but for their rounding."""
+    gap = sympy.simplify(a - b)
+    if gap == 0 or not gap.has(sympy.Float) or b == 0:
+        return bool(gap == 0)
+    share = sympy.simplify(gap / b)
+    return bool(share.is_number and abs(share) < 1e-14)
 
 
 def vanishing_friction(dynamics: ErrorDynamics) -> tuple[Expr, Expr, Expr, Expr] | None:
@@ -15,6 +24,6 @@ def vanishing_friction(dynamics: ErrorDynamics) -> tuple[Expr, Expr, Expr, Expr]
     t, (a0, a1, a2) = dynamics.t, dynamics.coefficients
     friction, stiffness = sympy.expand(sympy.cancel(a1 / a2)), sympy.expand(sympy.cancel(a0 / a2))
     r, d, e, q = (c.coeff(t, power) for c in (friction, stiffness) for power in (-1, 0))
-    whole = sympy.simplify(friction - r / t - d) == 0 and sympy.simplify(stiffness - q - e / t) == 0
-    regular = sympy.simplify(r * dynamics.initial[0] + e) == 0
+    whole = agree(friction, r / t + d) and agree(stiffness, q + e / t)
+    regular = agree(r * dynamics.initial[0], -e)
     return (r, d, q, e) if whole and regular and not r.has(dynamics.lam) else None

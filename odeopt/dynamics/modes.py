@@ -33,7 +33,7 @@ from odeopt.dynamics.closed_forms import (
     verified_oscillator,
 )
 from odeopt.dynamics.error import ErrorDynamics
-from odeopt.dynamics.friction import vanishing_friction
+from odeopt.dynamics.friction import agree, vanishing_friction
 from odeopt.dynamics.intrinsic import intrinsic_mode
 from odeopt.dynamics.mean import averaged_dynamics, mean_expression
 from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator, kummer_mode
@@ -270,7 +270,7 @@ def _homogeneous(dynamics: ErrorDynamics) -> ModeSolution:
         found = vanishing_friction(dynamics) if dynamics.order == 2 else None
         if found is not None:
             r, d, q, e = found
-            if sympy.simplify(e - r * d / 2) == 0:
+            if agree(e, r * d / 2):
                 return _bessel(dynamics, r, q, d)
             if q == 0 and d != 0 and not sympy.cancel(e / d).free_symbols & d.free_symbols:
                 return _kummer(dynamics, r, d, sympy.cancel(e / d))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sympy
 from zoo import kernel_with
 
 from odeopt import (
@@ -13,6 +14,7 @@ from odeopt import (
     mode_solution,
     ode_limit,
 )
+from odeopt.dynamics.friction import agree
 from odeopt.rates import crossover_step
 from odeopt.rules.linear import residual_polynomials
 
@@ -29,6 +31,21 @@ def test_high_resolution_nesterov_has_a_closed_form_that_follows_the_iterates(fr
         t = (k + float(mode.time_origin)) * mode.time_step
         errors.append(np.abs(residual_polynomials(rule, lam, k) - mode(t, lam)).max())
     assert -np.polyfit(np.log(steps), np.log(errors), 1)[0] == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("friction", [2.5, 3, 5.1])
+@pytest.mark.parametrize("lr", [0.2, 0.021003538738839353, 0.9127555772777217])
+def test_decimals_whose_root_is_rounded_leave_the_closed_form_known(lr, friction):
+    """e = r d/2 holds but for the rounding of sqrt(lr), in which both are written."""
+    mode = mode_solution(error_dynamics(ode_limit(Nesterov(lr, friction), resolution=1)))
+    assert mode.family == "damped bessel"
+
+
+def test_coefficients_that_differ_by_more_than_rounding_do_not_agree():
+    lam = sympy.Symbol("lam", positive=True)
+    assert agree(0.3 * lam, (0.1 + 0.2) * lam)
+    assert not agree(0.3 * lam, 0.3000000000001 * lam)
+    assert not agree(0.3 * lam, sympy.Float(0.3))
 
 
 def test_high_resolution_modes_of_constant_friction_carry_the_kernel_in_their_damping():
