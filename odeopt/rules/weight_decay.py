@@ -18,7 +18,7 @@ from odeopt.checks import is_number
 from odeopt.rules.base import Scalar, UpdateRule
 from odeopt.rules.schedule import Schedule
 
-__all__ = ["WeightDecayed"]
+__all__ = ["WeightDecayed", "is_pulled_to_zero"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,6 +83,16 @@ class WeightDecayed(UpdateRule):
         GradientDescent(lr=0.1)
         """
         return dataclasses.replace(self, weight_decay=None, decoupled=False, to_start=False)
+
+
+def is_pulled_to_zero(rule: Any) -> bool:
+    """Whether a rule, or one inside it, declares a decay to 0 by a number, however small."""
+    while rule is not None:
+        decay: Any = getattr(rule, "weight_decay", None) if isinstance(rule, WeightDecayed) else None
+        if is_number(decay) and decay != 0 and not rule.to_start:
+            return True
+        rule = getattr(rule, "rule", None)
+    return False
 
 
 def _bare(rule: Any) -> Any:

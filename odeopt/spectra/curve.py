@@ -29,6 +29,7 @@ from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.averaged import with_average
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import error_polynomials, error_row, pulls, require_numeric, residual_polynomials
+from odeopt.rules.weight_decay import is_pulled_to_zero
 from odeopt.spectra.bracket import Bracket, bracket
 from odeopt.spectra.bracket_joint import joint_mode_bracket, joint_rule_bracket
 from odeopt.spectra.bracket_ode import mode_half_widths, mode_integrand
@@ -173,6 +174,8 @@ def averaged(rule: Any, average: Any) -> Any:
 def _rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure, bounds: bool) -> Bracket:
     row = error_row(rule, k)
     # a pull that may be rounding is followed where the image of the weights is known
+    if not row and measure.joint is None and is_pulled_to_zero(rule):
+        row = "its weight decay is less than rounding, but J w_0 may be as large as it likes"
     if not row and (measure.joint is None or not pulls(rule, k)):
         if bounds:
             return rule_bracket(rule, k, measure)

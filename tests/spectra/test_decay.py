@@ -207,6 +207,15 @@ def test_the_measure_of_the_error_itself_is_not_changed_by_an_origin():
 # --- refusals ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("decay", [1e-20, 1e-15, 1e-12])
+def test_a_decay_below_rounding_is_not_proved_without_the_image_of_the_weights(decay):
+    """J w_0 is not known, and decay times it has no bound."""
+    measure = spectral_measure(np.diag([1.0, 0.5]), np.ones(2), num_matvecs=2)
+    for rule in (GradientDescent(1.0, weight_decay=decay), Averaged(HeavyBall(0.5, 0.5, weight_decay=decay))):
+        with pytest.raises(ValueError, match="J w_0"):
+            loss_curve(rule, measure, [0, 10])
+
+
 def test_decay_to_zero_needs_the_origin_and_decay_to_the_start_does_not():
     measure = spectral_measure(KERNEL, DELTA0)
     rule = GradientDescent(0.3, weight_decay=0.1)
