@@ -28,13 +28,13 @@ hypothesis.settings.load_profile("odeopt")
 
 
 # Notebooks that take long; what they show is asserted on smaller problems in the tests of nets and rates.
-SLOW_NOTEBOOKS = ("03_rates.ipynb", "04_finite_width.ipynb", "05_paper_figures.ipynb")
+SLOW_NOTEBOOKS = tuple(f"{number:02}_" for number in range(3, 10))
 
 
 def pytest_collection_modifyitems(items):
     """Mark the slow studies among the notebooks."""
     for item in items:
-        if item.path.name in SLOW_NOTEBOOKS:
+        if item.path.name.startswith(SLOW_NOTEBOOKS):
             item.add_marker(pytest.mark.slow)
 
 

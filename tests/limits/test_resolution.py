@@ -162,7 +162,11 @@ ORDERS = [
 
 @pytest.mark.parametrize(
     ("family", "resolution"),
-    [(family, q) for family, top in ORDERS for q in range(top + 1)],
+    [
+        pytest.param(family, q, marks=() if q == top else pytest.mark.slow)
+        for family, top in ORDERS
+        for q in range(top + 1)
+    ],
     ids=lambda v: v.label[:40] if isinstance(v, UpdateRule) else str(v),
 )
 def test_each_correction_gains_an_order(family, resolution):
@@ -203,7 +207,7 @@ class Invented(UpdateRule):
         return x + self.p * (x - x1) + self.q * (x1 - x2) - self.q / 2 * (x2 - x3) - self.lr * grad(y), memory
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_an_invented_method_is_derived_and_confirmed(seed):
     rng = np.random.default_rng(seed)
     q, s, friction = (
