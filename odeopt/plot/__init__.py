@@ -1,0 +1,9 @@
+"""Pictures of value types: each function draws on given axes, returns them, and never calls ``show``."""
+
+from odeopt.plot.budgets import budget
+from odeopt.plot.forecasts import forecast
+from odeopt.plot.maps import phases
+from odeopt.plot.reports import check, check_budget, curves
+from odeopt.plot.style import COLOURS
+
+__all__ = ["COLOURS", "budget", "check", "check_budget", "curves", "forecast", "phases"]
