@@ -76,7 +76,7 @@ def require_module(module: object) -> nn.Module:
     return module
 
 
-def inputs_of(x: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+def inputs_of(x: npt.ArrayLike | torch.Tensor, name: str = "x") -> torch.Tensor:
     """Return inputs on the host: finite float64, or int64 (tokens) and booleans as they are.
 
     >>> inputs_of([[1, 2]]).dtype, inputs_of(torch.ones(2, 1, dtype=torch.bfloat16)).dtype
@@ -84,10 +84,10 @@ def inputs_of(x: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
     """
     if isinstance(x, torch.Tensor):
         if x.layout != torch.strided or x.is_quantized:
-            raise ValueError(f"x must be a dense tensor, got layout {x.layout}; pass x.to_dense()")
+            raise ValueError(f"{name} must be a dense tensor, got layout {x.layout}; pass {name}.to_dense()")
         x = x.detach().cpu()
         x = (x.double() if x.is_floating_point() else x).resolve_conj().resolve_neg().numpy()
-    values = real_array(x, "x", ndim=None)  # finite, of numbers, not empty
+    values = real_array(x, name, ndim=None)  # finite, of numbers, not empty
     kind = np.asarray(x).dtype.kind
     if kind in "iu":
         return torch.from_numpy(np.asarray(x).astype(np.int64))
@@ -102,9 +102,9 @@ def targets_of(y: npt.ArrayLike | torch.Tensor) -> np.ndarray:
     return real_array(y, "y", ndim=1)
 
 
-def integers_refused(dtype: object, reason: str) -> ValueError:
+def integers_refused(dtype: object, reason: str, name: str = "x") -> ValueError:
     """The refusal of integers by what takes none."""
-    return ValueError(f"x holds integers (dtype {dtype}), {reason}; convert it to float")
+    return ValueError(f"{name} holds integers (dtype {dtype}), {reason}; convert it to float")
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -161,7 +161,7 @@ def differentiable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def fitting(x: torch.Tensor) -> Iterator[None]:
+def fitting(x: torch.Tensor, name: str = "x") -> Iterator[None]:
     """Say which argument is at fault where a first pass fails.
 
     >>> x = torch.zeros(5, 2)
@@ -176,9 +176,11 @@ def fitting(x: torch.Tensor) -> Iterator[None]:
     except _MISFITS as error:
         reason = first_words(error)
         if isinstance(error, IndexError):
-            raise ValueError(f"x has entries beyond a table of the module ({reason}); change them") from error
+            raise ValueError(
+                f"{name} has entries beyond a table of the module ({reason}); change them"
+            ) from error
         if not x.is_floating_point():
-            raise integers_refused(x.dtype, f"which the module does not take ({reason})") from error
+            raise integers_refused(x.dtype, f"which the module does not take ({reason})", name) from error
         raise ValueError(
-            f"x of shape {tuple(x.shape)} does not fit the module ({reason}); reshape it"
+            f"{name} of shape {tuple(x.shape)} does not fit the module ({reason}); reshape it"
         ) from error

@@ -20,7 +20,7 @@ from training import (
 
 from odeopt.data import prepare
 from odeopt.dynamics.losses import LogisticLoss, PredictionLoss, SquaredLoss
-from odeopt.nets import TwoLayerReLU, empirical_gram, train
+from odeopt.nets import DeepReLU, TwoLayerReLU, empirical_gram, train
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum, Nesterov, NesterovConstant
 
@@ -343,3 +343,37 @@ def test_network_with_infinite_weights_is_refused():
         net.weights[0] = np.inf
     with pytest.raises(ValueError, match="non-finite outputs at these weights"):
         train(net, GradientDescent(0.1), data.x, data.y, 10)
+
+
+# --- points beside the examples ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wide", [False, True])  # wide inputs are trained in their row space
+@pytest.mark.parametrize("make", [lambda d: TwoLayerReLU(d, 40, layers="both"), lambda d: DeepReLU(d, 20, 2)])
+def test_outputs_of_points_are_those_of_the_network_at_each_recorded_step(make, wide):
+    data, d = small_problem(), 9 if wide else 4
+    rng = np.random.default_rng(1)
+    x, points = rng.standard_normal((6, d)), rng.standard_normal((5, d))
+    runs = {k: (make(d), k) for k in (1, 4)}
+    found = {k: train(net, HeavyBall(0.02, 0.5), x, data.y, k, points=points) for k, (net, _) in runs.items()}
+    alone = train(make(d), HeavyBall(0.02, 0.5), x, data.y, 4)
+    np.testing.assert_array_equal(found[4].predictions, alone.predictions)  # and they change nothing
+    for k, (net, _) in runs.items():
+        want = net(torch.from_numpy(points)).detach().numpy().reshape(-1)
+        # sums of products of numbers of order 1 in another order
+        np.testing.assert_allclose(found[4].points.u[k], want, rtol=0, atol=50 * EPS)
+    np.testing.assert_array_equal(found[4].points.k, found[4].k)
+    assert alone.points is None
+
+
+def test_points_that_do_not_fit_are_refused_and_the_network_is_left_as_it_was():
+    data, net = small_problem(), nn.Linear(4, 1).double()
+    before = flat(net)
+    for points, wanted in (
+        (np.ones((3, 5)), r"points of shape \(3, 5\) does not fit"),
+        ([[np.nan] * 4], "points must"),
+        (torch.ones(3, 4).to_sparse(), "points must be a dense"),
+    ):
+        with pytest.raises(ValueError, match=wanted):
+            train(net, HeavyBall(0.02, 0.5), data.x, data.y, 3, points=points)
+    assert torch.equal(flat(net), before)

@@ -22,6 +22,7 @@ from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, split
 from odeopt.nets.module_checks import (
     differentiable,
     first_words,
+    fitting,
     inputs_of,
     require_module,
     require_outputs,
@@ -84,8 +85,8 @@ class FlatProblem:
         self.dtype: torch.dtype
         self.device: torch.device
         self.dtype, self.device = _one_kind(self.parameters)
-        self.x: torch.Tensor = self._tensor(inputs_of(x))
-        self.y: torch.Tensor = self._tensor(torch.from_numpy(targets_of(y)))
+        self.x: torch.Tensor = self.tensor_of(inputs_of(x))
+        self.y: torch.Tensor = self.tensor_of(torch.from_numpy(targets_of(y)))
         n = len(self.y)
         if len(self.x) != n:
             raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
@@ -119,7 +120,7 @@ class FlatProblem:
                 "of its weights; compute them in forward, or fill it before, without gradients"
             )
 
-    def _tensor(self, values: torch.Tensor) -> torch.Tensor:
+    def tensor_of(self, values: torch.Tensor) -> torch.Tensor:
         return values.to(device=self.device, dtype=self.dtype if values.is_floating_point() else None)
 
     def _evaluate(self, w: torch.Tensor) -> None:
@@ -151,6 +152,16 @@ class FlatProblem:
     def predictions(self, w: torch.Tensor) -> np.ndarray:
         self._evaluate(w)
         return self._output.cpu().double().numpy()
+
+    def outputs_at(self, w: torch.Tensor, points: torch.Tensor) -> np.ndarray:
+        """Outputs of other inputs at the flat vector."""
+        self._place(w)
+        with fitting(points, "points"), self._own_pass(), torch.enable_grad():
+            output = require_outputs(self.net(points), len(points), columns="1")
+        return output.detach().reshape(-1).cpu().double().numpy()
+
+    def _place(self, w: torch.Tensor) -> None:
+        self._evaluate(w)  # whose backward pass asks that the weights stay
 
     def value(self, u: np.ndarray) -> float:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -250,6 +261,11 @@ class ReLUProblem(FlatProblem):
 
     def _pull_back(self, cotangent: torch.Tensor, *, keep: bool = False) -> torch.Tensor:
         return self._product(cotangent)
+
+    def _place(self, w: torch.Tensor) -> None:
+        point = self._point
+        self.write(w)
+        self._point = point  # the pass of the closed form does not read the network
 
     def at(self, w: torch.Tensor) -> Linearised:
         return _ClosedForm(self, w)

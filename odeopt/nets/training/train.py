@@ -19,6 +19,7 @@ from torch import nn
 
 from odeopt.checks import frozen
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
+from odeopt.nets.module_checks import inputs_of
 from odeopt.nets.training.flat import (
     FlatProblem,
     ReLUProblem,
@@ -30,6 +31,7 @@ from odeopt.nets.training.laziness import Laziness, LazinessRecorder, spectral_n
 from odeopt.nets.training.snapshot import Snapshot
 from odeopt.nets.training.stability import require_linear, require_numeric, require_stable, require_steps
 from odeopt.rules.base import UpdateRule
+from odeopt.spectra.point_curve import PointCurve
 
 __all__ = ["TrainingRun", "train"]
 
@@ -77,6 +79,8 @@ class TrainingRun:
         States at the steps `snapshot_at`, from which the linear prediction can start anew.
     origin : numpy.ndarray, shape (n,), or None
         :math:`Jw_0`, which a linear rule with weight decay to 0 pulls at; None for other rules.
+    points : PointCurve or None
+        Outputs at the same steps of the `points` that were not trained on.
     batch_size : int or None
         Examples in each gradient, for a run of :func:`odeopt.nets.train_sgd`; None for the full batch.
     """
@@ -97,6 +101,7 @@ class TrainingRun:
     laziness: Laziness | None = field(repr=False, default=None)
     snapshots: tuple[Snapshot, ...] = field(repr=False, default=())
     origin: np.ndarray | None = field(repr=False, default=None)
+    points: PointCurve | None = field(repr=False, default=None)
     batch_size: int | None = None
     layer: ClassVar[str] = "finite net"
 
@@ -130,6 +135,7 @@ def train(
     kernel_at: Iterable[int] | None = None,
     laziness_at: Iterable[int] | None = None,
     snapshot_at: Iterable[int] | None = None,
+    points: npt.ArrayLike | torch.Tensor | None = None,
     reduction: Literal["sum", "mean"] = "sum",
     allow_unstable: bool = False,
     progress: Callable[[str, int, int], object] | None = None,
@@ -171,6 +177,8 @@ def train(
     snapshot_at : iterable of int, optional
         Steps whose state is kept for a linear prediction from there on; for linear rules and the squared
         loss.
+    points : array_like or torch.Tensor, shape (p, ...), optional
+        Inputs that are not trained on, whose outputs are recorded too.
     reduction : {"sum", "mean"}, optional
         "mean" descends the mean of torch: of squares (``torch.nn.MSELoss``), a gradient 2/n times that
         of L, or of the terms of another loss, 1/n. The recorded loss is the sum in both cases.
@@ -221,7 +229,7 @@ def train(
         require_stable(rule, problem.objective, problem.scale * lam_max, num_steps)
     origin = frozen(problem.push_forward(problem.initial, problem.initial)) if _pulls(rule) else None
     problem = in_row_space(problem, rule)
-    kept = _Record(problem, rule, kernel, steps, num_steps, progress)
+    kept = _Record(problem, rule, kernel, steps, num_steps, progress, points)
     diverged_at = _run(problem, rule, num_steps, kept.observe)
     return record_of(
         problem,
@@ -235,6 +243,7 @@ def train(
         laziness=kept.laziness.result() if kept.laziness else None,
         snapshots=tuple(kept.snapshots),
         origin=origin,
+        points=kept.curve(rule),
     )
 
 
@@ -276,7 +285,7 @@ class _Record:
     """What is kept of a run, step by step."""
 
     def __init__(
-        self, problem: FlatProblem, rule: UpdateRule, kernel, steps: dict, num_steps: int, progress
+        self, problem: FlatProblem, rule: UpdateRule, kernel, steps: dict, num_steps: int, progress, points
     ) -> None:
         self.problem, self.rule, self.kernel = problem, rule, kernel
         self.steps, self.num_steps, self.progress = steps, num_steps, progress
@@ -285,11 +294,15 @@ class _Record:
         self.snapshots: list[Snapshot] = []
         chosen = steps["laziness_at"]
         self.laziness = LazinessRecorder(problem, chosen | {0}) if chosen else None
+        self.points = None if points is None else problem.tensor_of(inputs_of(points, "points"))
+        self.seen: list[np.ndarray] = []
 
     def observe(self, k: int, iterates: tuple, memory: Any, u: np.ndarray) -> None:
         w = iterates[0]
         if k in self.steps["record_at"]:
             self.predictions[k] = u
+            if self.points is not None:
+                self.seen.append(self.problem.outputs_at(w, self.points))
         if k in self.steps["kernel_at"]:
             self.drifts[k] = spectral_norm(self.problem.kernel_at(w) - self.kernel)
         if self.laziness is not None:
@@ -298,6 +311,14 @@ class _Record:
             self.snapshots.append(self._snapshot(k, iterates, memory, u))
         if self.progress is not None and k > 0:
             self.progress("train", k, self.num_steps)
+
+    def curve(self, rule: UpdateRule) -> PointCurve | None:
+        """What the points have become: measured, so that nothing is left out and nothing is a bound."""
+        if self.points is None:
+            return None
+        none = np.zeros(len(self.seen))
+        k, u = frozen(list(self.predictions), np.int64), np.array(self.seen)
+        return PointCurve(u, None, k, f"trained network, {rule.label}", none == 0, none, none + np.inf)
 
     def _snapshot(self, k: int, iterates: tuple, memory: Any, u: np.ndarray) -> Snapshot:
         problem, w = self.problem, iterates[0]
