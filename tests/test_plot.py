@@ -5,7 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from odeopt import HeavyBall, check, forecast, plot
+from odeopt import (
+    GradientDescent,
+    HeavyBall,
+    check,
+    forecast,
+    loss_curve,
+    plot,
+    predict,
+    relu_gram,
+    spectral_measure,
+)
 from odeopt.studies import CheckSettings
 
 
@@ -101,3 +111,70 @@ def test_a_forecast_draws_every_method_and_begins_its_colours_anew():
     lines = plot.forecast(many).lines[:-1]  # the last is the target
     assert len(lines) == 8 > len(plot.COLOURS)
     assert lines[len(plot.COLOURS)].get_color() == lines[0].get_color() == plot.COLOURS[0]
+
+
+@pytest.fixture(scope="module")
+def points():
+    """Predictions of two methods on three points, their losses, targets, and a run of the first."""
+    from odeopt.nets import TwoLayerReLU, train
+
+    rng = np.random.default_rng(3)
+    x, new = rng.standard_normal((8, 4)), rng.standard_normal((3, 4))
+    y, rules = rng.standard_normal(8), {"GD": GradientDescent(0.05), "HB": HeavyBall(0.05, 0.8)}
+    measure, k = spectral_measure(relu_gram(x), -y), np.arange(41)
+    test = {name: predict(rule, measure, relu_gram(new, x), k) for name, rule in rules.items()}
+    training = {name: loss_curve(rule, measure, k) for name, rule in rules.items()}
+    run = train(TwoLayerReLU(4, 256), rules["GD"], x, y, 40, points=new, allow_unstable=True)
+    return test, training, rng.standard_normal(3), {"GD": run}
+
+
+def test_test_curves_show_both_losses_and_mark_the_best_step(points):
+    test, training, y, trained = points
+    ax = plot.test_curves(test, y, training=training, trained=trained)
+    left, right = ax.figure.axes
+    assert right is ax
+    assert [panel.get_xlabel() for panel in (left, right)] == ["iteration $k$"] * 2
+    for name, colour in zip(test, plot.COLOURS, strict=False):
+        beside, drawn = (
+            [line for line in panel.lines if line.get_color() == colour and len(line.get_xdata())]
+            for panel in (left, right)
+        )
+        loss, best = test[name].loss(y), test[name].best(y)
+        curve, star = drawn[-2:]
+        np.testing.assert_array_equal(curve.get_ydata(), loss / loss[0])
+        assert (star.get_marker(), star.get_xdata()[0]) == ("*", best)
+        assert len(drawn) == (4 if name in trained else 2)  # the run and its ring
+        np.testing.assert_array_equal(beside[0].get_ydata(), training[name].loss / training[name].loss[0])
+    (legend,) = ax.figure.legends  # beside the panels, so that it hides none of the data
+    assert left.get_legend() is right.get_legend() is None
+    best = test["GD"].best(y), trained["GD"].points.best(y)
+    assert legend.get_texts()[0].get_text() == "GD, best at k = {} (trained: {})".format(*best)
+
+
+def test_test_curves_fill_the_axes_given_and_run_along_the_time_of_an_ode(points):
+    from matplotlib.figure import Figure
+
+    test, _, y, _ = points
+    given = Figure().subplots()
+    timed = {"flow": dataclasses.replace(test["GD"], k=None, t=0.1 * np.arange(41))}
+    assert plot.test_curves(timed, y, given) is given
+    assert (given.get_xlabel(), given.get_ylabel()) == ("time $t$", "test loss $L_t/L_0$")
+    assert given.lines[0].get_xdata()[-1] == timed["flow"].t[-1]
+
+
+def test_test_curves_that_do_not_go_together_are_refused(points):
+    test, training, y, trained = points
+    timed = dataclasses.replace(test["GD"], k=None, t=test["GD"].k)
+    late = dataclasses.replace(test["GD"], k=test["GD"].k + 1)
+    blind = dataclasses.replace(trained["GD"], points=None)
+    for wrong, more, wanted in (
+        ({}, {}, "test must hold a curve"),
+        (test, {"training": {"NAG": training["GD"]}}, r"training has curves of \['NAG'\]"),
+        (test, {"trained": {"GD": blind}}, "run of GD without points"),
+        ({"flow": timed}, {"trained": {"flow": trained["GD"]}}, "trained network goes along iterations"),
+        ({"GD": late}, {}, "GD begins after 0"),
+        (test | {"flow": timed}, {}, "others along time"),
+        (test, {"axes": [None, None]}, "axes must be 1"),
+    ):
+        with pytest.raises(ValueError, match=wanted):
+            plot.test_curves(wrong, y, **more)

@@ -3,7 +3,8 @@
 from odeopt.plot.budgets import budget
 from odeopt.plot.forecasts import forecast
 from odeopt.plot.maps import phases
+from odeopt.plot.points import test_curves
 from odeopt.plot.reports import check, check_budget, curves
 from odeopt.plot.style import COLOURS
 
-__all__ = ["COLOURS", "budget", "check", "check_budget", "curves", "forecast", "phases"]
+__all__ = ["COLOURS", "budget", "check", "check_budget", "curves", "forecast", "phases", "test_curves"]

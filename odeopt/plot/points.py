@@ -1,0 +1,205 @@
+r"""Pictures of predictions on points that are not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from odeopt.plot.style import BELOW, COLOURS
+from odeopt.spectra.curve import LossCurve
+from odeopt.spectra.point_curve import PointCurve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["test_curves"]
+
+
+class _Run(Protocol):  # what is drawn of a run of training, whose type stands beside
+    @property
+    def k(self) -> np.ndarray: ...
+    @property
+    def loss(self) -> np.ndarray: ...
+    @property
+    def points(self) -> PointCurve | None: ...
+
+
+def test_curves(
+    test: Mapping[str, PointCurve],
+    y: npt.ArrayLike,
+    axes: Sequence[Axes] | np.ndarray | None = None,
+    *,
+    training: Mapping[str, LossCurve] | None = None,
+    trained: Mapping[str, _Run] | None = None,
+) -> Axes:
+    r"""Draw training and test loss, predicted and trained, and the step at which training is best stopped.
+
+    All relative to the start, a colour a method; lines are predicted, broad pale ones trained. A star marks
+    the smallest predicted test loss, a ring that of the trained network.
+
+    Parameters
+    ----------
+    test : mapping of str to PointCurve
+        Name of each method to what :func:`odeopt.predict` says of the test points, from k = 0 (t = 0) on.
+    y : array_like, shape (p,) or (p, c)
+        Targets of the test points.
+    axes : sequence of two matplotlib.axes.Axes, optional
+        For the training and the test loss; without `training` and `trained` one, for the test loss.
+    training : mapping of str to LossCurve, optional
+        The loss of the examples, of some or all of the methods.
+    trained : mapping of str to TrainingRun, optional
+        Runs of :func:`odeopt.nets.train` that recorded the test `points`, of some or all of the methods.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        That of the test loss; its ``figure`` holds the other.
+
+    Raises
+    ------
+    ValueError
+        If no method is given, a curve does not begin at 0, some are along iterations and others along time, a
+        name is none of `test`, or a run recorded no points.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import GradientDescent, loss_curve, plot, predict, relu_gram, spectral_measure
+    >>> x, y = np.eye(3), np.array([0.0, 1.0, 3.0])
+    >>> measure, rule, k = spectral_measure(relu_gram(x), -y), GradientDescent(0.5), range(20)
+    >>> curve = predict(rule, measure, relu_gram([[1.0, 1.0, 0.0]], x), k)
+    >>> ax = plot.test_curves({"GD": curve}, [0.1], training={"GD": loss_curve(rule, measure, k)})
+    >>> [panel.get_ylabel() for panel in ax.figure.axes]
+    ['training loss $L_k/L_0$', 'test loss $L_k/L_0$']
+    >>> ax.figure.legends[0].get_texts()[0].get_text()
+    'GD, best at k = 1'
+    """
+    training, trained = dict(training or {}), dict(trained or {})
+    _require_named(test, training, trained)
+    clock = _clock(test, training, trained)
+    own, panels = _panels(axes, 2 if training or trained else 1)
+    ax = panels[-1]
+    for (name, curve), colour in zip(test.items(), len(test) * COLOURS, strict=False):
+        label = _drawn(ax, name, colour, curve, trained.get(name), y, clock)
+        if name in training:
+            _line(panels[0], training[name], training[name].loss, clock, color=colour)
+        if name in trained:
+            _line(panels[0], trained[name], trained[name].loss, "k", color=colour, **_BROAD)
+        ax.plot([], [], color=colour, label=label)
+    abscissa = "iteration $k$" if clock == "k" else "time $t$"
+    for panel, kind in zip(panels, ("training", "test")[-len(panels) :], strict=True):
+        panel.set(yscale="log", xlabel=abscissa, ylabel=rf"{kind} loss $L_{clock}/L_0$")
+        panel.set_xscale("symlog", linthresh=1, linscale=0.3)
+        panel.set_xlim(left=0)
+    _within(panels)
+    _explained(ax, bool(trained))
+    if own is not None:
+        entries = ax.get_legend_handles_labels()
+        own.legend(*entries, loc="outside lower center", **(BELOW | {"ncols": 1 + len(panels)}))
+    else:
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), **(BELOW | {"ncols": 2}))
+    return ax
+
+
+_BROAD: dict[str, Any] = {"linewidth": 4, "alpha": 0.35, "solid_capstyle": "butt"}
+_STAR: dict[str, Any] = {"marker": "*", "markersize": 11, "markeredgecolor": "black", "linestyle": "none"}
+_RING: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "linestyle": "none"}
+
+
+def _require_named(test: Mapping[str, PointCurve], training: dict, trained: dict) -> None:
+    if not test:
+        raise ValueError("test must hold a curve at least, got an empty mapping; name one method")
+    for given, mapping in (("training", training), ("trained", trained)):
+        if not set(mapping) <= set(test):
+            raise ValueError(
+                f"{given} has curves of {sorted(set(mapping) - set(test))}, which test has not; give the "
+                "methods the same names"
+            )
+    for name, run in trained.items():
+        if run.points is None:
+            raise ValueError(f"trained has a run of {name} without points; take nets.train(..., points=)")
+
+
+def _clock(test: Mapping[str, PointCurve], training: dict, trained: dict) -> str:
+    """What all curves are along, "k" or "t"."""
+    curves = [*test.items(), *training.items()]
+    for clock in ("k", "t"):
+        if any(getattr(curve, clock) is None for _, curve in curves):
+            continue
+        late = [name for name, curve in curves if getattr(curve, clock)[0] != 0]
+        if late:
+            raise ValueError(
+                f"the curve of {late[0]} begins after 0, and losses are drawn relative to it there; let its "
+                "grid begin at 0"
+            )
+        if clock == "t" and trained:
+            raise ValueError(
+                "a trained network goes along iterations, the curves along time; predict its rule, or an ODE "
+                "of a numeric time step"
+            )
+        return clock
+    raise ValueError("some curves are along iterations, others along time; draw each kind on axes of its own")
+
+
+def _panels(axes: Any, count: int) -> tuple[Any, list[Any]]:
+    """The new figure, if there are no axes, and the panels."""
+    if axes is None:
+        from matplotlib.figure import Figure
+
+        own = Figure(figsize=(0.6 + 4 * count, 3.9), layout="constrained")
+        return own, list(own.subplots(1, count, squeeze=False)[0])
+    panels = list(np.atleast_1d(np.asarray(axes, dtype=object)))
+    if len(panels) != count:
+        raise ValueError(f"axes must be {count}, one for each kind of loss, got {len(panels)}")
+    return None, panels
+
+
+def _line(ax: Axes, curve: Any, loss: np.ndarray, clock: str, **style: Any) -> None:
+    ax.plot(getattr(curve, clock), loss / loss[0], **style)
+
+
+def _drawn(
+    ax: Axes, name: str, colour: str, curve: PointCurve, run: _Run | None, y: npt.ArrayLike, clock: str
+) -> str:
+    """Draw the test loss of a method, predicted and trained; say where each is best."""
+    label = name
+    for found, style, mark in ((None if run is None else run.points, _BROAD, _RING), (curve, {}, _STAR)):
+        if found is None:
+            continue
+        loss, best = found.loss(y), found.best(y)
+        _line(ax, found, loss, clock, color=colour, **style)
+        grid = getattr(found, clock)
+        ax.plot(grid[best], loss[best] / loss[0], color=colour, zorder=3, **mark)
+        if found is curve:
+            label = f"{name}, best at {clock} = {grid[best]:.4g}" + label.removeprefix(name)
+        else:
+            label += f" (trained: {grid[best]:.4g})"
+    return label
+
+
+def _within(panels: list[Axes]) -> None:
+    """Limits that the curves fill, six decades at most; what overshoots or diverges leaves the upper edge."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for ax in panels:
+        values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
+        values = values[np.isfinite(values) & (values > 0)]
+        least = max(values.min(initial=1.0), 1e-6)
+        ax.set_ylim(0.9 * least, 1.1 * min(3.0, values.max(initial=1.0)))
+        if least > 0.02:  # within two decades powers of ten say little
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _explained(ax: Axes, trained: bool) -> None:
+    """Entries of the legend for what lines and marks mean."""
+    if trained:
+        ax.plot([], [], color="0.4", label="predicted")
+    ax.plot([], [], color="0.4", label="best step, predicted", **_STAR)
+    if trained:
+        ax.plot([], [], color="0.4", label="trained network", **_BROAD)
+        ax.plot([], [], color="0.4", label="best step, trained", **_RING)
