@@ -11,6 +11,7 @@ from . import rules as rules
 from . import spectra as spectra
 from . import studies as studies
 from .dynamics import LogisticLoss as LogisticLoss
+from .dynamics import SoftmaxLoss as SoftmaxLoss
 from .dynamics import SquaredLoss as SquaredLoss
 from .dynamics import error_dynamics as error_dynamics
 from .dynamics import integrate as integrate

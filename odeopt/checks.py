@@ -182,12 +182,16 @@ def iteration_grid(grid: Any, name: str = "grid") -> npt.NDArray[np.int64]:
 
 
 def predictions_and_targets(u0: Any, y: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `u0` and `y` as finite vectors of length n, or raise ValueError."""
-    vectors = real_array(u0, "u0", ndim=1), real_array(y, "y", ndim=1)
-    for name, vector in zip(("u0", "y"), vectors, strict=True):
-        if vector.size != n:
-            raise ValueError(f"{name} must have shape ({n},) like the kernel, got {vector.shape}")
-    return vectors
+    """Return `u0` and `y`, shape (n,) or (n, c), as finite arrays fit for a kernel of n or n c rows."""
+    several = np.ndim(u0) == 2
+    u0, y = (real_array(v, name, ndim=1 + several) for name, v in (("u0", u0), ("y", y)))
+    for name, array in (("u0", u0), ("y", y)):
+        if n not in (len(array), array.size):
+            wanted = f"({n}, c), or n c = {n} entries," if several else f"({n},)"
+            raise ValueError(f"{name} must have shape {wanted} like the kernel, got {array.shape}")
+    if u0.shape != y.shape:
+        raise ValueError(f"y must have shape {u0.shape} like u0, got {y.shape}")
+    return u0, y
 
 
 def validate_error(delta0: Any, n: int, *, columns: bool = False) -> npt.NDArray[np.float64]:

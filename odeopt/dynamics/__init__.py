@@ -5,7 +5,7 @@ from odeopt.dynamics.error import Assumption, ErrorDynamics, ErrorLoss, Precondi
 from odeopt.dynamics.integrate import PredictionTrajectory, Trajectory, integrate, integrate_predictions
 from odeopt.dynamics.integrated_mode import integrated_mode
 from odeopt.dynamics.iterates import PredictionIterates, predict_iterates
-from odeopt.dynamics.losses import LogisticLoss, PredictionLoss, SquaredLoss
+from odeopt.dynamics.losses import LogisticLoss, PredictionLoss, SoftmaxLoss, SquaredLoss
 from odeopt.dynamics.modes import ModeSolution, mode_solution
 from odeopt.dynamics.momentum import ErrorMomentum
 from odeopt.dynamics.points import predict_points
@@ -25,6 +25,7 @@ __all__ = [
     "PredictionIterates",
     "PredictionLoss",
     "PredictionTrajectory",
+    "SoftmaxLoss",
     "SquaredLoss",
     "Trajectory",
     "energy",

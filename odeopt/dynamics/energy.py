@@ -66,7 +66,7 @@ def energy(dynamics: PredictionDynamics, kernel: npt.ArrayLike, trajectory: Pred
     ----------
     dynamics : PredictionDynamics
         Numeric, of order 1 or 2, with a constant coefficient of the gradient.
-    kernel : array_like, shape (n, n)
+    kernel : array_like, shape (n, n) or (n c, n c)
         H, constant and positive definite.
     trajectory : PredictionTrajectory
         From :func:`odeopt.dynamics.integrate.integrate_predictions`, with the same dynamics and kernel.
@@ -101,7 +101,11 @@ def energy(dynamics: PredictionDynamics, kernel: npt.ArrayLike, trajectory: Pred
         raise ValueError(
             f"kernel must be positive definite, since the energy holds its inverse: {error}"
         ) from error
-    square = np.sum(trajectory.velocity * scipy.linalg.cho_solve(factor, trajectory.velocity.T).T, axis=1)
+    # one column for each time and, under one kernel of all outputs, each output
+    velocity = trajectory.velocity.reshape(len(trajectory.t), len(matrix), -1).swapaxes(0, 1)
+    columns = velocity.reshape(len(matrix), -1)
+    square = np.sum(columns * scipy.linalg.cho_solve(factor, columns), axis=0)
+    square = square.reshape(len(trajectory.t), -1).sum(axis=1)
     potential = float(stiffness) * trajectory.loss
     if damping is None:
         return Energy(trajectory.t, potential, np.zeros_like(square), square)
@@ -113,8 +117,9 @@ def energy(dynamics: PredictionDynamics, kernel: npt.ArrayLike, trajectory: Pred
 
 
 def _require_trajectory(trajectory: Any, n: int) -> None:
-    """Refuse what is no trajectory of n predictions."""
-    if not isinstance(trajectory, PredictionTrajectory) or trajectory.velocity.shape[1:] != (n,):
+    """Refuse what is no trajectory of n examples or n predictions."""
+    known = isinstance(trajectory, PredictionTrajectory)
+    if not known or n not in (trajectory.u.shape[1], trajectory.u[0].size):
         shape = getattr(getattr(trajectory, "u", None), "shape", None)
         raise ValueError(
             f"trajectory must be a PredictionTrajectory of {n} predictions like the kernel, got "

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from odeopt.checks import predictions_and_targets, real_array, validate_error, validate_kernel
+from odeopt.checks import real_array, validate_error, validate_kernel
 from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import ErrorDynamics
+from odeopt.dynamics.images import kernel_of, rows_of
 from odeopt.dynamics.losses import SquaredLoss
 from odeopt.dynamics.prediction import PredictionDynamics
 from odeopt.dynamics.system import Problem, image, solve
 from odeopt.limits.initial_value import require_finite, solver_options
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 __all__ = ["PredictionTrajectory", "Trajectory", "integrate", "integrate_predictions"]
 Method = Literal["DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"]
@@ -62,7 +66,7 @@ class PredictionTrajectory:
     Attributes
     ----------
     t : numpy.ndarray, shape (T,)
-    u, velocity : numpy.ndarray, shape (T, n)
+    u, velocity : numpy.ndarray, shape (T, n) or (T, n, c)
         Predictions and their derivatives in time.
     loss : numpy.ndarray, shape (T,)
         :math:`\ell(u(t))`, summed over the examples.
@@ -70,6 +74,8 @@ class PredictionTrajectory:
         Evaluations of the right-hand side.
     message : str
         The solver's message.
+    points : numpy.ndarray, shape (T, p) or (T, p, c), or None
+        Predictions at the points of the cross kernel.
     """
 
     t: np.ndarray
@@ -78,11 +84,13 @@ class PredictionTrajectory:
     loss: np.ndarray
     nfev: int
     message: str
+    points: np.ndarray | None = None
     layer: ClassVar[str] = "prediction-space ODE"
 
     def __post_init__(self) -> None:
-        for name in ("t", "u", "velocity", "loss"):
-            getattr(self, name).setflags(write=False)
+        for array in (self.t, self.u, self.velocity, self.loss, self.points):
+            if array is not None:
+                array.setflags(write=False)
 
 
 def integrate(
@@ -145,7 +153,7 @@ def integrate(
     dynamics = require_error_dynamics(dynamics, "trajectory", source=origin is not None)
     options = solver_options(rtol, atol, method)
     checked, matrix = _kernel(kernel)
-    first = validate_error(delta0, len(matrix))
+    first = validate_error(delta0, matrix.shape[0])
     q = first - (first if origin is None else real_array(origin, "origin", ndim=1))
     problem = Problem(checked, matrix, SquaredLoss(), np.zeros_like(first), q)
     found = solve(dynamics, problem, image(dynamics.start, dynamics.lam, matrix, first), first, t, options)
@@ -158,7 +166,7 @@ def integrate(
 
 def integrate_predictions(
     dynamics: PredictionDynamics,
-    kernel: npt.ArrayLike | Callable[[float], npt.ArrayLike],
+    kernel: npt.ArrayLike | LinearOperator | Callable[[float], npt.ArrayLike],
     u0: npt.ArrayLike,
     y: npt.ArrayLike,
     t: npt.ArrayLike,
@@ -166,6 +174,8 @@ def integrate_predictions(
     rtol: float,
     atol: float,
     method: Method = "DOP853",
+    cross_kernel: npt.ArrayLike | LinearOperator | None = None,
+    start: npt.ArrayLike | None = None,
 ) -> PredictionTrajectory:
     r"""Integrate the dynamics of the predictions under any loss with :func:`scipy.integrate.solve_ivp`.
 
@@ -173,11 +183,11 @@ def integrate_predictions(
     ----------
     dynamics : PredictionDynamics
         With numeric coefficients.
-    kernel : array_like, shape (n, n), or callable
-        H, or t -> H(t).
-    u0 : array_like, shape (n,)
+    kernel : array_like or LinearOperator, shape (n, n) or (n c, n c), or callable
+        H, or t -> H(t): one kernel of all outputs, or one between outputs, example by example.
+    u0 : array_like, shape (n,) or (n, c)
         Initial predictions.
-    y : array_like, shape (n,)
+    y : array_like, shape of `u0`
         Targets.
     t : array_like, shape (T,)
         Increasing nonnegative times at which to report. Integration starts at 0.
@@ -185,6 +195,10 @@ def integrate_predictions(
         Tolerances of the solver; there is no default.
     method : {"DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"}
         The solver.
+    cross_kernel : array_like or LinearOperator, shape (p, n) or (p c, n c), optional
+        :math:`H_*=J_*J^\top`, between points that are not trained on and the examples; for a constant kernel.
+    start : array_like, shape (p,) or (p, c), optional
+        Initial predictions at these points.
 
     Returns
     -------
@@ -222,25 +236,36 @@ def integrate_predictions(
         )
     options = solver_options(rtol, atol, method)
     checked, matrix = _kernel(kernel)
-    u0, y = predictions_and_targets(u0, y, len(matrix))
-    slope = dynamics.loss.gradient(u0, y)
-    if np.shape(slope) != u0.shape:
+    rows, first, y = rows_of(matrix, u0, y, cross_kernel, start)
+    if cross_kernel is not None:
+        if _varies(kernel):
+            raise ValueError("cross_kernel needs a constant kernel, got a callable; pass H, or leave it out")
+        checked = lambda t: rows.matrix  # noqa: E731
+    shape = np.shape(dynamics.loss.gradient(rows.examples(first), y))
+    if shape != y.shape:
         raise ValueError(
-            f"the gradient of {dynamics.loss!r} must have shape {u0.shape} like the predictions, got "
-            f"{np.shape(slope)}"
+            f"the gradient of {dynamics.loss!r} must have shape {y.shape} like the predictions, got {shape}"
         )
-    found = solve(dynamics.linear, Problem(checked, matrix, dynamics.loss, y), u0, slope, t, options)
-    u = found.states[:, 0]
+    problem = Problem(checked, rows.matrix, dynamics.loss, y)
+    found = solve(dynamics.linear, problem, first, problem.gradient(first), t, options)
+    u, velocity = rows.examples(found.states[:, 0]), rows.examples(found.velocity)
     loss = np.array([float(dynamics.loss.value(v, y)) for v in u])
     require_finite(loss, found.times, "the loss")
-    return PredictionTrajectory(found.times, u, found.velocity, loss, found.nfev, found.message)
+    points = rows.points(found.states[:, 0])
+    return PredictionTrajectory(found.times, u, velocity, loss, found.nfev, found.message, points)
 
 
-def _kernel(kernel: Any) -> tuple[Callable[[float], np.ndarray], np.ndarray]:
+def _varies(kernel: Any) -> bool:
+    """Whether a kernel is a function of t; an operator may be called too, and is none."""
+    return callable(kernel) and not hasattr(kernel, "matvec")
+
+
+def _kernel(kernel: Any) -> tuple[Callable[[float], Any], Any]:
     """H as a function of t whose values are checked, and H(0)."""
-    first = validate_kernel(kernel(0.0) if callable(kernel) else kernel)
-    if not callable(kernel):
-        return lambda t: first, first
+    if not _varies(kernel):
+        fixed = kernel_of(kernel)
+        return lambda t: fixed, fixed
+    first = validate_kernel(kernel(0.0))
 
     def checked(t: float) -> np.ndarray:
         name = f"kernel({t:.6g})"

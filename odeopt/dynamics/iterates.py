@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from odeopt.checks import iteration_grid, predictions_and_targets, validate_kernel
+from odeopt.checks import iteration_grid
+from odeopt.dynamics.images import kernel_of, product, rows_of
 from odeopt.dynamics.losses import PredictionLoss
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.linear import error_row, require_numeric
 from odeopt.rules.reading import require_linear
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 __all__ = ["PredictionIterates", "predict_iterates"]
 
@@ -25,46 +30,60 @@ class PredictionIterates:
     ----------
     k : numpy.ndarray, shape (K,)
         Iterations.
-    u : numpy.ndarray, shape (K, n)
+    u : numpy.ndarray, shape (K, n) or (K, n, c)
         Predictions; inf or nan where an unstable iteration has overflowed.
     loss : numpy.ndarray, shape (K,)
         :math:`\ell(u_k)`, summed over the examples.
+    points : numpy.ndarray, shape (K, p) or (K, p, c), or None
+        Predictions at the points of the cross kernel.
     """
 
     k: npt.NDArray[np.int64]
     u: npt.NDArray[np.float64]
     loss: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("k", "u", "loss"):
-            getattr(self, name).setflags(write=False)
+        for array in (self.k, self.u, self.loss, self.points):
+            if array is not None:
+                array.setflags(write=False)
 
 
 def predict_iterates(
     rule: UpdateRule,
-    kernel: npt.ArrayLike,
+    kernel: npt.ArrayLike | LinearOperator,
     loss: PredictionLoss,
     u0: npt.ArrayLike,
     y: npt.ArrayLike,
     k: npt.ArrayLike,
     *,
     origin: npt.ArrayLike | None = None,
+    cross_kernel: npt.ArrayLike | LinearOperator | None = None,
+    start: npt.ArrayLike | None = None,
+    points_origin: npt.ArrayLike | None = None,
 ) -> PredictionIterates:
     r"""Run the rule's own step on the predictions, with the gradient :math:`H\nabla\ell(u)`.
 
-    For a model linear in its weights, :math:`u=Jw+\text{const}`, these are its predictions, exactly.
+    For a model linear in its weights, :math:`u=Jw+\text{const}`, these are its predictions, exactly. Points
+    that are not trained on go along: :math:`J_*` takes the same step with the gradient
+    :math:`H_*\nabla\ell(u)`, for every rule.
 
     Parameters
     ----------
     rule : UpdateRule
         With numeric hyperparameters, linear in iterates and gradients.
-    kernel : array_like, shape (n, n)
+    kernel : array_like or LinearOperator, shape (n, n) or (n c, n c)
+        One kernel of all outputs, or one between outputs, example by example.
     loss : PredictionLoss
-    u0, y : array_like, shape (n,)
+    u0, y : array_like, shape (n,) or (n, c)
         Initial predictions and targets.
     k : array_like of increasing int, shape (K,)
-    origin : array_like, shape (n,), optional
+    origin : array_like, shape of `u0`, optional
         :math:`Jw_0`, from which the step is run where weights decay to 0.
+    cross_kernel : array_like or LinearOperator, shape (p, n) or (p c, n c), optional
+        :math:`H_*=J_*J^\top`, between other points and the examples.
+    start, points_origin : array_like, shape (p,) or (p, c), optional
+        Predictions at the points before the first step; :math:`J_*w_0`, beside `origin`.
 
     Returns
     -------
@@ -84,20 +103,25 @@ def predict_iterates(
     require_numeric(rule)
     if not isinstance(loss, PredictionLoss):
         raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or take SquaredLoss()")
-    matrix, k = validate_kernel(kernel), iteration_grid(k, "k")
-    u0, y = predictions_and_targets(u0, y, matrix.shape[0])
+    k = iteration_grid(k, "k")
+    kernel = kernel_of(kernel)
+    rows, first, y = rows_of(kernel, u0, y, cross_kernel, start)
     if np.any(np.diff(k) <= 0):
         raise ValueError(f"k must hold increasing iteration numbers, got {k.tolist()[:6]}...")
     if origin is None:
-        start = u0
+        moved = first
         require_linear(rule, "iterates in prediction space", equivariant=True, k=k)
     else:
-        start, _ = predictions_and_targets(origin, y, matrix.shape[0])
+        moved = rows.vector(origin, points_origin)
         error_row(rule, k)  # which refuses what has no image under J
-    rest = u0 - start
-    steps = iterate(rule, start, lambda v: matrix @ loss.gradient(v + rest, y))
-    run = (v + rest for v in itertools.islice(steps, int(k[-1]) + 1))
+    rest = first - moved
+
+    def gradient(v: np.ndarray) -> np.ndarray:
+        return product(rows.matrix, loss.gradient(rows.examples(v + rest), y).reshape(-1))
+
+    run = (v + rest for v in itertools.islice(iterate(rule, moved, gradient), int(k[-1]) + 1))
     with np.errstate(over="ignore", invalid="ignore"):
         wanted = set(k.tolist())
-        u = np.array([v for i, v in enumerate(run) if i in wanted])
-        return PredictionIterates(k, u, np.array([float(loss.value(v, y)) for v in u]))
+        found = np.array([v for i, v in enumerate(run) if i in wanted])
+        u = rows.examples(found)
+        return PredictionIterates(k, u, np.array([float(loss.value(v, y)) for v in u]), rows.points(found))

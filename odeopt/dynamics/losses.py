@@ -16,7 +16,7 @@ import numpy as np
 
 from odeopt.checks import is_number, real_array
 
-__all__ = ["LogisticLoss", "PredictionLoss", "SquaredLoss"]
+__all__ = ["LogisticLoss", "PredictionLoss", "SoftmaxLoss", "SquaredLoss"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,10 @@ class PredictionLoss(abc.ABC):
     smoothness : float or None
         A number L with :math:`\ell_i''\le L`; None where there is none, or none is known.
     mean_factor : float
-        The mean reduction of torch is ``mean_factor / n`` times the sum. It is 1, but for the mean of
-        squares, which has no factor 1/2.
+        The mean reduction of torch is ``mean_factor / N`` times the sum, N the number of its terms. It is 1,
+        but for the mean of squares, which has no factor 1/2.
+    joint : bool
+        Whether a term takes all outputs of an example, as a softmax does: N = n then, else N = n c.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class PredictionLoss(abc.ABC):
     strong_convexity: ClassVar[float] = 0.0
     smoothness: ClassVar[float | None] = None
     mean_factor: ClassVar[float] = 1.0
+    joint: ClassVar[bool] = False
 
     @abc.abstractmethod
     def value(self, u: Any, y: Any) -> Any:
@@ -64,9 +67,9 @@ class PredictionLoss(abc.ABC):
 
         Parameters
         ----------
-        u : array_like or torch.Tensor, shape (n,)
+        u : array_like or torch.Tensor, shape (n,) or (n, c)
             Predictions.
-        y : array_like or torch.Tensor, shape (n,)
+        y : array_like or torch.Tensor, shape of `u`
             Targets.
 
         Returns
@@ -81,14 +84,14 @@ class PredictionLoss(abc.ABC):
 
         Parameters
         ----------
-        u : array_like or torch.Tensor, shape (n,)
+        u : array_like or torch.Tensor, shape (n,) or (n, c)
             Predictions.
-        y : array_like or torch.Tensor, shape (n,)
+        y : array_like or torch.Tensor, shape of `u`
             Targets.
 
         Returns
         -------
-        array, shape (n,)
+        array, shape of `u`
             Of the kind of `u`.
         """
 
@@ -97,14 +100,14 @@ class PredictionLoss(abc.ABC):
 
         Parameters
         ----------
-        u : array_like or torch.Tensor, shape (n,)
+        u : array_like or torch.Tensor, shape (n,) or (n, c)
             Predictions.
-        y : array_like or torch.Tensor, shape (n,)
+        y : array_like or torch.Tensor, shape of `u`
             Targets.
 
         Returns
         -------
-        array, shape (n,)
+        array, shape of `u`
             Of the kind of `u`; the differences are accurate to some :math:`\epsilon^{2/3}`.
         """
         library, u, y = _pair(u, y)
@@ -142,7 +145,7 @@ class SquaredLoss(PredictionLoss):
     mean_factor: ClassVar[float] = 2.0
 
     def value(self, u: Any, y: Any) -> Any:
-        error = self.gradient(u, y)
+        error = self.gradient(u, y).reshape(-1)
         return (0.5 * error) @ error
 
     def gradient(self, u: Any, y: Any) -> Any:
@@ -203,7 +206,7 @@ class LogisticLoss(PredictionLoss):
         margin = y * u
         # log(1 + exp(-z)) = max(-z, 0) + log(1 + exp(-|z|)), whose exponential cannot overflow
         terms = (-margin).clip(min=0) + library.log1p(library.exp(-abs(margin)))
-        return terms.sum() + 0.5 * self.ridge * (u @ u)
+        return terms.sum() + 0.5 * self.ridge * (u.reshape(-1) @ u.reshape(-1))
 
     def gradient(self, u: Any, y: Any) -> Any:
         library, u, y = self._labelled(u, y)
@@ -228,6 +231,78 @@ class LogisticLoss(PredictionLoss):
         return r"\ell(u)=\sum_i\log\left(1+e^{-y_iu_i}\right)" + ridge
 
 
+@dataclass(frozen=True)
+class SoftmaxLoss(PredictionLoss):
+    r"""Cross-entropy of the softmax, :math:`\sum_i\bigl(\log\sum_je^{u_{ij}}-\sum_jy_{ij}u_{ij}\bigr)`.
+
+    Targets y of shape (n, c) are one-hot, or probabilities of the classes: rows that sum to 1.
+
+    Notes
+    -----
+    With :math:`p_i=\mathrm{softmax}(u_i)` the gradient is p - y, and :math:`\mathrm{diag}(p_i)-p_ip_i^\top`
+    the Hessian of an example: at most :math:`\tfrac12I`, attained at :math:`p=(\tfrac12,\tfrac12,0,\dots)`,
+    and 0 along :math:`(1,\dots,1)`, so that no exponential rate holds. Gradient descent of learning rate
+    :math:`\eta` descends for every :math:`\eta<4/\lambda_{\max}(H)`. No larger number can promise that:
+    contradictory labels of equal inputs attain it, though separable ones often descend far beyond. Two
+    classes are the :class:`LogisticLoss` of :math:`u_{i1}-u_{i2}`, whose kernel is 2H. All formulas are safe
+    from overflow and cancellation.
+
+    Examples
+    --------
+    >>> loss = SoftmaxLoss()
+    >>> float(loss.value([[0.0, 0.0]], [[1, 0]])), loss.gradient([[0.0, -1000.0]], [[0, 1]])
+    (0.6931471805599453, array([[ 1., -1.]]))
+    >>> from odeopt import GradientDescent, max_learning_rate
+    >>> float(max_learning_rate(GradientDescent(0.1), loss.smoothness * 2.0))  # largest eigenvalue 2
+    2.0
+    """
+
+    smoothness: ClassVar[float | None] = 0.5
+    joint: ClassVar[bool] = True
+
+    def value(self, u: Any, y: Any) -> Any:
+        library, gap, y, _, others = self._parts(u, y)
+        return library.log1p(others.sum(1)).sum() - (y * gap).sum()
+
+    def gradient(self, u: Any, y: Any) -> Any:
+        library, _, y, top, others = self._parts(u, y)
+        rest = others.sum(1)[:, None]
+        # of the largest logit 1 - p is known without cancellation
+        return library.where(top, (1 - y) - rest / (1 + rest), others / (1 + rest) - y)
+
+    def hessian_diagonal(self, u: Any, y: Any) -> Any:
+        r"""Evaluate the diagonal :math:`p_{ij}(1-p_{ij})` of the Hessian, which is none itself."""
+        library, _, _, top, others = self._parts(u, y)
+        rest = others.sum(1)[:, None]
+        own = library.where(top, library.ones_like(others), others)
+        return own * library.where(top, rest, 1 + rest - others) / (1 + rest) ** 2
+
+    def _parts(self, u: Any, y: Any) -> tuple[Any, Any, Any, Any, Any]:
+        """Logits less the largest of their row, targets, where that is, and the exponentials elsewhere."""
+        library, u, y = _pair(u, y)
+        if u.ndim != 2 or u.shape[1] < 2:
+            raise ValueError(
+                f"u and y must have shape (n, c), c >= 2 classes, for {self!r}, got {tuple(u.shape)}; give "
+                "the model an output a class, and y = one_hot(labels)"
+            )
+        # rounding of c probabilities, which may have come in float32, and of their sum
+        rounding = max(library.finfo(kind).eps for kind in (u.dtype, library.float32))
+        off = abs(y.sum(1) - 1) > 2 * u.shape[1] * rounding
+        wrong = (y < 0).any(1) | off
+        if wrong.any():
+            row = [float(f"{v:.6g}") for v in y[wrong][0]]
+            raise ValueError(
+                f"y must hold rows of probabilities that sum to 1 for {self!r}, got a row {row}; make them "
+                "of class labels by one_hot(labels)"
+            )
+        first = u.argmax(1)[:, None] == library.ones_like(u).cumsum(1) - 1
+        gap = u - library.amax(u, 1)[:, None]
+        return library, gap, y, first, library.where(first, library.zeros_like(u), library.exp(gap))
+
+    def latex(self) -> str:
+        return r"\ell(u)=\sum_i\left(\log\sum_je^{u_{ij}}-\sum_jy_{ij}u_{ij}\right)"
+
+
 def _logistic(library: Any, z: Any) -> Any:
     """Evaluate 1 / (1 + exp(-z)) with an exponential that cannot overflow."""
     small = library.exp(-abs(z))
@@ -237,7 +312,7 @@ def _logistic(library: Any, z: Any) -> Any:
 def _vector(values: Any, name: str) -> np.ndarray:
     """The values as float64; the arrays of an integration or a training go through unchecked."""
     known = type(values) is np.ndarray and values.dtype == np.float64
-    return values if known else real_array(values, name, ndim=1, finite=False)
+    return values if known else real_array(values, name, ndim=None, finite=False)
 
 
 def _pair(u: Any, y: Any) -> tuple[Any, Any, Any]:
@@ -248,8 +323,9 @@ def _pair(u: Any, y: Any) -> tuple[Any, Any, Any]:
         u, y = _vector(u, "u"), _vector(y, "y")
     else:
         y = library.as_tensor(y, dtype=u.dtype, device=u.device)
-    if u.shape != y.shape or u.ndim != 1:
+    if u.shape != y.shape or u.ndim not in (1, 2):
         raise ValueError(
-            f"u and y must be vectors of one length, got shapes {tuple(u.shape)} and {tuple(y.shape)}"
+            "u and y must have one shape, (n,) or (n, c) for c outputs, got shapes "
+            f"{tuple(u.shape)} and {tuple(y.shape)}; one_hot(labels) makes targets of class labels"
         )
     return library, u, y

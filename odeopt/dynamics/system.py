@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 import sympy
 from sympy import Expr, Symbol
 
 from odeopt.dynamics.error import ErrorDynamics
+from odeopt.dynamics.images import product
 from odeopt.dynamics.losses import PredictionLoss
 from odeopt.dynamics.momentum import ErrorMomentum
 from odeopt.limits.initial_value import EXPLICIT, MOST_EVALUATIONS, Piece, follow_pieces, report_times
@@ -22,10 +24,13 @@ __all__ = ["Problem", "Solved", "image", "solve"]
 
 @dataclass(frozen=True)
 class Problem:
-    """The kernel in t (on modes the vector of eigenvalues), its value at 0, the loss, its targets, and q."""
+    """The kernel in t (on modes the vector of eigenvalues), its value at 0, the loss, its targets, and q.
 
-    kernel: Callable[[float], np.ndarray]
-    first: np.ndarray
+    A kernel may have rows of other points below; states are flat, those of the examples first.
+    """
+
+    kernel: Callable[[float], Any]
+    first: Any
     loss: PredictionLoss
     y: np.ndarray
     q: np.ndarray | None = None
@@ -33,7 +38,19 @@ class Problem:
     @property
     def largest(self) -> float:
         """The largest eigenvalue of H(0)."""
-        return float(self.first.max() if self.first.ndim == 1 else np.linalg.eigvalsh(self.first)[-1])
+        first = self.first
+        if not isinstance(first, np.ndarray):
+            square = scipy.sparse.linalg.LinearOperator(
+                (first.shape[1],) * 2, matvec=lambda v: (first @ v)[: first.shape[1]], dtype=np.float64
+            )
+            return float(scipy.sparse.linalg.eigsh(square, k=1, return_eigenvectors=False, tol=1e-3)[0])
+        return float(first.max() if first.ndim == 1 else np.linalg.eigvalsh(first[: first.shape[1]])[-1])
+
+    def gradient(self, u: np.ndarray) -> np.ndarray:
+        """The gradient on the examples, and 0 for what is no example."""
+        size = self.y.size
+        slope = self.loss.gradient(u[:size].reshape(self.y.shape), self.y).reshape(-1)
+        return slope if u.size == size else np.concatenate([slope, np.zeros(u.size - size)])
 
 
 class System:
@@ -59,7 +76,7 @@ class System:
     def force(self, t: float, blocks: np.ndarray) -> np.ndarray:
         """The highest derivative at a state of shape (order, n)."""
         matrix, problem = self.problem.kernel(t), self.problem
-        sources = [problem.loss.gradient(blocks[0], problem.y), *blocks[1:]]
+        sources = [problem.gradient(blocks[0]), *blocks[1:]]
         forces = [
             _horner([c(t) for c in terms], matrix, source)
             for terms, source in zip(self.terms, sources, strict=True)
@@ -100,7 +117,7 @@ class MomentumSystem(System):
         return [self.weight(t) * stiffness, friction]
 
 
-def image(polynomial: Expr, lam: Symbol, matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+def image(polynomial: Expr, lam: Symbol, matrix: Any, vector: np.ndarray) -> np.ndarray:
     """Evaluate a polynomial in H on a vector."""
     coefficients = sympy.Poly(polynomial, lam).all_coeffs()[::-1]
     return _horner([float(c) for c in coefficients], matrix, vector)
@@ -113,9 +130,13 @@ def _in_powers(coefficient: Expr, leading: Expr, lam: Symbol) -> list[Expr]:
 def _horner(coefficients: Sequence[Any], matrix: Any, vector: Any) -> Any:
     """Evaluate (c_0 + c_1 H + c_2 H^2 + ...) v."""
     result = coefficients[-1] * vector
-    diagonal = np.ndim(matrix) < 2
+    if np.ndim(matrix) < 2:
+        for c in reversed(coefficients[:-1]):
+            result = matrix * result + c * vector
+        return result
+    rows, columns = matrix.shape
     for c in reversed(coefficients[:-1]):
-        result = (matrix * result if diagonal else np.dot(matrix, result)) + c * vector
+        result = product(matrix, result[: result.size // rows * columns]) + c * vector
     return result
 
 

@@ -109,7 +109,7 @@ def test_logistic_loss_without_ridge_has_no_minimiser():
         (lambda: LogisticLoss(ridge=-1), "ridge must be a nonnegative number, got -1"),
         (lambda: LogisticLoss(ridge=True), "ridge must be a nonnegative number, got True"),
         (lambda: LogisticLoss().value([1.0], [0.0]), "labels -1 and 1 for the logistic loss, got 0"),
-        (lambda: SquaredLoss().gradient([1.0], [1.0, 2.0]), "vectors of one length, got shapes"),
+        (lambda: SquaredLoss().gradient([1.0], [1.0, 2.0]), "u and y must have one shape, .* got shapes"),
         (lambda: prediction_dynamics(ode_limit(GradientDescent(0.1)), "hinge"), "loss must be a Prediction"),
         (
             lambda: predict_iterates(GradientDescent(0.1), [[1.0]], SquaredLoss(), [0.0, 1.0], [1.0], [0]),
