@@ -32,7 +32,7 @@ from odeopt.rules.counter import Counter, fraction_meant
 from odeopt.rules.forms import CONSTANT
 from odeopt.rules.pieces import Piece, exact_number, steps_symbol
 from odeopt.rules.reading import read
-from odeopt.rules.resolve import resolved
+from odeopt.rules.resolve import changed, resolved
 from odeopt.rules.schedule import Schedule
 
 __all__ = ["Embedding", "OfTime", "embedding", "scheduled_system", "symbols_of", "with_schedules"]
@@ -94,11 +94,8 @@ def embedding(rule: UpdateRule, h: Symbol, given: bool, regime: str) -> Embeddin
 
 def _resolved(rule: UpdateRule, value_of: Callable[[Schedule, str], Any]) -> UpdateRule:
     """The rule with values in place of its schedules, those of a rule inside it included."""
-    found = resolved(rule, value_of)
-    for name, value in vars(rule).items():
-        if isinstance(value, UpdateRule):
-            object.__setattr__(found, name, _resolved(value, value_of))
-    return found
+    found, inner = resolved(rule, value_of), getattr(rule, "rule", None)
+    return changed(found, {"rule": _resolved(inner, value_of)}) if isinstance(inner, UpdateRule) else found
 
 
 def _schedules(rule: UpdateRule) -> list[tuple[str, Schedule]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from odeopt.checks import is_integer, is_number
 from odeopt.rules.base import Scalar, UpdateRule, require_below_one
-from odeopt.rules.resolve import complement, resolved
+from odeopt.rules.resolve import changed, complement, resolved
 from odeopt.rules.schedule import Schedule
 
 __all__ = ["Averaged", "Lookahead", "ScheduleFree", "with_average"]
@@ -61,11 +62,6 @@ class _Wrapper(UpdateRule):
     def period(self) -> int:  # type: ignore[override]
         """The period of the rule inside."""
         return self.rule.period
-
-    @property
-    def is_scheduled(self) -> bool:
-        """Whether a hyperparameter, inside or its own, is a schedule."""
-        return self.rule.is_scheduled or super().is_scheduled
 
     @property
     def last_step(self) -> int | None:
@@ -115,7 +111,10 @@ def _at_step(rule: UpdateRule, k: Any, shown: dict[str, str]) -> Any:
     found = resolved(rule, lambda schedule, name: schedule.at(k, shown.get(name, name)))
     if isinstance(rule, _Wrapper) and rule.rule.is_scheduled:
         inside = {name: shown.get(here, here) for here, name in rule._shown().items()}
-        object.__setattr__(found, "rule", _at_step(rule.rule, k, inside))
+        inner = _at_step(rule.rule, k, inside)
+        # decoupled decay asks for the step before, whose values the numbers of this one do not tell
+        vars(inner)["_at_step"] = functools.partial(_at_step, rule.rule, shown=inside)
+        return changed(found, {"rule": inner, "is_scheduled": False})
     return found
 
 

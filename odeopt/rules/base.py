@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -196,10 +197,10 @@ class UpdateRule(abc.ABC):
         )
         return all(v.is_numeric if isinstance(v, Schedule) else is_number(v) for v in values)
 
-    @property
+    @functools.cached_property
     def is_scheduled(self) -> bool:
-        """Whether a hyperparameter is a schedule."""
-        return any(map(holds_schedule, vars(self).values()))
+        """Whether a hyperparameter is a schedule, of a rule inside too; asked once, for every step asks."""
+        return any(map(holds_schedule, self.hyperparameters.values()))
 
     @property
     def last_step(self) -> int | None:

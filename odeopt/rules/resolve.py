@@ -14,6 +14,7 @@ from odeopt.rules.schedule import Schedule
 
 __all__ = [
     "at_extremes",
+    "changed",
     "complement",
     "fields_said",
     "holds_schedule",
@@ -37,18 +38,25 @@ def holds_schedule(value: Any) -> bool:
     return any(isinstance(entry, Schedule) for entry in _entries(value))
 
 
-def resolved(rule: Any, value_of: Callable[[Schedule, str], Any]) -> Any:
-    """The rule with a value in place of each schedule, unchecked: a rule is checked when it is made."""
+def changed(rule: Any, changes: dict[str, Any]) -> Any:
+    """The rule with other values, unchecked: a rule is checked when it is made."""
     found = copy.copy(rule)
+    vars(found).pop("is_scheduled", None)  # what was answered for the old values
+    vars(found).update(changes)
+    return found
+
+
+def resolved(rule: Any, value_of: Callable[[Schedule, str], Any]) -> Any:
+    """The rule with a value, which is no schedule, in place of each of its own schedules."""
+    changes: dict[str, Any] = {"is_scheduled": getattr(vars(rule).get("rule"), "is_scheduled", False)}
     for name, value in vars(rule).items():
         if isinstance(value, Schedule):
-            object.__setattr__(found, name, value_of(value, name))
+            changes[name] = value_of(value, name)
         elif holds_schedule(value):
-            entries = (
+            changes[name] = tuple(
                 value_of(v, f"{name}_{i}") if isinstance(v, Schedule) else v for i, v in enumerate(value, 1)
             )
-            object.__setattr__(found, name, tuple(entries))
-    return found
+    return changed(rule, changes)
 
 
 def is_switch(field: dataclasses.Field[Any]) -> bool:

@@ -2,7 +2,6 @@ r"""One run of a step on linear forms: the points at which it takes gradients, a
 
 from __future__ import annotations
 
-import copy
 import numbers
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,6 +12,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import Named, StepRefusal
 from odeopt.rules.forms import CONSTANT, Form, exact_coefficient
 from odeopt.rules.loop import place_of
+from odeopt.rules.resolve import changed
 
 __all__ = ["Refusal", "Trace", "exact_rule", "named_rule", "place_of", "trace"]
 
@@ -67,11 +67,8 @@ def named_rule(rule: UpdateRule) -> UpdateRule:
     def name(value: Any) -> Any:
         return Named(value) if is_symbolic(value) else value
 
-    named = copy.copy(rule)
-    for field_name, value in rule.hyperparameters.items():
-        entries = tuple(map(name, value)) if isinstance(value, tuple) else name(value)
-        object.__setattr__(named, field_name, entries)  # past the checks, which the rule has passed
-    return named
+    values = rule.hyperparameters.items()
+    return changed(rule, {n: tuple(map(name, v)) if isinstance(v, tuple) else name(v) for n, v in values})
 
 
 def trace(rule: UpdateRule, k: Any, named: bool = False) -> Trace | Refusal:

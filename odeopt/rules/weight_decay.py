@@ -16,6 +16,7 @@ from typing import Any
 
 from odeopt.checks import is_number
 from odeopt.rules.base import Scalar, UpdateRule
+from odeopt.rules.resolve import changed
 from odeopt.rules.schedule import Schedule
 
 __all__ = ["WeightDecayed", "is_pulled_to_zero"]
@@ -86,9 +87,10 @@ class WeightDecayed(UpdateRule):
 
 
 def is_pulled_to_zero(rule: Any) -> bool:
-    """Whether a rule, or one inside it, declares a decay to 0 by a number, however small."""
+    """Whether a rule, or one inside it, declares a decay to 0 by numbers, however small."""
     while rule is not None:
         decay: Any = getattr(rule, "weight_decay", None) if isinstance(rule, WeightDecayed) else None
+        decay = decay.largest if isinstance(decay, Schedule) and decay.is_numeric else decay
         if is_number(decay) and decay != 0 and not rule.to_start:
             return True
         rule = getattr(rule, "rule", None)
@@ -97,12 +99,8 @@ def is_pulled_to_zero(rule: Any) -> bool:
 
 def _bare(rule: Any) -> Any:
     """The rule at one step without its decay; its numbers were checked when it was made."""
-    import copy
-
-    bare = copy.copy(rule)
-    for name, value in (("weight_decay", None), ("decoupled", False), ("to_start", False)):
-        object.__setattr__(bare, name, value)
-    return bare
+    known = {"is_scheduled": rule.is_scheduled}
+    return changed(rule, {"weight_decay": None, "decoupled": False, "to_start": False, **known})
 
 
 def _anchored(initial_memory: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,7 +134,7 @@ def _decayed(step: Callable[..., Any]) -> Callable[..., Any]:
         if self.decoupled:
             x, *older = iterates
             if older and k != 0:  # before the first step nothing has decayed
-                before = self.at_step(k - 1)
+                before = getattr(self, "_at_step", self.at_step)(k - 1)
                 older[0] = older[0] - before.lr * before.weight_decay * pull(older[0])
             x_next, own = run((x, *older), tuple(own) or None, grad)
             x_next = x_next - now.lr * now.weight_decay * pull(x)

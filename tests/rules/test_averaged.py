@@ -6,8 +6,26 @@ import math
 import numpy as np
 import pytest
 
-from odeopt import GradientDescent, HeavyBall, TorchSGD, loss_curve, ode_limit, spectral_measure
-from odeopt.rules import Averaged, Cosine, Linear, Lookahead, ScheduleFree, Step, iterate, spectral_radius
+from odeopt import (
+    GradientDescent,
+    HeavyBall,
+    NesterovConstant,
+    TorchSGD,
+    loss_curve,
+    ode_limit,
+    spectral_measure,
+)
+from odeopt.rules import (
+    Averaged,
+    Cosine,
+    Linear,
+    Lookahead,
+    ScheduleFree,
+    Step,
+    base,
+    iterate,
+    spectral_radius,
+)
 from odeopt.rules.reading import read
 
 LAM = np.array([0.3, 1.0, 4.0])
@@ -33,6 +51,34 @@ def test_an_average_is_that_of_the_iterates_of_the_rule(inner):
         mean = 0.8 * mean + 0.2 * each
         expected.append(mean)
     np.testing.assert_allclose(run(Averaged(inner, decay=0.8)), expected, atol=1e-13)
+
+
+DECOUPLED = [
+    HeavyBall(Linear(0.2, 20), 0.7, weight_decay=0.5, decoupled=True),
+    NesterovConstant(0.1, 0.7, weight_decay=Cosine(0.5, 20), decoupled=True),
+]
+
+
+@pytest.mark.parametrize("inner", DECOUPLED, ids=lambda rule: rule.label)
+def test_decoupled_decay_inside_an_average_takes_the_numbers_of_the_step_before(inner):
+    averages = [Averaged(inner), Averaged(Averaged(inner, decay=0.5), decay=0.8)]
+    for rule, place in zip(averages, (0, 1), strict=True):
+        states = itertools.islice(rule.states(np.ones(3), lambda z: LAM * z), 30)
+        # the same operations on the same numbers
+        np.testing.assert_allclose([memory[place] for _, memory in states], run(inner, 30), rtol=1e-15)
+
+
+def test_a_run_asks_once_whether_a_rule_has_schedules(monkeypatch):
+    asked, ask = [], base.holds_schedule
+    monkeypatch.setattr(base, "holds_schedule", lambda value: asked.append(value) or ask(value))
+    counts = []
+    for steps in (3, 40):
+        asked.clear()
+        run(Averaged(HeavyBall(Cosine(0.2, 30), 0.7, weight_decay=0.1, decoupled=True)), steps)
+        counts.append(len(asked))
+    assert counts[0] == counts[1] > 0
+    constant = HeavyBall(0.2, 0.7)
+    assert not constant.is_scheduled and constant.replace(lr=Cosine(0.2, 30)).is_scheduled
 
 
 def test_a_wrapped_rule_shows_the_hyperparameters_inside():

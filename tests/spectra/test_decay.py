@@ -207,7 +207,7 @@ def test_the_measure_of_the_error_itself_is_not_changed_by_an_origin():
 # --- refusals ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("decay", [1e-20, 1e-15, 1e-12])
+@pytest.mark.parametrize("decay", [1e-20, 1e-15, 1e-12, Cosine(1e-15, 100)])
 def test_a_decay_below_rounding_is_not_proved_without_the_image_of_the_weights(decay):
     """J w_0 is not known, and decay times it has no bound."""
     measure = spectral_measure(np.diag([1.0, 0.5]), np.ones(2), num_matvecs=2)

@@ -9,7 +9,6 @@ by one (:class:`odeopt.nets.training.flat.RowSpaceProblem`).
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +36,7 @@ from odeopt.nets.training.train import TrainingRun, record_of, recorded_steps
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import StepRefusal
 from odeopt.rules.pieces import Piece
+from odeopt.rules.resolve import changed
 from odeopt.rules.schedule import Schedule
 
 __all__ = ["train_batch"]
@@ -174,11 +174,8 @@ def _columns(rules: list[UpdateRule], like: torch.Tensor) -> UpdateRule:
         entries = _Column(tuple(values), like)
         return entries if any(isinstance(value, Schedule) for value in values) else entries.at(0)
 
-    found = copy.copy(rules[0])
-    for field in dataclasses.fields(found):
-        values = [getattr(rule, field.name) for rule in rules]
-        object.__setattr__(found, field.name, column(values, field.name))
-    return found
+    names = [field.name for field in dataclasses.fields(rules[0])]
+    return changed(rules[0], {n: column([getattr(rule, n) for rule in rules], n) for n in names})
 
 
 @dataclass(frozen=True)
