@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,6 @@ from odeopt.kernels.matrix import norm_bound
 from odeopt.kernels.memory import PANEL, STRIP, MemoryPlan
 from odeopt.kernels.packing import Packing
 from odeopt.kernels.products import CHUNKS, LEAST, equal_chunks, share_by
-from odeopt.kernels.relu import gram_diagonal, unit_profile
 from odeopt.kernels.threads import in_order
 
 if TYPE_CHECKING:
@@ -43,13 +42,24 @@ if TYPE_CHECKING:
 else:
     from scipy.sparse.linalg import LinearOperator
 
-__all__ = ["Facts", "ReluGramOperator", "SymmetricOperator", "gram_panel"]
+__all__ = ["Facts", "Formula", "ReluGramOperator", "SymmetricOperator", "gram_panel"]
 
 # Entries of a strip that are passed through the formula at a time: half a megabyte of each array.
 _PART = 2**16
 # A cosine nearer to +-1 has lost half of the digits of its angle, which then follows from differences.
 # Before that the angle is accurate to eps / sin(theta) < 2e-13.
 _NEAR = 1e-6
+
+
+class Formula(Protocol):
+    """Entries of a kernel, from the cosines, angles pi - theta and norms of inputs of numpy or torch."""
+
+    @property
+    def depth(self) -> int: ...
+    @property
+    def parts(self) -> int: ...
+    def entries(self, cosine: Any, overlap: Any, left: Any, right: Any, xp: Any) -> Any: ...
+    def diagonal(self, norms: Any, xp: Any) -> Any: ...
 
 
 class SymmetricOperator(LinearOperator):
@@ -68,7 +78,7 @@ class SymmetricOperator(LinearOperator):
 
 
 class ReluGramOperator(SymmetricOperator):
-    r"""The kernel of :func:`odeopt.relu_gram`, symmetric, with products in float64.
+    r"""A kernel of infinite width, symmetric, with products in float64.
 
     Attributes
     ----------
@@ -92,15 +102,14 @@ class ReluGramOperator(SymmetricOperator):
         self,
         unit: np.ndarray,
         norms: np.ndarray,
-        layers: str,
-        depth: int,
+        formula: Formula,
         plan: MemoryPlan,
         progress: Callable[[str, int, int], object] | None,
         refuse: bool,
     ) -> None:
         super().__init__(np.dtype(np.float64), (plan.n, plan.n))
         self._unit, self._norms = self._placed(unit), self._placed(norms)
-        self._layers, self._depth = layers, depth
+        self._formula = formula
         self._share, engine = share_by(plan.engine, plan.storage)
         self.engine: str = engine
         self.plan: MemoryPlan = dataclasses.replace(plan, engine=engine)
@@ -109,7 +118,7 @@ class ReluGramOperator(SymmetricOperator):
         self._panels: list[Any] = []
         facts = self._build(progress, refuse)
         antipodal = [pair for each in facts for pair in each.antipodal]
-        if refuse and antipodal and depth == 1:
+        if refuse and antipodal and formula.depth == 1:
             require_independent_pairs(unit, antipodal)
         self._nonnegative = all(each.nonnegative for each in facts)
         self.frobenius: float = float(np.sqrt(sum(each.squares for each in facts)))
@@ -144,8 +153,7 @@ class ReluGramOperator(SymmetricOperator):
             self._norms,
             start,
             panel,
-            layers=self._layers,
-            depth=self._depth,
+            formula=self._formula,
             refuse=refuse,
             strip=self._strip,
             xp=self._library,
@@ -194,8 +202,7 @@ def gram_panel(
     start: int,
     panel: Any,
     *,
-    layers: str,
-    depth: int,
+    formula: Formula,
     refuse: bool = False,
     strip: int | None = STRIP,
     xp: Any = np,
@@ -207,25 +214,24 @@ def gram_panel(
     """
     rows, columns = panel.shape
     squares, nonnegative, antipodal = 0.0, True, []
-    scale = (norms[start : start + rows] / (2 * np.pi))[:, None]
+    scale = norms[start : start + rows, None]
     cuts = sorted({0, rows, *range(rows, columns, strip or columns), columns})
     for left, right in itertools.pairwise(cuts):
         cosines = unit[start : start + rows] @ unit[start + left : start + right].T
         # of the leading square both halves at once, that one may be mirrored
-        height = rows if left == 0 or strip is None else max(1, _PART // (right - left))
+        size = rows * (right - left) // formula.parts if strip is None else _PART
+        height = rows if left == 0 else max(1, size // (right - left))
         for top in range(0, rows, height):
             part = slice(top, top + height)
             cosine = xp.clip(cosines[part], -1, 1, out=cosines[part])
             overlap = xp.arccos(-cosine)
             antipodal += _repair(unit, overlap, cosine, (start + top, start + left), refuse, xp)
-            gram = unit_profile(cosine, overlap, layers, depth, xp)
-            gram *= scale[part]
-            gram *= norms[start + left : start + right]
+            gram = formula.entries(cosine, overlap, scale[part], norms[start + left : start + right], xp)
             if left == 0:
                 # A product of blocks need not be symmetric to the last bit; the upper half counts.
                 gram[...] = xp.triu(gram) + xp.triu(gram, 1).T
                 diagonal = xp.arange(rows)
-                gram[diagonal, diagonal] = gram_diagonal(norms, layers, depth, xp)[start : start + rows]
+                gram[diagonal, diagonal] = formula.diagonal(norms[start : start + rows], xp)
             # Off the leading square an entry counts for its mirror image too.
             squares += (1 if left == 0 else 2) * float(xp.linalg.norm(gram)) ** 2
             nonnegative = nonnegative and bool(gram.min() >= 0)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from odeopt.kernels.blocks import SymmetricOperator, gram_panel
+from odeopt.kernels.blocks import Formula, SymmetricOperator, gram_panel
 from odeopt.kernels.inputs import require_independent_pairs, unit_rows, validate_inputs
 from odeopt.kernels.matrix import norm_bound
 from odeopt.kernels.memory import panel_rows
 from odeopt.kernels.packing import Packing
 from odeopt.kernels.products import chosen_engine, equal_chunks, share_by
-from odeopt.kernels.relu import validate_architecture
+from odeopt.kernels.relu import ReluFormula, validate_architecture
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,12 +32,12 @@ _ATTEMPTS = 3
 _LEAST = 2**25
 
 
-def _build(inputs, chunk: range, rows: int, layers: str, depth: int, storage: str, refuse: bool):
+def _build(inputs, chunk: range, rows: int, formula: Formula, storage: str, refuse: bool):
     unit, norms = inputs
     n, panels, facts = len(unit), [], []
     for start in (rows * index for index in chunk):
         panel = np.empty((min(rows, n - start), n - start), storage)
-        facts.append(gram_panel(unit, norms, start, panel, layers=layers, depth=depth, refuse=refuse))
+        facts.append(gram_panel(unit, norms, start, panel, formula=formula, refuse=refuse))
         panels.append((start, panel))
     return panels, facts
 
@@ -74,8 +74,7 @@ class ClusterReluGram(SymmetricOperator):
         client: Client,
         unit: np.ndarray,
         norms: np.ndarray,
-        layers: str,
-        depth: int,
+        formula: Formula,
         storage: str,
         refuse: bool,
     ) -> None:
@@ -85,14 +84,14 @@ class ClusterReluGram(SymmetricOperator):
         self._inputs = (unit, norms)
         self._rows = panel_rows(n)
         self._chunks = equal_chunks(Packing(n, self._rows), _LEAST, n)
-        self._options = (self._rows, layers, depth, storage, refuse)
+        self._options = (self._rows, formula, storage, refuse)
         self._absolute_differs = True
         self._scatter()
         gathered = self._gathered(lambda: [self._client.submit(_facts, held) for held in self._held])
         facts = [each for found in gathered for each in found]
         self._absolute_differs = not all(each.nonnegative for each in facts)
         pairs = [pair for each in facts for pair in each.antipodal]
-        if refuse and pairs and depth == 1:
+        if refuse and pairs and formula.depth == 1:
             require_independent_pairs(unit, pairs)
         squares = sum(each.squares for each in facts)
         self.storage_error: float = 2.0**-24 * float(np.sqrt(squares)) if storage == "float32" else 0.0
@@ -189,4 +188,4 @@ def cluster_relu_gram(
     if storage not in ("float32", "float64"):
         raise ValueError(f"storage must be 'float32' or 'float64', got {storage!r}")
     x = validate_inputs(x, allow_parallel=True, allow_blank=allow_singular)
-    return ClusterReluGram(client, *unit_rows(x), layers, depth, storage, not allow_singular)
+    return ClusterReluGram(client, *unit_rows(x), ReluFormula(layers, depth), storage, not allow_singular)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from odeopt.kernels import fused
-from odeopt.kernels.blocks import ReluGramOperator
+from odeopt.kernels.blocks import Formula, ReluGramOperator
 from odeopt.kernels.memory import (
     SHARE,
     STRIP,
@@ -47,7 +47,7 @@ _FEW = 6
 
 
 class DeviceReluGram(ReluGramOperator):
-    """The kernel of :func:`odeopt.relu_gram`, its panels held by a torch device.
+    """A kernel of infinite width, its panels held by a torch device.
 
     Attributes
     ----------
@@ -70,8 +70,7 @@ class DeviceReluGram(ReluGramOperator):
         device: torch.device,
         unit: np.ndarray,
         norms: np.ndarray,
-        layers: str,
-        depth: int,
+        formula: Formula,
         plan: MemoryPlan,
         *rest: Any,
     ) -> None:
@@ -82,7 +81,7 @@ class DeviceReluGram(ReluGramOperator):
         size = 0 if plan.storage == "recompute" else self._packed(plan).size
         stored = torch.float32 if plan.storage == "float32" else torch.float64
         self._buffer = torch.zeros(size, dtype=stored, device=device)
-        super().__init__(unit, norms, layers, depth, plan, *rest)
+        super().__init__(unit, norms, formula, plan, *rest)
         self._fused, refusal = self._compiled()
         self.engine: str = "triton" if refusal is None else f"torch ({refusal})"
         self.plan: MemoryPlan = dataclasses.replace(plan, engine=self.engine)

@@ -21,7 +21,7 @@ What a layer needs of a pair beside its variances is its angle. It is followed a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,8 +29,12 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.checks import is_finite, real_array, require_choice, require_integer
+from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.cross import CrossOperator
 from odeopt.kernels.inputs import points_and_rows, unit_rows
+from odeopt.kernels.memory import Storage
+from odeopt.kernels.operator import planned
+from odeopt.kernels.products import Engine
 from odeopt.kernels.profiles import PROFILES
 from odeopt.kernels.relu import overlap_angle
 
@@ -151,6 +155,55 @@ class NetworkKernel:
         """
         return CrossOperator(self._between, *points_and_rows(x, x2))
 
+    def gram_operator(
+        self,
+        x: npt.ArrayLike,
+        *,
+        device: str | None = None,
+        storage: Storage = "auto",
+        engine: Engine = "auto",
+        num_vectors: int = 400,
+        memory_limit: float | None = None,
+        progress: Callable[[str, int, int], object] | None = None,
+    ) -> ReluGramOperator:
+        r"""The kernel of inputs with themselves as an operator that keeps half of its entries, for Lanczos.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, d)
+            One input a row, any finite ones.
+        device, storage, engine, num_vectors, memory_limit, progress
+            As in :func:`odeopt.kernels.relu_gram_operator`.
+
+        Returns
+        -------
+        ReluGramOperator
+            Of shape (n, n), for an activation of any kind; `storage_error` bounds what float32 costs.
+
+        Raises
+        ------
+        ValueError
+            Before any work if an option is unknown or cannot be used, or the memory plan does not fit; during
+            it if the kernel leaves the range of float64.
+
+        Examples
+        --------
+        >>> kernel, x = NetworkKernel(2, "erf", bias_variance=0.1), [[1.0, 0.0], [0.6, 0.8]]
+        >>> (kernel.gram_operator(x) @ [1.0, 0.0]).round(12) - kernel(x)[:, 0].round(12)
+        array([0., 0.])
+        """
+        x = real_array(x, "x", ndim=2)
+        build, plan = planned(
+            len(x),
+            x.shape[1] + (self._layers()[0][1] > 0),
+            device=device,
+            engine=engine,
+            storage=storage,
+            num_vectors=num_vectors,
+            memory_limit=memory_limit,
+        )
+        return build(*self._inputs(x), _Entries(self), plan, progress, False)
+
     def diagonal(self, x: npt.ArrayLike) -> np.ndarray:
         r"""Evaluate the kernel of each input with itself.
 
@@ -167,8 +220,7 @@ class NetworkKernel:
         >>> NetworkKernel(weight_variance=(2, 1)).diagonal([[1.0, 0.0], [1.0, 1.0]])
         array([1., 2.])
         """
-        _, norms = self._inputs(real_array(x, "x", ndim=2))
-        return self._checked(norms, norms, np.sign(norms), np.full_like(norms, np.pi))
+        return _Entries(self).diagonal(self._inputs(real_array(x, "x", ndim=2))[1])
 
     def _between(self, x: np.ndarray, x2: np.ndarray) -> np.ndarray:
         rows = self._inputs(x)
@@ -178,16 +230,7 @@ class NetworkKernel:
         if x2 is x:
             np.fill_diagonal(cosine, np.sign(norms))
             np.fill_diagonal(overlap, np.pi)
-        return self._checked(norms[:, None], norms2, cosine, overlap)
-
-    def _checked(self, left: np.ndarray, right: np.ndarray, cosine: np.ndarray, overlap: np.ndarray):
-        with np.errstate(over="ignore", invalid="ignore"):
-            gram = self._recursion(left**2, right**2, left * right * cosine, overlap)
-        if not np.isfinite(gram).all():
-            raise ValueError(
-                f"the kernel of x with norms up to {max(left.max(), right.max()):.3g} leaves the range of "
-                "float64; rescale x to norms near 1, or the variances"
-            )
+        gram = _Entries(self).entries(cosine, overlap, norms[:, None], norms2)
         gram.setflags(write=False)
         return gram
 
@@ -203,23 +246,51 @@ class NetworkKernel:
             )
         return unit, norms
 
-    def _recursion(self, p: np.ndarray, q: np.ndarray, gram: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    def _recursion(self, p: Any, q: Any, gram: Any, overlap: Any, xp: Any) -> Any:
         """From variances, first kernel and angles to the kernel of the outputs."""
         profile, ntk = PROFILES[self.activation], gram
         for layer, (weight, bias) in enumerate(self._layers()[1:], start=1):
-            found = profile(p, q, overlap)
+            found = profile(p, q, overlap, xp)
             gram = weight * found.product + bias
             ntk = gram + weight * found.slope * ntk
             if layer == self.depth:
                 break
             p, q = weight * found.left + bias, weight * found.right + bias
-            left, right, size = np.sqrt(found.left), np.sqrt(found.right), np.sqrt(p) * np.sqrt(q)
+            left, right, size = xp.sqrt(found.left), xp.sqrt(found.right), xp.sqrt(p) * xp.sqrt(q)
             gap = weight * found.gap
             if bias:
                 gap = gap + bias * weight * (left - right) ** 2 / (size + weight * (left * right) + bias)
-            gap = np.clip(np.divide(gap, size, out=np.ones_like(gap), where=size > 0), 0, 2)
-            overlap = np.pi - 2 * np.arcsin(np.sqrt(gap / 2))
+            gap = xp.clip(xp.where(size > 0, gap / xp.where(size > 0, size, 1.0), 1.0), 0, 2)
+            overlap = np.pi - 2 * xp.arcsin(xp.sqrt(gap / 2))
         return ntk if self.kind == "ntk" else gram
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The formula for the panels of an operator."""
+
+    kernel: NetworkKernel
+    parts: int = 3  # some three times the work arrays of the bias-free kernel
+
+    @property
+    def depth(self) -> int:
+        return self.kernel.depth
+
+    def entries(self, cosine: Any, overlap: Any, left: Any, right: Any, xp: Any = np) -> Any:
+        with np.errstate(over="ignore", invalid="ignore"):
+            gram = self.kernel._recursion(left**2, right**2, left * right * cosine, overlap, xp)
+        if not xp.isfinite(gram).all():
+            raise ValueError(
+                f"the kernel of x with norms up to {max(left.max(), right.max()):.3g} leaves the range of "
+                "float64; rescale x to norms near 1, or the variances"
+            )
+        return gram
+
+    def diagonal(self, norms: Any, xp: Any = np) -> Any:
+        gram = self.entries(xp.sign(norms), xp.full_like(norms, np.pi), norms, norms, xp)
+        if xp is np:
+            gram.setflags(write=False)
+        return gram
 
 
 def _of_layers(name: str, value: Any, depth: int, positive: bool) -> tuple[float, ...]:

@@ -3,17 +3,17 @@ r"""The infinite-width ReLU kernel as an operator: by numpy on the host, by torc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy.typing as npt
 
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.inputs import unit_rows, validate_inputs
-from odeopt.kernels.memory import Storage, memory_plan
+from odeopt.kernels.memory import MemoryPlan, Storage, memory_plan
 from odeopt.kernels.products import Engine
-from odeopt.kernels.relu import validate_architecture
+from odeopt.kernels.relu import ReluFormula, validate_architecture
 
-__all__ = ["relu_gram_operator"]
+__all__ = ["planned", "relu_gram_operator"]
 
 
 def relu_gram_operator(
@@ -85,17 +85,29 @@ def relu_gram_operator(
     """
     validate_architecture(layers, depth)
     x = validate_inputs(x, allow_parallel=True, allow_blank=allow_singular)
-    options = {"storage": storage, "num_vectors": num_vectors, "memory_limit": memory_limit}
+    build, plan = planned(
+        *x.shape,
+        device=device,
+        engine=engine,
+        storage=storage,
+        num_vectors=num_vectors,
+        memory_limit=memory_limit,
+    )
+    unit, norms = unit_rows(x)
+    del x  # no longer needed, and as large as `unit`
+    return build(unit, norms, ReluFormula(layers, depth), plan, progress, not allow_singular)
+
+
+def planned(
+    n: int, d: int, *, device: str | None, engine: Engine, **options: Any
+) -> tuple[Callable[..., ReluGramOperator], MemoryPlan]:
+    """The constructor of an operator on the host or on a device, and its plan."""
     if device is None:
-        build, plan = ReluGramOperator, memory_plan(*x.shape, engine=engine, **options)
-    elif engine != "auto":
+        return ReluGramOperator, memory_plan(n, d, engine=engine, **options)
+    if engine != "auto":
         raise ValueError(
             f"engine = {engine!r} is for products on the host; leave it out with device = {device!r}"
         )
-    else:
-        from odeopt.kernels.device import device_plan, device_relu_gram  # brings torch
+    from odeopt.kernels.device import device_plan, device_relu_gram  # brings torch
 
-        build, plan = device_relu_gram(device), device_plan(*x.shape, device=device, **options)
-    unit, norms = unit_rows(x)
-    del x  # no longer needed, and as large as `unit`
-    return build(unit, norms, layers, depth, plan, progress, not allow_singular)
+    return device_relu_gram(device), device_plan(n, d, device=device, **options)

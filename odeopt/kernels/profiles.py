@@ -1,5 +1,7 @@
 r"""Gaussian expectations of activations, from variances and angles, exact where inputs coincide.
 
+Arrays are those of a module `xp`, numpy or torch.
+
 For :math:`(z,z')` normal with variances :math:`p,p'` and covariance :math:`c=\sqrt{pp'}\cos\theta` a profile
 gives :math:`E=\mathbb E\,\sigma(z)\sigma(z')`, :math:`\dot E=\mathbb E\,\sigma'(z)\sigma'(z')` and the gap
 :math:`\sqrt{E(z,z)E(z',z')}-E`. With :math:`d=pp'-c^2=pp'\sin^2\theta`, which is not subtracted,
@@ -16,8 +18,10 @@ gives :math:`E=\mathbb E\,\sigma(z)\sigma(z')`, :math:`\dot E=\mathbb E\,\sigma'
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,46 +34,43 @@ __all__ = ["PROFILES", "Expectations"]
 class Expectations:
     r""":math:`E(z,z)`, :math:`E(z',z')`, the gap of their geometric mean above E, E, and :math:`\dot E`."""
 
-    left: np.ndarray
-    right: np.ndarray
-    gap: np.ndarray
-    product: np.ndarray
-    slope: np.ndarray
+    left: Any
+    right: Any
+    gap: Any
+    product: Any
+    slope: Any
 
 
-def _relu(p: np.ndarray, q: np.ndarray, overlap: np.ndarray) -> Expectations:
-    half, gap = np.sqrt(p) * np.sqrt(q) / 2, relu_gap(overlap)
+def _relu(p: Any, q: Any, overlap: Any, xp: Any) -> Expectations:
+    half, gap = xp.sqrt(p) * xp.sqrt(q) / 2, relu_gap(overlap, xp)
     return Expectations(p / 2, q / 2, half * gap, half * (1 - gap), overlap / (2 * np.pi))
 
 
-def _smooth(
-    values: Callable[..., tuple[np.ndarray, np.ndarray]], p: np.ndarray, q: np.ndarray, overlap: np.ndarray
-) -> Expectations:
+def _smooth(values: Callable[..., tuple[Any, Any]], p: Any, q: Any, overlap: Any, xp: Any) -> Expectations:
     r"""Those of an activation by `values` of :math:`p,p',c,d`, whose gap may be subtracted."""
-    pp = np.where(
-        np.isfinite(p * q), p * q, np.nan
-    )  # what leaves the range is refused, and not taken for inf
-    c, d = -np.sqrt(p) * np.sqrt(q) * np.cos(overlap), pp * np.sin(overlap) ** 2
-    product, slope = values(p, q, c, d)
-    left, right = values(p, p, p, 0.0)[0], values(q, q, q, 0.0)[0]
-    return Expectations(left, right, np.sqrt(left) * np.sqrt(right) - product, product, slope)
+    # what leaves the range is refused, and not taken for inf
+    pp = xp.where(xp.isfinite(p * q), p * q, xp.nan)
+    c, d = -xp.sqrt(p) * xp.sqrt(q) * xp.cos(overlap), pp * xp.sin(overlap) ** 2
+    product, slope = values(p, q, c, d, xp)
+    left, right = values(p, p, p, 0.0, xp)[0], values(q, q, q, 0.0, xp)[0]
+    return Expectations(left, right, xp.sqrt(left) * xp.sqrt(right) - product, product, slope)
 
 
-def _erf(p, q, c, d) -> tuple[np.ndarray, np.ndarray]:
-    root = np.sqrt(1 + 2 * (p + q) + 4 * d)
-    return 2 / np.pi * np.arctan(2 * c / root), 4 / (np.pi * root)
+def _erf(p: Any, q: Any, c: Any, d: Any, xp: Any) -> tuple[Any, Any]:
+    root = xp.sqrt(1 + 2 * (p + q) + 4 * d)
+    return 2 / np.pi * xp.arctan(2 * c / root), 4 / (np.pi * root)
 
 
-def _gelu(p, q, c, d) -> tuple[np.ndarray, np.ndarray]:
-    root, both = np.sqrt(1 + (p + q) + d), (1 + p) * (1 + q)
-    angle = np.arctan(c / root)
+def _gelu(p: Any, q: Any, c: Any, d: Any, xp: Any) -> tuple[Any, Any]:
+    root, both = xp.sqrt(1 + (p + q) + d), (1 + p) * (1 + q)
+    angle = xp.arctan(c / root)
     product = c / 4 + (c * angle + (c**2 / root + p * q * root) / both) / (2 * np.pi)
     slope = 0.25 + (angle + c / root * (1 + 1 / root**2 + (1 - p * q) / both)) / (2 * np.pi)
     return product, slope
 
 
-PROFILES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Expectations]] = {
+PROFILES: dict[str, Callable[[Any, Any, Any, Any], Expectations]] = {
     "relu": _relu,
-    "erf": lambda p, q, overlap: _smooth(_erf, p, q, overlap),
-    "gelu": lambda p, q, overlap: _smooth(_gelu, p, q, overlap),
+    "erf": functools.partial(_smooth, _erf),
+    "gelu": functools.partial(_smooth, _gelu),
 }

@@ -15,6 +15,7 @@ with the angle :math:`\theta` between the inputs :math:`x, x'` (of any norm):
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,26 @@ def unit_profile(cosine: Any, overlap: Any, layers: str, depth: int, xp: Any = n
             gram += 1 - gap
         overlap = np.pi - 2 * xp.arcsin(xp.sqrt(gap / 2))
     return np.pi * gram
+
+
+@dataclass(frozen=True)
+class ReluFormula:
+    """Entries of the kernel from angles and norms, for the panels of an operator."""
+
+    layers: str
+    depth: int
+    parts: int = 1  # of a panel on a GPU, for its work arrays
+
+    def entries(self, cosine: Any, overlap: Any, left: Any, right: Any, xp: Any = np) -> Any:
+        """The kernel between inputs of these norms, of a column and of a row."""
+        gram = unit_profile(cosine, overlap, self.layers, self.depth, xp)
+        gram *= left / (2 * np.pi)
+        gram *= right
+        return gram
+
+    def diagonal(self, norms: Any, xp: Any = np) -> Any:
+        """The kernel of each input with itself."""
+        return gram_diagonal(norms, self.layers, self.depth, xp)
 
 
 def relu_gap(overlap: Any, xp: Any = np) -> Any:

@@ -10,6 +10,7 @@ from odeopt.kernels import device as on_device
 from odeopt.kernels.inputs import unit_rows
 from odeopt.kernels.memory import first_fitting
 from odeopt.kernels.packing import Packing
+from odeopt.kernels.relu import ReluFormula
 
 EPS = np.finfo(float).eps
 LAYERS = pytest.mark.parametrize("layers", ["first", "both"])
@@ -211,7 +212,7 @@ def test_kernel_in_padded_panels_is_the_same(monkeypatch):
     expected = dense(relu_gram_operator(x, device="cpu", storage="float32"))
     monkeypatch.setattr(on_device, "_grain", lambda device: 16)
     padded = on_device.DeviceReluGram(
-        torch.device("cpu"), *unit_rows(x), "first", 1,
+        torch.device("cpu"), *unit_rows(x), ReluFormula("first", 1),
         first_fitting(70, 5, "float32", 2, 2**30, "cpu", 32), None, True,
     )  # fmt: skip
     assert padded._buffer.numel() == 32 * 80 + 32 * 48 + 16 * 16
