@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 __all__ = [
     "DAMAGED",
+    "class_note",
     "frozen",
     "is_finite",
     "is_integer",
@@ -149,6 +150,25 @@ def _as_array(value: Any, name: str) -> np.ndarray:
             else "its rows differ"
         )
         raise ValueError(f"{name} is not an array of numbers ({reason}); pass a numeric array") from error
+
+
+def class_note(y: np.ndarray) -> str:
+    """What is to be said of targets that look like the numbers of three classes or more; "" of others.
+
+    >>> class_note(np.array([0.0, 1, 2, 0, 1, 2]))[:56]
+    'holds the whole numbers 0 to 2, each several times: as t'
+    """
+    if y.ndim != 1 or not np.isfinite(y).all():
+        return ""
+    found, counts = np.unique(y, return_counts=True)
+    if len(found) < 3 or counts.min() < 2 or not np.array_equal(found, found[0] + np.arange(len(found))):
+        return ""
+    if found[0] not in (0, 1):
+        return ""
+    return (
+        f"holds the whole numbers {found[0]:.0f} to {found[-1]:.0f}, each several times: as they are, they "
+        "are regressed on as numbers; if they are classes, pass one_hot(y), one output for each"
+    )
 
 
 def nonnegative_grid(values: Any, name: str) -> npt.NDArray[np.float64]:

@@ -21,7 +21,7 @@ from odeopt.checks import DAMAGED, real_array
 from odeopt.kernels.inputs import unit_rows, validate_inputs
 from odeopt.kernels.memory import available_memory
 
-__all__ = ["Dataset", "load_digits", "load_npz", "prepare"]
+__all__ = ["Dataset", "load_digits", "load_npz", "one_hot", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,68 @@ def _require_room(archive: zipfile.ZipFile, keys: tuple[str, ...]) -> None:
         raise ValueError(
             f"x and y take {2 * total / 2**30:.3g} GiB of memory, of which {free / 2**30:.3g} are free"
         )
+
+
+def one_hot(
+    labels: npt.ArrayLike, classes: npt.ArrayLike | None = None
+) -> tuple[npt.NDArray[np.float64], np.ndarray]:
+    r"""Targets of classes: one output for each, 1 for the class of the example and 0 for the others.
+
+    Parameters
+    ----------
+    labels : array_like of int or str, shape (n,)
+        One class an example.
+    classes : array_like, shape (c,), optional
+        The classes in the order of the outputs, as those of the training set for test labels; by default
+        the labels that there are, sorted.
+
+    Returns
+    -------
+    targets : numpy.ndarray, shape (n, c)
+        float64.
+    classes : numpy.ndarray, shape (c,)
+        The class of each output.
+
+    Raises
+    ------
+    ValueError
+        If there are less than two classes, a label is none of them or no whole number, or a class has no
+        example where `classes` is given for as many outputs.
+
+    Examples
+    --------
+    >>> targets, classes = one_hot(["cat", "dog", "cat"])
+    >>> targets, classes.tolist()
+    (array([[1., 0.],
+           [0., 1.],
+           [1., 0.]]), ['cat', 'dog'])
+    """
+    given = _labels(labels, "labels")
+    known = np.unique(given) if classes is None else _labels(classes, "classes")
+    if len(known) < 2 or len(np.unique(known)) < len(known):
+        raise ValueError(f"classes must be two or more different ones, got {known[:10].tolist()}")
+    strange = given[~np.isin(given, known)]
+    if strange.size:
+        raise ValueError(
+            f"labels hold {strange[0]!r}, which is none of the classes {known[:10].tolist()}; add it to "
+            "classes, or leave its examples out"
+        )
+    return (given[:, None] == known).astype(np.float64), known
+
+
+def _labels(values: npt.ArrayLike, name: str) -> np.ndarray:
+    found = np.asarray(values)
+    if found.dtype.kind not in "US":
+        found = real_array(values, name, ndim=1)
+        if (found != np.round(found)).any():
+            wrong = found[found != np.round(found)][0]
+            raise ValueError(
+                f"{name} must be whole numbers or strings, got {wrong!r}; targets are no classes"
+            )
+        found = found.astype(np.int64)
+    if found.ndim != 1 or not found.size:
+        raise ValueError(f"{name} must have shape (n,), one class each, got {found.shape}")
+    return found
 
 
 def prepare(

@@ -47,9 +47,12 @@ class ErrorBudget:
         t = (k + time_origin) * time_step.
     errors : mapping
         Level, a key of :data:`odeopt.spectra.errors.LEVELS` and in their order, to error vectors, shape
-        (K, n), read-only; a level that is not available is left out.
+        (K, n), or (K, n c) for c outputs, example by example, read-only; a level that is not available is
+        left out.
     equations, notes : mapping
         Level of an ODE to its equation; level that is left out, or on another clock, to the reason.
+    outputs : int
+        Number c of outputs.
     """
 
     rule: UpdateRule
@@ -60,6 +63,7 @@ class ErrorBudget:
     errors: Mapping[str, np.ndarray] = field(repr=False)
     equations: Mapping[str, str] = field(repr=False)
     notes: Mapping[str, str] = field(repr=False)
+    outputs: int = 1
 
     @property
     def t(self) -> np.ndarray:
@@ -171,7 +175,8 @@ class ErrorBudget:
             "rule": type(self.rule).__name__,
             "hyperparameters": numbers_of(self.rule),
             "width": self.width,
-            "n": int(self.errors["trained"].shape[1]),
+            "n": int(self.errors["trained"].shape[1]) // self.outputs,
+            "outputs": self.outputs,
             "last_step": int(self.k[-1]),
             "fall": _plain(self._fall),
             "time_step": self.time_step,
@@ -189,8 +194,10 @@ class ErrorBudget:
 
     def __str__(self) -> str:
         columns = ("|dL|/L_0", "|dL|/L_k", "|dD|/|D_0|", "|dD|/|D_k|")
+        several = "" if self.outputs == 1 else f" examples of {self.outputs} outputs"
         lines = [
-            f"{self.label}, n = {self.errors['trained'].shape[1]}, up to step {self.k[-1]}, "
+            f"{self.label}, n = {self.errors['trained'].shape[1] // self.outputs}{several}, "
+            f"up to step {self.k[-1]}, "
             f"where the loss is 1/{self._fall:.3g} of the initial one",
             f"{'largest over the steps':<31}" + "".join(f"{column:>12}" for column in columns),
         ]
@@ -220,7 +227,7 @@ def error_budget(
     ----------
     run : TrainingRun
         Of any module and any linear rule whose limit is an ODE, with the squared loss.
-    kernel : array_like, shape (n, n), or EmpiricalOperator, optional
+    kernel : array_like, shape (n, n) or (n c, n c), or EmpiricalOperator, optional
         :math:`H(0)=JJ^\top` at the weights from which the run *started*, without the scale of the reduction.
         By default that of the run, which a :class:`odeopt.nets.TwoLayerReLU` has recorded; for another
         module make :func:`odeopt.nets.empirical_operator` before training.
@@ -228,7 +235,8 @@ def error_budget(
         The network and its inputs: where the kernel of its infinite width has a closed form
         (:func:`odeopt.nets.infinite_width_kernel`), that is H_inf. Its weights do not matter.
     limit_kernel : array_like, shape (n, n), optional
-        H_inf itself, in the scale of `kernel`. Without it and `net` the chain ends at the ODE with H(0).
+        H_inf itself, of each output, in the scale of `kernel`. Without it and `net` the chain ends at the ODE
+        with H(0).
     regime, resolution : optional
         Of :func:`odeopt.ode_limit`; `resolution` is that of the high-resolution ODE.
 
@@ -285,7 +293,9 @@ def error_budget(
         run.kernel_scale * initial_kernel(run, kernel),
         delta0,
         run.k,
-        limit_kernel=None if limit_kernel is None else run.kernel_scale * _matrix(limit_kernel, delta0.size),
+        limit_kernel=None
+        if limit_kernel is None
+        else run.kernel_scale * _matrix(limit_kernel, len(run.targets)),
         origin=run.origin,
         regime=regime,
         resolution=resolution,
@@ -296,15 +306,17 @@ def error_budget(
 def budget_of(run: TrainingRun, found: Prediction, notes: Mapping[str, str] | None = None) -> ErrorBudget:
     """Join a run and predictions made for its steps, or for more steps than a diverged run has."""
     errors = {level: frozen(error[: run.k.size]) for level, error in found.errors.items()}
+    trained = frozen(run.errors.reshape(run.k.size, -1))
     return ErrorBudget(
         rule=run.rule,
         width=run.width,
         k=run.k,
         time_step=found.time_step,
         time_origin=found.time_origin,
-        errors=MappingProxyType({"trained": run.errors, **errors}),
+        errors=MappingProxyType({"trained": trained, **errors}),
         equations=MappingProxyType(found.equations),
         notes=MappingProxyType({**found.notes, **(notes or {})}),
+        outputs=run.targets[0].size,
     )
 
 
@@ -324,7 +336,7 @@ def initial_kernel(run: TrainingRun, kernel: Any) -> np.ndarray:
         )
     if not isinstance(kernel, EmpiricalOperator):
         return _matrix(kernel, run.targets.size)
-    start = run.predictions[0]
+    start = run.predictions[0].reshape(-1)
     # A float32 network rounds its outputs at 1e-7 of its largest terms; trained weights differ in the first
     # digits.
     if kernel.predictions.shape != start.shape or not np.allclose(

@@ -3,6 +3,7 @@ r"""What a torch module and its inputs must be: refused in the same words for ke
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from odeopt.checks import real_array
+from odeopt.checks import class_note, real_array
 
 __all__ = [
     "differentiable",
@@ -95,11 +96,14 @@ def inputs_of(x: npt.ArrayLike | torch.Tensor, name: str = "x") -> torch.Tensor:
 
 
 def targets_of(y: npt.ArrayLike | torch.Tensor) -> np.ndarray:
-    """Return targets as a finite float64 vector."""
+    """Return targets, shape (n,) or (n, c) for c outputs, as finite float64; say so of integer classes."""
     if isinstance(y, torch.Tensor):
         y = y.detach().cpu()
         y = (y.double() if y.is_floating_point() else y).numpy()
-    return real_array(y, "y", ndim=1)
+    targets = real_array(y, "y", ndim=2 if np.ndim(y) == 2 else 1)
+    if np.asarray(y).dtype.kind in "iu" and (note := class_note(targets)):
+        warnings.warn(f"y {note}", stacklevel=4)
+    return targets
 
 
 def integers_refused(dtype: object, reason: str, name: str = "x") -> ValueError:
@@ -118,21 +122,22 @@ def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-def require_outputs(output: Any, n: int, *, columns: str) -> torch.Tensor:
-    """Refuse outputs of n examples that are not real of shape (n,) or (n, columns), columns "1" or "c".
+def require_outputs(output: Any, n: int, *, columns: int | None) -> torch.Tensor:
+    """Refuse outputs of n examples that are not real of shape (n, columns), or (n,) for 1; None is any.
 
-    >>> require_outputs(torch.zeros(5, 2), 5, columns="1")
+    >>> require_outputs(torch.zeros(5, 2), 5, columns=3)
     Traceback (most recent call last):
         ...
-    ValueError: module must map 5 inputs to outputs of shape (5,) or (5, 1), got (5, 2); select or ...
+    ValueError: module must map 5 inputs to outputs of shape (5, 3), got (5, 2); select or flatten ...
     """
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     fits = isinstance(shape, tuple) and len(shape) in (1, 2) and shape[0] == n and 0 not in shape
-    if not fits or (columns == "1" and len(shape) == 2 and shape[1] != 1):
-        raise ValueError(
-            f"module must map {n} inputs to outputs of shape ({n},) or ({n}, {columns}), got {shape}; "
-            "select or flatten its outputs"
-        )
+    if not fits or columns not in (None, *(shape[1:] or (1,))):
+        vector = "" if columns not in (None, 1) else f"({n},) or "
+        wanted, remedy = f"{vector}({n}, {columns or 'c'})", "select or flatten its outputs"
+        if columns is not None:
+            remedy += ", or pass targets y of their shape (of class labels one_hot(labels))"
+        raise ValueError(f"module must map {n} inputs to outputs of shape {wanted}, got {shape}; {remedy}")
     if not output.is_floating_point():
         raise ValueError(f"module must have real outputs, got dtype {output.dtype}; take their real part")
     if not output.requires_grad:

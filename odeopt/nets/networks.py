@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 from odeopt.checks import require_choice, require_integer
 from odeopt.kernels.device import usable_device
@@ -19,7 +20,8 @@ __all__ = ["ConvReLU", "DeepReLU", "PaperReLU", "TwoLayerReLU"]
 class TwoLayerReLU(nn.Module):
     r"""The network :math:`f(x)=m^{-1/2}\sum_{r=1}^ma_r\max(w_r^\top x,0)`.
 
-    At initialisation :math:`w_r\sim N(0,I)` and :math:`a_r=\pm1` with equal probability.
+    At initialisation :math:`w_r\sim N(0,I)` and :math:`a_r=\pm1` with equal probability, independently for
+    each of several outputs.
 
     Parameters
     ----------
@@ -29,6 +31,8 @@ class TwoLayerReLU(nn.Module):
         Width, the number of hidden neurons.
     layers : {"first", "both"}, optional
         Which layers are trained; by default the :math:`a_r` stay fixed, as in the theory.
+    outputs : int, optional
+        Number c of outputs; 1 gives the shape (n,), more (n, c).
     seed : int, optional
         Seed of the weights. They are drawn on the CPU in float64 and then converted, so that
         every device and dtype starts from the same network, up to rounding.
@@ -41,7 +45,7 @@ class TwoLayerReLU(nn.Module):
     ----------
     weights : torch.nn.Parameter, shape (m, d)
         The :math:`w_r`.
-    a : torch.Tensor, shape (m,)
+    a : torch.Tensor, shape (m,), or (c, m) for several outputs
         The :math:`a_r`; a parameter when both layers are trained, else a buffer.
 
     Raises
@@ -65,6 +69,7 @@ class TwoLayerReLU(nn.Module):
         m: int,
         *,
         layers: Literal["first", "both"] = "first",
+        outputs: int = 1,
         seed: int = 0,
         dtype: torch.dtype | str = torch.float64,
         device: str | torch.device = "cpu",
@@ -72,6 +77,7 @@ class TwoLayerReLU(nn.Module):
         super().__init__()
         self.d: int = require_integer("d", d, 1)
         self.m: int = require_integer("m", m, 1)
+        self.outputs: int = require_integer("outputs", outputs, 1)
         self.seed: int = require_integer("seed", seed, 0, 2**63 - 1)
         require_choice("layers", layers, ("first", "both"))
         if isinstance(dtype, str):
@@ -82,7 +88,8 @@ class TwoLayerReLU(nn.Module):
         device = usable_device(device, dtype)
         generator = torch.Generator().manual_seed(self.seed)
         weights = torch.randn(self.m, self.d, generator=generator, dtype=torch.float64)
-        signs = 2.0 * torch.randint(0, 2, (self.m,), generator=generator, dtype=torch.float64) - 1.0
+        shape = (self.m,) if self.outputs == 1 else (self.outputs, self.m)
+        signs = 2.0 * torch.randint(0, 2, shape, generator=generator, dtype=torch.float64) - 1.0
         self.weights: nn.Parameter = nn.Parameter(weights.to(device=device, dtype=dtype))
         signs = signs.to(device=device, dtype=dtype)
         self.a: torch.Tensor
@@ -97,9 +104,9 @@ class TwoLayerReLU(nn.Module):
         return 1 / math.sqrt(self.m)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map inputs, shape (n, d), to outputs, shape (n,)."""
+        """Map inputs, shape (n, d), to outputs, shape (n,) or (n, outputs)."""
         self._require_columns(x, self.d)
-        return self.output_scale * (torch.relu(x @ self.weights.T) @ self.a)
+        return self.output_scale * linear(torch.relu(x @ self.weights.T), self.a)
 
     def _require_columns(self, x: torch.Tensor, d: int) -> None:
         if x.ndim != 2 or x.shape[1] != d:
@@ -108,7 +115,7 @@ class TwoLayerReLU(nn.Module):
     def output_and_pullback(
         self, x: torch.Tensor, weights: torch.Tensor, a: torch.Tensor, buffer: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-        r"""Outputs, shape (n,), at `weights` and `a`, and :math:`c\mapsto J^\top c` by matrix products.
+        r"""Outputs at `weights` and `a`, and :math:`c\mapsto J^\top c` by matrix products.
 
         `x` and `weights` may be in coordinates of a subspace. `buffer`, shape (m, n), holds the hidden layer
         and must stay untouched until the last pull-back; without it each call allocates one, which for large
@@ -117,6 +124,7 @@ class TwoLayerReLU(nn.Module):
         self._require_columns(x, weights.shape[1])
         hidden = torch.mm(weights, x.T, out=buffer).relu_()
         output = self.output_scale * (a @ hidden)
+        output = output if a.ndim == 1 else output.T
         both = self.layers == "both"
         # sign(max(h, 0)) is 1 exactly where the derivative of ReLU is (at 0 it is 0, as in torch). With
         # one layer trained nothing else of the hidden layer is needed any more.
@@ -125,15 +133,22 @@ class TwoLayerReLU(nn.Module):
         def pullback(cotangent: torch.Tensor) -> torch.Tensor:
             if not active:
                 active.append(hidden.sign() if both else hidden.sign_())
-            scaled = self.output_scale * cotangent
-            first = (active[0] @ (scaled[:, None] * x)).mul_(a[:, None]).reshape(-1)
-            return torch.cat([first, hidden @ scaled]) if both else first
+            scaled = self.output_scale * cotangent.reshape(output.shape)
+            if a.ndim == 1:
+                first = (active[0] @ (scaled[:, None] * x)).mul_(a[:, None]).reshape(-1)
+            else:
+                first = ((a.T @ scaled.T).mul_(active[0]) @ x).reshape(-1)
+            if not both:
+                return first
+            last = hidden @ scaled
+            return torch.cat([first, last if a.ndim == 1 else last.T.reshape(-1)])
 
         return output, pullback
 
     def extra_repr(self) -> str:
         """Show the sizes in the representation of the module."""
-        return f"d={self.d}, m={self.m}, layers={self.layers!r}, seed={self.seed}"
+        several = "" if self.outputs == 1 else f"outputs={self.outputs}, "
+        return f"d={self.d}, m={self.m}, layers={self.layers!r}, {several}seed={self.seed}"
 
 
 class DeepReLU(nn.Module):

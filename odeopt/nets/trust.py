@@ -128,7 +128,7 @@ def trust_estimate(
     rule : UpdateRule
         A linear rule with numeric hyperparameters.
     x : array_like or torch.Tensor, shape (n, ...)
-    y : array_like or torch.Tensor, shape (n,)
+    y : array_like or torch.Tensor, shape (n,) or (n, c)
     num_steps : int
     tolerance : float, optional
         Accepted relative deviation of the loss.
@@ -244,7 +244,7 @@ class _Point:
     def __init__(self, problem: FlatProblem, weights: torch.Tensor) -> None:
         self.problem, self.weights = problem, weights
         self._at = problem.at(weights)
-        self.error: np.ndarray = self._at.predictions - problem.targets
+        self.error: np.ndarray = self._at.predictions - problem.targets.reshape(-1)
 
     @functools.cached_property
     def kernel(self) -> np.ndarray:

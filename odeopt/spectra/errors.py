@@ -77,7 +77,7 @@ class Prediction:
     Attributes
     ----------
     errors : dict
-        Level, a key of :data:`LEVELS`, to error vectors, shape (K, n).
+        Level, a key of :data:`LEVELS`, to error vectors, shape (K, n) or (K, n c), example by example.
     equations : dict
         Level of an ODE to its equation.
     notes : dict
@@ -110,14 +110,14 @@ def predicted_errors(
     Parameters
     ----------
     rule : UpdateRule
-    kernel : numpy.ndarray, shape (n, n)
+    kernel : numpy.ndarray, shape (n, n), or (n c, n c) example by example
         H(0), with the scale of the reduction.
-    delta0 : numpy.ndarray, shape (n,)
+    delta0 : numpy.ndarray, shape (n,), or (n, c) for c outputs
     k : array_like of int, shape (K,)
         Increasing.
     limit_kernel : numpy.ndarray, shape (n, n), optional
-        H_inf, with that scale too.
-    origin : numpy.ndarray, shape (n,), optional
+        H_inf of each output, with that scale too.
+    origin : numpy.ndarray, shape of `delta0`, optional
         :math:`Jw_0`, which weight decay to 0 pulls at.
     regime, resolution
         As for :func:`error_budget`.
@@ -177,22 +177,26 @@ def predicted_errors(
 
 
 class _Spectrum:
-    """A kernel by its eigenvectors, and the initial error in them: one eigh for all levels."""
+    """A kernel by its eigenvectors, and the initial error in them: one eigh for all levels and outputs."""
 
     def __init__(self, kernel: npt.ArrayLike, delta0: npt.ArrayLike, origin: npt.ArrayLike | None) -> None:
         values, self.vectors = np.linalg.eigh(validate_kernel(kernel))
         self.values = np.maximum(values, 0.0)  # negative ones are rounding, of order eps * lam_max
-        delta0 = validate_error(delta0, values.size)
+        # a kernel of all outputs together takes them in one vector, that of one output as columns
+        if np.ndim(delta0) == 2 and np.size(delta0) == values.size:
+            delta0 = np.reshape(delta0, -1)
+        delta0 = validate_error(delta0, values.size, columns=True).reshape(values.size, -1)
         self.start = self.vectors.T @ delta0
-        self.pulled = None if origin is None else self.vectors.T @ (delta0 - np.asarray(origin))
+        pulled = None if origin is None else delta0 - np.reshape(origin, delta0.shape)
+        self.pulled = None if pulled is None else self.vectors.T @ pulled
 
     def rotated(self, phi: np.ndarray, chi: np.ndarray | None = None) -> np.ndarray:
         """Error vectors, shape (K, n), from factors for each step and eigenvalue, of the error and of q."""
         with np.errstate(over="ignore", invalid="ignore"):
-            along = phi * self.start
+            along = phi[:, :, None] * self.start
             if chi is not None and self.pulled is not None:
-                along = along + chi * self.pulled
-            return along @ self.vectors.T
+                along = along + chi[:, :, None] * self.pulled
+            return (self.vectors @ along).reshape(len(phi), -1)
 
     def iterated(self, rule: UpdateRule, k: Any) -> np.ndarray:
         """Error vectors of the rule itself at given steps."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from odeopt.checks import frozen, real_array
 
-__all__ = ["PointCurve"]
+__all__ = ["PointCurve", "class_accuracy"]
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,19 @@ class PointCurve:
         >>> PointCurve(u, None, None, "", np.ones(1, bool), np.zeros(1), np.zeros(1)).accuracy([0, 0])
         array([0.5])
         """
-        classes = real_array(labels, "labels", ndim=1)
-        single = self.u.ndim == 2 or self.u.shape[2] == 1
-        known = (-1, 1) if single else range(self.u.shape[2])
-        if classes.size != self.u.shape[1] or not np.isin(classes, known).all():
-            wanted = "-1 or 1" if single else f"0 to {known[-1]}"
-            raise ValueError(
-                f"labels must be {self.u.shape[1]} numbers of classes, {wanted}, got {classes.size} from "
-                f"{classes.min():.6g} to {classes.max():.6g}"
-            )
-        signs = np.where(self.u.reshape(len(self.u), self.u.shape[1], -1)[..., 0] >= 0, 1, -1)
-        return frozen(((signs if single else self.u.argmax(axis=2)) == classes).mean(axis=1))
+        return class_accuracy(self.u, labels)
+
+
+def class_accuracy(u: np.ndarray, labels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Share of the rows of outputs, shape (T, p) or (T, p, c), whose class is predicted; (T,)."""
+    classes = real_array(labels, "labels", ndim=1)
+    single = u.ndim == 2 or u.shape[2] == 1
+    known = (-1, 1) if single else range(u.shape[2])
+    if classes.size != u.shape[1] or not np.isin(classes, known).all():
+        wanted = "-1 or 1" if single else f"0 to {known[-1]}"
+        raise ValueError(
+            f"labels must be {u.shape[1]} numbers of classes, {wanted}, got {classes.size} from "
+            f"{classes.min():.6g} to {classes.max():.6g}"
+        )
+    signs = np.where(u.reshape(len(u), u.shape[1], -1)[..., 0] >= 0, 1, -1)
+    return frozen(((signs if single else u.argmax(axis=2)) == classes).mean(axis=1))

@@ -139,7 +139,8 @@ def predict(
     grid : array_like, shape (T,)
         Times for a mode; iteration numbers for a rule.
     start : array_like, shape (p,) or (p, c), optional
-        Predictions :math:`u_*(0)` on the points before the first step; by default 0.
+        Predictions :math:`u_*(0)` on the points before the first step; by default 0. Their shape is that of
+        the result, also with a kernel of all outputs together, whose rows are ordered point by point.
     points_origin : array_like, shape of `start`, optional
         :math:`J_*w_0`; needed where weights decay to 0, beside the `origin` of the measure.
     average : float or "polyak", optional
@@ -184,6 +185,8 @@ def predict(
         mode_or_rule = averaged(mode_or_rule, average)
     grid, pulled, source = _read(mode_or_rule, grid)
     shape = (seen.num_points, *seen.basis.shape[1:])
+    if len(shape) == 1 and np.ndim(start) == 2 and np.size(start) == shape[0]:
+        shape = np.shape(start)  # a kernel of all outputs together, example by example
     given = {"start": start, "points_origin": points_origin}
     vectors = {name: _points(value, name, shape) for name, value in given.items() if value is not None}
     if pulled and not (seen.basis.pulled and "points_origin" in vectors):

@@ -308,7 +308,7 @@ class TwoOutputs(nn.Linear):
         ({"x": np.ones((6, 3))}, r"x must have shape \(n, 4\), the d of the network, got \(6, 3\)"),
         ({"x": np.full((6, 4), np.nan)}, r"x must be finite, but x\[0, 0\] is nan"),
         ({"y": np.full(6, np.inf)}, r"y must be finite, but y\[0\] is inf"),
-        ({"y": np.ones((6, 1))}, r"y must have shape \(n,\), got \(6, 1\)"),
+        ({"y": np.ones((6, 1, 1))}, r"y must have shape \(n,\), got \(6, 1, 1\)"),
         ({"x": [[1.0], [1.0, 2.0]]}, "x is not an array of numbers"),
         ({"x": 1.0}, r"x must have shape \(n, \.\.\.\)"),
     ],

@@ -22,13 +22,14 @@ def infinite_width_kernel(net: nn.Module, x: npt.ArrayLike) -> np.ndarray:
     Parameters
     ----------
     net : torch.nn.Module
-        :class:`odeopt.nets.TwoLayerReLU` or :class:`odeopt.nets.DeepReLU` of one output, all of whose
-        parameters are trained; its weights do not matter.
+        :class:`odeopt.nets.TwoLayerReLU` or :class:`odeopt.nets.DeepReLU`, all of whose parameters are
+        trained; its weights do not matter.
     x : array_like, shape (n, d)
 
     Returns
     -------
     numpy.ndarray, shape (n, n)
+        Of each output; at infinite width outputs do not move each other.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def infinite_width_kernel(net: nn.Module, x: npt.ArrayLike) -> np.ndarray:
     # Subclasses have other initial weights or another scale, hence another limit.
     if type(net) is TwoLayerReLU:
         return relu_gram(x, layers=net.layers, allow_singular=True)
-    if type(net) is DeepReLU and len(net.weights[-1]) == 1:
+    if type(net) is DeepReLU:
         depth = len(net.weights) - 1
         return 2 * relu_gram(x, layers="both", depth=depth, allow_singular=True)  # its output has sqrt(2/m)
     raise ValueError(f"no closed form of H_inf is known for {type(net).__name__}; pass limit_kernel")
@@ -94,7 +95,8 @@ def empirical_gram(net: TwoLayerReLU, x: npt.ArrayLike | torch.Tensor) -> np.nda
         H_{ij}=\frac{x_i^\top x_j}m\sum_ra_r^2A_{ir}A_{jr}
         \;\Bigl[+\frac1m\sum_r\max(w_r^\top x_i,0)\max(w_r^\top x_j,0)\Bigr],
 
-    the bracket if both layers are trained. As in torch, the derivative of ReLU at 0 is 0.
+    the bracket if both layers are trained. Between outputs o and p it has :math:`a_{or}a_{pr}` in place of
+    :math:`a_r^2`, and no bracket. As in torch, the derivative of ReLU at 0 is 0.
 
     Parameters
     ----------
@@ -105,7 +107,7 @@ def empirical_gram(net: TwoLayerReLU, x: npt.ArrayLike | torch.Tensor) -> np.nda
 
     Returns
     -------
-    numpy.ndarray, shape (n, n)
+    numpy.ndarray, shape (n, n), or (n c, n c) for c outputs, example by example
         Symmetric, float64, read-only; computed in float64 whatever the dtype of the network.
 
     Raises
@@ -145,15 +147,20 @@ def empirical_gram(net: TwoLayerReLU, x: npt.ArrayLike | torch.Tensor) -> np.nda
 
 def _gram(x: Any, weights: Any, a: Any, net: TwoLayerReLU, xp: Any) -> Any:
     """The kernel in arrays of numpy or torch, whose module is `xp`."""
-    products = x @ x.T
+    c = net.outputs
+    products, a, each = x @ x.T, a.reshape(c, net.m), np.eye(c)
+    if c > 1:
+        each = each if xp is np else torch.from_numpy(each).to(x)
+        products = xp.kron(products, xp.ones_like(each))
     same_active, features = xp.zeros_like(products), xp.zeros_like(products)
-    neurons = max(1, _BLOCK // len(x))
+    neurons = max(1, _BLOCK // (len(x) * c))
     for start in range(0, net.m, neurons):
         block = slice(start, start + neurons)
         preactivation = x @ weights[block].T
-        active = (preactivation > 0) * abs(a[block])
+        active = ((preactivation > 0)[:, None] * a[:, block]).reshape(len(x) * c, -1)
         same_active += active @ active.T
         if net.layers == "both":
             xp.clip(preactivation, 0, None, out=preactivation)
-            features += preactivation @ preactivation.T
+            same = preactivation @ preactivation.T
+            features += same if c == 1 else xp.kron(same, each)
     return net.output_scale**2 * (products * same_active + features)

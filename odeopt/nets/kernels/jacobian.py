@@ -33,7 +33,12 @@ __all__ = ["Jacobian", "own_tape"]
 
 
 def own_tape(
-    module: nn.Module, leaves: dict[str, nn.Parameter], x: torch.Tensor, state: ModuleState, *, columns: str
+    module: nn.Module,
+    leaves: dict[str, nn.Parameter],
+    x: torch.Tensor,
+    state: ModuleState,
+    *,
+    columns: int | None,
 ) -> Tape:
     """The outputs of the module itself, refused if those, or `backward()`, of another pass are others."""
     before = x.clone()
@@ -101,7 +106,7 @@ class Jacobian:
         dtype, x = _own_dtype(chosen), self.batches[0]
         x = x.to(dtype) if x.is_floating_point() else x
         with left_as_it_was(self.module, weights=True) as state, plain_arithmetic(self.device):
-            own = own_tape(self.module, chosen, x, state, columns="c")
+            own = own_tape(self.module, chosen, x, state, columns=None)
             c = probe(len(own.output), own.output)
             with differentiable():
                 parts = torch.autograd.grad(own.output, own.leaves, c, allow_unused=True)
@@ -140,7 +145,7 @@ class Jacobian:
 
     def record(self, x: torch.Tensor) -> Tape:
         with self.held.fitting(x):
-            output = require_outputs(self.module(x), len(x), columns="c")
+            output = require_outputs(self.module(x), len(x), columns=None)
         return Tape(output.reshape(-1).double(), self.held.leaves)
 
     def each_tape(self) -> Iterator[Tape]:

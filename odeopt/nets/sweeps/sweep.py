@@ -71,7 +71,8 @@ def sweep(
     rules : iterable of UpdateRule
         Methods with their hyperparameters; :func:`rule_grid` makes all combinations.
     x : array_like, shape (n, d)
-    y : array_like, shape (n,)
+    y : array_like, shape (n,) or (n, c)
+        With c columns the networks have c outputs.
     num_steps : int
     folder : path-like
         Where the results go. What it holds already is not run again, so a sweep that was interrupted, or
@@ -174,7 +175,7 @@ def earlier_specs(
 def _run(job: _Job) -> dict[str, Any]:
     from odeopt.spectra.curve import loss_curve  # brings sympy, which training itself does not need
 
-    net = TwoLayerReLU(job.x.shape[1], job.width, layers=job.layers, seed=job.seed)
+    net = TwoLayerReLU(job.x.shape[1], job.width, layers=job.layers, outputs=job.y[0].size, seed=job.seed)
     k = np.unique(np.linspace(0, job.num_steps, min(job.num_steps, _RECORDED) + 1).round().astype(int))
     run = train(
         net,
@@ -186,9 +187,9 @@ def _run(job: _Job) -> dict[str, Any]:
         kernel_at=[job.num_steps],
         reduction=job.reduction,
     )
-    measure = spectral_measure(
-        run.kernel_scale * np.asarray(run.initial_kernel), run.errors[0], origin=run.origin
-    )
+    origin = None if run.origin is None else run.origin.reshape(-1)
+    kernel = run.kernel_scale * np.asarray(run.initial_kernel)
+    measure = spectral_measure(kernel, run.errors[0].reshape(-1), origin=origin)
     return {
         "k": run.k,
         "loss": run.loss,

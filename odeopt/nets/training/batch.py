@@ -127,6 +127,8 @@ def _alike(nets: Sequence[TwoLayerReLU]) -> list[TwoLayerReLU]:
         raise ValueError("nets must not be empty; pass at least one TwoLayerReLU")
     for net in nets:
         require_closed_form(net, "each of nets", "use train for it")
+    if any(net.outputs > 1 for net in nets):
+        raise ValueError("nets must have one output each, got a TwoLayerReLU of more; use train for it")
     kinds = {(n.d, n.m, n.layers, n.output_scale, n.weights.dtype, n.weights.device) for n in nets}
     if len(kinds) > 1 or len({id(net) for net in nets}) < len(nets):
         raise ValueError(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 from odeopt.checks import require_choice
 from odeopt.dynamics.losses import PredictionLoss
@@ -87,10 +88,11 @@ class FlatProblem:
         self.dtype, self.device = _one_kind(self.parameters)
         self.x: torch.Tensor = self.tensor_of(inputs_of(x))
         self.y: torch.Tensor = self.tensor_of(torch.from_numpy(targets_of(y)))
-        n = len(self.y)
-        if len(self.x) != n:
+        if len(self.x) != (n := len(self.y)):
             raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
-        self.scale: float = 1.0 if reduction == "sum" else objective.mean_factor / n
+        self.columns: int = self.y[0].numel()
+        terms = n * (1 if objective.joint else self.columns)
+        self.scale: float = 1.0 if reduction == "sum" else objective.mean_factor / terms
         self.targets: np.ndarray = self.y.cpu().double().numpy()
         self._point: torch.Tensor | None = None
         with torch.no_grad():
@@ -98,9 +100,9 @@ class FlatProblem:
         self.last: torch.Tensor = self.initial  # what the run leaves in the network
         self._state = ModuleState(net)
         with left_as_it_was(net, weights=True) as state, plain_arithmetic(self.device):
-            tape = own_tape(net, self.parameters, self.x, state, columns="1")
+            tape = own_tape(net, self.parameters, self.x, state, columns=self.columns)
             self._require_forgetful(state)
-        self.value(tape.output.detach().cpu().double().numpy())  # targets that the objective does not take
+        self.value(self._as_targets(tape.output))  # targets that the objective does not take
 
     @torch.no_grad()
     def _require_forgetful(self, state: ModuleState) -> None:
@@ -121,7 +123,7 @@ class FlatProblem:
             )
 
     def tensor_of(self, values: torch.Tensor) -> torch.Tensor:
-        return values.to(device=self.device, dtype=self.dtype if values.is_floating_point() else None)
+        return values.to(self.device, self.dtype if values.is_floating_point() else None)
 
     def _evaluate(self, w: torch.Tensor) -> None:
         # The record asks for the outputs at x_k, and a method that takes its gradient there (not at
@@ -130,7 +132,7 @@ class FlatProblem:
             return
         self.write(w)
         with self._own_pass(), torch.enable_grad():
-            output = require_outputs(self.net(self.x), len(self.y), columns="1").reshape(-1)
+            output = require_outputs(self.net(self.x), len(self.y), columns=self.columns).reshape(-1)
         self._tape = Tape(output, tuple(self.parameters.values()))
         self._output = output.detach()
         self._point, self._gradient, self._spent = w, None, False
@@ -151,14 +153,17 @@ class FlatProblem:
 
     def predictions(self, w: torch.Tensor) -> np.ndarray:
         self._evaluate(w)
-        return self._output.cpu().double().numpy()
+        return self._as_targets(self._output)
+
+    def _as_targets(self, output: torch.Tensor) -> np.ndarray:
+        """Outputs of some examples, in one vector, as an array of the shape of their targets."""
+        return output.detach().cpu().double().numpy().reshape(-1, *self.targets.shape[1:])
 
     def outputs_at(self, w: torch.Tensor, points: torch.Tensor) -> np.ndarray:
         """Outputs of other inputs at the flat vector."""
         self._place(w)
         with fitting(points, "points"), self._own_pass(), torch.enable_grad():
-            output = require_outputs(self.net(points), len(points), columns="1")
-        return output.detach().reshape(-1).cpu().double().numpy()
+            return self._as_targets(require_outputs(self.net(points), len(points), columns=self.columns))
 
     def _place(self, w: torch.Tensor) -> None:
         self._evaluate(w)  # whose backward pass asks that the weights stay
@@ -170,7 +175,7 @@ class FlatProblem:
     def gradient(self, w: torch.Tensor) -> torch.Tensor:
         self._evaluate(w)
         if self._gradient is None:
-            cotangent = self.objective.gradient(self._output, self.y)
+            cotangent = self.objective.gradient(self._output.view_as(self.y), self.y).reshape(-1)
             self._gradient = self._pull_back(self.scale * cotangent)
             self._spent = True  # autograd has freed what one backward pass has used
         return self._gradient
@@ -219,7 +224,7 @@ class FlatProblem:
             ) from error
 
     def push_forward(self, w: torch.Tensor, tangent: torch.Tensor) -> np.ndarray:
-        r"""Product :math:`J\,\delta` at the flat vector w, by the pass of the network itself."""
+        r"""Product :math:`J\,\delta`, shape (n c,), at the flat vector w, by the network's own pass."""
         self._point = None if self._spent else self._point
         self._evaluate(w)
         with torch.enable_grad():
@@ -256,7 +261,8 @@ class ReLUProblem(FlatProblem):
             return
         if self._hidden is None:
             self._hidden = torch.empty((self.net.m, len(self.x)), dtype=self.dtype, device=self.device)
-        self._output, self._product = self.net.output_and_pullback(self.x, *self._weights(w), self._hidden)
+        found, self._product = self.net.output_and_pullback(self.x, *self._weights(w), self._hidden)
+        self._output = found.reshape(-1)
         self._point, self._gradient = w, None
 
     def _pull_back(self, cotangent: torch.Tensor, *, keep: bool = False) -> torch.Tensor:
@@ -275,8 +281,7 @@ class ReLUProblem(FlatProblem):
 
     def _weights(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         parts = self._split(w)
-        trained = parts.get("a")
-        return parts["weights"], self.net.a if trained is None else trained
+        return parts["weights"], parts.get("a", self.net.a)
 
     def neurons(self, w: torch.Tensor) -> torch.Tensor:
         """First-layer part of a flat vector, one neuron a row."""
@@ -287,17 +292,18 @@ class ReLUProblem(FlatProblem):
 
     def read_out(self, w: torch.Tensor, hidden: torch.Tensor) -> np.ndarray:
         """Output layer at the flat vector w, of any hidden vectors, shape (n, m)."""
-        return (self.net.output_scale * (hidden @ self._weights(w)[1])).cpu().double().numpy()
+        outputs = self.net.output_scale * linear(hidden, self._weights(w)[1])
+        return outputs.reshape(-1).cpu().double().numpy()
 
     def push_forward(
         self, w: torch.Tensor, tangent: torch.Tensor, before: torch.Tensor | None = None
     ) -> np.ndarray:
         (_, a), moved = self._weights(w), self._split(tangent)
         before = self.preactivations(w) if before is None else before
-        active = (self.x @ moved["weights"].T).mul_(before > 0) @ a
+        active = linear((self.x @ moved["weights"].T).mul_(before > 0), a)
         if "a" in moved:
-            active = active + torch.relu(before) @ moved["a"]
-        return (self.net.output_scale * active).cpu().double().numpy()
+            active = active + linear(torch.relu(before), moved["a"])
+        return (self.net.output_scale * active).reshape(-1).cpu().double().numpy()
 
     def kernel_at(self, w: torch.Tensor) -> np.ndarray:
         self.write(w)
@@ -309,7 +315,7 @@ class _ClosedForm:
 
     def __init__(self, problem: ReLUProblem, w: torch.Tensor) -> None:
         output, self.pull_back = problem.net.output_and_pullback(problem.x, *problem._weights(w))
-        self.predictions: np.ndarray = output.cpu().double().numpy()
+        self.predictions: np.ndarray = output.reshape(-1).cpu().double().numpy()
         self._problem, self._w = problem, w
 
     def gram(self) -> np.ndarray:
@@ -342,13 +348,13 @@ class RowSpaceProblem(ReLUProblem):
 
     def _flat(self, weights: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
         """Put another first layer before the rest of a flat vector (the output layer, if it is trained)."""
-        extra = self.net.m if "a" in self.parameters else 0
+        extra = self.net.a.numel() if "a" in self.parameters else 0
         return torch.cat([weights.reshape(-1), rest[len(rest) - extra :]])
 
     def _split(self, w: torch.Tensor) -> dict[str, torch.Tensor]:
         first = self.net.m * self.x.shape[1]
         parts = {"weights": w[:first].view(self.net.m, -1)}
-        return parts | {"a": w[first:]} if "a" in self.parameters else parts
+        return parts | {"a": w[first:].view_as(self.net.a)} if "a" in self.parameters else parts
 
     def write(self, w: torch.Tensor) -> None:
         moved = (self.neurons(w) - self.neurons(self.initial)) @ self._basis.T
@@ -383,7 +389,7 @@ def thread_count(work: int, device: torch.device) -> int:
 def running(problem: FlatProblem) -> Iterator[None]:
     """The arithmetic of a run: threads that suit its size, derivatives only where the problem takes them."""
     before = torch.get_num_threads()
-    torch.set_num_threads(thread_count(problem.initial.numel() * len(problem.y), problem.device))
+    torch.set_num_threads(thread_count(problem.initial.numel() * problem.y.numel(), problem.device))
     try:
         with plain_arithmetic(problem.device), torch.no_grad():
             yield

@@ -48,7 +48,7 @@ class Laziness:
         Fraction of the pairs (neuron, example) whose activation differs from that at step 0.
     flips : numpy.ndarray, shape (M,), or None
         Number of flips from one step to the next, summed up to step k: those back and forth count twice.
-    impulses : numpy.ndarray, shape (M, n), or None
+    impulses : numpy.ndarray, shape (M, n c), or None
         Jumps of the outputs' change per step,
         :math:`\frac{a_r}{\sqrt m}\lvert(w_{r,k}-w_{r,k-1})^\top x_i\rvert`, summed over the flips up to step
         k; divided by the time step they are jumps of :math:`\dot\Delta`.
@@ -77,7 +77,7 @@ class LazinessRecorder:
         self._first: Any = problem.preactivations(problem.initial)
         self._before = self._first
         self._flips = 0
-        self._impulses = np.zeros(len(problem.y))
+        self._impulses = np.zeros(problem.targets.size)
 
     def observe(self, k: int, w: torch.Tensor) -> None:
         """Count the flips since the step before, and measure if k is one of the chosen steps."""

@@ -31,7 +31,7 @@ from odeopt.nets.training.laziness import Laziness, LazinessRecorder, spectral_n
 from odeopt.nets.training.snapshot import Snapshot
 from odeopt.nets.training.stability import require_linear, require_numeric, require_stable, require_steps
 from odeopt.rules.base import UpdateRule
-from odeopt.spectra.point_curve import PointCurve
+from odeopt.spectra.point_curve import PointCurve, class_accuracy
 
 __all__ = ["TrainingRun", "train"]
 
@@ -54,7 +54,7 @@ class TrainingRun:
     objective : PredictionLoss
         The loss that was descended.
     kernel_scale : float
-        1 for ``reduction="sum"``; for "mean" 2/n with the squared loss, 1/n with others: the run
+        1 for ``reduction="sum"``; for "mean" 2/N with the squared loss, 1/N with others: the run
         follows the theory with the kernel ``kernel_scale * initial_kernel``.
     diverged_at : int or None
         The first step whose loss was not finite; the record ends before it.
@@ -63,12 +63,13 @@ class TrainingRun:
     loss : numpy.ndarray, shape (K,)
         The objective, summed, at :math:`x_k` (not at an extrapolated point), whatever the
         reduction; by default :math:`L_k=\tfrac12\lVert\Delta_k\rVert^2`.
-    predictions : numpy.ndarray, shape (K, n)
+    predictions : numpy.ndarray, shape (K, n) or (K, n, c)
         Outputs :math:`u_k`.
-    targets : numpy.ndarray, shape (n,)
+    targets : numpy.ndarray, shape (n,) or (n, c)
         y, rounded to the dtype of the network.
-    initial_kernel : numpy.ndarray, shape (n, n), or None
-        :math:`H(0)`; None for a module other than :class:`odeopt.nets.TwoLayerReLU`.
+    initial_kernel : numpy.ndarray, shape (N, N), or None
+        :math:`H(0)`, N = n c for c outputs, example by example; None for a module other than
+        :class:`odeopt.nets.TwoLayerReLU`.
     kernel_k : numpy.ndarray, shape (M,)
         Steps at which the kernel was computed.
     kernel_drift : numpy.ndarray, shape (M,)
@@ -77,7 +78,7 @@ class TrainingRun:
         Change of the network at the steps `laziness_at`.
     snapshots : tuple of Snapshot
         States at the steps `snapshot_at`, from which the linear prediction can start anew.
-    origin : numpy.ndarray, shape (n,), or None
+    origin : numpy.ndarray, shape of `targets`, or None
         :math:`Jw_0`, which a linear rule with weight decay to 0 pulls at; None for other rules.
     points : PointCurve or None
         Outputs at the same steps of the `points` that were not trained on.
@@ -112,8 +113,22 @@ class TrainingRun:
 
     @property
     def errors(self) -> np.ndarray:
-        r""":math:`\Delta_k=u_k-y`, shape (K, n)."""
+        r""":math:`\Delta_k=u_k-y`, shape of `predictions`."""
         return frozen(self.predictions - self.targets)
+
+    def accuracy(self, labels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Share of the examples whose class is predicted: the largest output, or of one output the sign.
+
+        Parameters
+        ----------
+        labels : array_like of int, shape (n,)
+            As for :meth:`odeopt.PointCurve.accuracy`.
+
+        Returns
+        -------
+        numpy.ndarray, shape (K,)
+        """
+        return class_accuracy(self.predictions, labels)
 
     @property
     def relative_kernel_drift(self) -> np.ndarray:
@@ -151,15 +166,15 @@ def train(
     Parameters
     ----------
     net : torch.nn.Module
-        A deterministic module from inputs, shape (n, ...), to outputs, shape (n,) or (n, 1). It is
+        A deterministic module from inputs, shape (n, ...), to outputs, shape (n,) or (n, c). It is
         left with the weights of the last step (also when the run is interrupted), after
         divergence with the last ones of finite loss, and as it was where it is refused.
     rule : UpdateRule
         The method, with numeric hyperparameters.
     x : array_like or torch.Tensor, shape (n, ...)
         Inputs, converted to the dtype and device of the network; integers where it takes those (tokens).
-    y : array_like or torch.Tensor, shape (n,)
-        Targets.
+    y : array_like or torch.Tensor, shape (n,), or (n, c) for c outputs
+        Targets; :func:`odeopt.data.one_hot` makes them of class labels.
     num_steps : int
         Number of steps, at least 1.
     objective : PredictionLoss, optional
@@ -180,8 +195,8 @@ def train(
     points : array_like or torch.Tensor, shape (p, ...), optional
         Inputs that are not trained on, whose outputs are recorded too.
     reduction : {"sum", "mean"}, optional
-        "mean" descends the mean of torch: of squares (``torch.nn.MSELoss``), a gradient 2/n times that
-        of L, or of the terms of another loss, 1/n. The recorded loss is the sum in both cases.
+        "mean" descends the mean of torch: of squares (``torch.nn.MSELoss``), a gradient 2/(n c) times that
+        of L, or of the terms of another loss. The recorded loss is the sum in both cases.
     allow_unstable : bool, optional
         Run a learning rate above the stability limit, without computing it. For a module other than
         :class:`odeopt.nets.TwoLayerReLU` that takes the largest eigenvalue of the kernel, by Lanczos: some
@@ -227,7 +242,7 @@ def train(
     if not allow_unstable:
         lam_max = problem.lam_max() if kernel is None else float(np.linalg.eigvalsh(kernel)[-1])
         require_stable(rule, problem.objective, problem.scale * lam_max, num_steps)
-    origin = frozen(problem.push_forward(problem.initial, problem.initial)) if _pulls(rule) else None
+    origin = _origin(problem, rule)
     problem = in_row_space(problem, rule)
     kept = _Record(problem, rule, kernel, steps, num_steps, progress, points)
     diverged_at = _run(problem, rule, num_steps, kept.observe)
@@ -247,12 +262,14 @@ def train(
     )
 
 
-def _pulls(rule: UpdateRule) -> bool:
-    """Whether a linear rule pulls at the weights themselves, so that its error follows from J w_0 too."""
+def _origin(problem: FlatProblem, rule: UpdateRule) -> np.ndarray | None:
+    """J w_0 of a linear rule that pulls at the weights themselves, whose error follows from it too."""
     from odeopt.rules.reading import read  # brings sympy
 
     reading = read(rule)
-    return reading.linear and not reading.equivariant
+    if not reading.linear or reading.equivariant:
+        return None
+    return frozen(problem.push_forward(problem.initial, problem.initial).reshape(problem.targets.shape))
 
 
 def record_of(
@@ -322,7 +339,7 @@ class _Record:
 
     def _snapshot(self, k: int, iterates: tuple, memory: Any, u: np.ndarray) -> Snapshot:
         problem, w = self.problem, iterates[0]
-        error = u - problem.targets
+        error = (u - problem.targets).reshape(-1)
         earlier = [error + problem.push_forward(w, older - w) for older in iterates[1:]]
         pushed = None
         if memory:
