@@ -185,7 +185,7 @@ def predict(
         mode_or_rule = averaged(mode_or_rule, average)
     grid, pulled, source = _read(mode_or_rule, grid)
     shape = (seen.num_points, *seen.basis.shape[1:])
-    if len(shape) == 1 and np.ndim(start) == 2 and np.size(start) == shape[0]:
+    if start is not None and len(shape) == 1 and np.ndim(start) == 2 and np.size(start) == shape[0]:
         shape = np.shape(start)  # a kernel of all outputs together, example by example
     given = {"start": start, "points_origin": points_origin}
     vectors = {name: _points(value, name, shape) for name, value in given.items() if value is not None}
