@@ -1,5 +1,6 @@
 # make demo   the main job on real digits: predict, integrate, iterate, train, compare
 # make test   the tests, on all cores; `make test-all` adds the slow ones
+# make docs   the documentation site, into docs/_build/index.html
 # make lint   ruff, its formatter, the import contracts, and the types
 # Each sets up .venv by itself and needs only Python >= 3.10, pip, make and git.
 # Options: PYTHON=python3.12   PYTEST_ARGS="-k limit"   CHECK_ARGS="--width 4096"
@@ -16,7 +17,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --pr
 # What an installation depends on; __init__.py holds the version.
 SOURCES := setup.cfg setup.py pyproject.toml constraints.txt odeopt/__init__.py
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench docs clean
 .DELETE_ON_ERROR:
 # Two installations into one environment must not run at once.
 .NOTPARALLEL:
@@ -41,9 +42,12 @@ bench: $(VENV)/installed-test
 	$(BIN)/python -m pytest benchmarks -m "" --numprocesses 0 $(PYTEST_ARGS)
 	$(BIN)/python benchmarks/readme_tables.py
 
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -b html docs docs/_build -W --keep-going --jobs auto
+
 # Leaves the environment, which is slow to make; `rm -rf .venv` removes it.
 clean:
-	rm -rf build dist odeopt-check .pytest_cache .ruff_cache .hypothesis \
+	rm -rf build dist odeopt-check docs/_build docs/gallery docs/api/generated .pytest_cache .ruff_cache .hypothesis \
 	    .benchmarks .import_linter_cache .grimp_cache .mypy_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -exec rm -rf {} +
 
@@ -57,6 +61,10 @@ $(VENV)/installed-test: $(SOURCES) | $(BIN)/python
 	@echo "Installing odeopt and its tests into $(VENV) (torch is large: some minutes the first time)"
 	@$(INSTALL) $(PIP_ARGS) -e ".[data,test,certify,distributed]"
 	@touch $(VENV)/installed-demo $@
+
+$(VENV)/installed-docs: $(VENV)/installed-test
+	@$(INSTALL) $(PIP_ARGS) -e ".[data,test,certify,distributed,docs]"
+	@touch $(VENV)/installed-demo $(VENV)/installed-test $@
 
 # A half-made environment is removed, lest the next run takes it for a good one.
 $(BIN)/python:
