@@ -42,5 +42,6 @@ from .spectra import predict as predict
 from .spectra import spectral_measure as spectral_measure
 from .studies import check as check
 from .studies import forecast as forecast
+from .studies import load_data as load_data
 
 __version__: str

@@ -175,11 +175,11 @@ def load_npz(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(path, (str, os.PathLike)):
         raise ValueError(f"path must be a file name, got {path!r}; pass a string or a pathlib.Path")
     name = os.fspath(path)
-    arrays = _read_npz(name, ("x", "y"))
+    arrays = read_npz(name, ("x", "y"))
     return real_array(arrays["x"], f"x of {name}", ndim=2), real_array(arrays["y"], f"y of {name}", ndim=1)
 
 
-def _read_npz(name: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+def read_npz(name: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
     remedy = "write it with numpy.savez(path, x=x, y=y), x and y numeric arrays"
     try:
         if os.path.exists(name) and not os.path.isfile(name):  # a pipe would be waited for without end

@@ -12,6 +12,7 @@ from odeopt.cli.check_table import print_check
 from odeopt.cli.long_run import LongRun
 from odeopt.cli.options import (
     AverageOption,
+    ColumnOption,
     DataOption,
     DecayOption,
     DecoupledOption,
@@ -90,13 +91,12 @@ def check_command(
     average: AverageOption = None,
     layers: LayersOption = "first",
     data: DataOption = None,
+    column: ColumnOption = None,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     allow_unstable: Annotated[bool, typer.Option(help="Run above the stability limit.")] = False,
     strict: StrictOption = False,
-    out: Annotated[Path, typer.Option(help="Folder for check.json, curves.npz, check.png.")] = Path(
-        "odeopt-check"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for json, npz and png.")] = Path("odeopt-check"),
     json: JsonOption = False,
 ) -> None:
     """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
@@ -112,13 +112,13 @@ def check_command(
         "layers": layers, "device": device, "dtype": dtype, "allow_unstable": allow_unstable,
         "average": average_from_text(average, steps), **decay,
     }  # fmt: skip
-    settings, (x, y) = CheckSettings(**chosen), load_rows(data, n)
+    settings, rows = CheckSettings(**chosen), load_rows(data, n, column)
 
     def kept(done: dict[str, int]) -> str:
         return f"nothing of this run was kept, {out} is as it was; the same command begins anew"
 
     with LongRun("step").kept(kept) as progress, OutputFolder(out) as folder:
-        report = check(x, y, methods=[*names, *rules], settings=settings, strict=strict, progress=progress)
+        report = check(rows, methods=[*names, *rules], settings=settings, strict=strict, progress=progress)
         print_and_save(report, folder, json, print_check)
 
 
@@ -227,6 +227,7 @@ def sweep_command(
     layers: LayersOption = "first",
     n: Annotated[int, typer.Option(help="Number of examples; 0 for all.")] = 60,
     data: DataOption = None,
+    column: ColumnOption = None,
     workers: Annotated[int, typer.Option(help="Processes; 0 for one on each core.")] = 0,
     retry_failed: Annotated[bool, typer.Option(help="Run again what failed before.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results; continued if it has some.")] = Path(
@@ -237,7 +238,7 @@ def sweep_command(
     """Train many networks, each beside its linear prediction; interrupted, the same command continues."""
     if study not in ("", "paper"):
         raise ValueError(f"study must be 'paper', got {study!r}; leave it out for a sweep of your own")
-    x, y = load_rows(data, n)
+    x, y = load_rows(data, n, column).flat
 
     with LongRun("run").kept(lambda done: f"the same command goes on with what is in {out}") as progress:
         if study == "paper":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from odeopt.cli.check_table import singular_line
 from odeopt.studies.forecast import Forecast
+from odeopt.studies.held_out import HeldOut, shared_text
 
 __all__ = ["print_forecast"]
 
@@ -44,9 +46,50 @@ def print_forecast(found: Forecast, folder: Path | None) -> None:
     console.print(table)
     for line in _lines(found):
         console.print(line, highlight=False, markup=False)
+    if found.test is not None:
+        _print_test(console, found, found.test)
     if folder is not None:
         files = "forecast.json, forecast.npz, forecast.png"
         console.print(f"Written to {os.fspath(folder)}: {files}", soft_wrap=True)
+
+
+def _print_test(console: Console, found: Forecast, test: HeldOut) -> None:
+    """Print where each method would best stop, and what the test set is worth there and at the end."""
+    title = f"Loss on {len(test.y)} test examples, of {test.initial_loss:.5g} at the start"
+    table = Table(title=title, caption="Predicted for infinite width; rms in the units of the targets.")
+    classes = ("accuracy",) if test.middle is not None else ()
+    for column in ("method", "best step", "loss there", "rms there", *classes, "last step", "loss there"):
+        table.add_column(column)
+    falling = []
+    for m in found.methods:
+        if m.test is None:
+            continue
+        best, last = (m.test.to_dict()[at] for at in ("best", "last"))
+        right = () if best["accuracy"] is None else (f"{best['accuracy']:.2%}",)
+        table.add_row(
+            m.name,
+            str(best["step"]),
+            _loss(best),
+            f"{best['rms']:.4g}",
+            *right,
+            str(last["step"]),
+            _loss(last),
+        )
+        falling += [m.name] if m.test.still_falling else []
+    console.print(table)
+    lines = [shared_text(test.shared, len(test.y))] if test.shared else []
+    if falling:
+        lines.append(
+            f"{', '.join(falling)}: the last step is the best one; a lower --target follows the loss further"
+        )
+    for line in lines:
+        console.print(line, style="yellow", highlight=False, soft_wrap=True)
+
+
+def _loss(at: dict[str, Any]) -> str:
+    """A loss, with the estimate of what Lanczos leaves out where it can be seen."""
+    seen = at["error"] > 1e-4 * at["loss"]
+    return f"{at['loss']:.5g}" + (f" +- {at['error']:.1g}" if seen else "")
 
 
 def _caption(found: Forecast) -> str | None:

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
-from odeopt.data import load_digits, load_npz
+from odeopt.data import load_digits
 from odeopt.rules.schedule_text import SCHEDULE_FORMS
 from odeopt.studies.files import OutputFolder, json_text
+from odeopt.studies.sources import Examples, examples_of
 
 __all__ = [
     "AverageOption",
+    "ColumnOption",
     "DataOption",
     "DecayOption",
     "DecoupledOption",
@@ -25,12 +26,19 @@ __all__ = [
     "RulesOption",
     "StrictOption",
     "ToStartOption",
+    "held_out",
     "load_rows",
     "print_and_save",
 ]
 
 DataOption = Annotated[
-    Path | None, typer.Option(help="An .npz file with x and y, in place of scikit-learn's digits.")
+    Path | None,
+    typer.Option(
+        help="An .npz file with x and y or a .csv with a header, in place of scikit-learn's digits."
+    ),
+]
+ColumnOption = Annotated[
+    str | None, typer.Option(help="Column of a .csv file that holds the targets; by default y.")
 ]
 LayersOption = Annotated[str, typer.Option(help="Trained layers: first or both.")]
 StrictOption = Annotated[bool, typer.Option(help="Refuse rows that make the kernel singular.")]
@@ -65,14 +73,24 @@ AverageOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
-def load_rows(data: Path | None, n: int) -> tuple[np.ndarray, np.ndarray]:
+def load_rows(data: Path | None, n: int, column: str | None = None) -> Examples:
     """The first rows of a file, or of the digits."""
     if n < 0:
         raise ValueError(f"n must not be negative, got {n}")
     if data is None:
-        return load_digits(n or None)
-    x, y = load_npz(data)
-    return (x[:n], y[:n]) if n else (x, y)
+        if column is not None:
+            raise ValueError(f"--column {column} is one of a .csv file; give its name by --data")
+        return Examples(*load_digits(n or None))
+    found = examples_of(data, column)
+    return found[:n] if n else found
+
+
+def held_out(test: str | None, column: str | None) -> Any:
+    """The share of the rows, or a file and its column."""
+    try:
+        return None if test is None else float(test)
+    except ValueError:
+        return test, column
 
 
 def print_and_save(found: Any, folder: OutputFolder | None, json: bool, show: Callable[..., None]) -> None:

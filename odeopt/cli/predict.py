@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from odeopt.cli.forecast_table import print_forecast
 from odeopt.cli.long_run import LongRun
 from odeopt.cli.options import (
     AverageOption,
+    ColumnOption,
     DecayOption,
     DecoupledOption,
     JsonOption,
@@ -20,6 +22,7 @@ from odeopt.cli.options import (
     RulesOption,
     StrictOption,
     ToStartOption,
+    held_out,
     load_rows,
     print_and_save,
 )
@@ -47,8 +50,19 @@ _State = Annotated[Path | None, typer.Option(help="File (.npz) from which an int
 _Out = Annotated[Path | None, typer.Option(help="Folder for forecast.json, forecast.npz and forecast.png.")]
 
 
+_Test = Annotated[
+    str | None,
+    typer.Option(
+        help="A file of examples that are not trained on, or the share of these that is held out, as 0.2: "
+        "the loss on them is predicted too, and where to stop."
+    ),
+]
+
+
 def predict_command(
-    data: Annotated[Path, typer.Argument(help="An .npz file with x, shape (n, d), and y, shape (n,).")],
+    data: Annotated[Path, typer.Argument(help="An .npz file with x and y, or a .csv with a header.")],
+    test: _Test = None,
+    column: ColumnOption = None,
     methods: _Methods = None,
     rule: RulesOption = None,
     target: Annotated[float, typer.Option(help="Share of the initial loss to be reached.")] = 1e-3,
@@ -78,10 +92,10 @@ def predict_command(
         "methods": [*names, *rules_written(rule or (), length)], "target": target, "num_matvecs": matvecs,
         "layers": layers, "depth": depth, "storage": storage, "device": device or None, "best_at": best_at,
         "max_steps": max_steps, "strict": strict, "state": state, **rate_of_forecast(lr, best_at, length),
-        "average": average_from_text(average, length),
+        "average": average_from_text(average, length), "test": held_out(test, column),
         **decay_from_text(weight_decay, decoupled, to_start, length),
     }  # fmt: skip
-    x, y = load_rows(data, n)
+    examples = load_rows(data, n, column)
 
     def kept(done: dict[str, int]) -> str:
         if state is None:
@@ -90,7 +104,9 @@ def predict_command(
         return f"Lanczos steps up to {steps} are kept in {state}; the same command goes on from there"
 
     with LongRun("row").kept(kept) as progress, OutputFolder(out) if out else nullcontext() as folder:
-        found = forecast(
-            x, y, progress=progress, on_plan=lambda plan: typer.echo(f"Memory: {plan}", err=True), **options
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* rows of test are rows of x")  # told by the table
+            found = forecast(
+                examples, progress=progress, on_plan=lambda p: typer.echo(f"Memory: {p}", err=True), **options
+            )
         print_and_save(found, folder, json, print_forecast)

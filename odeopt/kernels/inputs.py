@@ -19,6 +19,7 @@ __all__ = [
     "parallel_tolerance",
     "points_and_rows",
     "require_independent_pairs",
+    "shared_rows",
     "singular_part",
     "unit_rows",
     "validate_inputs",
@@ -107,13 +108,17 @@ def points_and_rows(x: npt.ArrayLike, x2: npt.ArrayLike) -> tuple[np.ndarray, np
     return x, x2
 
 
+def shared_rows(x: np.ndarray, x2: np.ndarray) -> list[tuple[int, int]]:
+    """The rows i of x that are a row j of x2 too."""
+    places = {row.tobytes(): j for j, row in enumerate(x2 + 0.0)}  # -0.0 and 0.0 are one
+    return [(i, j) for i, row in enumerate(x + 0.0) if (j := places.get(row.tobytes())) is not None]
+
+
 def warn_of_shared_rows(x: np.ndarray, x2: np.ndarray) -> None:
     """Say which rows of x are rows of x2 too, unless the two are one."""
     if np.array_equal(x, x2):
         return
-    places = {row.tobytes(): j for j, row in enumerate(x2 + 0.0)}  # -0.0 and 0.0 are one
-    shared = [(i, j) for i, row in enumerate(x + 0.0) if (j := places.get(row.tobytes())) is not None]
-    if shared:
+    if shared := shared_rows(x, x2):
         i, j = shared[0]
         warnings.warn(
             f"{len(shared)} of the {len(x)} rows of x are rows of x2 too (row {i} is row {j} of x2): a curve "

@@ -20,7 +20,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,7 @@ from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS, Part, losses, predict
 from odeopt.studies.check_report import CheckReport, CheckSettings, MethodReport
 from odeopt.studies.methods import chosen_methods, rule_at_rate
 from odeopt.studies.rule_theory import RuleTheory
+from odeopt.studies.sources import rows_and_test
 
 if TYPE_CHECKING:
     from odeopt.nets.networks import TwoLayerReLU
@@ -55,8 +56,8 @@ CHECK_METHODS = ("gd", "hb", "nag", "hm")
 
 
 def check(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
+    x: Any,
+    y: Any = None,
     *,
     methods: Sequence[str | UpdateRule] | None = None,
     settings: CheckSettings | None = None,
@@ -67,9 +68,10 @@ def check(
 
     Parameters
     ----------
-    x, y : array_like, shapes (n, d) and (n,)
-        Inputs, scaled to unit norm, and targets, scaled to mean 0 and unit root mean square. Blank and
-        parallel rows make the kernel singular; the loss that cannot fall is then named in the report.
+    x, y : array_like, shapes (n, d) and (n,), or what :func:`odeopt.load_data` takes
+        Inputs, flattened (images) and scaled to unit norm, and targets, scaled to mean 0 and unit root mean
+        square. Blank and parallel rows make the kernel singular; the loss that cannot fall is then named in
+        the report.
     methods : sequence of str or UpdateRule, optional
         Names ("gd", "hb", "nag", "hm") or rules of your own, with their own learning rates. By default the
         four names, without those that have no weight decay where there is one.
@@ -106,6 +108,7 @@ def check(
     if methods is None:
         methods = with_decay(CHECK_METHODS, settings.decay)
     chosen = chosen_methods(methods, CHECK_METHODS, settings.decay)
+    x, y, _ = rows_and_test(x, y, None)
     return _checked(_Problem.of(x, y, settings, strict), chosen, progress)
 
 

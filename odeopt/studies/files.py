@@ -23,6 +23,7 @@ from odeopt import plot
 
 __all__ = ["OutputFolder", "json_text", "png", "save_check", "save_forecast"]
 
+_TESTED = ("k", "loss", "error", "rms", "accuracy")
 _PART, _DONE = ".odeopt-part", ".odeopt-done"
 
 
@@ -127,6 +128,9 @@ def save_forecast(found: Any, folder: str | os.PathLike[str] | OutputFolder) -> 
     """Write forecast.json, forecast.npz and forecast.png of a forecast."""
     kept = ("k", "loss", "lower", "upper", "proved")
     curves = {f"{m.name}_{key}": getattr(m.curve, key) for m in found.methods for key in kept}
+    tests = {m.name: m.test for m in found.methods if m.test is not None}
+    seen = {(name, key): getattr(test, key) for name, test in tests.items() for key in _TESTED}
+    curves |= {f"{name}_test_{key}": value for (name, key), value in seen.items() if value is not None}
     picture = plot.forecast(found).figure
     text = json_text(found.to_dict()).encode()
     return _save(folder, {"forecast.json": text, "forecast.npz": _npz(curves), "forecast.png": png(picture)})

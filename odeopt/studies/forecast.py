@@ -10,13 +10,15 @@ width, and only decay to the start keeps it. One Lanczos run serves all methods.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-import numpy.typing as npt
+import numpy as np
 
 from odeopt.checks import is_number, real_array, require_integer
-from odeopt.data import prepare
+from odeopt.data import Dataset, prepare
 from odeopt.kernels.inputs import singular_part, validate_inputs
 from odeopt.kernels.memory import MemoryPlan, Storage, memory_plan
 from odeopt.kernels.operator import relu_gram_operator
@@ -26,10 +28,13 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent
 from odeopt.rules.reading import read
 from odeopt.rules.schedule import Schedule
+from odeopt.spectra.predictions import SeenBasis
 from odeopt.studies.forecast_method import Asked
 from odeopt.studies.forecast_report import Forecast, MethodForecast
 from odeopt.studies.forecast_spectrum import ForecastSpectrum
+from odeopt.studies.held_out import HeldOut, shared_text
 from odeopt.studies.methods import chosen_methods
+from odeopt.studies.sources import Examples, rows_and_test
 
 __all__ = ["FORECAST_METHODS", "Forecast", "MethodForecast", "forecast"]
 
@@ -37,9 +42,10 @@ FORECAST_METHODS = ("gd", "hb", "nag", "nagc", "tm")
 
 
 def forecast(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
+    x: Any,
+    y: Any = None,
     *,
+    test: Any = None,
     methods: Sequence[str | UpdateRule] = ("gd", "hb", "nag"),
     target: float = 1e-3,
     num_matvecs: int = 300,
@@ -64,9 +70,14 @@ def forecast(
 
     Parameters
     ----------
-    x, y : array_like, shapes (n, d) and (n,)
-        Inputs, scaled to unit norm, and targets, scaled to mean 0 and unit root mean square. Blank and
-        parallel rows make the kernel singular; the loss that cannot fall is then told, the rest predicted.
+    x, y : array_like, shapes (n, d) and (n,), or what :func:`odeopt.load_data` takes
+        Inputs, flattened (images) and scaled to unit norm, and targets, scaled to mean 0 and unit root mean
+        square. Blank and parallel rows make the kernel singular; the loss that cannot fall is then told, the
+        rest predicted.
+    test : pair of array_like, what :func:`odeopt.load_data` takes, or float, optional
+        Examples that are not trained on, or the share of these that is held out, drawn with a fixed seed:
+        the loss on them along training, the best step and, where targets are two classes, the accuracy. Of
+        rows that are trained on too a warning tells.
     methods : sequence of str or UpdateRule
         Among "gd", "hb" (Polyak), "nag" (friction 3/t, lr = 1/L), "nagc" (constant momentum), "tm", whose
         numbers are tuned; or linear rules of your own, as they are: any schedules, decay or average.
@@ -118,25 +129,48 @@ def forecast(
     """
     decay = {"weight_decay": weight_decay, "decoupled": decoupled, "to_start": to_start}
     chosen, asked = _asked(methods, layers, target, max_steps, best_at, schedule, lr, decay, average)
+    x, y, held = rows_and_test(x, y, test)
     n, d = (x := real_array(x, "x", ndim=2)).shape
     num_matvecs = min(require_integer("num_matvecs", num_matvecs, 1), n)
     # Refused before anything is computed, and so before all pairs of rows are looked at.
-    plan = _planned(n, d, device, storage=storage, num_vectors=num_matvecs)
+    plan = _planned(n, d, device, storage=storage, num_vectors=num_matvecs * _copies(n, held))
     if on_plan is not None:
         on_plan(plan)
     if strict:
         validate_inputs(x, depth=depth)
     data, singular = prepare(x, y, allow_singular=True), singular_part(x, depth=depth)
+    points = None if held is None else _held_out(held, x, y, data)
     network: dict[str, Any] = {"layers": layers, "depth": depth, "device": device, "storage": storage}
     options: dict[str, Any] = {**network, "num_vectors": num_matvecs, "progress": progress}
-    kernel = relu_gram_operator(singular.reduced_rows(data.x), allow_singular=True, **options)
-    spectrum = ForecastSpectrum.of(kernel, singular, -data.y, num_matvecs, state, progress)
+    kernel = relu_gram_operator(rows := singular.reduced_rows(data.x), allow_singular=True, **options)
+    spectrum = ForecastSpectrum.of(kernel, singular, -data.y, num_matvecs, state, progress, held is not None)
     fewest = asked.fewest(spectrum)
     found = tuple(asked.method(name, method, spectrum, fewest) for name, method in chosen.items())
+    if points is not None:
+        found = _tested(found, points, spectrum, points.seen(spectrum.seen, rows, layers, depth))
     return Forecast(
         n, d, asked.target, spectrum.whole.mass / 2, spectrum.floor, spectrum.mu, spectrum.L,
-        (spectrum.low, spectrum.L), singular, spectrum.whole, kernel.plan, fewest, found,
+        (spectrum.low, spectrum.L), singular, spectrum.whole, kernel.plan, fewest, found, points,
     )  # fmt: skip
+
+
+def _copies(n: int, held: Examples | None) -> int:
+    """Sets of vectors that are held: the basis of Lanczos, again as an array, and seen from a test set."""
+    return 1 if held is None else 2 + -(-len(held.y) // n)
+
+
+def _tested(
+    found: tuple[MethodForecast, ...], points: HeldOut, spectrum: ForecastSpectrum, seen: SeenBasis | None
+) -> tuple[MethodForecast, ...]:
+    curves = [points.curve(m.rule, spectrum.seen, seen, m.curve.k) for m in found]
+    return tuple(replace(m, test=curve) for m, curve in zip(found, curves, strict=True))
+
+
+def _held_out(held: Examples, x: np.ndarray, y: np.ndarray, data: Dataset) -> HeldOut:
+    points = HeldOut.of(held, x, y, data)
+    if points.shared:
+        warnings.warn(shared_text(points.shared, len(points.y)), UserWarning, stacklevel=3)
+    return points
 
 
 def _asked(

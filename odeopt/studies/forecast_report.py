@@ -15,6 +15,7 @@ from odeopt.rules.names import numbers_of
 from odeopt.spectra.curve import LossCurve
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.studies.files import OutputFolder, save_forecast
+from odeopt.studies.held_out import HeldOut, HeldOutCurve
 
 __all__ = ["Forecast", "MethodForecast"]
 
@@ -42,6 +43,8 @@ class MethodForecast:
         where schedules move it.
     times_fewest : float or None
         Gradients to the target, as a multiple of `Forecast.fewest`.
+    test : HeldOutCurve or None
+        The loss on the test set along training, the best step and, for classes, the accuracy.
     """
 
     name: str
@@ -52,6 +55,7 @@ class MethodForecast:
     run: int | None = None
     ends_at: float | None = None
     times_fewest: float | None = None
+    test: HeldOutCurve | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a table or a JSON file holds."""
@@ -70,6 +74,7 @@ class MethodForecast:
             "last_loss": [float(v[-1]) for v in (self.curve.lower, self.curve.loss, self.curve.upper)],
             "last_loss_proved": bool(self.curve.proved[-1]),
             "ends_at": self.ends_at,
+            "test": None if self.test is None else self.test.to_dict(),
         }
 
 
@@ -99,6 +104,8 @@ class Forecast:
         Gradients in which any method that follows them from this start can reach the target at best
         (:func:`odeopt.rates.steps_envelope`); None where it is never reached.
     methods : tuple of MethodForecast
+    test : HeldOut or None
+        The test set, scaled, with the rows that are trained on too.
     """
 
     n: int
@@ -114,6 +121,7 @@ class Forecast:
     plan: MemoryPlan = field(repr=False)
     fewest: StepsTo | None
     methods: tuple[MethodForecast, ...]
+    test: HeldOut | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a JSON file holds."""
@@ -133,6 +141,7 @@ class Forecast:
             "memory_bytes": self.plan.total,
             "fewest_steps": None if self.fewest is None else self.fewest.value,
             "methods": [method.to_dict() for method in self.methods],
+            "test": None if self.test is None else self.test.to_dict(),
         }
 
     def save(self, folder: str | os.PathLike[str] | OutputFolder) -> Path:

@@ -44,6 +44,7 @@ class ForecastSpectrum:
         num_matvecs: int,
         state: str | os.PathLike[str] | None,
         progress: Callable[[str, int, int], object] | None,
+        keep_basis: bool,
     ) -> ForecastSpectrum:
         floor, error, slack = singular.plateau(delta0), singular.reduced(delta0), kernel.storage_error
         # The largest of all eigenvalues is at least their root mean square, and at most that of all squares.
@@ -52,7 +53,7 @@ class ForecastSpectrum:
             return cls(None, _with_floor(None, floor, L), floor, L, min(low, L), L)
         steps = min(num_matvecs, singular.rank)
         origin = np.zeros_like(error)
-        options = {"num_matvecs": steps, "state": state, "progress": progress, "keep_basis": False}
+        options = {"num_matvecs": steps, "state": state, "progress": progress, "keep_basis": keep_basis}
         seen = spectral_measure(kernel, error, origin=origin, **options)
         bound = largest_eigenvalue_bound(seen.chains[0], kernel.frobenius + slack, kernel.shape[0]) + slack
         L = float(max(min(L, bound), seen.lam_max))

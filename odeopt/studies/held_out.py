@@ -1,0 +1,215 @@
+r"""Examples that are not trained on: the predicted loss on them along training, and where to stop.
+
+The network starts at zero output, so that with the kernel :math:`H_*` between them and the examples of the
+training :math:`u_*(k)=-H_*\psi_k(H)\Delta_0`. Inputs are scaled to unit norm and targets as those trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from odeopt.checks import frozen
+from odeopt.data import Dataset
+from odeopt.kernels.cross import CrossOperator
+from odeopt.kernels.inputs import shared_rows, unit_rows
+from odeopt.kernels.relu import gram_between
+from odeopt.rules.base import UpdateRule
+from odeopt.spectra.measure import SpectralMeasure
+from odeopt.spectra.point_curve import PointCurve
+from odeopt.spectra.predictions import SeenBasis, predict, seen_from
+from odeopt.studies.sources import Examples
+
+__all__ = ["HeldOut", "HeldOutCurve", "shared_text"]
+
+# Predictions that are held at once, 128 MB.
+_ENTRIES = 2**24
+# Steps among which the best is looked for: all of a run, half of them at the beginning of a longer one.
+_SEARCHED = 10_000
+
+
+@dataclass(frozen=True)
+class HeldOutCurve:
+    r"""The predicted loss of a method on examples that are not trained on.
+
+    Attributes
+    ----------
+    k : numpy.ndarray of int, shape (T,)
+        Steps: those of the curve in training, and the best one: of all up to 10,000, of longer runs of the
+        first 5000 and 10,000 spread evenly.
+    loss : numpy.ndarray, shape (T,)
+        Half the sum of the squared errors, in the scale of the training.
+    error : numpy.ndarray, shape (T,)
+        An estimate, not a bound, of what the truncation of Lanczos changes in `loss`; 0 where it is exact.
+    accuracy : numpy.ndarray, shape (T,), or None
+        Share of the examples whose class is predicted; None where the targets are no classes.
+    rms : numpy.ndarray, shape (T,)
+        Root mean square error in the units of the targets.
+    best : int
+        Index of the smallest loss.
+    """
+
+    k: np.ndarray = field(repr=False)
+    loss: np.ndarray = field(repr=False)
+    error: np.ndarray = field(repr=False)
+    accuracy: np.ndarray | None = field(repr=False)
+    rms: np.ndarray = field(repr=False)
+    best: int
+
+    @property
+    def best_step(self) -> int:
+        """The step after which the predicted loss is smallest: where to stop."""
+        return int(self.k[self.best])
+
+    @property
+    def still_falling(self) -> bool:
+        """Whether the best step is the last one, or beside it (an iteration may swing from step to step)."""
+        return bool(self.k[-1] - self.k[self.best] <= 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a table or a JSON file holds."""
+
+        def at(i: int) -> dict[str, Any]:
+            accuracy = None if self.accuracy is None else float(self.accuracy[i])
+            numbers = {name: float(getattr(self, name)[i]) for name in ("loss", "error", "rms")}
+            return {"step": int(self.k[i]), **numbers, "accuracy": accuracy}
+
+        return {"best": at(self.best), "last": at(-1), "still_falling": self.still_falling}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Examples beside those of the training, on their scale.
+
+    Attributes
+    ----------
+    x, y : numpy.ndarray, shapes (p, d) and (p,)
+        Unit rows, and scaled targets.
+    scale : float
+        Of the targets.
+    middle : float or None
+        Between the two classes, scaled; None where the targets are no classes.
+    shared : tuple of pairs of int
+        Rows of these and of the training that are one.
+    """
+
+    x: np.ndarray = field(repr=False)
+    y: np.ndarray = field(repr=False)
+    scale: float
+    middle: float | None
+    shared: tuple[tuple[int, int], ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, test: Examples, x: np.ndarray, y: np.ndarray, data: Dataset) -> HeldOut:
+        """Scale as the training data `x`, `y` were to `data`."""
+        middle = _middle_of_classes(y, test.y)
+        scaled = (test.y - data.target_mean) / data.target_scale
+        if middle is not None:
+            middle = (middle - data.target_mean) / data.target_scale
+        rows = np.asarray(test.flat[0], dtype=np.float64)
+        unit, _ = unit_rows(rows)
+        return cls(unit, scaled, data.target_scale, middle, tuple(shared_rows(rows, x)))
+
+    @property
+    def initial_loss(self) -> float:
+        """The loss of zero outputs."""
+        return float((self.y**2).sum()) / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a table or a JSON file holds."""
+        return {
+            "p": len(self.y),
+            "initial_loss": self.initial_loss,
+            "overlap": len(self.shared),
+            "classes": self.middle is not None,
+        }
+
+    def seen(
+        self, measure: SpectralMeasure | None, rows: np.ndarray, layers: Literal["first", "both"], depth: int
+    ) -> SeenBasis | None:
+        """See the vectors of a measure of the kernel of `rows` from these points; None without an error."""
+        if measure is None:
+            return None
+        return seen_from(measure, CrossOperator(lambda a, b: gram_between(a, b, layers, depth), self.x, rows))
+
+    def curve(
+        self, rule: UpdateRule, measure: SpectralMeasure | None, seen: SeenBasis | None, k: Any
+    ) -> HeldOutCurve:
+        """Predict on the steps `k` and at the best step of the run."""
+        k = np.union1d(k, self._best_step(rule, measure, seen, int(k[-1])))
+        found = self._evaluated(rule, measure, seen, k)
+        loss, error, accuracy = found
+        rms = self.scale * np.sqrt(2 * loss / len(self.y))
+        known = None if self.middle is None else frozen(accuracy)
+        return HeldOutCurve(
+            frozen(k, int), frozen(loss), frozen(error), known, frozen(rms), int(np.argmin(loss))
+        )
+
+    def _best_step(
+        self, rule: UpdateRule, measure: SpectralMeasure | None, seen: SeenBasis | None, last: int
+    ) -> int:
+        r"""The step of least loss, of all: :math:`|H_*Qc-y_*|` is that of the R of a QR decomposition."""
+        if measure is None or seen is None:
+            return 0
+        steps = np.arange(min(last, _SEARCHED) + 1)
+        if last > _SEARCHED:
+            steps = np.unique(np.r_[steps[: _SEARCHED // 2], np.linspace(0, last, _SEARCHED).astype(int)])
+        images = np.column_stack([*seen.images, self.y])
+        images = np.linalg.qr(images, mode="r") if len(images) > images.shape[1] else images
+        ends = np.cumsum([image.shape[1] for image in seen.images])
+        *turned, targets = np.split(images, ends, axis=1)
+        piece = SeenBasis(seen.basis, tuple(turned), seen.norm)
+        curve = predict(rule, measure, piece, steps, points_origin=np.zeros(len(images)))
+        return int(steps[curve.best(targets[:, 0])])
+
+    def _evaluated(
+        self, rule: UpdateRule, measure: SpectralMeasure | None, seen: SeenBasis | None, k: np.ndarray
+    ) -> np.ndarray:
+        """Loss, its estimated error, and accuracy at steps `k`, shape (3, T)."""
+        total, size = np.zeros((3, len(k))), max(1, _ENTRIES // len(k))
+        for start in range(0, len(self.y), size):
+            part = slice(start, start + size)
+            targets = self.y[part]
+            if measure is None or seen is None:
+                zero = np.zeros(len(k))
+                curve = PointCurve(np.zeros((len(k), len(targets))), None, k, "", zero == 0, zero, zero)
+            else:
+                images = tuple(image[part] for image in seen.images)
+                origin = np.zeros(len(targets))  # as J w_0 of a network that starts at zero output
+                piece = SeenBasis(seen.basis, images, seen.norm)
+                curve = predict(rule, measure, piece, k, points_origin=origin)
+            with np.errstate(over="ignore", invalid="ignore"):
+                distance = np.abs(curve.u - targets).sum(axis=1)
+                slack = curve.error * distance + len(targets) / 2 * curve.error**2
+            total[0] += curve.loss(targets)
+            total[1] += np.where(curve.error == 0, 0.0, slack)
+            if self.middle is not None:
+                right = (curve.u >= self.middle) == (targets >= self.middle)
+                total[2] += right.sum(axis=1) / len(self.y)
+        return total
+
+
+def _middle_of_classes(y: np.ndarray, test: np.ndarray) -> float | None:
+    """The middle between two classes, if targets are no more than two numbers; a third is refused."""
+    classes = np.unique(y)
+    if len(classes) != 2 or len(y) == 2:
+        return None
+    unknown = test[~np.isin(test, classes)]
+    if unknown.size:
+        raise ValueError(
+            f"test has the target {unknown[0]:g} ({unknown.size} such in all), and all of y are one of two "
+            f"classes, {classes[0]:g} and {classes[1]:g}: of the class {unknown[0]:g} there is no example to "
+            "train on; add some to x and y, or leave it out of test"
+        )
+    return float(classes.mean())
+
+
+def shared_text(shared: tuple[tuple[int, int], ...], p: int) -> str:
+    """Say that a test set overlaps the training set."""
+    i, j = shared[0]
+    return (
+        f"{len(shared)} of the {p} rows of test are rows of x too (row {i} of test is row {j} of x): a curve "
+        "on what is trained on is no test"
+    )
