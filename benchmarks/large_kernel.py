@@ -1,11 +1,13 @@
 """Data-set scale: kernel, one Lanczos run and the curves of all methods, for growing n.
 
     python benchmarks/large_kernel.py 5000 20000            # about half a minute on two idle cores
-    python benchmarks/large_kernel.py 60000                 # some three minutes and 9 GB
+    python benchmarks/large_kernel.py 60000 --test 10000    # some six minutes of processor time and 9 GB
 
 Prints, and keeps in ``benchmarks/results/large_kernel.md``, the seconds of each part, on the wall and of the
-processor, over all threads, and the peak memory of the process. The data are synthetic: ten clusters in
-dimension 784, with spread within each.
+processor, over all threads, and the peak memory of the process. With ``--test`` the same methods are
+predicted on so many points more, from the same Lanczos vectors: once the kernel between these and the
+examples, then a curve of predictions a method. The data are synthetic: ten clusters in dimension 784, with
+spread within each.
 """
 
 import argparse
@@ -24,19 +26,23 @@ from odeopt import (
     loss_curve,
     mode_solution,
     ode_limit,
+    predict,
     relu_gram_operator,
     spectral_measure,
     tune,
 )
+from odeopt.kernels import relu_cross_operator
 from odeopt.rates import steps_to
 from odeopt.rules import HeavyBall, NesterovConstant, TripleMomentum
+from odeopt.spectra import seen_from
 
 RESULTS = Path(__file__).parent / "results" / "large_kernel.md"
-STAGES = ("kernel", "product", "Lanczos", "curves", "total")
+STAGES = ("kernel", "product", "Lanczos", "curves", "test kernel", "test curves", "total")
 CLOCKS = ("s", "processor s")
 HEADER = " | ".join(
     [
         "n",
+        "test points",
         "storage",
         "products by",
         "steps",
@@ -58,18 +64,36 @@ def clustered(n, d=784, clusters=10, seed=0):
     return x, y / y.std()
 
 
-def curves(measure):
-    """Discrete and continuous curves of all methods, tuned on the spectrum that the error sees."""
+def methods(measure):
+    """Methods tuned on the spectrum that the error sees, the modes of three of their ODEs, and iterations."""
     high = measure.interval[1]
     low = max(measure.lam_min, 1e-6 * high)
     types = (GradientDescent, HeavyBall, NesterovConstant, TripleMomentum)
     rules = [*(tune(rule_type, low, high) for rule_type in types), Nesterov(1 / high, 3)]
     k = np.unique(np.geomspace(1, 2000, 100).astype(int))
-    found = [loss_curve(rule, measure, k) for rule in rules]
-    for rule in (rules[0], rules[1], rules[-1]):
-        limit = ode_limit(rule)
-        found.append(loss_curve(mode_solution(error_dynamics(limit)), measure, k * float(limit.time_step)))
+    limits = [ode_limit(rule) for rule in (rules[0], rules[1], rules[-1])]
+    modes = [(mode_solution(error_dynamics(limit)), k * float(limit.time_step)) for limit in limits]
+    return rules, modes, k
+
+
+def curves(measure):
+    """Discrete and continuous loss curves of all methods, and the steps of each rule to 1 %."""
+    rules, modes, k = methods(measure)
+    found = [loss_curve(each, measure, grid) for each, grid in [*((rule, k) for rule in rules), *modes]]
     return found, [str(steps_to(rule, measure, 0.01 * measure.mass / 2, max_steps=2000)) for rule in rules]
+
+
+def on_points(measure, seen, y):
+    """Predictions of the same methods on test points: the estimated truncation, and what is best where."""
+    rules, modes, k = methods(measure)
+    found = [predict(each, measure, seen, grid) for each, grid in [*((rule, k) for rule in rules), *modes]]
+    for curve in found:
+        i, loss = curve.best(y), curve.loss(y) / (0.5 * y @ y)
+        say(
+            f"{curve.source}: best at k = {k[i]}, test loss {loss[i]:.4f} of that of the prediction 0; "
+            f"Lanczos leaves out about {curve.error.max():.1g}"
+        )
+    return found
 
 
 class Stages:
@@ -87,9 +111,10 @@ class Stages:
         self._last = now
 
 
-def measure_one(n, steps=200, storage="float32", engine="auto", state=None):
+def measure_one(n, steps=200, storage="float32", engine="auto", state=None, test=0):
     """Seconds of each stage, peak memory of the process, and how the kernel was kept and multiplied."""
-    x, y = clustered(n)
+    x, y = clustered(n + test)
+    (x, points), (y, values) = np.split(x, [n]), np.split(y, [n])
     stages = Stages()
     kernel = relu_gram_operator(x, storage=storage, engine=engine, num_vectors=steps)
     stages.end("kernel")
@@ -100,6 +125,11 @@ def measure_one(n, steps=200, storage="float32", engine="auto", state=None):
     stages.end("Lanczos")
     _, reached = curves(measure)
     stages.end("curves")
+    if test:
+        seen = seen_from(measure, relu_cross_operator(points, x))
+        stages.end("test kernel")
+        on_points(measure, seen, values)
+        stages.end("test curves")
     say(
         f"interval {measure.interval}, smallest Ritz value {measure.lam_min:.4g}, storage error at most "
         f"{kernel.storage_error:.2g}, steps to 1 % {reached}"
@@ -108,14 +138,14 @@ def measure_one(n, steps=200, storage="float32", engine="auto", state=None):
     return {"storage": kernel.plan.storage, "engine": kernel.engine, "stages": stages.found, "peak GB": peak}
 
 
-def row_of(n, steps, found):
+def row_of(n, steps, found, test=0):
     """A line of the table: seconds on the wall, then those of the processor."""
-    parts = []
+    stages, parts = found["stages"], []
     for clock in (0, 1):
-        seconds = [each[clock] for each in found["stages"].values()]
-        parts += [*seconds, sum(seconds)]
-    shown = " | ".join(f"{seconds:.2f}" for seconds in parts)
-    return f"{n} | {found['storage']} | {found['engine']} | {steps} | {shown} | {found['peak GB']:.1f}"
+        parts += [f"{stages[each][clock]:.2f}" if each in stages else "" for each in STAGES[:-1]]
+        parts.append(f"{sum(seconds[clock] for seconds in stages.values()):.2f}")
+    cells = [n, test, found["storage"], found["engine"], steps, *parts, f"{found['peak GB']:.1f}"]
+    return " | ".join(map(str, cells))
 
 
 def say(text):
@@ -126,14 +156,15 @@ def say(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("n", type=int, nargs="+")
+    parser.add_argument("--test", type=int, default=0, help="number of test points")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--storage", default="float32")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--state", default=None)
     options = parser.parse_args()
     for n in options.n:
-        found = measure_one(n, options.steps, options.storage, options.engine, options.state)
-        row = row_of(n, options.steps, found)
+        found = measure_one(n, options.steps, options.storage, options.engine, options.state, options.test)
+        row = row_of(n, options.steps, found, options.test)
         say(f"{HEADER}\n{row}")
         write_rows(RESULTS, HEADER, [row])
 

@@ -413,14 +413,14 @@ def cause_section(chosen):
 SECTIONS = {"networks": network_section, "widths": width_section, "causes": cause_section}
 
 
-def keep(path, section):
+def keep(path, section, head=HEAD, texts=(NETWORK_TEXT, WIDTH_TEXT, CAUSE_TEXT)):
     """Put a section in its place in the file; the others stay."""
     path.parent.mkdir(exist_ok=True)
     _, *held = path.read_text().split("\n## ") if path.exists() else [""]
     titles = {"## " + text.split("\n")[0]: "## " + text.strip() for text in held}
     titles[section.split("\n")[0]] = section.strip()
-    order = [text.split("\n")[0] for text in (NETWORK_TEXT, WIDTH_TEXT, CAUSE_TEXT)]
-    parts = [HEAD.strip(), *(titles[title] for title in order if title in titles)]
+    order = [text.split("\n")[0] for text in texts]
+    parts = [head.strip(), *(titles[title] for title in order if title in titles)]
     path.write_text("\n\n".join(parts) + "\n")
 
 
