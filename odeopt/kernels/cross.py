@@ -1,7 +1,8 @@
-r"""Kernels between two sets of inputs as operators: rows are computed in blocks, and none is kept."""
+r"""Kernels between two sets of inputs as operators: entries are computed in blocks, and none is kept."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -32,15 +33,22 @@ class CrossOperator(LinearOperator):
         self._between, self._x, self._x2 = between, x, x2
         self.row_norms: np.ndarray | None = None
 
-    def _blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        rows = max(1, WORK_ENTRIES // len(self._x2))
-        for start in range(0, len(self._x), rows):
-            here = slice(start, start + rows)
-            yield here, self._between(self._x[here], self._x2)
+    def _blocks(self) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Tiles near squares: of a few long rows each would read and scale all columns anew."""
+        rows = min(math.isqrt(WORK_ENTRIES), len(self._x))
+        columns = WORK_ENTRIES // rows
+        for i in range(0, len(self._x), rows):
+            for j in range(0, len(self._x2), columns):
+                here, there = slice(i, i + rows), slice(j, j + columns)
+                yield here, there, self._between(self._x[here], self._x2[there])
 
     def _matmat(self, X: Any) -> np.ndarray:
-        found = [(block @ X, np.linalg.norm(block, axis=1)) for _, block in self._blocks()]
-        products, self.row_norms = (np.concatenate(column) for column in zip(*found, strict=True))
+        X, norms = np.asarray(X), np.zeros(len(self._x))
+        products = np.zeros((len(self._x), X.shape[1]), np.result_type(X, float))
+        for here, there, block in self._blocks():
+            products[here] += block @ X[there]
+            norms[here] = np.hypot(norms[here], np.linalg.norm(block, axis=1))
+        self.row_norms = norms
         return products
 
     def _matvec(self, x: Any) -> np.ndarray:
@@ -48,7 +56,10 @@ class CrossOperator(LinearOperator):
 
     def _rmatmat(self, X: Any) -> np.ndarray:
         X = np.asarray(X, dtype=float)
-        return np.sum([block.T @ X[here] for here, block in self._blocks()], axis=0)
+        products = np.zeros((len(self._x2), X.shape[1]))
+        for here, there, block in self._blocks():
+            products[there] += block.T @ X[here]
+        return products
 
     def _rmatvec(self, x: Any) -> np.ndarray:
         return self._rmatmat(np.reshape(x, (-1, 1)))[:, 0]

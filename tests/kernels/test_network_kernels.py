@@ -130,6 +130,16 @@ def test_the_kernel_between_two_sets_is_a_block_of_that_of_all(layers, depth):
         np.testing.assert_allclose(deep.operator(test, train) @ np.ones(8), found.sum(1), rtol=0, atol=1e-13)
 
 
+def test_tiles_of_the_operator_make_up_the_whole(monkeypatch, rng):
+    monkeypatch.setattr("odeopt.kernels.cross.WORK_ENTRIES", 9)  # tiles of 3 by 3, and what is left
+    test, train = rng.standard_normal((7, 4)), rng.standard_normal((8, 4))
+    operator, found = relu_cross_operator(test, train), relu_gram(test, train)
+    # sums of eight products of numbers of order 1, in another order
+    np.testing.assert_allclose(operator @ np.eye(8), found, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(operator.row_norms, np.linalg.norm(found, axis=1), rtol=1e-14)
+    np.testing.assert_allclose(operator.T @ np.eye(7), found.T, rtol=0, atol=1e-14)
+
+
 def test_blank_rows_have_the_kernel_of_biases_alone():
     blank = np.zeros((2, 3))
     assert not NetworkKernel(2)(blank, X).any()
