@@ -281,7 +281,7 @@ class ReLUProblem(FlatProblem):
 
     def _weights(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         parts = self._split(w)
-        return parts["weights"], parts["a"] if "a" in parts else self.net.a
+        return parts["weights"], parts.get("a", self.net.a)
 
     def neurons(self, w: torch.Tensor) -> torch.Tensor:
         """First-layer part of a flat vector, one neuron a row."""
