@@ -178,3 +178,21 @@ def test_test_curves_that_do_not_go_together_are_refused(points):
     ):
         with pytest.raises(ValueError, match=wanted):
             plot.test_curves(wrong, y, **more)
+
+
+def test_an_ensemble_is_drawn_as_bands_of_two_standard_deviations():
+    from odeopt import GradientDescent, spectral_measure
+    from odeopt.spectra import ensemble, ensemble_limit
+
+    measure, nngp = spectral_measure([[2.0, 1.0], [1.0, 2.0]], [[-1.0, 1.0], [1.0, 2.0]]), np.eye(2)
+    found = ensemble(GradientDescent(0.3), measure, nngp, [0, 1, 5])
+    ax = plot.ensemble(found, points=[1], output=1)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), found.mean[:, 1, 1])
+    band = ax.collections[0].get_paths()[0].vertices
+    top = found.mean[:, 1, 1] + 2 * np.sqrt(found.variance[:, 1])
+    np.testing.assert_allclose(band[:, 1].max(), top.max())
+    for wrong, reason in (({"points": [2]}, "points must be"), ({"output": -1}, "output must be")):
+        with pytest.raises(ValueError, match=reason):
+            plot.ensemble(found, **wrong)
+    with pytest.raises(ValueError, match="must run along a grid"):
+        plot.ensemble(ensemble_limit(GradientDescent(0.3), measure, nngp))

@@ -1,10 +1,21 @@
 """Pictures of value types: each function draws on given axes, returns them, and never calls ``show``."""
 
 from odeopt.plot.budgets import budget
+from odeopt.plot.ensembles import ensemble
 from odeopt.plot.forecasts import forecast
 from odeopt.plot.maps import phases
 from odeopt.plot.points import test_curves
 from odeopt.plot.reports import check, check_budget, curves
 from odeopt.plot.style import COLOURS
 
-__all__ = ["COLOURS", "budget", "check", "check_budget", "curves", "forecast", "phases", "test_curves"]
+__all__ = [
+    "COLOURS",
+    "budget",
+    "check",
+    "check_budget",
+    "curves",
+    "ensemble",
+    "forecast",
+    "phases",
+    "test_curves",
+]

@@ -2,6 +2,8 @@ r"""From a kernel and an error to loss curves, by one spectral measure, with bou
 
 from odeopt.spectra.curve import LossCurve, loss_curve
 from odeopt.spectra.effective_dimension import EffectiveDimension, effective_dimension
+from odeopt.spectra.ensemble_curve import EnsembleCurve
+from odeopt.spectra.ensembles import ensemble, ensemble_limit
 from odeopt.spectra.errors import predicted_errors
 from odeopt.spectra.fixed_point import FixedPoint, fixed_point
 from odeopt.spectra.measure import SpectralMeasure, spectral_measure
@@ -12,6 +14,7 @@ from odeopt.spectra.weights import squared_weights
 
 __all__ = [
     "EffectiveDimension",
+    "EnsembleCurve",
     "FixedPoint",
     "LossCurve",
     "PointCurve",
@@ -19,6 +22,8 @@ __all__ = [
     "SeenBasis",
     "SpectralMeasure",
     "effective_dimension",
+    "ensemble",
+    "ensemble_limit",
     "fixed_point",
     "loss_curve",
     "predict",

@@ -30,7 +30,7 @@ from odeopt.spectra.measure import SpectralMeasure, require_measure
 from odeopt.spectra.point_bounds import displacement_bounds
 from odeopt.spectra.point_curve import PointCurve
 
-__all__ = ["SeenBasis", "predict", "seen_from"]
+__all__ = ["SeenBasis", "predict", "read_curve", "seen_from"]
 
 _EPS = float(np.finfo(float).eps)
 
@@ -183,7 +183,7 @@ def predict(
         raise ValueError("cross_kernel was seen from another measure; take seen_from(measure, cross_kernel)")
     if average is not None:
         mode_or_rule = averaged(mode_or_rule, average)
-    grid, pulled, source = _read(mode_or_rule, grid)
+    grid, pulled, source = read_curve(mode_or_rule, grid)
     shape = (seen.num_points, *seen.basis.shape[1:])
     if start is not None and len(shape) == 1 and np.ndim(start) == 2 and np.size(start) == shape[0]:
         shape = np.shape(start)  # a kernel of all outputs together, example by example
@@ -207,7 +207,7 @@ def predict(
     return PointCurve(found.reshape(len(grid), *shape), t, k, source, exact, error, bound)
 
 
-def _read(mode_or_rule: Any, grid: Any) -> tuple[np.ndarray, str, str]:
+def read_curve(mode_or_rule: Any, grid: Any) -> tuple[np.ndarray, str, str]:
     """The grid, why weights themselves are pulled at ("" if they are not), and what is evaluated."""
     if isinstance(mode_or_rule, ModeSolution):
         dynamics = mode_or_rule.dynamics

@@ -1,0 +1,68 @@
+"""Pictures of ensembles: the mean of each point along training, with a band."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from odeopt.checks import require_integer
+from odeopt.plot.style import COLOURS, on_axes
+from odeopt.spectra.ensemble_curve import EnsembleCurve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["ensemble"]
+
+
+def ensemble(
+    found: EnsembleCurve, ax: Axes | None = None, *, points: Sequence[int] | None = None, output: int = 0
+) -> Axes:
+    r"""Draw the mean over initialisations along training, with a band of two standard deviations each way.
+
+    Parameters
+    ----------
+    found : EnsembleCurve
+    ax : matplotlib.axes.Axes, optional
+    points : sequence of int, optional
+        Which points, each in a colour; by default the first six, or all if they are fewer.
+    output : int, optional
+        Of several outputs.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If there is no such point or output, or the curve has neither times nor iterations.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, plot, spectral_measure
+    >>> from odeopt.spectra import ensemble
+    >>> measure = spectral_measure([[2.0, 1.0], [1.0, 2.0]], [-1.0, 1.0])
+    >>> ax = plot.ensemble(ensemble(GradientDescent(0.3), measure, [[1.0, 0.0], [0.0, 1.0]], range(9)))
+    >>> ax.get_xlabel(), len(ax.lines)
+    ('iteration $k$', 2)
+    """
+    grid, label = (found.t, "time $t$") if found.k is None else (found.k, "iteration $k$")
+    if grid is None:
+        raise ValueError(f"found must run along a grid, but it is the {found.source}; take ensemble(...)")
+    mean = found.mean.reshape(*found.variance.shape, -1)
+    column = mean[:, :, require_integer("output", output, 0, mean.shape[2] - 1)]
+    count = mean.shape[1]
+    ax, chosen = on_axes(ax), range(min(len(COLOURS), count)) if points is None else points
+    for i, colour in zip(chosen, len(chosen) * COLOURS, strict=False):
+        i = require_integer("points", i, 0, count - 1)
+        middle, half = column[:, i], 2 * found.std[:, i]
+        ax.plot(grid, middle, color=colour, label=f"point {i}")
+        ax.fill_between(grid, middle - half, middle + half, color=colour, alpha=0.2, linewidth=0)
+    ax.set(xlabel=label, ylabel=r"prediction, mean $\pm$ 2 s.d.", xlim=(np.min(grid), np.max(grid)))
+    if np.max(grid) > 100:
+        ax.set_xscale("symlog", linthresh=10)
+    ax.legend(fontsize=7)
+    return ax

@@ -1,0 +1,107 @@
+"""Mean and covariance over initialisations along training, and what they say of losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from odeopt.checks import frozen, real_array
+
+__all__ = ["EnsembleCurve"]
+
+
+@dataclass(frozen=True)
+class EnsembleCurve:
+    r"""Mean and covariance of predictions over initialisations, along training.
+
+    Attributes
+    ----------
+    mean : numpy.ndarray, shape (T, p) or (T, p, c)
+        Not finite where an unstable iteration has overflowed.
+    variance : numpy.ndarray, shape (T, p)
+        Of each point; of several outputs, which are independent, that of each one. inf where it overflowed.
+    covariance : numpy.ndarray, shape (T, p, p), or None
+        Between points, where it was asked for.
+    t : numpy.ndarray, shape (T,), or None
+        Times; None for a discrete curve.
+    k : numpy.ndarray, shape (T,), or None
+        Iterations; None for an ODE without a numeric time step, and for the end of training.
+    source : str
+        What was evaluated.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    covariance: np.ndarray | None
+    t: np.ndarray | None
+    k: np.ndarray | None
+    source: str
+
+    def __post_init__(self) -> None:
+        for values in (self.mean, self.variance, self.covariance):
+            if values is not None:
+                values.setflags(write=False)
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviations, shape (T, p)."""
+        return np.sqrt(self.variance)
+
+    def loss_of_mean(self, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        r"""Half the squared distance of the mean from targets: the loss of an ensemble that votes.
+
+        Parameters
+        ----------
+        y : array_like, shape (p,) or (p, c)
+
+        Returns
+        -------
+        numpy.ndarray, shape (T,)
+            Summed over points and outputs; inf where the mean is not finite.
+
+        Raises
+        ------
+        ValueError
+            If the targets have another shape than the predictions.
+
+        Examples
+        --------
+        >>> curve = EnsembleCurve(np.array([[1.0, 0.0]]), np.array([[0.5, 0.25]]), None, None, None, "")
+        >>> curve.loss_of_mean([0.0, 0.0])
+        array([0.5])
+        """
+        targets = real_array(y, "y", ndim=self.mean.ndim - 1)
+        if targets.shape != self.mean.shape[1:]:
+            raise ValueError(f"y must have shape {self.mean.shape[1:]} like the mean, got {targets.shape}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = 0.5 * ((self.mean - targets) ** 2).reshape(len(self.mean), -1).sum(axis=1)
+        return frozen(np.where(np.isnan(found), np.inf, found))
+
+    def expected_loss(self, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        r"""Return the mean of the losses, :math:`\tfrac12|\mu-y|^2+\tfrac c2\mathrm{tr}\,\Sigma`.
+
+        Parameters
+        ----------
+        y : array_like, shape (p,) or (p, c)
+
+        Returns
+        -------
+        numpy.ndarray, shape (T,)
+            What one network of the ensemble is expected to have; :meth:`loss_of_mean` is below.
+
+        Raises
+        ------
+        ValueError
+            If the targets have another shape than the predictions.
+
+        Examples
+        --------
+        >>> curve = EnsembleCurve(np.array([[1.0, 0.0]]), np.array([[0.5, 0.25]]), None, None, None, "")
+        >>> curve.expected_loss([0.0, 0.0])
+        array([0.875])
+        """
+        outputs = self.mean.shape[2] if self.mean.ndim == 3 else 1
+        with np.errstate(over="ignore"):
+            return frozen(self.loss_of_mean(y) + 0.5 * outputs * self.variance.sum(axis=1))
