@@ -7,8 +7,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from odeopt import __version__
 from odeopt.checks import require_integer
 from odeopt.cli.check_table import print_check
+from odeopt.cli.derive import derive_command, methods_command
 from odeopt.cli.long_run import LongRun
 from odeopt.cli.options import (
     AverageOption,
@@ -40,21 +42,30 @@ from odeopt.rules.names import rule_named, rules_written
 from odeopt.rules.schedule_text import number_or_schedule
 from odeopt.studies.check import check
 from odeopt.studies.check_report import CheckSettings
-from odeopt.studies.files import OutputFolder, json_text
+from odeopt.studies.files import OutputFolder
 
 __all__ = ["main"]
 
 app: typer.Typer = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="From an update rule to its ODE, its rate, and the loss curve of a wide ReLU network.",
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"odeopt {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
-    """Keep the subcommands explicit while there is only one."""
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the subcommand."""
 
 
 def _numbers(text: str, name: str) -> tuple[float, ...]:
@@ -122,38 +133,8 @@ def check_command(
         print_and_save(report, folder, json, print_check)
 
 
-@app.command("derive")
-def derive_command(
-    method: Annotated[str, typer.Argument(help="A method's class (HeavyBall, Adam, ...) or short name, gd.")],
-    hyperparameters: Annotated[
-        list[str] | None, typer.Argument(help="Its numbers, as lr=0.01 momentum=0.9 momenta=0.2,0.5.")
-    ] = None,
-    resolution: Annotated[int, typer.Option(help="Orders of the time step beyond the limit.")] = 0,
-    regime: Annotated[str, typer.Option(help="natural, fixed or inertial.")] = "natural",
-    steps: Annotated[bool, typer.Option(help="Print the derivation as LaTeX.")] = False,
-    json: JsonOption = False,
-) -> None:
-    """Derive the ODE of a method from the code of its step."""
-    from odeopt.limits.ode import ode_limit
-
-    rule = rule_named(method, hyperparameters or [])
-    options: dict[str, Any] = {"resolution": resolution, "regime": regime}
-    limit = ode_limit(rule, **options)
-    found = {
-        "rule": rule.label,
-        "equation": str(limit),
-        "latex": limit.latex(),
-        "time_step": float(limit.time_step),
-        "time_origin": float(getattr(limit, "time_origin", 0)),
-        "initial": [str(e) for e in getattr(limit, "initial", ())],
-    }
-    if json:
-        typer.echo(json_text(found), nl=False)
-        return
-    typer.echo(f"{found['rule']}\n{found['equation']}")
-    typer.echo(f"t = (k + {found['time_origin']:g}) * {found['time_step']:.6g}")
-    for step in getattr(limit, "steps", ()) if steps else ():
-        typer.echo(step.latex())
+app.command("derive")(derive_command)
+app.command("methods")(methods_command)
 
 
 @app.command("certify")

@@ -27,8 +27,8 @@ from odeopt.rules.schedule_text import number_or_schedule
 from odeopt.rules.weight_decay import WeightDecayed
 
 __all__ = [
-    "METHODS", "method_names", "named_rules", "numbers_of", "old_rule_spec", "require_decay", "rule_grid",
-    "rule_named", "rule_spec", "rules_written", "with_decay",
+    "METHODS", "RULES", "method_names", "named_rules", "numbers_of", "old_rule_spec", "require_decay",
+    "rule_grid", "rule_named", "rule_spec", "rules_written", "with_decay",
 ]  # fmt: skip
 
 # The short names of methods, in the order in which they are listed.
@@ -40,7 +40,8 @@ METHODS: dict[str, type[UpdateRule]] = {
     "hm": HigherMomentum,
     "tm": TripleMomentum,
 }
-_RULES: dict[str, type[UpdateRule]] = {
+# All classes known by name.
+RULES: dict[str, type[UpdateRule]] = {
     rule.__name__: rule
     for rule in (*METHODS.values(), QHM, TorchSGD, RMSProp, Adam, AdaGrad, SignDescent, ScheduleFree)
 }
@@ -100,8 +101,8 @@ def rule_named(name: str, hyperparameters: Iterable[str], num_steps: int | None 
     elif name in METHODS:
         kind = METHODS[name]
     else:
-        _require_known(name, (*_RULES, *_AROUND), str)
-        kind = _RULES[name]
+        _require_known(name, (*RULES, *_AROUND), str)
+        kind = RULES[name]
     values: dict[str, Any] = {}
     for text in hyperparameters:
         key, separator, value = text.partition("=")

@@ -7,7 +7,9 @@ import sys
 import numpy as np
 import pytest
 
+import odeopt
 from odeopt import cli
+from odeopt.rules.names import RULES
 
 SMALL = ["--n", "12", "--width", "128", "--seeds", "1", "--steps", "40"]
 
@@ -245,3 +247,25 @@ def test_the_package_is_a_command():
     )
     assert done.returncode == 0, done.stderr
     assert "X' + grad f(X) = 0" in done.stdout
+
+
+def test_methods_are_listed_with_their_equations_in_80_columns(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "methods")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    for shown in ("hb   HeavyBall(lr=0.01, momentum=0.9)", "X'' + (3/t)*X' + grad f(X) = 0", "SignDescent"):
+        assert shown in out
+    _, out, _ = run(monkeypatch, capsys, "methods", "--json")
+    listed = {method["rule"].split("(")[0]: method for method in json.loads(out)}
+    assert set(listed) == set(RULES)
+    assert "loss curve" in listed["QHM"]["answers"]
+    assert "loss curve" not in listed["Adam"]["answers"]
+
+
+def test_version_is_that_of_the_package(monkeypatch, capsys):
+    assert run(monkeypatch, capsys, "--version")[:2] == (0, f"odeopt {odeopt.__version__}\n")
+
+
+def test_an_equation_is_printed_as_latex(monkeypatch, capsys):
+    _, out, _ = run(monkeypatch, capsys, "derive", "gd", "lr=0.1", "--latex")
+    assert r"\dot{X} + \nabla f(X) = 0" in out
