@@ -61,10 +61,9 @@ def require_below_one(name: str, value: Scalar, reason: str = "1 would mean no f
 class UpdateRule(abc.ABC):
     r"""One step of an optimisation method; subclass it to define your own.
 
-    A subclass is a frozen dataclass whose fields are the hyperparameters (one of them ``lr``),
-    with the class attribute `history` (how many iterates the step reads) and the method `step`.
-    A hyperparameter is a number, a sympy expression (for derivations), a :class:`odeopt.rules.Schedule`
-    (in step k its value at k), or a tuple of them. The default True or False makes a switch, None an option.
+    A subclass is a frozen dataclass whose fields are the hyperparameters (one of them ``lr``), with `history`
+    (how many iterates the step reads) and `step`. A hyperparameter is a number, a sympy expression, a
+    :class:`odeopt.rules.Schedule`, or a tuple of them; True or False by default makes a switch, None an option.
 
     Examples
     --------
