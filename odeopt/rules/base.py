@@ -63,7 +63,7 @@ class UpdateRule(abc.ABC):
 
     A subclass is a frozen dataclass whose fields are the hyperparameters (one of them ``lr``), with `history`
     (how many iterates the step reads) and `step`. A hyperparameter is a number, a sympy expression, a
-    :class:`odeopt.rules.Schedule`, or a tuple of them; True or False by default makes a switch, None an option.
+    :class:`odeopt.rules.Schedule`, or a tuple; a default True or False makes a switch, None an option.
 
     Examples
     --------
