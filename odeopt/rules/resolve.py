@@ -29,13 +29,17 @@ __all__ = [
 ]
 
 
+_PLAIN = {float, int, bool, type(None)}
+
+
 def _entries(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
 def holds_schedule(value: Any) -> bool:
     """Whether a hyperparameter is a schedule, or a tuple that has one."""
-    return any(isinstance(entry, Schedule) for entry in _entries(value))
+    # asked in every step, mostly of plain numbers, and to ask an abstract class is slow
+    return type(value) not in _PLAIN and any(isinstance(entry, Schedule) for entry in _entries(value))
 
 
 def changed(rule: Any, changes: dict[str, Any]) -> Any:

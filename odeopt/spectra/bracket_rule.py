@@ -29,6 +29,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, descent_speed, residual_polynomials
 from odeopt.rules.reading import require_linear
 from odeopt.spectra.bracket import Bracket, Integrand, bracket
+from odeopt.spectra.extrapolation import Extrapolation, extrapolation_of
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.panels import PANEL_RATIO, panel_bounds
 from odeopt.spectra.quadrature import Ritz
@@ -42,6 +43,8 @@ _EPS = float(np.finfo(float).eps)
 # Iterations with a bound of a steady rule of more than two terms and of one that changes, of which few later
 # ones are taken too, as entries of all responses allow.
 _MOST_STEPS, _MOST_VARYING, _MOST_ENTRIES = 7000, 2000, 2.5e8
+# The same of one that extrapolates by momenta that change.
+_MOST_EXTRAPOLATED = 100_000
 # Rounding of the sum of the weights, relatively.
 _MASS = 1e-9
 # Iterations up to which a Chebyshev series of the residual polynomials is worth its cost.
@@ -211,7 +214,11 @@ def bounded_responses(
     points = 3 * degree * OVERSAMPLING * k.astype(float) ** 2
     few = np.cumsum(points) <= _MOST_ENTRIES
     near = k <= _MOST_STEPS if steady else few | (k <= _MOST_VARYING)
-    found = k if steady and has_two_terms(reading) else k[near]
+    closed, some = steady and has_two_terms(reading), k[k <= _MOST_EXTRAPOLATED]
+    known = extrapolation_of(reading, int(some[-1])) if some.size and not closed else None
+    if known is not None and Extrapolation.covers(known[0], high):
+        return some, Extrapolation(*known, some, low, high)
+    found = k if closed else k[near]
     if not found.size:
         return found, None
     steps = step_floats(reading, int(found[-1]))

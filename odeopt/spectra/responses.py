@@ -17,7 +17,15 @@ from odeopt.rules.reading import Reading, StepMatrices
 from odeopt.spectra.driven import driven_by_blocks
 from odeopt.spectra.two_term import TwoTerm
 
-__all__ = ["OVERSAMPLING", "Responses", "advanced", "checkpoint_spacing", "has_two_terms", "step_floats"]
+__all__ = [
+    "OVERSAMPLING",
+    "Responses",
+    "advanced",
+    "checkpoint_spacing",
+    "has_two_terms",
+    "share_seen",
+    "step_floats",
+]
 
 # Points for each degree of a response. On M Chebyshev points a polynomial of degree N < M is seen up to a
 # factor cos(pi N / 2M) (Ehlich and Zeller, Math. Z. 86, 1964).
@@ -111,7 +119,7 @@ class Responses:
         states = [_kicked(self.matrices[j], lam, gradient) for gradient in range(self.gradients)]
         states += [np.eye(self.entries)[:, [c]] * np.ones_like(lam) for c in range(self.entries)]
         seen = np.zeros((steps, len(states)))
-        share = _share_seen(self.degree * np.arange(1, steps + 1), lam.size)
+        share = share_seen(self.degree * np.arange(1, steps + 1), lam.size)
         with np.errstate(over="ignore", invalid="ignore"):
             for place, state in enumerate(states):
                 for i in range(steps):
@@ -154,7 +162,7 @@ class Responses:
         lams = np.tile(lam, count)
         gradients = np.zeros((count, steps - place, self.gradients))
         state = np.zeros((count, steps - place + 1, self.entries))
-        share = _share_seen(self.degree * np.arange(1, steps - place + 2), lam.size)
+        share = share_seen(self.degree * np.arange(1, steps - place + 2), lam.size)
 
         def largest(values: np.ndarray) -> np.ndarray:
             return np.abs(values).reshape(len(values), count, lam.size).max(axis=2, initial=0.0).T
@@ -195,7 +203,7 @@ class Responses:
                 kicks[j] += np.abs(N) @ error
                 state = M @ state + N @ taken
                 seen[j + 1] = np.abs(state[0]).max()
-        share = _share_seen(self.degree * self.k, lam.size)
+        share = share_seen(self.degree * self.k, lam.size)
         return seen[self.k] / share + self.of_state(kicks)
 
     def _driven_by_blocks(self, powers: TwoTerm, start: np.ndarray, force: np.ndarray) -> np.ndarray:
@@ -243,7 +251,7 @@ class Responses:
         )
         for (a, weight), (b, error) in itertools.product(enumerate(output), enumerate(kick)):
             rounding = rounding + abs(weight) * powers.entry(a, b)[k - first] * error
-        return seen / _share_seen(self.degree * k, lam.size) + rounding
+        return seen / share_seen(self.degree * k, lam.size) + rounding
 
     def _carried(self, powers: TwoTerm, start: np.ndarray, force: np.ndarray, place: int) -> np.ndarray:
         r"""Bounds on later iterates K where no force acts from `place` on, inf for earlier ones.
@@ -278,7 +286,7 @@ def checkpoint_spacing(last: int) -> int:
     return max(int(np.sqrt(last)), 1)
 
 
-def _share_seen(degree: np.ndarray, points: int) -> np.ndarray:
+def share_seen(degree: np.ndarray, points: int) -> np.ndarray:
     """Of the largest value of a polynomial on an interval, what Chebyshev points, rounded, show at least."""
     # by Markov's inequality a shift of a point by 2 eps of the interval changes it by 4 eps degree^2
     return np.cos(np.pi * degree / (2 * points)) - 4 * _EPS * degree.astype(float) ** 2

@@ -12,6 +12,7 @@ import numpy as np
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.reading import read
 from odeopt.rules.shifted import Shifted, states_of_origin
+from odeopt.spectra.extrapolation import Extrapolation
 from odeopt.spectra.quadrature import Ritz
 from odeopt.spectra.responses import Matrices, Responses
 from odeopt.spectra.rounded import Rounded
@@ -20,6 +21,8 @@ __all__ = ["Run"]
 
 # Entries of the states of a steady rule that are taken at once.
 _BLOCK = 2**18
+# Roundings of a product with a momentum, and of the momentum.
+_MOMENTUM = 9.0
 
 
 class Run:
@@ -63,6 +66,9 @@ class Run:
         reading = read(rule)
         alone = steps if reading.steady_from is None else min(reading.law_from, steps)
         with np.errstate(over="ignore", invalid="ignore"):
+            if isinstance(responses, Extrapolation):
+                self._extrapolated(responses)
+                return
             self._step_by_step(alone)
             if alone < steps:
                 matrices = responses.matrices if by_matrices else None
@@ -143,6 +149,31 @@ class Run:
             x, after = here[1:, 0], slice(begin + 1, begin + len(here))
             self.size[after], self.peak[after] = np.sqrt(x**2 @ self.weights), np.abs(x).max(axis=1)
             states[0] = here[-1]
+
+    def _extrapolated(self, steps: Extrapolation) -> None:
+        """All steps as :mod:`odeopt.spectra.extrapolation` writes them, what they round a block at a time."""
+        rows = max(1, _BLOCK // self.lam.size)
+        states = np.empty((min(rows, steps.last) + 2, self.lam.size))
+        states[:2] = self._start()
+        for begin in range(0, steps.last, rows):
+            beta = steps.beta[begin : begin + rows, None]
+            here = states[: len(beta) + 2]
+            factor = 1 - steps.lr * self.lam
+            for j, weight in enumerate(beta[:, 0].tolist()):
+                np.subtract(here[j + 1], here[j], out=here[j + 2])
+                here[j + 2] *= weight
+                here[j + 2] += here[j + 1]
+                here[j + 2] *= factor
+                if self.forced:
+                    here[j + 2] -= steps.lr
+            x, after = Rounded(here[1:-1]), slice(begin + 1, begin + len(beta) + 1)
+            point = x + (x - Rounded(here[:-2])).scaled(beta, _MOMENTUM)
+            new = point - self._gradient(point) * steps.lr
+            error = new.error + np.abs(new.value - here[2:])
+            self._keep(slice(begin, begin + len(beta)), [point.value], [error])
+            self.size[after] = np.sqrt(here[2:] ** 2 @ self.weights)
+            self.peak[after] = np.abs(here[2:]).max(axis=1)
+            states[:2] = here[-2:]
 
     def _stepped(self, k: int, states: np.ndarray) -> tuple[list[np.ndarray], list[Rounded]]:
         """Gradient points, and next iterate and memory of each of the states, (steps, d, N)."""
