@@ -3,6 +3,7 @@ r"""From a kernel and an error to loss curves, by one spectral measure, with bou
 from odeopt.spectra.curve import LossCurve, loss_curve
 from odeopt.spectra.effective_dimension import EffectiveDimension, effective_dimension
 from odeopt.spectra.ensemble_curve import EnsembleCurve
+from odeopt.spectra.ensemble_points import ensemble_at
 from odeopt.spectra.ensembles import ensemble, ensemble_limit
 from odeopt.spectra.errors import predicted_errors
 from odeopt.spectra.fixed_point import FixedPoint, fixed_point
@@ -23,6 +24,7 @@ __all__ = [
     "SpectralMeasure",
     "effective_dimension",
     "ensemble",
+    "ensemble_at",
     "ensemble_limit",
     "fixed_point",
     "loss_curve",

@@ -30,6 +30,9 @@ class EnsembleCurve:
         Iterations; None for an ODE without a numeric time step, and for the end of training.
     source : str
         What was evaluated.
+    mean_error, variance_error : numpy.ndarray, shape (T,), or None
+        Estimates, not bounds, of the largest errors of `mean` and `variance` that the truncation of Lanczos
+        causes; 0 where it leaves nothing out, None if all eigenvectors were used.
     """
 
     mean: np.ndarray
@@ -38,9 +41,11 @@ class EnsembleCurve:
     t: np.ndarray | None
     k: np.ndarray | None
     source: str
+    mean_error: np.ndarray | None = None
+    variance_error: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for values in (self.mean, self.variance, self.covariance):
+        for values in (self.mean, self.variance, self.covariance, self.mean_error, self.variance_error):
             if values is not None:
                 values.setflags(write=False)
 

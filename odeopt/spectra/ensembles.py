@@ -38,7 +38,7 @@ from odeopt.spectra.fixed_point import FixedPoint, fixed_point
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 from odeopt.spectra.predictions import read_curve
 
-__all__ = ["ensemble", "ensemble_limit"]
+__all__ = ["ensemble", "ensemble_limit", "require_room"]
 
 # Of the smallest eigenvalue that training is to end by; below it fewer than four digits of 1/lambda are left.
 _KNOWN = 1e-4
@@ -306,7 +306,7 @@ def _start(measure: Any, nngp: Any, points: dict[str, Any], T: int, covariance: 
     if basis is None or part is None or part.values is None:
         raise ValueError(
             "measure must hold all eigenvectors, of which covariances are made; take "
-            "spectral_measure(kernel, -y), without num_matvecs and with keep_basis"
+            "spectral_measure(kernel, -y), without num_matvecs and with keep_basis, or ensemble_at"
         )
     if basis.pulled:
         raise ValueError(
@@ -317,7 +317,10 @@ def _start(measure: Any, nngp: Any, points: dict[str, Any], T: int, covariance: 
     if 0 < len(missing) < len(points):
         raise ValueError(f"points need {', '.join(points)} together, but {', '.join(missing)} is missing")
     n = basis.shape[0]
-    _require_room(n, len(np.atleast_2d(points["cross_kernel"])) if not missing else n, T, covariance)
+    p = n if missing else len(np.atleast_2d(points["cross_kernel"]))
+    needed = 8 * (5 * n**2 + 6 * n * p + T * (2 * n + 2 * p) + covariance * (T + 3) * p**2)
+    remedy = "take fewer points at a time, no covariance, or ensemble_at"
+    require_room(needed, f"{n} examples, {p} points and {T} times", remedy)
     K = validate_kernel(nngp, name="nngp")
     if len(K) != n:
         raise ValueError(f"nngp must have shape ({n}, {n}) like the kernel, got {K.shape}")
@@ -359,13 +362,10 @@ def _of_points(
     return cross, mixed, own
 
 
-def _require_room(n: int, p: int, T: int, covariance: bool) -> None:
+def require_room(needed: int, what: str, remedy: str) -> None:
     """Refuse what would not fit into memory, before anything is computed."""
-    needed = 8 * (5 * n**2 + 6 * n * p + T * (2 * n + 2 * p) + covariance * (T + 3) * p**2)
     limit = SHARE * available_memory()
     if needed > limit:
         raise ValueError(
-            f"{n} examples, {p} points and {T} times need {needed / 2**30:.3g} GiB of the "
-            f"{limit / 2**30:.3g} GiB that may be used; take fewer points at a time, or fewer times"
-            + (", or no covariance" if covariance else "")
+            f"{what} need {needed / 2**30:.3g} GiB of the {limit / 2**30:.3g} GiB that may be used; {remedy}"
         )
