@@ -11,7 +11,7 @@ more than --longest steps. The tables are kept in ``benchmarks/results/test_curv
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from predicted_training import (
 
 from odeopt import data, loss_curve, predict, spectral_measure
 from odeopt.kernels.inputs import unit_rows
-from odeopt.nets import empirical_operator, train
+from odeopt.nets import TwoLayerReLU, empirical_operator, train
 
 RESULTS = Path(__file__).parent / "results" / "test_curves.md"
 FALL = 100
@@ -60,6 +60,12 @@ NETWORK_TEXT = """## Networks
 Best step: where the test loss of the run is smallest, predicted before training and found by it; loss there:
 that test loss of the trained network at the predicted and at its own best step, relative to the start.
 """
+CLASS_TEXT = """## Ten classes
+
+Two-layer network of ten outputs, both layers trained, {seeds} seeds of its own for each width; the same
+digits, one-hot targets and squared loss, {longest} steps at most; H(0) of all outputs together. Accuracy on
+the test points at the end of the run, and the share of them that prediction and network put into one class.
+"""
 WIDTH_TEXT = """## Widths
 
 Two-layer network, {seeds} seeds of its own for each width. Slopes of the logarithm of the seed means, with
@@ -86,16 +92,24 @@ def digits(n, p):
     return Split(prepared.x, prepared.y, unit_rows(x[n:])[0], values)
 
 
+def classes(n, p):
+    """The same with one-hot targets."""
+    plain, (_, labels) = digits(n, p), data.load_digits(n + p, seed=0)
+    targets, _ = data.one_hot(labels.astype(int))
+    return replace(plain, y=targets[:n], values=targets[n:])
+
+
 def runs_of(make, problem, longest):
     """Figures of GD, HB and NAG for one network, which is made anew for each."""
     operator, cross = (empirical_operator(make(), *x) for x in ((problem.x,), (problem.points, problem.x)))
     kernel = operator.gram()
-    measure = spectral_measure(kernel, operator.predictions - problem.y)
+    measure = spectral_measure(kernel, operator.predictions - problem.y.reshape(-1))
     found = {}
     for method, rule in rules(*np.linalg.eigvalsh(kernel)[[0, -1]]).items():
         steps = min(longest, steps_needed(rule, measure, FALL))
         run = train(make(), rule, problem.x, problem.y, steps, points=problem.points, allow_unstable=True)
-        curve = predict(rule, measure, cross.gram(), run.k, start=cross.predictions)
+        start = cross.predictions.reshape(problem.values.shape)
+        curve = predict(rule, measure, cross.gram(), run.k, start=start)
         found[method] = figures(run, curve, loss_curve(rule, measure, run.k).loss, problem.values)
     return found
 
@@ -104,8 +118,8 @@ def figures(run, curve, training, values):
     """Deviations of one run from its prediction, and where both say that it should have been stopped."""
     loss, best = run.points.loss(values), [each.best(values) for each in (curve, run.points)]
     test, now = deviation(loss, curve.loss(values), np.inf)
-    gaps = np.linalg.norm(run.points.u - curve.u, axis=1)
-    return {
+    gaps = np.linalg.norm((run.points.u - curve.u).reshape(len(run.k), -1), axis=1)
+    found = {
         "steps": float(run.k[-1]),
         "test": test,
         "test_now": now,
@@ -114,6 +128,10 @@ def figures(run, curve, training, values):
         "best": run.k[best],
         "there": loss[best] / loss[0],
     }
+    if values.ndim == 2:
+        labels, (ours, its) = values.argmax(1), (each.u[-1].argmax(1) for each in (curve, run.points))
+        found["accuracy"] = np.array([(ours == labels).mean(), (its == labels).mean(), (ours == its).mean()])
+    return found
 
 
 def network_rows(problem, chosen):
@@ -137,6 +155,21 @@ def network_row(name, method, runs):
     shown = [percent(mean[key]) if key == "test_now" else f"{mean[key]:.5f}" for key in FIGURES.values()]
     steps, loss = (" / ".join(f"{value:.3g}" for value in mean[key]) for key in ("best", "there"))
     return [name, method, str(len(runs)), f"{mean['steps']:.0f}", *shown, steps, loss]
+
+
+def class_rows(problem, widths, seeds, longest):
+    rows = []
+    for width in widths:
+        make = partial(TwoLayerReLU, 64, width, layers="both", outputs=10)
+        runs = [runs_of(partial(make, seed=width + seed), problem, longest) for seed in range(seeds)]
+        for method in runs[0]:
+            mine = [run[method] for run in runs]
+            correct = " / ".join(
+                percent(value) for value in np.mean([run["accuracy"] for run in mine], axis=0)
+            )
+            rows.append([*network_row(f"m = {width}", method, mine), correct])
+        say(f"ten classes, width {width} done")
+    return rows
 
 
 def width_rows(problem, widths, seeds):
@@ -166,28 +199,32 @@ def main():
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 1024, 4096, 16384])
     parser.add_argument("--seeds", type=int, default=4, help="of the widths")
     parser.add_argument("--longest", type=int, default=200, help="steps of an MLP or CNN")
-    parser.add_argument(
-        "--sections", nargs="+", choices=["networks", "widths"], default=["networks", "widths"]
-    )
+    names = ["networks", "widths", "classes"]
+    parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args()
     problem = digits(chosen.examples, chosen.test)
     sections = []
+    network_titles = ("network", "method", "seeds", "steps", *FIGURES)
+    network_titles += ("best step predicted / trained", "loss there")
     if "networks" in chosen.sections:
-        titles = ("network", "method", "seeds", "steps", *FIGURES)
-        titles += ("best step predicted / trained", "loss there")
-        sections.append(NETWORK_TEXT + "\n" + table(titles, network_rows(problem, chosen)))
+        sections.append(NETWORK_TEXT + "\n" + table(network_titles, network_rows(problem, chosen)))
     if "widths" in chosen.sections:
         widths, seeds = ([64, 256], 2) if chosen.quick else (chosen.widths, chosen.seeds)
         titles = ("network", "method", "measured", "slope", *(f"m = {m}" for m in widths))
         rows = width_rows(problem, widths, seeds)
         sections.append(WIDTH_TEXT.format(seeds=seeds) + "\n" + table(titles, rows))
+    if "classes" in chosen.sections:
+        widths, seeds = ([64, 256], 2) if chosen.quick else ([1024, 4096, 16384], 2)
+        titles = (*network_titles, "accuracy predicted / trained / agreement")
+        rows = class_rows(classes(chosen.examples, chosen.test), widths, seeds, chosen.longest)
+        sections.append(CLASS_TEXT.format(seeds=seeds, longest=chosen.longest) + "\n" + table(titles, rows))
     for section in sections:
         if chosen.quick:
             say(section)
         else:
             head = HEAD.format(n=chosen.examples, p=chosen.test)
-            keep(RESULTS, section, head, (NETWORK_TEXT, WIDTH_TEXT))
+            keep(RESULTS, section, head, (NETWORK_TEXT, WIDTH_TEXT, CLASS_TEXT))
 
 
 if __name__ == "__main__":
