@@ -57,7 +57,7 @@ def extrapolation_of(reading: Reading, last: int) -> tuple[float, np.ndarray] | 
     first, law = [reading.matrices(j) for j in range(min(reading.law_from, last))], reading.law()
     if not all(map(_is_extrapolated, (*first, law))) or len({step.N[0][0] for step in (*first, law)}) > 1:
         return None
-    momentum = sympy.lambdify(reading.k, -sympy.sympify(law.M[0][1]), "math")
+    momentum = sympy.lambdify(reading.k, -sympy.sympify(law.M[0][1], strict=True), "math")
     found = [float(-step.M[0][1]) for step in first] + [float(momentum(j)) for j in range(len(first), last)]
     lr, beta = -float(law.N[0][0]), np.array(found)
     return (lr, beta) if lr > 0 and np.all((beta >= 0) & (beta <= 1)) else None
@@ -66,7 +66,8 @@ def extrapolation_of(reading: Reading, last: int) -> tuple[float, np.ndarray] | 
 def _is_extrapolated(step: StepMatrices) -> bool:
     if (len(step.M), len(step.A)) != (2, 1) or step.M[0] != step.A[0] or step.M[1] != (1, 0):
         return False
-    kept, rate = sympy.cancel(sum(map(sympy.sympify, step.M[0]))), sympy.sympify(step.N[0][0])
+    kept = sympy.cancel(sum(sympy.sympify(entry, strict=True) for entry in step.M[0]))
+    rate = sympy.sympify(step.N[0][0], strict=True)
     return kept == 1 and step.N[1][0] == 0 and bool(rate.is_number)
 
 
