@@ -2,9 +2,9 @@
 
     python benchmarks/peer_softmax.py
 
-Needs neural-tangents and its jax (extra ``peers``), best in an environment of their own. Both integrate the same
-equations from zero outputs in this one process, in turn, to a tolerance of 1e-10; the seconds are those of the
-processor, the median of three after a first call that compiles. Kept in
+Needs neural-tangents and its jax (extra ``peers``), best in an environment of their own. Both integrate the
+same equations from zero outputs in this one process, in turn, to a tolerance of 1e-10; the seconds are those
+of the processor, the median of three after a first call that compiles. Kept in
 ``benchmarks/results/neural_tangents_softmax.md``.
 """
 
@@ -70,7 +70,10 @@ def ours(name, kernel, cross, y):
 
 
 def main():
-    header = "neural-tangents | largest output | gap, training | gap, test | ratio of processor times | theirs s | ours s"
+    header = (
+        "neural-tangents | largest output | gap, training | gap, test | ratio of processor times "
+        "| theirs s | ours s"
+    )
     rows = []
     for name in LIMITS:
         given = name, *problem()

@@ -248,8 +248,7 @@ def one_hot(
     Raises
     ------
     ValueError
-        If there are less than two classes, a label is none of them or no whole number, or a class has no
-        example where `classes` is given for as many outputs.
+        If there are less than two classes, or a label is none of them or no whole number.
 
     Examples
     --------

@@ -237,6 +237,7 @@ def integrate_predictions(
     options = solver_options(rtol, atol, method)
     checked, matrix = _kernel(kernel)
     rows, first, y = rows_of(matrix, u0, y, cross_kernel, start)
+    dynamics.loss.require_targets(y)
     if cross_kernel is not None:
         if _varies(kernel):
             raise ValueError("cross_kernel needs a constant kernel, got a callable; pass H, or leave it out")

@@ -106,6 +106,7 @@ def predict_iterates(
     k = iteration_grid(k, "k")
     kernel = kernel_of(kernel)
     rows, first, y = rows_of(kernel, u0, y, cross_kernel, start)
+    loss.require_targets(y)
     if np.any(np.diff(k) <= 0):
         raise ValueError(f"k must hold increasing iteration numbers, got {k.tolist()[:6]}...")
     if origin is None:

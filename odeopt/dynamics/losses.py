@@ -95,6 +95,19 @@ class PredictionLoss(abc.ABC):
             Of the kind of `u`.
         """
 
+    def require_targets(self, y: Any) -> None:
+        """Refuse targets of a training set that the loss cannot be trained on.
+
+        Parameters
+        ----------
+        y : array_like or torch.Tensor, shape (n,) or (n, c)
+
+        Raises
+        ------
+        ValueError
+            As by :class:`SoftmaxLoss`, of a class without an example; by default of none.
+        """
+
     def hessian_diagonal(self, u: Any, y: Any) -> Any:
         r"""Evaluate :math:`\ell_i''(u_i)`; by central differences of the gradient unless overridden.
 
@@ -259,6 +272,15 @@ class SoftmaxLoss(PredictionLoss):
 
     smoothness: ClassVar[float | None] = 0.5
     joint: ClassVar[bool] = True
+
+    def require_targets(self, y: Any) -> None:
+        self._parts(y, y)
+        for j, share in enumerate(y.sum(0)):
+            if share == 0:
+                raise ValueError(
+                    f"y has no example of the class of column {j}, whose output could only fall; leave that "
+                    "output out, or give it an example"
+                )
 
     def value(self, u: Any, y: Any) -> Any:
         library, gap, y, _, others = self._parts(u, y)

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from odeopt.checks import frozen
-from odeopt.dynamics.losses import SquaredLoss
+from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 from odeopt.nets.training.flat import FlatProblem, problem_of, running
 from odeopt.nets.training.laziness import spectral_norm
 from odeopt.nets.training.stability import require_linear, require_numeric
@@ -116,10 +116,14 @@ def trust_estimate(
     *,
     tolerance: float = 0.1,
     checkpoints: int = 8,
+    objective: PredictionLoss | None = None,
     reduction: Literal["sum", "mean"] = "sum",
     progress: Callable[[str, int, int], object] | None = None,
 ) -> TrustEstimate:
-    r"""Estimate, before training, how long the linear prediction of the squared loss will hold.
+    r"""Estimate, before training, how long the prediction of a network linear in its weights will hold.
+
+    Of the squared loss that prediction is linear; of another, as cross-entropy, it is the rule's own step
+    with the gradient :math:`H(0)\nabla\ell(u)`, as :func:`odeopt.dynamics.predict_iterates` runs it.
 
     Parameters
     ----------
@@ -136,6 +140,8 @@ def trust_estimate(
         Number of points of the run, besides the start, at which the network is linearised anew, evenly
         spaced on the linear path; more are put in where a gap would be longer than the run before it. Each
         takes two kernels.
+    objective : PredictionLoss, optional
+        By default :math:`\tfrac12\lVert u-y\rVert^2`.
     reduction : {"sum", "mean"}, optional
     progress : callable, optional
         Called as ``progress("checkpoints", done, total)``.
@@ -165,12 +171,13 @@ def trust_estimate(
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance must lie in (0, 1), got {tolerance!r}")
-    problem = problem_of(net, x, y, SquaredLoss(), reduction)
+    problem = problem_of(net, x, y, SquaredLoss() if objective is None else objective, reduction)
     require_numeric(rule)
-    require_linear(rule, problem.objective, "rule", num_steps)
+    # of the rule alone: along a stretch the weights are linear in the gradients of any loss
+    require_linear(rule, SquaredLoss(), "rule", num_steps)
     first = _Point(problem, problem.initial)
-    kernel, error = first.kernel, first.error
-    linear = _linear_losses(rule, kernel, error, num_steps)
+    kernel = first.kernel
+    linear = _linear_losses(rule, first, num_steps)
     stable = bool(linear[-1] <= linear[0])
     # of a recursion that grows nothing is a small correction: only the start is looked at
     steps = _spread(linear, checkpoints) if stable else np.zeros(1, dtype=int)
@@ -196,13 +203,21 @@ def trust_estimate(
     )
 
 
-def _linear_losses(rule: UpdateRule, kernel: np.ndarray, error: np.ndarray, num_steps: int) -> np.ndarray:
-    """Loss of the linear recursion; inf from where the error exceeds 1e6 times the initial one."""
-    losses, limit = np.full(num_steps + 1, np.inf), _FAR * error @ error
-    for k, z in enumerate(itertools.islice(iterate(rule, error, lambda z: kernel @ z), num_steps + 1)):
-        if not z @ z <= limit:
+def _slope(problem: FlatProblem) -> Callable[[np.ndarray], np.ndarray]:
+    """The gradient of the loss by the outputs, both in one vector."""
+    y = problem.targets
+    return lambda u: problem.objective.gradient(u.reshape(y.shape), y).reshape(-1)
+
+
+def _linear_losses(rule: UpdateRule, first: _Point, num_steps: int) -> np.ndarray:
+    """Loss of the recursion under H(0); inf from where it exceeds 1e12 times the initial one."""
+    losses, loss, slope = np.full(num_steps + 1, np.inf), first.problem.value, _slope(first.problem)
+    run = iterate(rule, first.outputs, lambda u: first.kernel @ slope(u))
+    for k, u in enumerate(itertools.islice(run, num_steps + 1)):
+        value = loss(u)
+        if not value <= _FAR * (losses[0] if k else np.inf):
             break
-        losses[k] = 0.5 * z @ z
+        losses[k] = value
     return losses
 
 
@@ -244,14 +259,15 @@ class _Point:
     def __init__(self, problem: FlatProblem, weights: torch.Tensor) -> None:
         self.problem, self.weights = problem, weights
         self._at = problem.at(weights)
-        self.error: np.ndarray = self._at.predictions - problem.targets.reshape(-1)
+        self.outputs: np.ndarray = self._at.predictions
+        self.loss: float = problem.value(self.outputs)
 
     @functools.cached_property
     def kernel(self) -> np.ndarray:
         return self.problem.scale * self._at.gram()
 
     def is_finite(self) -> bool:
-        return bool(np.isfinite(self.error).all())
+        return bool(np.isfinite(self.outputs).all())
 
     def moved_by(self, q: np.ndarray) -> torch.Tensor:
         r"""The move :math:`J^\top q` of the weights, with the scale of the loss."""
@@ -267,25 +283,25 @@ class _Linearisation:
     The vectors v are what the rule carried to w; J may be the Jacobian of another point than w.
     """
 
-    def __init__(self, state: _State, point: _Point, error: np.ndarray) -> None:
+    def __init__(self, state: _State, point: _Point, outputs: np.ndarray) -> None:
         self.state, self.point = state, point
-        self.error, self.n = error, error.size
+        self.outputs, self.n = outputs, outputs.size
         self.carried = [*state.older, *(state.memory or ())]
         pushed = [point.push_forward(vector) for vector in self.carried]
         self.pushed = np.reshape(pushed, (len(pushed), self.n))
 
-    def errors(self, z: np.ndarray) -> np.ndarray:
-        return self.error + self.point.kernel @ z[: self.n] + z[self.n :] @ self.pushed
+    def predictions(self, z: np.ndarray) -> np.ndarray:
+        return self.outputs + self.point.kernel @ z[: self.n] + z[self.n :] @ self.pushed
 
     def run(self, rule: UpdateRule, begin: int, end: int) -> list[tuple]:
         """Iterates and memory of the steps from begin to end."""
         count, older = len(self.carried), len(self.state.older)
-        units = np.eye(self.n + count)[self.n :]
+        units, slope = np.eye(self.n + count)[self.n :], _slope(self.point.problem)
         iterates = (np.zeros(self.n + count), *units[:older])
         memory = None if self.state.memory is None else tuple(units[older:])
 
         def gradient(z: np.ndarray) -> np.ndarray:
-            return np.concatenate([self.errors(z), np.zeros(count)])
+            return np.concatenate([slope(self.predictions(z)), np.zeros(count)])
 
         return list(itertools.islice(rule.states_from(begin, iterates, memory, gradient), end - begin + 1))
 
@@ -321,7 +337,7 @@ def _estimated(
     memory = rule.initial_memory(start)
     state = _State(start, [0 * start] * (rule.history - 1), None if memory is None else list(memory))
     found = _Estimate(np.full(num_steps + 1, np.inf), [0], [here.kernel], [0.0])
-    found.losses[0] = largest = 0.5 * here.error @ here.error
+    found.losses[0] = largest = here.loss
     pending, spare = list(itertools.pairwise(steps.tolist()))[::-1], _SPARE * len(steps)
     while pending:
         begin, end = pending.pop()
@@ -349,17 +365,17 @@ def _stretch(
 ) -> tuple[np.ndarray, tuple[_State, _Point] | None]:
     """Losses of the steps after `begin`, the last that of the network, and the state; None if not finite."""
     nothing = np.full(end - begin, np.inf), None
-    first = _Linearisation(state, here, here.error)
+    first = _Linearisation(state, here, here.outputs)
     middle = np.mean([iterates[0] for iterates, _ in first.run(rule, begin, end)], axis=0)
     point = _Point(here.problem, state.weights + first.vector(middle))
     if not point.is_finite() or not np.isfinite(point.kernel).all():
         return nothing
-    local = _Linearisation(state, point, here.error)
+    local = _Linearisation(state, point, here.outputs)
     path = local.run(rule, begin, end)
-    losses = np.array([0.5 * (local.errors(i[0]) ** 2).sum() for i, _ in path[1:]])
+    losses = np.array([here.problem.value(local.predictions(i[0])) for i, _ in path[1:]])
     after = local.state_at(*path[-1])
     there = _Point(here.problem, after.weights)
-    losses[-1] = 0.5 * there.error @ there.error
+    losses[-1] = there.loss
     return (losses, (after, there)) if np.isfinite(losses).all() else nothing
 
 

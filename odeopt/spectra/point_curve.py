@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.checks import frozen, real_array
+from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 
 __all__ = ["PointCurve", "class_accuracy"]
 
@@ -48,12 +49,14 @@ class PointCurve:
         for name in ("u", "exact", "error", "bound"):
             getattr(self, name).setflags(write=False)
 
-    def loss(self, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        r"""Half the squared distance from targets, summed over points and outputs.
+    def loss(self, y: npt.ArrayLike, objective: PredictionLoss | None = None) -> npt.NDArray[np.float64]:
+        r"""Half the squared distance from targets, or another loss, summed over points and outputs.
 
         Parameters
         ----------
         y : array_like, shape (p,) or (p, c)
+        objective : PredictionLoss, optional
+            As :class:`odeopt.SoftmaxLoss`, for predictions that were trained by it.
 
         Returns
         -------
@@ -71,16 +74,19 @@ class PointCurve:
             raise ValueError(
                 f"y must have shape {self.u.shape[1:]} like the predictions, got {targets.shape}"
             )
+        value = (SquaredLoss() if objective is None else objective).value
         with np.errstate(over="ignore", invalid="ignore"):
-            found = 0.5 * ((self.u - targets) ** 2).reshape(len(self.u), -1).sum(axis=1)
+            found = np.array([float(value(u, targets)) for u in self.u])
         return frozen(np.where(np.isnan(found), np.inf, found))
 
-    def best(self, y: npt.ArrayLike) -> int:
+    def best(self, y: npt.ArrayLike, objective: PredictionLoss | None = None) -> int:
         """Index in the grid of the smallest loss: where training would best have been stopped.
 
         Parameters
         ----------
         y : array_like, shape (p,) or (p, c)
+        objective : PredictionLoss, optional
+            As for :meth:`loss`.
 
         Returns
         -------
@@ -98,7 +104,7 @@ class PointCurve:
         >>> PointCurve(u, None, None, "", zero == 0, zero, zero).best([1.0])
         1
         """
-        loss = self.loss(y)
+        loss = self.loss(y, objective)
         if not np.isfinite(loss).any():
             raise ValueError(f"no loss of {self.source} is finite on this grid; lower lr, or begin at k = 0")
         return int(np.argmin(loss))

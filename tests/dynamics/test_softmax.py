@@ -273,3 +273,13 @@ def test_predictions_that_do_not_fit_are_refused():
         integrate_predictions(flow, lambda t: KERNEL, U0, Y, [1.0], **more, **TOL)
     with pytest.raises(ValueError, match="points_origin = J_\\* w_0 is missing beside origin"):
         predict_iterates(GradientDescent(0.1, weight_decay=0.1), KERNEL, LOSS, U0, Y, [1], origin=U0, **more)
+
+
+def test_a_class_without_an_example_is_refused():
+    y, flow = Y[:, [0, 1, 1]] * [1, 1, 0] + Y[:, [2]] * [1, 0, 0], dynamics_of(GradientDescent(0.1), LOSS)
+    for call in (
+        lambda: predict_iterates(GradientDescent(0.1), KERNEL, LOSS, U0, y, [1]),
+        lambda: integrate_predictions(flow, KERNEL, U0, y, [1.0], **TOL),
+    ):
+        with pytest.raises(ValueError, match="y has no example of the class of column 2, whose output could"):
+            call()

@@ -103,6 +103,7 @@ class FlatProblem:
             tape = own_tape(net, self.parameters, self.x, state, columns=self.columns)
             self._require_forgetful(state)
         self.value(self._as_targets(tape.output))  # targets that the objective does not take
+        objective.require_targets(self.targets)
 
     @torch.no_grad()
     def _require_forgetful(self, state: ModuleState) -> None:
@@ -170,7 +171,7 @@ class FlatProblem:
 
     def value(self, u: np.ndarray) -> float:
         with np.errstate(over="ignore", invalid="ignore"):
-            return float(self.objective.value(u, self.targets))
+            return float(self.objective.value(u.reshape(self.targets.shape), self.targets))
 
     def gradient(self, w: torch.Tensor) -> torch.Tensor:
         self._evaluate(w)
