@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from odeopt.checks import require_integer
+from odeopt.checks import require_choice, require_integer
+from odeopt.cli.class_table import print_classes
 from odeopt.cli.forecast_table import print_forecast
 from odeopt.cli.long_run import LongRun
 from odeopt.cli.options import (
@@ -27,9 +29,11 @@ from odeopt.cli.options import (
     print_and_save,
 )
 from odeopt.cli.rule_options import average_from_text, chosen_names, decay_from_text, rate_of_forecast
+from odeopt.kernels.memory import MemoryPlan
 from odeopt.rules.names import rules_written
 from odeopt.studies.files import OutputFolder
 from odeopt.studies.forecast import forecast
+from odeopt.studies.forecast_classes import forecast_classes
 
 __all__ = ["predict_command"]
 
@@ -50,6 +54,10 @@ _State = Annotated[Path | None, typer.Option(help="File (.npz) from which an int
 _Out = Annotated[Path | None, typer.Option(help="Folder for forecast.json, forecast.npz and forecast.png.")]
 
 
+# What the squared loss alone asks for, with its defaults.
+_SQUARED: dict[str, Any] = {
+    "target": 1e-3, "num_matvecs": 300, "best_at": None, "max_steps": 100_000, "strict": False, "state": None,
+}  # fmt: skip
 _Test = Annotated[
     str | None,
     typer.Option(
@@ -63,6 +71,7 @@ def predict_command(
     data: Annotated[Path, typer.Argument(help="An .npz file with x and y, or a .csv with a header.")],
     test: _Test = None,
     column: ColumnOption = None,
+    loss: Annotated[str, typer.Option(help="squared, or softmax: y holds class labels.")] = "squared",
     methods: _Methods = None,
     rule: RulesOption = None,
     target: Annotated[float, typer.Option(help="Share of the initial loss to be reached.")] = 1e-3,
@@ -89,24 +98,40 @@ def predict_command(
     length = require_integer("steps", steps, 1) if best_at is None else require_integer("best_at", best_at, 1)
     names = chosen_names(methods, rule, "gd,hb,nag")
     options: dict[str, Any] = {
-        "methods": [*names, *rules_written(rule or (), length)], "target": target, "num_matvecs": matvecs,
-        "layers": layers, "depth": depth, "storage": storage, "device": device or None, "best_at": best_at,
-        "max_steps": max_steps, "strict": strict, "state": state, **rate_of_forecast(lr, best_at, length),
+        "methods": [*names, *rules_written(rule or (), length)], "layers": layers, "depth": depth,
+        "storage": storage, "device": device or None, **rate_of_forecast(lr, best_at, length),
         "average": average_from_text(average, length), "test": held_out(test, column),
         **decay_from_text(weight_decay, decoupled, to_start, length),
     }  # fmt: skip
+    squared = (target, matvecs, best_at, max_steps, strict, state)
+    study, show, more = _study(loss, dict(zip(_SQUARED, squared, strict=True)), length)
     examples = load_rows(data, n, column)
-
-    def kept(done: dict[str, int]) -> str:
-        if state is None:
-            return "nothing was kept; with --state FILE an interrupted run goes on where it was"
-        steps = done.get("lanczos", 0)
-        return f"Lanczos steps up to {steps} are kept in {state}; the same command goes on from there"
-
-    with LongRun("row").kept(kept) as progress, OutputFolder(out) if out else nullcontext() as folder:
+    run = LongRun("row").kept(lambda done: _kept(done, state))
+    with run as progress, OutputFolder(out) if out else nullcontext() as folder:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* rows of test are rows of x")  # told by the table
-            found = forecast(
-                examples, progress=progress, on_plan=lambda p: typer.echo(f"Memory: {p}", err=True), **options
-            )
-        print_and_save(found, folder, json, print_forecast)
+            found = study(examples, progress=progress, on_plan=_print_plan, **options, **more)
+        print_and_save(found, folder, json, show)
+
+
+def _study(
+    loss: str, squared: dict[str, Any], steps: int
+) -> tuple[Callable[..., Any], Callable[..., None], dict[str, Any]]:
+    """What is run for a loss, how it is printed, and the options that it has alone."""
+    require_choice("loss", loss, ("squared", "softmax"))
+    if loss == "squared":
+        return forecast, print_forecast, squared
+    if given := [name for name, value in squared.items() if value != _SQUARED[name]]:
+        raise ValueError(f"{given[0]} is an option of the squared loss; leave it out, or --loss softmax")
+    return forecast_classes, print_classes, {"num_steps": steps}
+
+
+def _kept(done: dict[str, int], state: Path | None) -> str:
+    if state is None:
+        return "nothing was kept; with --state FILE an interrupted run goes on where it was"
+    steps = done.get("lanczos", 0)
+    return f"Lanczos steps up to {steps} are kept in {state}; the same command goes on from there"
+
+
+def _print_plan(plan: MemoryPlan) -> None:
+    typer.echo(f"Memory: {plan}", err=True)

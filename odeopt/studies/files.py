@@ -21,7 +21,7 @@ import numpy as np
 
 from odeopt import plot
 
-__all__ = ["OutputFolder", "json_text", "png", "save_check", "save_forecast"]
+__all__ = ["OutputFolder", "json_text", "png", "save_check", "save_classes", "save_forecast"]
 
 _TESTED = ("k", "loss", "error", "rms", "accuracy")
 _PART, _DONE = ".odeopt-part", ".odeopt-done"
@@ -134,6 +134,19 @@ def save_forecast(found: Any, folder: str | os.PathLike[str] | OutputFolder) -> 
     picture = plot.forecast(found).figure
     text = json_text(found.to_dict()).encode()
     return _save(folder, {"forecast.json": text, "forecast.npz": _npz(curves), "forecast.png": png(picture)})
+
+
+def save_classes(found: Any, folder: str | os.PathLike[str] | OutputFolder) -> Path:
+    """Write forecast.json and forecast.npz of a forecast of classes."""
+    curves = {(m.name, kind): getattr(m, kind) for m in found.methods for kind in ("training", "test")}
+    arrays = {
+        f"{name}_{kind}_{key}": getattr(curve, key)
+        for (name, kind), curve in curves.items()
+        for key in ("k", "loss", "accuracy")
+        if curve is not None
+    }
+    text = json_text(found.to_dict()).encode()
+    return _save(folder, {"forecast.json": text, "forecast.npz": _npz(arrays)})
 
 
 def _save(folder: str | os.PathLike[str] | OutputFolder, files: Mapping[str, bytes]) -> Path:

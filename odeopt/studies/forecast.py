@@ -26,14 +26,13 @@ from odeopt.rates.tuning import Decay
 from odeopt.rules.averaged import with_average
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent
-from odeopt.rules.reading import read
 from odeopt.rules.schedule import Schedule
 from odeopt.spectra.predictions import SeenBasis
 from odeopt.studies.forecast_method import Asked
 from odeopt.studies.forecast_report import Forecast, MethodForecast
 from odeopt.studies.forecast_spectrum import ForecastSpectrum
 from odeopt.studies.held_out import HeldOut, shared_text
-from odeopt.studies.methods import chosen_methods
+from odeopt.studies.methods import chosen_methods, require_constant_kernel
 from odeopt.studies.sources import Examples, rows_and_test
 
 __all__ = ["FORECAST_METHODS", "Forecast", "MethodForecast", "forecast"]
@@ -186,7 +185,7 @@ def _asked(
     named = any(isinstance(m, str) for m in chosen.values())
     if named:  # refuses what they cannot be
         with_average(GradientDescent(1.0 if lr is None else lr, **decay), average)
-    _require_constant_kernel([*chosen.values()], decay if named else {}, layers)
+    require_constant_kernel([*chosen.values()], decay if named else {}, layers)
     most = require_integer("max_steps", max_steps, 1)
     return chosen, Asked(float(target), most, best_at, schedule, lr, decay, average)
 
@@ -199,26 +198,6 @@ def _require_one_rate(lr: Any, schedule: Any, best_at: Any) -> None:
         raise ValueError(
             f"lr = {lr!r} is kept as it is, while best_at and schedule ask for the best; give one of both"
         )
-
-
-def _require_constant_kernel(methods: Sequence[str | UpdateRule], decay: dict[str, Any], layers: str) -> None:
-    """Refuse decay to 0 where the kernel shrinks with the weights."""
-    rules = [m for m in methods if isinstance(m, UpdateRule)]
-    shrink = [rule.label for rule in rules if _pulls_to_zero(rule)]
-    if decay and not decay.get("to_start"):
-        shrink.append(f"weight_decay = {decay['weight_decay']!r}")
-    if shrink and layers == "both":
-        raise ValueError(
-            f"{shrink[0]} pulls all layers to 0, and where all are trained the kernel shrinks with them, "
-            "at any width: no constant kernel predicts that; take to_start=True, or layers='first'"
-        )
-
-
-def _pulls_to_zero(rule: UpdateRule) -> bool:
-    """Whether a shift of the weights is none of all iterates; what is not linear is refused elsewhere."""
-    found = read(rule)
-    decays = getattr(rule, "weight_decay", None) not in (None, 0) and not getattr(rule, "to_start", False)
-    return found.linear and (decays or not found.equivariant)
 
 
 def _planned(n: int, d: int, device: str | None, **options: Any) -> MemoryPlan:

@@ -11,9 +11,10 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import HeavyBall, HigherMomentum, Nesterov, NesterovConstant
 from odeopt.rules.momentum import TripleMomentum
 from odeopt.rules.names import METHODS, method_names, require_decay
+from odeopt.rules.reading import read
 from odeopt.rules.schedule import Schedule
 
-__all__ = ["chosen_methods", "rule_at_rate"]
+__all__ = ["chosen_methods", "require_constant_kernel", "rule_at_rate"]
 
 Method = str | UpdateRule
 
@@ -66,3 +67,23 @@ def rule_at_rate(
         raise ValueError("tm has constants of its own for mu and L; leave lr out, or leave tm out")
     more |= {Nesterov: {"r": r}, HigherMomentum: {"momenta": momenta}}.get(kind, {})
     return with_average(kind(**{"lr": lr, **more}), average)
+
+
+def require_constant_kernel(methods: Sequence[str | UpdateRule], decay: dict[str, Any], layers: str) -> None:
+    """Refuse decay to 0 where the kernel shrinks with the weights."""
+    rules = [m for m in methods if isinstance(m, UpdateRule)]
+    shrink = [rule.label for rule in rules if _pulls_to_zero(rule)]
+    if decay and not decay.get("to_start"):
+        shrink.append(f"weight_decay = {decay['weight_decay']!r}")
+    if shrink and layers == "both":
+        raise ValueError(
+            f"{shrink[0]} pulls all layers to 0, and where all are trained the kernel shrinks with them, "
+            "at any width: no constant kernel predicts that; take to_start=True, or layers='first'"
+        )
+
+
+def _pulls_to_zero(rule: UpdateRule) -> bool:
+    """Whether a shift of the weights is none of all iterates; what is not linear is refused elsewhere."""
+    found = read(rule)
+    decays = getattr(rule, "weight_decay", None) not in (None, 0) and not getattr(rule, "to_start", False)
+    return found.linear and (decays or not found.equivariant)
