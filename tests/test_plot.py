@@ -166,9 +166,13 @@ def test_test_curves_that_do_not_go_together_are_refused(points):
     test, training, y, trained = points
     timed = dataclasses.replace(test["GD"], k=None, t=test["GD"].k)
     late = dataclasses.replace(test["GD"], k=test["GD"].k + 1)
+    still = dataclasses.replace(test["GD"], u=test["GD"].u - test["GD"].u[0] + y)
     blind = dataclasses.replace(trained["GD"], points=None)
     for wrong, more, wanted in (
         ({}, {}, "test must hold a curve"),
+        (test["GD"], {}, "test must map names of methods to a PointCurve each, got PointCurve"),
+        (test, {"training": test}, "training must map names of methods to a LossCurve"),
+        ({"GD": still}, {}, "a loss begins with 0"),
         (test, {"training": {"NAG": training["GD"]}}, r"training has curves of \['NAG'\]"),
         (test, {"trained": {"GD": blind}}, "run of GD without points"),
         ({"flow": timed}, {"trained": {"flow": trained["GD"]}}, "trained network goes along iterations"),

@@ -77,7 +77,7 @@ def test_curves(
     >>> ax.figure.legends[0].get_texts()[0].get_text()
     'GD, best at k = 1'
     """
-    training, trained = dict(training or {}), dict(trained or {})
+    training, trained = training or {}, trained or {}
     _require_named(test, training, trained)
     clock = _clock(test, training, trained)
     own, panels = _panels(axes, 2 if training or trained else 1)
@@ -109,21 +109,28 @@ _STAR: dict[str, Any] = {"marker": "*", "markersize": 11, "markeredgecolor": "bl
 _RING: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "linestyle": "none"}
 
 
-def _require_named(test: Mapping[str, PointCurve], training: dict, trained: dict) -> None:
-    if not test:
-        raise ValueError("test must hold a curve at least, got an empty mapping; name one method")
-    for given, mapping in (("training", training), ("trained", trained)):
+def _require_named(test: Any, training: Any, trained: Any) -> None:
+    given = {"test": (test, PointCurve), "training": (training, LossCurve), "trained": (trained, object)}
+    for name, (mapping, kind) in given.items():
+        if not isinstance(mapping, Mapping) or not all(isinstance(v, kind) for v in mapping.values()):
+            what = kind.__name__ if kind is not object else "TrainingRun"
+            raise ValueError(
+                f"{name} must map names of methods to a {what} each, got {type(mapping).__name__}; pass a "
+                "dictionary"
+            )
         if not set(mapping) <= set(test):
             raise ValueError(
-                f"{given} has curves of {sorted(set(mapping) - set(test))}, which test has not; give the "
+                f"{name} has curves of {sorted(set(mapping) - set(test))}, which test has not; give the "
                 "methods the same names"
             )
+    if not test:
+        raise ValueError("test must hold a curve at least, got an empty mapping; name one method")
     for name, run in trained.items():
-        if run.points is None:
+        if getattr(run, "points", None) is None:
             raise ValueError(f"trained has a run of {name} without points; take nets.train(..., points=)")
 
 
-def _clock(test: Mapping[str, PointCurve], training: dict, trained: dict) -> str:
+def _clock(test: Mapping[str, Any], training: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
     """What all curves are along, "k" or "t"."""
     curves = [*test.items(), *training.items()]
     for clock in ("k", "t"):
@@ -158,6 +165,10 @@ def _panels(axes: Any, count: int) -> tuple[Any, list[Any]]:
 
 
 def _line(ax: Axes, curve: Any, loss: np.ndarray, clock: str, **style: Any) -> None:
+    if not 0 < loss[0] < np.inf:
+        raise ValueError(
+            f"a loss begins with {loss[0]:.6g}, and is drawn relative to that; draw it by itself"
+        )
     ax.plot(getattr(curve, clock), loss / loss[0], **style)
 
 
