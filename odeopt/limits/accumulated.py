@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import sympy
 from sympy import Expr, Integer, Piecewise, Symbol
+from sympy.simplify.fu import TR8
 
 from odeopt.limits.intervals import cases
 
@@ -17,6 +18,8 @@ __all__ = ["accumulated", "evaluator"]
 _LONG = 10_000
 # Operations of a formula, beyond which a search for its integral takes minutes.
 _LONGEST = 60
+# Functions whose reciprocals have no integral in closed form, or one that a search takes minutes for.
+_TRANSCENDENTAL = (sympy.cos, sympy.sin, sympy.exp, sympy.log)
 # Digits of an evaluation: differences of antiderivatives lose some, and the result is rounded to 16.
 _DIGITS = 40
 
@@ -54,10 +57,17 @@ def _primitive(formula: Expr, t: Symbol) -> Expr:
             f"no closed form is sought for the integral over t of a formula with {sympy.count_ops(formula)} "
             f"operations, more than {_LONGEST}; integrate numerically"
         )
+    if any(p.base.has(*_TRANSCENDENTAL) and not p.exp.is_nonnegative for p in formula.atoms(sympy.Pow)):
+        raise ValueError(
+            f"no closed form is sought for the integral over t of {formula}, which divides by a cosine or an "
+            "exponential of t; integrate numerically"
+        )
     numbers = [] if rational else _long_numbers(formula)
     names = {r: sympy.Dummy(positive=True) for r in numbers if r > 0}
     names |= {r: -names.get(-r, sympy.Dummy(positive=True)) for r in numbers if r < 0}
     named = formula.xreplace(names)
+    if not rational:
+        named = TR8(sympy.expand(named))  # products of cosines as sums, which are integrated at once
     found = sympy.integrate(named, t)
     left = sympy.simplify(found.diff(t) - named)
     meant = {(-d if r < 0 else d): abs(r) for r, d in names.items()}

@@ -301,7 +301,7 @@ def with_schedules(limit: ODELimit, slow: Embedding) -> ODELimit:
             f"resolution {limit.resolution}: the expansion fails for t of the order of a step; start the "
             "schedule above 0, or take resolution 0"
         )
-    printed = {v: readable(c if form is None else sympy.expand(c)) for v, c in named.items()}
+    printed = {readable(v): readable(c if form is None else sympy.expand(c)) for v, c in named.items()}
     return with_terms(
         limit,
         {_of_vectors(v, formula): formula(c) for v, c in named.items()},

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import sympy
 
-from odeopt import Adam, GradientDescent, HeavyBall, Nesterov, ode_limit
+from odeopt import Adam, GradientDescent, HeavyBall, Nesterov, error_dynamics, mode_solution, ode_limit
 from odeopt.limits import NoLimitError, integrate_limit
+from odeopt.limits.accumulated import accumulated
 from odeopt.rules import (
     QHM,
+    Averaged,
     Constant,
     Cosine,
     Exponential,
@@ -186,6 +188,22 @@ def test_an_outside_rate_that_jumps_scales_the_velocity():
     x = integrate_limit(limit, lambda x, *v: x, [1.0], t, rtol=1e-12, atol=1e-14).x[:, 0]
     # a difference quotient over 1e-6 has an error of 1e-6 times X'', and rounding of 1e-12 / 1e-6
     assert (x[2] - x[1]) / (x[1] - x[0]) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_product_of_cosines_has_its_integral_and_a_quotient_is_refused_at_once():
+    t = sympy.Symbol("t", positive=True)
+    first, second = (1 + sympy.cos(sympy.pi * t / steps) for steps in (10, 7))
+    # a quadrature to 1e-12 of numbers of size 1
+    expected = sympy.Integral(first * second, (t, 0, 3)).evalf()
+    assert float(accumulated(first * second, t).subs(t, 3) / expected) == pytest.approx(1, abs=1e-12)
+    limit = ode_limit(HeavyBall(Cosine(0.1, 100), momentum=Cosine(0.5, 100, end=0.1)), regime="fixed")
+    with pytest.raises(ValueError, match=r"divides by a cosine.*integrate numerically"):
+        mode_solution(error_dynamics(limit))
+
+
+def test_gradient_points_print_no_long_rationals():
+    text = str(ode_limit(Averaged(HeavyBall(Cosine(0.0123, 100), 0.917), decay=0.937)))
+    assert "grad f(X + 1.7604" in text and "/" not in text
 
 
 REFUSALS = [
