@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from odeopt.checks import DAMAGED, real_array
+from odeopt.checks import DAMAGED, real_array, require_choice
 from odeopt.kernels.inputs import unit_rows, validate_inputs
 from odeopt.kernels.memory import available_memory
 
@@ -28,33 +28,44 @@ __all__ = ["Dataset", "load_digits", "load_npz", "one_hot", "prepare"]
 class Dataset:
     r"""Inputs of unit norm, and targets of mean zero and unit root mean square, or labels -1 and 1.
 
+    Of classes there is one output each, and the mean is zero and the mean square one over all outputs.
+
     Attributes
     ----------
     x : numpy.ndarray, shape (n, d)
         Rows of unit norm, float64, read-only.
-    y : numpy.ndarray, shape (n,)
+    y : numpy.ndarray, shape (n,) or (n, c)
         Scaled targets :math:`y=(y_{\rm raw}-\text{target\_mean})/\text{target\_scale}`,
         float64, read-only.
-    target_mean, target_scale : float
-        Mean and population standard deviation of the raw targets; 0 and 1 for labels.
+    target_mean, target_scale : float, or numpy.ndarray, shape (c,)
+        Mean and population standard deviation of the raw targets, of each output; 0 and 1 for labels, and one
+        number each for classes, whose raw targets are 0 and 1.
+    classes : numpy.ndarray, shape (c,), or None
+        The class of each output.
     """
 
     x: np.ndarray = field(repr=False)
     y: np.ndarray = field(repr=False)
-    target_mean: float
-    target_scale: float
+    target_mean: float | np.ndarray
+    target_scale: float | np.ndarray
+    classes: np.ndarray | None = field(repr=False, default=None)
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The number of the output of each example's class, shape (n,); None where there are no classes."""
+        return None if self.classes is None else self.y.argmax(axis=1)
 
     def raw_targets(self, u: npt.ArrayLike) -> np.ndarray:
         """Map outputs of a network trained on `y` back to the units of the raw targets.
 
         Parameters
         ----------
-        u : array_like, shape (n,)
+        u : array_like, shape (n,) or (n, c)
             Outputs in the scale of `y`.
 
         Returns
         -------
-        numpy.ndarray, shape (n,)
+        numpy.ndarray, shape of `u`
 
         Examples
         --------
@@ -248,7 +259,8 @@ def one_hot(
     Raises
     ------
     ValueError
-        If there are less than two classes, or a label is none of them or no whole number.
+        If there are less than two classes, or a label is none of them, as a class of test labels without
+        examples to train on, or is no whole number.
 
     Examples
     --------
@@ -265,8 +277,8 @@ def one_hot(
     strange = given[~np.isin(given, known)]
     if strange.size:
         raise ValueError(
-            f"labels hold {strange[0]!r}, which is none of the classes {known[:10].tolist()}; add it to "
-            "classes, or leave its examples out"
+            f"labels hold {strange[0].item()!r}, which is none of the classes {known[:10].tolist()}; add it "
+            "to classes, or leave its examples out"
         )
     return (given[:, None] == known).astype(np.float64), known
 
@@ -276,7 +288,7 @@ def _labels(values: npt.ArrayLike, name: str) -> np.ndarray:
     if found.dtype.kind not in "US":
         found = real_array(values, name, ndim=1)
         if (found != np.round(found)).any():
-            wrong = found[found != np.round(found)][0]
+            wrong = float(found[found != np.round(found)][0])
             raise ValueError(
                 f"{name} must be whole numbers or strings, got {wrong!r}; targets are no classes"
             )
@@ -290,7 +302,7 @@ def prepare(
     x: npt.ArrayLike,
     y: npt.ArrayLike,
     *,
-    targets: Literal["regression", "labels"] = "regression",
+    targets: Literal["regression", "labels", "classes"] = "regression",
     allow_singular: bool = False,
 ) -> Dataset:
     r"""Scale inputs to unit norm and targets to mean zero and unit root mean square; labels stay.
@@ -302,10 +314,11 @@ def prepare(
     ----------
     x : array_like, shape (n, d)
         One input a row.
-    y : array_like, shape (n,)
-        Targets.
-    targets : {"regression", "labels"}, optional
-        "labels" takes targets -1 and 1, both present, as they are.
+    y : array_like, shape (n,) or (n, c)
+        Targets; of several outputs each is scaled by itself.
+    targets : {"regression", "labels", "classes"}, optional
+        "labels" takes targets -1 and 1, both present, as they are; "classes" takes class labels, shape (n,),
+        and makes one output for each (:func:`one_hot`).
     allow_singular : bool, optional
         Accept parallel and blank rows, which make the kernel singular; a blank row stays blank.
 
@@ -330,10 +343,10 @@ def prepare(
     >>> data.y
     array([-1.,  1.])
     """
-    if targets not in ("regression", "labels"):
-        raise ValueError(f"targets must be 'regression' or 'labels', got {targets!r}; choose one of them")
+    require_choice("targets", targets, ("regression", "labels", "classes"))
     x = real_array(x, "x", ndim=2)
-    y = real_array(y, "y", ndim=1)
+    ndim = 2 if np.ndim(y) == 2 else 1
+    y, classes = one_hot(y) if targets == "classes" else (real_array(y, "y", ndim=ndim), None)
     if len(x) != len(y):
         raise ValueError(f"x and y must have the same length, got {len(x)} rows of x and {len(y)} targets")
     x = validate_inputs(x, allow_parallel=allow_singular, allow_blank=allow_singular)
@@ -344,10 +357,19 @@ def prepare(
     unit, _ = unit_rows(x)
     if targets == "labels":
         _require_labels(y)
-    scaled, mean, scale = (y, 0.0, 1.0) if targets == "labels" else _standardised(y)
+        scaled, mean, scale = y, 0.0, 1.0
+    elif classes is not None:
+        c = len(classes)  # 1 of c entries is 1: their mean is 1/c, their variance (c - 1)/c^2
+        mean, scale = 1 / c, math.sqrt(c - 1) / c
+        scaled = (y - mean) / scale
+    elif y.ndim == 2:
+        columns = [_standardised(column, f"column {j} of y") for j, column in enumerate(y.T)]
+        scaled, mean, scale = (np.stack(parts, axis=-1) for parts in zip(*columns, strict=True))
+    else:
+        scaled, mean, scale = _standardised(y)
     for array in (unit, scaled):
         array.setflags(write=False)
-    return Dataset(x=unit, y=scaled, target_mean=mean, target_scale=scale)
+    return Dataset(x=unit, y=scaled, target_mean=mean, target_scale=scale, classes=classes)
 
 
 def _require_labels(y: np.ndarray) -> None:
@@ -357,7 +379,7 @@ def _require_labels(y: np.ndarray) -> None:
         )
 
 
-def _standardised(y: np.ndarray) -> tuple[np.ndarray, float, float]:
+def _standardised(y: np.ndarray, name: str = "y") -> tuple[np.ndarray, float, float]:
     """Targets of mean zero and unit root mean square, with the mean and the deviation taken off."""
     # at a power of two near their size, where neither squares nor sums leave the range of floats
     _, size = np.frexp(np.abs(y).max())
@@ -367,10 +389,10 @@ def _standardised(y: np.ndarray) -> tuple[np.ndarray, float, float]:
     # A constant array leaves a deviation of rounding size behind.
     if scale <= 8 * np.finfo(float).eps * np.abs(near_one).max():
         raise ValueError(
-            f"y is constant (mean {np.ldexp(mean, size):.6g}, deviation {np.ldexp(scale, size):.3g}) and "
-            "cannot be scaled to unit root mean square; pass targets that differ"
+            f"{name} is constant (mean {np.ldexp(mean, size):.6g}, deviation {np.ldexp(scale, size):.3g}) "
+            "and cannot be scaled to unit root mean square; pass targets that differ"
         )
     target_mean, target_scale = float(np.ldexp(mean, size)), float(np.ldexp(scale, size))
     if target_scale < np.finfo(float).tiny:
-        raise ValueError(f"y differs by {target_scale:.3g} only, below the normal floats; multiply it")
+        raise ValueError(f"{name} differs by {target_scale:.3g} only, below the normal floats; multiply it")
     return (near_one - mean) / scale, target_mean, target_scale

@@ -69,7 +69,7 @@ def test_norms_at_the_ends_of_the_range_are_scaled():
     ("change", "message"),
     [
         (lambda x, y: (x, y[:-1]), "x and y must have the same length, got 6 rows of x and 5 targets"),
-        (lambda x, y: (x, y[:, None]), r"y must have shape \(n,\), got \(6, 1\)"),
+        (lambda x, y: (x, y[:, None, None]), r"y must have shape \(n,\), got \(6, 1, 1\)"),
         (lambda x, y: (x[:, 0], y), r"x must have shape \(n, d\), got \(6,\)"),
         (lambda x, y: (np.where(x == x[2, 1], np.nan, x), y), r"x\[2, 1\] is nan"),
         (lambda x, y: (x, np.where(y == y[3], np.inf, y)), r"y must be finite, but y\[3\] is inf"),
@@ -176,8 +176,8 @@ def test_labels_other_than_both_of_plus_and_minus_one_are_refused(y):
 
 
 def test_unknown_kind_of_targets_is_refused():
-    with pytest.raises(ValueError, match="targets must be 'regression' or 'labels', got 'classes'"):
-        prepare([[3.0, 4.0], [1.0, 0.0]], [-1.0, 1.0], targets="classes")
+    with pytest.raises(ValueError, match=r"targets must be 'regression' or .* got 'signs'"):
+        prepare([[3.0, 4.0], [1.0, 0.0]], [-1.0, 1.0], targets="signs")
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, False])

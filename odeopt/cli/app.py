@@ -14,6 +14,7 @@ from odeopt.cli.derive import derive_command, methods_command
 from odeopt.cli.long_run import LongRun
 from odeopt.cli.options import (
     AverageOption,
+    ClassesOption,
     ColumnOption,
     DataOption,
     DecayOption,
@@ -90,9 +91,7 @@ def check_command(
     steps: Annotated[int, typer.Option(help="Number of steps.")] = 1000,
     lr: RateOption = None,
     lr_fraction: Annotated[float, typer.Option(help="Its fraction of the smallest stability limit.")] = 0.25,
-    friction: Annotated[
-        float | None, typer.Option(help="Friction b of heavy ball; critical by default.")
-    ] = None,
+    friction: Annotated[float | None, typer.Option(help="Friction b of heavy ball; else critical.")] = None,
     r: Annotated[float, typer.Option(help="Friction r/t of Nesterov's method.")] = 3.0,
     momenta: Annotated[str, typer.Option(help="Momenta of hm, comma-separated.")] = "0.2,0.5",
     hm_regime: Annotated[str, typer.Option(help="Limit of hm: fixed, or inertial (third order).")] = "fixed",
@@ -103,6 +102,7 @@ def check_command(
     layers: LayersOption = "first",
     data: DataOption = None,
     column: ColumnOption = None,
+    classes: ClassesOption = False,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     allow_unstable: Annotated[bool, typer.Option(help="Run above the stability limit.")] = False,
@@ -123,13 +123,14 @@ def check_command(
         "layers": layers, "device": device, "dtype": dtype, "allow_unstable": allow_unstable,
         "average": average_from_text(average, steps), **decay,
     }  # fmt: skip
-    settings, rows = CheckSettings(**chosen), load_rows(data, n, column)
+    rows = load_rows(data, n, column)
+    options: dict[str, Any] = {"settings": CheckSettings(**chosen), "classes": classes, "strict": strict}
 
     def kept(done: dict[str, int]) -> str:
         return f"nothing of this run was kept, {out} is as it was; the same command begins anew"
 
     with LongRun("step").kept(kept) as progress, OutputFolder(out) as folder:
-        report = check(rows, methods=[*names, *rules], settings=settings, strict=strict, progress=progress)
+        report = check(rows, methods=[*names, *rules], progress=progress, **options)
         print_and_save(report, folder, json, print_check)
 
 

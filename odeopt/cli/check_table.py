@@ -37,8 +37,9 @@ def print_check(report: CheckReport, folder: Path | None) -> None:
     console = Console()
     s, p = report.settings, report.problem
     lr = f"lr = {p['lr']:.4g}; " if is_number(p["lr"]) else ""
+    outputs = f"{p['outputs']} outputs, " if p["outputs"] > 1 else ""
     console.print(
-        f"n = {p['n']}, d = {p['d']}, width {s.width}, {s.seeds} seed(s), {s.num_steps} steps, "
+        f"n = {p['n']}, d = {p['d']}, {outputs}width {s.width}, {s.seeds} seed(s), {s.num_steps} steps, "
         f"{lr}eigenvalues of H_inf from {p['lambda_min_h_inf']:.4g} to {p['lambda_max_h_inf']:.4g}",
         highlight=False,
     )
@@ -46,7 +47,7 @@ def print_check(report: CheckReport, folder: Path | None) -> None:
         console.print(
             singular_line(p["singular_part"], p["null_dimension"], p["loss_floor"]), highlight=False
         )
-    if max(p["null_dimension_h0"]) > p["null_dimension"]:
+    if max(p["null_dimension_h0"]) > p["null_dimension"] * p["outputs"]:
         console.print(
             f"H(0) has up to {max(p['null_dimension_h0'])} zero eigenvalues: the networks are too narrow to "
             "tell all rows apart; its rates are those of the rest.",
@@ -55,7 +56,13 @@ def print_check(report: CheckReport, folder: Path | None) -> None:
     console.print(_ode_table(report))
     console.print(_rate_table(report))
     console.print(_budget_table(report))
+    if p["target_note"]:
+        console.print(f"y {p['target_note']} (--classes)", style="yellow", highlight=False)
     for method in report.methods:
+        if method.accuracy:
+            told = {"trained": "trained networks", "discrete_h0": "iteration on H(0)"}
+            shares = ", ".join(f"{told[name]} {share:.2%}" for name, share in method.accuracy.items())
+            console.print(f"{method.name}: accuracy after {s.num_steps} steps: {shares}", highlight=False)
         if method.diverged_at is not None:
             console.print(f"{method.name}: left the finite numbers at step {method.diverged_at}", style="red")
         for missing, reason in method.notes.items():

@@ -15,6 +15,7 @@ from odeopt.studies.sources import Examples, examples_of
 
 __all__ = [
     "AverageOption",
+    "ClassesOption",
     "ColumnOption",
     "DataOption",
     "DecayOption",
@@ -39,6 +40,9 @@ DataOption = Annotated[
 ]
 ColumnOption = Annotated[
     str | None, typer.Option(help="Column of a .csv file that holds the targets; by default y.")
+]
+ClassesOption = Annotated[
+    bool, typer.Option("--classes", help="Targets are class labels: one output for each class.")
 ]
 LayersOption = Annotated[str, typer.Option(help="Trained layers: first or both.")]
 StrictOption = Annotated[bool, typer.Option(help="Refuse rows that make the kernel singular.")]

@@ -215,7 +215,7 @@ class SingularPart:
     def reduced(self, delta: npt.ArrayLike) -> np.ndarray:
         r"""Return what of `delta` can change: :math:`\sqrt{n_g}` times the mean of each direction."""
         means, _ = self._means(delta)
-        return means - self._null @ (self._null.T @ means)
+        return (means - self._null @ (self._null.T @ means)).reshape(-1, *np.shape(delta)[1:])
 
     def plateau(self, delta: npt.ArrayLike) -> float:
         """Return the loss of the part of an error `delta` that cannot change, at any width."""
@@ -223,9 +223,12 @@ class SingularPart:
         return float((rest**2).sum() + ((self._null.T @ means) ** 2).sum()) / 2
 
     def _means(self, delta: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Return root size times the mean of each direction, and what is left of each row."""
-        rest, kept, sizes = np.array(delta, dtype=float), self.directions >= 0, self.sizes
-        means = np.bincount(self.directions[kept], weights=rest[kept]) / sizes
+        """Return root size times the mean of each direction, and what is left of each row, in columns."""
+        rest, kept, sizes = np.array(delta, dtype=float), self.directions >= 0, self.sizes[:, None]
+        rest = rest.reshape(len(rest), -1)
+        means = np.zeros((len(sizes), rest.shape[1]))
+        np.add.at(means, self.directions[kept], rest[kept])
+        means /= sizes
         rest[kept] -= means[self.directions[kept]]
         return means * np.sqrt(sizes), rest
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from odeopt.checks import class_note
 from odeopt.data import Dataset, prepare
 from odeopt.dynamics.losses import SquaredLoss
 from odeopt.kernels.inputs import SingularPart, singular_part
@@ -39,6 +40,7 @@ from odeopt.rules.names import with_decay
 from odeopt.rules.reading import read
 from odeopt.rules.schedule import Schedule
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS, Part, losses, predicted_errors
+from odeopt.spectra.point_curve import class_accuracy
 from odeopt.studies.check_report import CheckReport, CheckSettings, MethodReport
 from odeopt.studies.methods import chosen_methods, rule_at_rate
 from odeopt.studies.rule_theory import RuleTheory
@@ -61,6 +63,7 @@ def check(
     *,
     methods: Sequence[str | UpdateRule] | None = None,
     settings: CheckSettings | None = None,
+    classes: bool = False,
     strict: bool = False,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> CheckReport:
@@ -76,6 +79,9 @@ def check(
         Names ("gd", "hb", "nag", "hm") or rules of your own, with their own learning rates. By default the
         four names, without those that have no weight decay where there is one.
     settings : CheckSettings, optional
+    classes : bool, optional
+        Take `y`, shape (n,), as class labels, one output for each (:func:`odeopt.data.one_hot`); the report
+        then has the accuracy beside the loss. Without it labels that are numbers are regressed on.
     strict : bool, optional
         Refuse rows that make the kernel singular.
     progress : callable, optional
@@ -109,7 +115,7 @@ def check(
         methods = with_decay(CHECK_METHODS, settings.decay)
     chosen = chosen_methods(methods, CHECK_METHODS, settings.decay)
     x, y, _ = rows_and_test(x, y, None)
-    return _checked(_Problem.of(x, y, settings, strict), chosen, progress)
+    return _checked(_Problem.of(x, y, settings, strict, classes), chosen, progress)
 
 
 def _checked(
@@ -130,6 +136,9 @@ def _checked(
     reports = tuple(_check_method(name, rule, problem, progress) for name, rule in rules.items())
     facts = {
         "n": len(problem.data.y),
+        "outputs": problem.data.y[0].size,
+        "classes": None if problem.data.classes is None else problem.data.classes.tolist(),
+        "target_note": problem.note,
         "d": problem.data.x.shape[1],
         "lr": lr.to_dict() if isinstance(lr, Schedule) else lr,
         "lambda_min_h_inf": lam_min,
@@ -152,20 +161,23 @@ class _Problem:
     settings: CheckSettings
     singular: SingularPart
     limit_kernel: np.ndarray
+    note: str
 
     @classmethod
-    def of(cls, x: npt.ArrayLike, y: npt.ArrayLike, settings: CheckSettings, strict: bool) -> _Problem:
-        data = prepare(x, y, allow_singular=not strict)
-        need = (
-            8 * settings.width * (data.x.shape[1] + 3 * len(data.y))
-        )  # weights, and the hidden layer three times
+    def of(
+        cls, x: npt.ArrayLike, y: npt.ArrayLike, settings: CheckSettings, strict: bool, classes: bool
+    ) -> _Problem:
+        data = prepare(x, y, targets="classes" if classes else "regression", allow_singular=not strict)
+        # weights, the hidden layer three times, and kernels of all outputs together
+        need = 8 * settings.width * (data.x.shape[1] + 3 * len(data.y)) + 32 * data.y.size**2
         if need > (free := available_memory()):
             raise ValueError(
                 f"width = {settings.width} takes {need / 2**30:.3g} GiB of memory, and {free / 2**30:.3g} "
                 "are free; take a smaller width or fewer rows"
             )
         kernel = relu_gram(data.x, layers=settings.layers, allow_singular=True)
-        return cls(data, settings, singular_part(data.x), kernel)
+        note = "" if classes else class_note(np.asarray(y))
+        return cls(data, settings, singular_part(data.x), kernel, note)
 
     @property
     def floor(self) -> float:
@@ -179,7 +191,8 @@ class _Problem:
         """
         values = np.linalg.eigvalsh(kernel)
         rounding = values.size * np.finfo(float).eps * values[-1]
-        zeros = max(self.singular.dimension, int((values <= rounding).sum()))
+        outputs = len(values) // self.singular.n
+        zeros = max(self.singular.dimension * outputs, int((values <= rounding).sum()))
         return float(values[zeros]), float(values[-1]), zeros
 
     def network(self, seed: int) -> TwoLayerReLU:
@@ -187,8 +200,9 @@ class _Problem:
 
         s = self.settings
         return TwoLayerReLU(
-            self.data.x.shape[1], s.width, layers=s.layers, seed=seed, dtype=s.dtype, device=s.device
-        )
+            self.data.x.shape[1], s.width, layers=s.layers, outputs=self.data.y[0].size, seed=seed,
+            dtype=s.dtype, device=s.device,
+        )  # fmt: skip
 
     def start_kernel(self, seed: int) -> np.ndarray:
         from odeopt.nets import empirical_gram
@@ -311,7 +325,8 @@ class _Seed:
         from odeopt.nets.budget import budget_of, initial_kernel
 
         self.kernel = initial_kernel(run, None)
-        self.start = self.kernel, run.errors[0], run.origin
+        origin = None if run.origin is None else run.origin.reshape(-1)
+        self.start = self.kernel, run.errors[0].reshape(-1), origin
         self.diverged_at = run.diverged_at
         drift = run.relative_kernel_drift
         self.drift = float(drift[-1]) if drift.size else math.nan
@@ -333,6 +348,12 @@ class _Seed:
         trained = np.full(k.size, math.nan)
         trained[: run.k.size] = run.loss
         self.curves = {"trained": trained, **{key: losses(error) for key, error in found.errors.items()}}
+        if (labels := problem.data.labels) is not None:
+            self.curves["accuracy"] = np.full(k.size, math.nan)
+            self.curves["accuracy"][: run.k.size] = run.accuracy(labels)
+            if (error := found.errors.get("discrete_h0")) is not None:
+                u = error.reshape(k.size, *run.targets.shape) + run.targets
+                self.curves["accuracy_discrete_h0"] = class_accuracy(u, labels)
         budget = budget_of(run, found)
         self.parts = {pair: budget.compare(*pair) for pair in itertools.combinations(budget.errors, 2)}
 

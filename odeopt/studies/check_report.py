@@ -155,7 +155,7 @@ class MethodReport:
     curves : mapping
         "k", "t" of shape (K,), the curve "trained" and, where they are known, "discrete_h0", "ode_h0",
         "ode_inf" and "high_resolution_h0" of shape (seeds, K), and "integrated" of shape (K',) at the times
-        "integrated_t", for the first seed.
+        "integrated_t", for the first seed; of classes "accuracy" and "accuracy_discrete_h0" too.
     """
 
     name: str
@@ -186,6 +186,16 @@ class MethodReport:
         return {part: float(np.mean(values)) for part, values in self.budget_by_seed.items()}
 
     @property
+    def accuracy(self) -> dict[str, float]:
+        """Share of the examples whose class is predicted at the end, of seeds on average; {} without classes.
+
+        "trained" of the networks, "discrete_h0" of the iteration on H(0).
+        """
+        keys = {"trained": "accuracy", "discrete_h0": "accuracy_discrete_h0"}
+        found = {name: self.curves[key] for name, key in keys.items() if key in self.curves}
+        return {name: float(np.mean(values[:, -1])) for name, values in found.items()}
+
+    @property
     def kernel_drift(self) -> float:
         """Relative change of the kernel, averaged over seeds."""
         return float(np.mean(self.drift_by_seed))
@@ -200,7 +210,7 @@ class MethodReport:
 _PLAIN = (
     "name", "weight_ode", "error_ode", "time_step", "time_origin", "budget", "budget_by_seed",
     "vector_budget_by_seed", "step_by_seed", "high_resolution", "integration_error", "kernel_drift",
-    "drift_by_seed", "diverged_at", "times_fewest", "notes",
+    "drift_by_seed", "diverged_at", "times_fewest", "accuracy", "notes",
 )  # fmt: skip
 _RATES = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
 
@@ -213,9 +223,10 @@ class CheckReport:
     ----------
     settings : CheckSettings
     problem : mapping
-        n, d, the learning rate, the extreme eigenvalues of H_inf and of H(0) for each seed off the null
-        space, "null_dimension" and "singular_part", what makes the kernels singular, "loss_floor", the
-        loss that cannot fall at any width, and "null_dimension_h0" for each seed.
+        n, d, "outputs", "classes", "target_note" (what is to be said of the targets), the learning rate, the
+        extreme eigenvalues of H_inf and of H(0) for each seed off the null space, "null_dimension" and
+        "singular_part", what makes the kernels singular, "loss_floor", the loss that cannot fall at any
+        width, and "null_dimension_h0" for each seed, of all outputs together.
     methods : tuple of MethodReport
     """
 

@@ -1,0 +1,95 @@
+"""Studies with several outputs: class labels as one-hot targets, accuracy beside the loss, refusals."""
+
+import numpy as np
+import pytest
+
+from odeopt import check
+from odeopt.data import load_digits, one_hot, prepare
+from odeopt.kernels import relu_gram
+from odeopt.kernels.inputs import singular_part
+from odeopt.nets import TwoLayerReLU, empirical_gram
+from odeopt.spectra import predicted_errors
+from odeopt.studies import CheckSettings
+
+SMALL = CheckSettings(width=300, seeds=1, num_steps=60)
+
+
+def test_classes_are_scaled_together_and_columns_one_by_one():
+    labels = np.arange(12) % 3 + 4
+    x = np.random.default_rng(0).standard_normal((12, 4))
+    data = prepare(x, labels, targets="classes")
+    # rounding of 36 entries of order 1
+    np.testing.assert_allclose([data.y.mean(), (data.y**2).mean()], [0, 1], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(data.y.sum(axis=1), 0, atol=1e-14)
+    np.testing.assert_allclose(data.raw_targets(data.y), one_hot(labels)[0], rtol=0, atol=1e-15)
+    assert data.classes.tolist() == [4, 5, 6] and data.labels.tolist() == (labels - 4).tolist()
+    y = np.random.default_rng(1).standard_normal((12, 2)) * [1, 100] + [0, 5]
+    columns = prepare(x, y)
+    for j in range(2):
+        np.testing.assert_allclose(columns.y[:, j], prepare(x, y[:, j]).y, rtol=1e-15)
+    np.testing.assert_allclose(columns.raw_targets(columns.y), y, rtol=1e-13)
+    assert columns.labels is None
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: one_hot([0, 1, 5], classes=[0, 1, 2]), "labels hold 5, which is none of the classes"),
+        (lambda: one_hot([1, 1]), "two or more different ones, got \\[1\\]"),
+        (lambda: one_hot([0.5, 1]), "whole numbers or strings, got 0.5"),
+        (lambda: one_hot([[0], [1]]), "labels must have shape"),
+        (lambda: one_hot(["a", "b"], classes=["a", "a"]), "two or more different ones"),
+        (lambda: prepare(np.eye(2), [[0.0, 1.0], [0.0, 2.0]]), "column 0 of y is constant"),
+        (lambda: prepare(np.eye(3), np.ones((2, 2))), "same length, got 3 rows of x and 2 targets"),
+        (lambda: check(np.eye(3), np.eye(3), classes=True, settings=SMALL), "labels must have shape"),
+    ],
+)
+def test_what_is_no_class_is_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_classes_that_are_words_keep_their_names_and_order():
+    targets, classes = one_hot(["b", "a", "b"], classes=["b", "a", "c"])
+    assert classes.tolist() == ["b", "a", "c"]
+    assert targets.tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_the_part_of_each_output_that_cannot_fall_is_that_of_the_null_space():
+    x = np.random.default_rng(0).standard_normal((9, 3))
+    x[4], x[7], x[2] = 2 * x[1], 0, -x[0]
+    delta = np.random.default_rng(1).standard_normal((9, 2))
+    part = singular_part(x)
+    assert part.plateau(delta) == pytest.approx(sum(part.plateau(column) for column in delta.T), rel=1e-14)
+    assert part.reduced(delta) == pytest.approx(
+        np.stack([part.reduced(c) for c in delta.T], axis=1), abs=1e-15
+    )
+
+
+def test_check_predicts_each_class_and_tells_accuracy_beside_loss():
+    x, labels = load_digits(30)
+    report = check(x, labels, methods=["hb"], settings=SMALL, classes=True)
+    found, data = report["hb"], prepare(x, labels, targets="classes")
+    assert report.problem["outputs"] == 10 and report.problem["classes"] == list(range(10))
+    # each output by itself: the ODE at infinite width, from the error of the one network at the start
+    net = TwoLayerReLU(64, 300, outputs=10, seed=0)
+    delta0 = net(net.weights.new_tensor(data.x)).detach().numpy() - data.y
+    k, limit = found.curves["k"], relu_gram(data.x)
+    single = [predicted_errors(found.rule, limit, column, k).errors["ode_h0"] for column in delta0.T]
+    one_by_one = 0.5 * sum((error**2).sum(axis=1) for error in single)
+    np.testing.assert_allclose(found.curves["ode_inf"][0], one_by_one, rtol=1e-9)
+    dense = predicted_errors(found.rule, empirical_gram(net, data.x), delta0, k).errors["discrete_h0"]
+    right = (dense.reshape(-1, 30, 10) + data.y).argmax(axis=2) == labels
+    np.testing.assert_array_equal(found.curves["accuracy_discrete_h0"][0], right.mean(axis=1))
+    assert found.accuracy["discrete_h0"] == right[-1].mean() > 0.8
+    assert abs(found.accuracy["trained"] - found.accuracy["discrete_h0"]) < 0.2
+    assert found.integration_error < 1e-8
+    assert found.to_dict()["accuracy"] == found.accuracy
+
+
+def test_a_check_says_that_labels_are_regressed_on():
+    x, labels = load_digits(30)
+    for y, note in ((labels, "whole numbers 0 to 9"), (labels + 0.5, ""), (one_hot(labels)[0], "")):
+        report = check(x, y, methods=["gd"], settings=CheckSettings(width=20, seeds=1, num_steps=3))
+        assert note in report.problem["target_note"] and bool(note) == bool(report.problem["target_note"])
+        assert report["gd"].accuracy == {}
