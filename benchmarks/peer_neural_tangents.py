@@ -2,12 +2,11 @@
 
     python benchmarks/peer_neural_tangents.py 1024 1797
 
-Needs neural-tangents and its jax (extra ``peers``), best in an environment of their own; of odeopt only
-what needs no torch is used. Both run in this one process, in turn: "cold" is the first call, with what it
-compiles, "warm" the median of three more, each from the kernel to the curve. Their momentum solve takes the
-default tolerances of jax's ``odeint``, 1.4e-8, and offers no others; it is run once more with each of
-:data:`TOLERANCES` put in their place, so that the gap is seen to be its own error. Kept in
-``benchmarks/results/neural_tangents.md``.
+Needs the extra ``peers`` in an environment of its own, see ``peers.py``. Both run in this one process, in
+turn: "cold" is the first call, with what it compiles, "warm" the median of three more, each from the kernel
+to the curve; seconds and ratios are those of the processor. Their momentum solve takes the default tolerances
+of jax's ``odeint``, 1.4e-8, and offers no others; it is run once more with each of :data:`TOLERANCES` put in
+their place, so that the gap is seen to be its own error. Kept in ``benchmarks/results/neural_tangents.md``.
 """
 
 import functools
@@ -17,18 +16,12 @@ import time
 from pathlib import Path
 from unittest import mock
 
-import jax
 import numpy as np
 import scipy.linalg
+from peers import jax, nt, ode
+from tables import write_rows
 
-jax.config.update("jax_enable_x64", True)
-
-import jax.numpy as jnp  # noqa: E402
-import neural_tangents as nt  # noqa: E402
-from jax.experimental import ode  # noqa: E402
-from tables import write_rows  # noqa: E402
-
-from odeopt import (  # noqa: E402
+from odeopt import (
     GradientDescent,
     HeavyBall,
     error_dynamics,
@@ -38,7 +31,7 @@ from odeopt import (  # noqa: E402
     relu_gram,
     spectral_measure,
 )
-from odeopt.data import load_digits, prepare  # noqa: E402
+from odeopt.data import load_digits, prepare
 
 RESULTS = Path(__file__).parent / "results" / "neural_tangents.md"
 HEADER = "n | neural-tangents | gap / initial loss | ratio cold | ratio warm | cold s | warm s | ours s"
@@ -47,7 +40,7 @@ TOLERANCES = (1e-10, 1e-12)
 
 
 def half_mean(fx, y):
-    return 0.5 * jnp.mean((fx - y) ** 2)
+    return 0.5 * jax.numpy.mean((fx - y) ** 2)
 
 
 def problem(n):
@@ -94,9 +87,9 @@ def modes(lam, friction):
 
 
 def timed(function):
-    start = time.perf_counter()
+    start = time.process_time()
     result = function()
-    return result, time.perf_counter() - start
+    return result, time.process_time() - start
 
 
 def compare(n):

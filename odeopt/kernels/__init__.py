@@ -2,6 +2,7 @@ r"""Kernels of networks of infinite width, as arrays and as operators."""
 
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.cluster import ClusterReluGram, cluster_relu_gram
+from odeopt.kernels.convolution import ConvolutionKernel
 from odeopt.kernels.cross import CrossOperator, relu_cross_operator
 from odeopt.kernels.inputs import SingularPart, singular_part, validate_inputs
 from odeopt.kernels.memory import MemoryPlan, memory_plan
@@ -11,6 +12,7 @@ from odeopt.kernels.relu import relu_gram
 
 __all__ = [
     "ClusterReluGram",
+    "ConvolutionKernel",
     "CrossOperator",
     "MemoryPlan",
     "NetworkKernel",

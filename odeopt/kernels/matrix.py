@@ -37,28 +37,27 @@ def symmetric_array(kernel: Any) -> tuple[np.ndarray, float]:
     if kernel.ndim != 2 or kernel.size == 0:
         raise ValueError(f"kernel must be a nonempty matrix of shape (n, n), got shape {kernel.shape}")
     n = require_square(kernel)
-    largest, gap, place = 0.0, 0.0, (0, 0)
+    gap, place = 0.0, (0, 0)
     corners = range(0, n, _TILE)
     for i, j in ((i, j) for i in corners for j in corners if j >= i):
         here, there = kernel[i : i + _TILE, j : j + _TILE], kernel[j : j + _TILE, i : i + _TILE].T
         with np.errstate(invalid="ignore"):  # inf - inf, which is told below
             difference = here - there
         high, low = float(difference.max()), float(difference.min())
-        largest = max(largest, float(here.max()), -float(here.min()))
         # a difference is nan where an entry is, or where both are infinite alike
-        if not np.isfinite(high - low + largest):
+        if not np.isfinite(high - low):
             real_array(kernel, "kernel", ndim=2)  # names the entry
         if max(high, -low) > gap:
             a, b = np.unravel_index(np.abs(difference).argmax(), difference.shape)
             gap, place = max(high, -low), (i + int(a), j + int(b))
-    if gap > 1e-10 * largest:  # as in validate_kernel
+    if gap == 0:
+        return kernel, 0.0
+    if gap > 1e-10 * (largest := max(float(kernel.max()), -float(kernel.min()))):  # as in validate_kernel
         raise ValueError(
             f"kernel must be symmetric, but entries {place} and {place[::-1]} differ by {gap:.3g} (largest "
             f"entry {largest:.3g}); if that is rounding, pass (H + H.T) / 2"
         )
-    if gap > 0:
-        kernel = kernel / 2 + kernel.T / 2  # halved first: the sum of two large entries could overflow
-    return kernel, n * gap / 2
+    return kernel / 2 + kernel.T / 2, n * gap / 2  # halved first: the sum of two large entries could overflow
 
 
 def symmetric_product(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

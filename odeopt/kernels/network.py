@@ -38,7 +38,7 @@ from odeopt.kernels.products import Engine
 from odeopt.kernels.profiles import PROFILES
 from odeopt.kernels.relu import overlap_angle
 
-__all__ = ["NetworkKernel"]
+__all__ = ["NetworkKernel", "layer_variances"]
 
 _DEEPEST = 10_000
 _LEAST = 1.5e-154  # the root of the smallest normal number
@@ -88,17 +88,10 @@ class NetworkKernel:
     kind: Literal["ntk", "nngp"] = "ntk"
 
     def __post_init__(self) -> None:
-        require_integer("depth", self.depth, 1, _DEEPEST)
-        require_choice("activation", self.activation, tuple(PROFILES))
-        require_choice("kind", self.kind, ("ntk", "nngp"))
-        self._layers()
+        layer_variances(self)
 
     def _layers(self) -> list[tuple[float, float]]:
-        """Variances of weights and biases, layer by layer."""
-        weights = _of_layers("weight_variance", self.weight_variance, self.depth, True)
-        return list(
-            zip(weights, _of_layers("bias_variance", self.bias_variance, self.depth, False), strict=True)
-        )
+        return layer_variances(self)
 
     def __call__(self, x: npt.ArrayLike, x2: npt.ArrayLike | None = None) -> np.ndarray:
         r"""Evaluate the kernel between inputs.
@@ -291,6 +284,15 @@ class _Entries:
         if xp is np:
             gram.setflags(write=False)
         return gram
+
+
+def layer_variances(network: Any) -> list[tuple[float, float]]:
+    """Variances of weights and biases, layer by layer, of a kernel whose parameters are checked."""
+    depth = require_integer("depth", network.depth, 1, _DEEPEST)
+    require_choice("activation", network.activation, tuple(PROFILES))
+    require_choice("kind", network.kind, ("ntk", "nngp"))
+    weights = _of_layers("weight_variance", network.weight_variance, depth, True)
+    return list(zip(weights, _of_layers("bias_variance", network.bias_variance, depth, False), strict=True))
 
 
 def _of_layers(name: str, value: Any, depth: int, positive: bool) -> tuple[float, ...]:

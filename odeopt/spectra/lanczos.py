@@ -16,6 +16,7 @@ vector, tells an asymmetry that few steps do not see.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -87,6 +88,7 @@ class _Run:
         self.single: bool | None = None  # whether every entry of a product of other vectors was a float32
         self.alpha: list[float] = []
         self.beta: list[float] = []
+        self.scale = 0.0  # an entry-wise bound on the norm of T
         self.squared_asymmetry = 0.0
         self.slabs: list[np.ndarray] = []
         self.count = 0
@@ -112,6 +114,11 @@ class _Run:
         self.slabs[-1][self.count % _SLAB] = vector
         self.count += 1
 
+    def _append_row(self, alpha: float, beta: float) -> None:
+        self.scale = max(self.scale, abs(alpha) + beta + (self.beta[-1] if self.beta else 0.0))
+        self.alpha.append(alpha)
+        self.beta.append(beta)
+
     def _blocks(self):
         for index, slab in enumerate(self.slabs):
             yield slab[: min(_SLAB, self.count - index * _SLAB)]
@@ -119,12 +126,6 @@ class _Run:
     @property
     def last(self) -> np.ndarray:
         return self.slabs[(self.count - 1) // _SLAB][(self.count - 1) % _SLAB]
-
-    @property
-    def scale(self) -> float:
-        """An entry-wise bound on the norm of T."""
-        beta = np.array([0.0, *self.beta])
-        return float(np.max(np.abs(self.alpha) + beta[:-1] + beta[1:])) if self.alpha else 0.0
 
     @property
     def roundings(self) -> float:
@@ -145,9 +146,7 @@ class _Run:
         """Take H q_j; append alpha_j, beta_j and q_(j+1)."""
         self._see_precision(product)
         w = np.array(product, dtype=float)
-        self._require_finite(w, name)
-        if (largest := float(np.abs(w).max())) > _MOST:
-            require_range(largest)
+        self._require_vector(w, name)
         h = np.concatenate([block @ w for block in self._blocks()])
         w = self._subtract(w, h)
         # One pass leaves what rounding and cancellation spoiled, of the order of eps |H q| / beta; the
@@ -167,8 +166,7 @@ class _Run:
                 f"{name} must be symmetric, but step {len(self.alpha) + 1} of Lanczos found q_i'H q_j and "
                 f"q_j'H q_i {off:.3g} apart (entries of T up to {scale:.3g}); pass (H + H.T) / 2"
             )
-        self.alpha.append(float(h[-1]))
-        self.beta.append(beta)
+        self._append_row(float(h[-1]), beta)
         self.squared_asymmetry += off**2
         if beta <= self.roundings * _EPS * self.scale or self.count == self.n:
             self.beta[-1], self.done = 0.0, True
@@ -180,16 +178,19 @@ class _Run:
             w = w - h[index * _SLAB : index * _SLAB + len(block)] @ block
         return w
 
-    def _require_finite(self, w: np.ndarray, name: str) -> None:
+    def _require_vector(self, w: np.ndarray, name: str) -> None:
         if w.shape != (self.n,):
             raise ValueError(f"{name} returned a product of shape {w.shape} for a vector of length {self.n}")
-        bad = np.flatnonzero(~np.isfinite(w))
-        if bad.size:
+        largest = float(np.abs(w).max())
+        if not math.isfinite(largest):
+            bad = np.flatnonzero(~np.isfinite(w))
             raise ValueError(
                 f"{name} returned {w[bad[0]]} at entry {bad[0]} of its product in step "
                 f"{len(self.alpha) + 1} ({bad.size} such in all); its entries must be finite and "
                 "its products within the range of float64"
             )
+        if largest > _MOST:
+            require_range(largest)
 
     def chain(self, keep: bool = False) -> Chain:
         steps = len(self.alpha)
@@ -221,12 +222,15 @@ class _Run:
         }
 
     def restore(self, held, i: int) -> None:
-        self.alpha, self.beta = held[f"alpha{i}"].tolist(), held[f"beta{i}"].tolist()
+        self.alpha, self.beta, self.scale = [], [], 0.0
+        alpha, beta = held[f"alpha{i}"].tolist(), held[f"beta{i}"].tolist()
+        for row in zip(alpha, beta, strict=False):
+            self._append_row(*row)
         self.squared_asymmetry, done, single = held[f"numbers{i}"].tolist()
         self.done, self.single = bool(done), None if single < 0 else bool(single)
-        basis, steps = held[f"basis{i}"], len(self.alpha)
+        basis, steps = held[f"basis{i}"], len(alpha)
         whole = basis.shape == (steps + (not self.done), self.n) or (not self.norm and not basis.size)
-        if not whole or len(self.beta) != steps or not np.isfinite(basis).all():
+        if not whole or len(beta) != steps or not np.isfinite(basis).all():
             raise ValueError(f"its basis has shape {basis.shape} after {steps} steps, or is not finite")
         self.slabs, self.count = [], 0
         for vector in basis:

@@ -1,0 +1,24 @@
+"""neural-tangents and its jax, in float64, or how to install them.
+
+The extra ``peers`` pins what runs together, in an environment of its own, of Python 3.10 to 3.12:
+
+    python3.11 -m venv peers && peers/bin/pip install -e ".[peers]"
+    peers/bin/python benchmarks/peer_points.py
+"""
+
+import sys
+
+try:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    import neural_tangents as nt
+    from jax.experimental import ode
+    from neural_tangents import stax
+except ImportError as error:
+    sys.exit(
+        f"neural-tangents cannot be imported ({error}); in an environment of its own (Python 3.10 to 3.12) "
+        'pip install -e ".[peers]"'
+    )
+
+__all__ = ["jax", "nt", "ode", "stax"]
