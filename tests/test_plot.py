@@ -190,7 +190,7 @@ def test_an_ensemble_is_drawn_as_bands_of_two_standard_deviations():
 
     measure, nngp = spectral_measure([[2.0, 1.0], [1.0, 2.0]], [[-1.0, 1.0], [1.0, 2.0]]), np.eye(2)
     found = ensemble(GradientDescent(0.3), measure, nngp, [0, 1, 5])
-    ax = plot.ensemble(found, points=[1], output=1)
+    ax = plot.ensemble(found, points=1, output=1)
     np.testing.assert_allclose(ax.lines[0].get_ydata(), found.mean[:, 1, 1])
     band = ax.collections[0].get_paths()[0].vertices
     top = found.mean[:, 1, 1] + 2 * np.sqrt(found.variance[:, 1])

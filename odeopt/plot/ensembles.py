@@ -18,7 +18,11 @@ __all__ = ["ensemble"]
 
 
 def ensemble(
-    found: EnsembleCurve, ax: Axes | None = None, *, points: Sequence[int] | None = None, output: int = 0
+    found: EnsembleCurve,
+    ax: Axes | None = None,
+    *,
+    points: int | Sequence[int] | None = None,
+    output: int = 0,
 ) -> Axes:
     r"""Draw the mean over initialisations along training, with a band of two standard deviations each way.
 
@@ -26,7 +30,7 @@ def ensemble(
     ----------
     found : EnsembleCurve
     ax : matplotlib.axes.Axes, optional
-    points : sequence of int, optional
+    points : int or sequence of int, optional
         Which points, each in a colour; by default the first six, or all if they are fewer.
     output : int, optional
         Of several outputs.
@@ -38,7 +42,7 @@ def ensemble(
     Raises
     ------
     ValueError
-        If there is no such point or output, or the curve has neither times nor iterations.
+        If there is no such point or output, or `found` is no curve or one that has neither times nor iterations.
 
     Examples
     --------
@@ -49,19 +53,23 @@ def ensemble(
     >>> ax.get_xlabel(), len(ax.lines)
     ('iteration $k$', 2)
     """
+    if not isinstance(found, EnsembleCurve):
+        raise ValueError(f"found must be an EnsembleCurve, got {type(found).__name__}; take ensemble(...)")
     grid, label = (found.t, "time $t$") if found.k is None else (found.k, "iteration $k$")
     if grid is None:
         raise ValueError(f"found must run along a grid, but it is the {found.source}; take ensemble(...)")
     mean = found.mean.reshape(*found.variance.shape, -1)
     column = mean[:, :, require_integer("output", output, 0, mean.shape[2] - 1)]
     count = mean.shape[1]
-    ax, chosen = on_axes(ax), range(min(len(COLOURS), count)) if points is None else points
+    chosen = list(range(min(len(COLOURS), count)) if points is None else np.atleast_1d(points))
+    ax = on_axes(ax)
     for i, colour in zip(chosen, len(chosen) * COLOURS, strict=False):
         i = require_integer("points", i, 0, count - 1)
         middle, half = column[:, i], 2 * found.std[:, i]
         ax.plot(grid, middle, color=colour, label=f"point {i}")
         ax.fill_between(grid, middle - half, middle + half, color=colour, alpha=0.2, linewidth=0)
-    ax.set(xlabel=label, ylabel=r"prediction, mean $\pm$ 2 s.d.", xlim=(np.min(grid), np.max(grid)))
+    ax.set(xlabel=label, ylabel=r"prediction, mean $\pm$ 2 s.d.")
+    ax.margins(x=0)
     if np.max(grid) > 100:
         ax.set_xscale("symlog", linthresh=10)
     ax.legend(fontsize=7)

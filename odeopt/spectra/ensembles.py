@@ -317,8 +317,9 @@ def _start(measure: Any, nngp: Any, points: dict[str, Any], T: int, covariance: 
     if 0 < len(missing) < len(points):
         raise ValueError(f"points need {', '.join(points)} together, but {', '.join(missing)} is missing")
     n = basis.shape[0]
-    p = n if missing else len(np.atleast_2d(points["cross_kernel"]))
-    needed = 8 * (5 * n**2 + 6 * n * p + T * (2 * n + 2 * p) + covariance * (T + 3) * p**2)
+    p = n if missing else len(real_array(points["cross_kernel"], "cross_kernel", ndim=2))
+    pairs = (T + 3) * p**2 if covariance else 0
+    needed = 8 * (5 * n**2 + 6 * n * p + T * (2 * n + 2 * p) + pairs)
     remedy = "take fewer points at a time, no covariance, or ensemble_at"
     require_room(needed, f"{n} examples, {p} points and {T} times", remedy)
     K = validate_kernel(nngp, name="nngp")

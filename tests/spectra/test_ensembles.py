@@ -243,6 +243,10 @@ SINGULAR = spectral_measure(np.ones((N, N)), -Y)
             lambda: ensemble(GD, MEASURE, NNGP, [1], covariance=True, **{**HERE, "points_nngp": [9, 9, 9]}),
             "covariance needs points_nngp",
         ),
+        (
+            lambda: ensemble(GD, MEASURE, NNGP, [1], **{**HERE, "cross_kernel": [[1, 2], [3]]}),
+            "cross_kernel is not an array",
+        ),
         (lambda: ensemble(GD, MEASURE, NNGP, [1], diag_reg=-1), "diag_reg must be a nonnegative number"),
         (lambda: ensemble(DECAYED[1], MEASURE, NNGP, [1]), "give degree"),
         (lambda: ensemble(GradientDescent(0.1, weight_decay=1e-18), MEASURE, NNGP, [1]), "give degree"),
