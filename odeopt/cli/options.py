@@ -86,6 +86,8 @@ def load_rows(data: Path | None, n: int, column: str | None = None) -> Examples:
             raise ValueError(f"--column {column} is one of a .csv file; give its name by --data")
         return Examples(*load_digits(n or None))
     found = examples_of(data, column)
+    if uneven := found.uneven:
+        typer.echo(f"odeopt: {uneven}", err=True)
     return found[:n] if n else found
 
 

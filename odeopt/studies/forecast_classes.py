@@ -35,6 +35,7 @@ from odeopt.rules.names import numbers_of
 from odeopt.rules.schedule import Schedule
 from odeopt.spectra.largest import largest_eigenvalue_bound
 from odeopt.spectra.measure import spectral_measure
+from odeopt.spectra.point_curve import PointCurve, class_accuracy
 from odeopt.studies.files import OutputFolder, save_classes
 from odeopt.studies.held_out import shared_text
 from odeopt.studies.methods import chosen_methods, require_constant_kernel
@@ -312,7 +313,6 @@ def _curves(
 
 
 def _curve(k: np.ndarray, u: np.ndarray, targets: np.ndarray, loss: SoftmaxLoss) -> ClassCurve:
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = np.array([float(loss.value(each, targets)) for each in u])
-    right = (u.argmax(axis=2) == targets.argmax(axis=1)).mean(axis=1)
-    return ClassCurve(frozen(k, int), frozen(np.where(np.isnan(values), np.inf, values)), frozen(right))
+    zero = np.zeros(len(k))
+    values = PointCurve(u, None, k, "iteration", zero == 0, zero, zero).loss(targets, loss)
+    return ClassCurve(frozen(k, int), values, class_accuracy(u, targets.argmax(axis=1)))

@@ -21,6 +21,7 @@ from odeopt.data import read_npz
 
 __all__ = ["Examples", "examples_of", "load_data", "rows_and_test"]
 
+_UNEVEN = 10  # times the root mean square of another column
 _TABLES, _DELIMITERS = (".csv", ".tsv"), ",;\t"
 
 
@@ -88,6 +89,19 @@ class Examples:
     def flat(self) -> tuple[np.ndarray, np.ndarray]:
         """One input a row, images flattened, and the targets."""
         return self.x.reshape(len(self.x), -1) if self.x.ndim > 2 else self.x, self.y
+
+    @property
+    def uneven(self) -> str:
+        """That a few columns decide, where those of a table differ in size; "" where they do not."""
+        sizes = np.sqrt((self.x.astype(np.float64) ** 2).mean(axis=0)) if self.columns else np.zeros(1)
+        low, high = int(np.argmin(np.where(sizes > 0, sizes, np.inf))), int(np.argmax(sizes))
+        if sizes[high] <= _UNEVEN * sizes[low]:
+            return ""
+        return (
+            f"columns of x differ in size ({self.columns[low]} {sizes[low]:.3g}, {self.columns[high]} "
+            f"{sizes[high]:.3g}), and rows are scaled to unit norm: the largest decide; standardise them, "
+            "and add a constant one"
+        )
 
     def alike(self, other: Examples) -> Examples:
         """The other examples with the columns of these in their order, or why they do not fit."""

@@ -181,6 +181,11 @@ def test_predict_takes_tables_and_a_test_file_whose_columns_stand_in_another_ord
     assert "Loss on 11 test examples" in out
     assert "1 of the 11 rows of test are rows of x too" in " ".join(out.split())
     assert "Warning" not in err
+    assert "differ in size" not in err
+    rows[:, 1] *= 100
+    np.savetxt(tmp_path / "uneven.csv", rows, delimiter=",", header="a,b,p", comments="", fmt="%.17g")
+    _, _, err = run(monkeypatch, capsys, tmp_path / "uneven.csv", *options)
+    assert "odeopt: columns of x differ in size (a 0." in err
     code, out, _ = run(monkeypatch, capsys, whole, "--test", "0.2", *options, "--json")
     assert (json.loads(out)["n"], json.loads(out)["test"]["p"]) == (24, 6)
     code, out, err = run(monkeypatch, capsys, train, "--test", test)
