@@ -42,7 +42,7 @@ def ensemble(
     Raises
     ------
     ValueError
-        If there is no such point or output, or `found` is no curve or one that has neither times nor iterations.
+        If there is no such point or output, or `found` is no curve, or has neither times nor iterations.
 
     Examples
     --------
