@@ -117,7 +117,10 @@ def real_array(value: Any, name: str, *, ndim: int | None, finite: bool = True) 
     if np.ma.is_masked(value):
         raise ValueError(f"{name} has masked entries, which hold no numbers; fill or remove them")
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}; convert it to float64")
+        words = "; of class labels one_hot makes targets" if array.dtype.kind in "US" else ""
+        raise ValueError(
+            f"{name} must hold real numbers, got dtype {array.dtype}; convert it to float64{words}"
+        )
     if array.ndim != ndim and not (ndim is None and array.ndim):
         wanted = {1: "(n,)", 2: "(n, d)"}.get(ndim or 0, "(n, ...)")
         raise ValueError(f"{name} must have shape {wanted}, got {array.shape}; reshape it")

@@ -22,15 +22,19 @@ def print_classes(found: ClassForecast, folder: Path | None) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    steps = found.methods[0].training.k[-1]
     where = f", and on {found.p} test examples" if found.p else ""
-    table = Table(title=f"Cross-entropy an example{where}, accuracy", caption="Predicted for infinite width.")
+    table = Table(
+        title=f"Cross-entropy an example{where}, accuracy; {steps} steps",
+        caption="Predicted for infinite width.",
+    )
     test = ("test:\nbest step", "there", "in\nthe end") if found.p else ()
-    for column in ("method and rule", "steps", "training:\nin the end", *test):
+    for column in ("method and rule", "training:\nin the end", *test):
         table.add_column(column, overflow="fold")
     for m in found.methods:
         named = m.rule.label if m.name in m.rule.label else f"{m.name}: {m.rule.label}"
         training = m.training.to_dict()["last"]
-        cells = [named, str(training["step"]), _cell(training, found.n)]
+        cells = [named, _cell(training, found.n)]
         if m.test is not None:
             tested = m.test.to_dict()
             cells += [str(tested["best"]["step"]), *(_cell(tested[at], found.p) for at in ("best", "last"))]

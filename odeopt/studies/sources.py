@@ -21,6 +21,7 @@ from odeopt.data import read_npz
 
 __all__ = ["Examples", "examples_of", "load_data", "rows_and_test"]
 
+_GAPS = ("", "na", "n/a", "nan", "null", "none", "inf", "infinity")
 _UNEVEN = 10  # times the root mean square of another column
 _TABLES, _DELIMITERS = (".csv", ".tsv"), ",;\t"
 
@@ -35,8 +36,8 @@ def load_data(x: Any, y: Any = None) -> tuple[np.ndarray, np.ndarray]:
         polars) of such columns; a data set of pairs (input, target), as ``torch.utils.data`` has them; or
         inputs, shape (n, ...), with `y`.
     y : str or array_like, optional
-        The name of the column of targets, by default "y"; all others are inputs. Or the targets themselves,
-        shape (n,) or (n, c).
+        The name of the column of targets, by default "y"; all others are inputs, and targets may be words,
+        class labels. Or the targets themselves, shape (n,) or (n, c).
 
     Returns
     -------
@@ -128,16 +129,17 @@ def examples_of(x: Any, y: Any = None) -> Examples:
     if isinstance(x, (str, os.PathLike)) and Path(x).suffix.lower() in _TABLES:
         if not (y is None or isinstance(y, str)):
             raise ValueError(f"y must name the column of targets in {os.fspath(x)}, got {_kind(y)}")
-        x, y, columns = _of_columns(_columns_of_csv(os.fspath(x)), y, os.fspath(x))
+        x, y, columns = _of_columns(_columns_of_csv(os.fspath(x), y or "y"), y, os.fspath(x))
     elif isinstance(x, (str, os.PathLike)):
         x, y = _of_npz(os.fspath(x), y)
     elif _is_frame(x):
-        x, y, columns = _of_columns(_columns_of_frame(x), y, "x")
+        x, y, columns = _of_columns(_columns_of_frame(x, "y" if y is None else y), y, "x")
     elif isinstance(y, str):
         raise ValueError(f"y = {y!r} names a column, but x ({_kind(x)}) has none; pass the targets")
     elif y is None:
         x, y = _of_items(x)
-    return Examples(_numbers(x, "x"), _numbers(y, "y"), columns)
+    words = isinstance(y, np.ndarray) and y.dtype.kind == "U"
+    return Examples(_numbers(x, "x"), y if words else _numbers(y, "y"), columns)
 
 
 def rows_and_test(x: Any, y: Any, test: Any) -> tuple[np.ndarray, np.ndarray, Examples | None]:
@@ -206,8 +208,8 @@ def _require_names(names: Sequence[str], where: str) -> None:
         raise ValueError(f"{where} has the column {twice[0]!r} more than once; rename one of them")
 
 
-def _columns_of_csv(name: str) -> dict[str, np.ndarray]:
-    """The columns of a file whose first line names them; the delimiter is the one found there most."""
+def _columns_of_csv(name: str, wanted: str) -> dict[str, np.ndarray]:
+    """The columns of a file whose first line names them, targets perhaps as words."""
     try:
         if os.path.exists(name) and not os.path.isfile(name):  # a pipe would be waited for without end
             raise ValueError("it is not a regular file")
@@ -217,17 +219,28 @@ def _columns_of_csv(name: str) -> dict[str, np.ndarray]:
             reader = csv.reader(file, delimiter=max(_DELIMITERS, key=first.count), strict=True)
             names = [cell.strip() for cell in next(reader, [])]
             _require_header(names)
-            values = array("d")
+            values, words = array("d"), []
+            place = names.index(wanted) if wanted in names else len(names)
             for row in reader:
-                if row:  # not a blank line
-                    values.extend(_cells(row, names, reader.line_num))
+                if not row:  # a blank line
+                    continue
+                if place < len(row) and (words or not values) and _is_word(row[place], words):
+                    words.append(row[place].strip())
+                    row[place] = "0"
+                values.extend(_cells(row, names, reader.line_num))
             if not values:
                 raise ValueError("it has no row under its header")
     except (OSError, ValueError, csv.Error, MemoryError) as error:
         remedy = "write one row an example, numbers with a point, under a line of names"
         raise ValueError(f"x = {name!r} cannot be read as .csv data: {error}; {remedy}") from error
-    table = np.array(values).reshape(-1, len(names))
-    return dict(zip(names, table.T, strict=True))
+    columns = dict(zip(names, np.array(values).reshape(-1, len(names)).T, strict=True))
+    return columns | ({wanted: np.array(words)} if words else {})
+
+
+def _is_word(cell: str, words: list[str]) -> bool:
+    """Whether a target is a class: all are where the first one is a word, but for gaps."""
+    cell = cell.strip()
+    return cell.lower() not in _GAPS and (bool(words) or cell[0].isalpha())
 
 
 def _require_header(names: list[str]) -> None:
@@ -265,14 +278,16 @@ def _is_frame(x: Any) -> bool:
     return hasattr(x, "columns") and hasattr(x, "to_numpy")
 
 
-def _columns_of_frame(frame: Any) -> dict[str, np.ndarray]:
+def _columns_of_frame(frame: Any, wanted: Any) -> dict[str, np.ndarray]:
     labels = list(frame.columns)
     _require_names([str(label) for label in labels], "x")
-    return {str(label): _column(frame[label], str(label)) for label in labels}
+    return {str(label): _column(frame[label], str(label), str(label) == wanted) for label in labels}
 
 
-def _column(series: Any, name: str) -> np.ndarray:
+def _column(series: Any, name: str, target: bool) -> np.ndarray:
     values = np.asarray(series.to_numpy())
+    if target and values.size and all(isinstance(cell, str) for cell in values):
+        return values.astype(str)  # classes
     if values.dtype.kind not in "biuf":  # numbers among gaps, as objects
         cells = [*values]
         bad = [i for i, v in enumerate(cells) if isinstance(v, str) or not hasattr(v, "__float__")]

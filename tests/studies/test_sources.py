@@ -83,6 +83,26 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         load_data(tmp_path / "d.csv", [1.0])
 
 
+def test_targets_may_be_words(tmp_path):
+    source = table(tmp_path, "a,kind\n1,setosa\n2, virginica\n3,1\n")
+    assert load_data(source, "kind")[1].tolist() == ["setosa", "virginica", "1"]
+    kinds = np.array(["b", "a"], dtype=object)
+    assert load_data(Frame(a=[1, 2], y=kinds))[1].tolist() == ["b", "a"]
+    with pytest.raises(
+        ValueError, match=r"y must hold real numbers, got dtype <U9; .* one_hot makes targets"
+    ):
+        forecast(source, "kind")
+    for text, words in (
+        ("a,y\n1,b\n2,\n", "column 'y' in line 3 is empty"),
+        ("a,y\n1,2\n2,b\n", "column 'y' in line 3 is 'b'"),
+        ("a,y\n1,nan\n2,b\n", "column 'y' in line 2 is 'nan'"),
+        ("a,y\n1,b\n2,NA\n", "column 'y' in line 3 is 'NA'"),
+        ("a,y\nc,b\n2,d\n", "column 'a' in line 2 is 'c'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            load_data(table(tmp_path, text))
+
+
 def test_archives_keep_images_and_tokens_as_they_are(tmp_path):
     images, tokens = np.random.default_rng(0).random((3, 1, 2, 2)), np.arange(6).reshape(3, 2)
     for x, kind in ((images, "f"), (tokens, "i")):
