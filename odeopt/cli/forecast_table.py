@@ -26,9 +26,10 @@ def print_forecast(found: Forecast, folder: Path | None) -> None:
     largest = (
         f"{high:.5g}" if high - low <= _FOUND * high else f"between {low:.5g} and {high:.5g}, tuned for that"
     )
+    outputs = f", {found.outputs} outputs" if found.outputs > 1 else ""
     console.print(
-        f"n = {found.n}, d = {found.d}; spectrum seen by the error from {found.mu:.4g} ({how}), largest "
-        f"eigenvalue of the kernel {largest}; initial loss {found.initial_loss:.5g}",
+        f"n = {found.n}, d = {found.d}{outputs}; spectrum seen by the error from {found.mu:.4g} ({how}), "
+        f"largest eigenvalue of the kernel {largest}; initial loss {found.initial_loss:.5g}",
         highlight=False,
         soft_wrap=True,
     )
@@ -46,6 +47,8 @@ def print_forecast(found: Forecast, folder: Path | None) -> None:
     console.print(table)
     for line in _lines(found):
         console.print(line, highlight=False, markup=False)
+    if found.target_note:
+        console.print(f"y {found.target_note} (--classes)", style="yellow", highlight=False)
     if found.test is not None:
         _print_test(console, found, found.test)
     if folder is not None:
@@ -56,8 +59,10 @@ def print_forecast(found: Forecast, folder: Path | None) -> None:
 def _print_test(console: Console, found: Forecast, test: HeldOut) -> None:
     """Print where each method would best stop, and what the test set is worth there and at the end."""
     title = f"Loss on {len(test.y)} test examples, of {test.initial_loss:.5g} at the start"
-    table = Table(title=title, caption="Predicted for infinite width; rms in the units of the targets.")
-    classes = ("accuracy",) if test.middle is not None else ()
+    own = test.y.ndim == 2 and test.labels is None
+    units = "deviations of each output" if own else "the units of the targets"
+    table = Table(title=title, caption=f"Predicted for infinite width; rms in {units}.")
+    classes = ("accuracy",) if test.of_classes else ()
     for column in ("method", "best step", "loss there", "rms there", *classes, "last step", "loss there"):
         table.add_column(column)
     falling = []

@@ -16,6 +16,7 @@ from odeopt.cli.forecast_table import print_forecast
 from odeopt.cli.long_run import LongRun
 from odeopt.cli.options import (
     AverageOption,
+    ClassesOption,
     ColumnOption,
     DecayOption,
     DecoupledOption,
@@ -71,6 +72,7 @@ def predict_command(
     data: Annotated[Path, typer.Argument(help="An .npz file with x and y, or a .csv with a header.")],
     test: _Test = None,
     column: ColumnOption = None,
+    classes: ClassesOption = False,
     loss: Annotated[str, typer.Option(help="squared, or softmax: y holds class labels.")] = "squared",
     methods: _Methods = None,
     rule: RulesOption = None,
@@ -100,7 +102,7 @@ def predict_command(
     options: dict[str, Any] = {
         "methods": [*names, *rules_written(rule or (), length)], "layers": layers, "depth": depth,
         "storage": storage, "device": device or None, **rate_of_forecast(lr, best_at, length),
-        "average": average_from_text(average, length), "test": held_out(test, column),
+        "average": average_from_text(average, length), "classes": classes, "test": held_out(test, column),
         **decay_from_text(weight_decay, decoupled, to_start, length),
     }  # fmt: skip
     squared = (target, matvecs, best_at, max_steps, strict, state)

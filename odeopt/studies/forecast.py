@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from odeopt.checks import is_number, real_array, require_integer
+from odeopt.checks import class_note, is_number, real_array, require_integer
 from odeopt.data import Dataset, prepare
-from odeopt.kernels.inputs import singular_part, validate_inputs
+from odeopt.kernels.inputs import SingularPart, singular_part, validate_inputs
 from odeopt.kernels.memory import MemoryPlan, Storage, memory_plan
 from odeopt.kernels.operator import relu_gram_operator
 from odeopt.rates.tuning import Decay
@@ -45,6 +45,7 @@ def forecast(
     y: Any = None,
     *,
     test: Any = None,
+    classes: bool = False,
     methods: Sequence[str | UpdateRule] = ("gd", "hb", "nag"),
     target: float = 1e-3,
     num_matvecs: int = 300,
@@ -69,14 +70,17 @@ def forecast(
 
     Parameters
     ----------
-    x, y : array_like, shapes (n, d) and (n,), or what :func:`odeopt.load_data` takes
+    x, y : array_like, shapes (n, d) and (n,) or (n, c), or what :func:`odeopt.load_data` takes
         Inputs, flattened (images) and scaled to unit norm, and targets, scaled to mean 0 and unit root mean
         square. Blank and parallel rows make the kernel singular; the loss that cannot fall is then told, the
         rest predicted.
     test : pair of array_like, what :func:`odeopt.load_data` takes, or float, optional
         Examples that are not trained on, or the share of these that is held out, drawn with a fixed seed:
-        the loss on them along training, the best step and, where targets are two classes, the accuracy. Of
-        rows that are trained on too a warning tells.
+        the loss on them along training, the best step and, where targets are classes or two numbers, the
+        accuracy. Of rows that are trained on too a warning tells.
+    classes : bool, optional
+        Take `y`, shape (n,), as class labels, one output for each (:func:`odeopt.data.one_hot`). Without it
+        labels that are numbers are regressed on.
     methods : sequence of str or UpdateRule
         Among "gd", "hb" (Polyak), "nag" (friction 3/t, lr = 1/L), "nagc" (constant momentum), "tm", whose
         numbers are tuned; or linear rules of your own, as they are: any schedules, decay or average.
@@ -132,15 +136,13 @@ def forecast(
     n, d = (x := real_array(x, "x", ndim=2)).shape
     num_matvecs = min(require_integer("num_matvecs", num_matvecs, 1), n)
     # Refused before anything is computed, and so before all pairs of rows are looked at.
-    plan = _planned(n, d, device, storage=storage, num_vectors=num_matvecs * _copies(n, held))
-    if on_plan is not None:
-        on_plan(plan)
-    if strict:
-        validate_inputs(x, depth=depth)
-    data, singular = prepare(x, y, allow_singular=True), singular_part(x, depth=depth)
+    outputs = len(np.unique(y)) if classes else y[0].size
+    vectors = num_matvecs * outputs
+    _plan(n, d, device, on_plan, storage=storage, num_vectors=vectors * _copies(n, held))
+    data, singular = _prepared(x, y, classes, strict, depth)
     points = None if held is None else _held_out(held, x, y, data)
     network: dict[str, Any] = {"layers": layers, "depth": depth, "device": device, "storage": storage}
-    options: dict[str, Any] = {**network, "num_vectors": num_matvecs, "progress": progress}
+    options: dict[str, Any] = {**network, "num_vectors": vectors, "progress": progress}
     kernel = relu_gram_operator(rows := singular.reduced_rows(data.x), allow_singular=True, **options)
     spectrum = ForecastSpectrum.of(kernel, singular, -data.y, num_matvecs, state, progress, held is not None)
     fewest = asked.fewest(spectrum)
@@ -150,6 +152,7 @@ def forecast(
     return Forecast(
         n, d, asked.target, spectrum.whole.mass / 2, spectrum.floor, spectrum.mu, spectrum.L,
         (spectrum.low, spectrum.L), singular, spectrum.whole, kernel.plan, fewest, found, points,
+        outputs, data.classes, "" if classes else class_note(np.asarray(y)),
     )  # fmt: skip
 
 
@@ -200,10 +203,23 @@ def _require_one_rate(lr: Any, schedule: Any, best_at: Any) -> None:
         )
 
 
-def _planned(n: int, d: int, device: str | None, **options: Any) -> MemoryPlan:
-    """Plan the kernel on the host, or on a torch device."""
+def _plan(n: int, d: int, device: str | None, on_plan: Callable | None, **options: Any) -> None:
+    """Plan the kernel on the host, or on a torch device, and tell it."""
     if device is None:
-        return memory_plan(n, d, **options)
-    from odeopt.kernels.device import device_plan  # brings torch
+        plan = memory_plan(n, d, **options)
+    else:
+        from odeopt.kernels.device import device_plan  # brings torch
 
-    return device_plan(n, d, device=device, **options)
+        plan = device_plan(n, d, device=device, **options)
+    if on_plan is not None:
+        on_plan(plan)
+
+
+def _prepared(
+    x: np.ndarray, y: np.ndarray, classes: bool, strict: bool, depth: int
+) -> tuple[Dataset, SingularPart]:
+    """The scaled data, and what makes their kernel singular."""
+    if strict:
+        validate_inputs(x, depth=depth)
+    data = prepare(x, y, targets="classes" if classes else "regression", allow_singular=True)
+    return data, singular_part(x, depth=depth)

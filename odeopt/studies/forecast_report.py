@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from odeopt.kernels.inputs import SingularPart
 from odeopt.kernels.memory import MemoryPlan
 from odeopt.rates.steps import StepsTo
@@ -106,6 +108,12 @@ class Forecast:
     methods : tuple of MethodForecast
     test : HeldOut or None
         The test set, scaled, with the rows that are trained on too.
+    outputs : int
+        Number of outputs, over which losses are summed.
+    classes : numpy.ndarray, shape (c,), or None
+        The class of each output.
+    target_note : str
+        What is to be said of the targets: that class labels are regressed on.
     """
 
     n: int
@@ -122,12 +130,18 @@ class Forecast:
     fewest: StepsTo | None
     methods: tuple[MethodForecast, ...]
     test: HeldOut | None = field(default=None, repr=False)
+    outputs: int = 1
+    classes: np.ndarray | None = field(default=None, repr=False)
+    target_note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a JSON file holds."""
         return {
             "n": self.n,
             "d": self.d,
+            "outputs": self.outputs,
+            "classes": None if self.classes is None else self.classes.tolist(),
+            "target_note": self.target_note,
             "target": self.target,
             "initial_loss": self.initial_loss,
             "loss_floor": self.loss_floor,

@@ -55,7 +55,8 @@ class ForecastSpectrum:
         origin = np.zeros_like(error)
         options = {"num_matvecs": steps, "state": state, "progress": progress, "keep_basis": keep_basis}
         seen = spectral_measure(kernel, error, origin=origin, **options)
-        bound = largest_eigenvalue_bound(seen.chains[0], kernel.frobenius + slack, kernel.shape[0]) + slack
+        whole = kernel.frobenius + slack, kernel.shape[0]
+        bound = min(largest_eigenvalue_bound(chain, *whole) for chain in seen.chains if chain.size) + slack
         L = float(max(min(L, bound), seen.lam_max))
         seen = dataclasses.replace(seen, interval=(0.0, L))
         # Of antipodal pairs rounding puts something into the null space.

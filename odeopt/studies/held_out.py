@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from odeopt.checks import frozen
-from odeopt.data import Dataset
+from odeopt.data import Dataset, one_hot
 from odeopt.kernels.cross import CrossOperator
 from odeopt.kernels.inputs import shared_rows, unit_rows
 from odeopt.kernels.relu import gram_between
@@ -38,7 +38,7 @@ class HeldOutCurve:
     ----------
     k : numpy.ndarray of int, shape (T,)
         Steps: those of the curve in training, and the best one: of all up to 10,000, of longer runs of the
-        first 5000 and 10,000 spread evenly.
+        first 5000 and 10,000 spread evenly; of c outputs a c-th of these numbers.
     loss : numpy.ndarray, shape (T,)
         Half the sum of the squared errors, in the scale of the training.
     error : numpy.ndarray, shape (T,)
@@ -46,7 +46,8 @@ class HeldOutCurve:
     accuracy : numpy.ndarray, shape (T,), or None
         Share of the examples whose class is predicted; None where the targets are no classes.
     rms : numpy.ndarray, shape (T,)
-        Root mean square error in the units of the targets.
+        Root mean square error over examples and outputs: in the units of the targets, of classes 0 and 1; of
+        several outputs without classes, each on its own scale, in units of their deviations.
     best : int
         Index of the smallest loss.
     """
@@ -85,14 +86,16 @@ class HeldOut:
 
     Attributes
     ----------
-    x, y : numpy.ndarray, shapes (p, d) and (p,)
+    x, y : numpy.ndarray, shapes (p, d) and (p,) or (p, c)
         Unit rows, and scaled targets.
     scale : float
-        Of the targets.
+        Of the targets; 1 where each of several outputs has its own.
     middle : float or None
         Between the two classes, scaled; None where the targets are no classes.
     shared : tuple of pairs of int
         Rows of these and of the training that are one.
+    labels : numpy.ndarray of int, shape (p,), or None
+        Outputs of the classes; None where there is none for each class.
     """
 
     x: np.ndarray = field(repr=False)
@@ -100,17 +103,26 @@ class HeldOut:
     scale: float
     middle: float | None
     shared: tuple[tuple[int, int], ...] = field(repr=False)
+    labels: np.ndarray | None = field(repr=False, default=None)
 
     @classmethod
     def of(cls, test: Examples, x: np.ndarray, y: np.ndarray, data: Dataset) -> HeldOut:
         """Scale as the training data `x`, `y` were to `data`."""
-        middle = _middle_of_classes(y, test.y)
-        scaled = (test.y - data.target_mean) / data.target_scale
+        middle = None if data.y.ndim == 2 else _middle_of_classes(y, test.y)
+        raw = test.y if data.classes is None else one_hot(test.y, data.classes)[0]
+        scaled = (raw - data.target_mean) / data.target_scale
         if middle is not None:
-            middle = (middle - data.target_mean) / data.target_scale
+            middle = float((middle - data.target_mean) / data.target_scale)
         rows = np.asarray(test.flat[0], dtype=np.float64)
         unit, _ = unit_rows(rows)
-        return cls(unit, scaled, data.target_scale, middle, tuple(shared_rows(rows, x)))
+        labels = None if data.classes is None else scaled.argmax(axis=1)
+        scale = 1.0 if isinstance(data.target_scale, np.ndarray) else data.target_scale
+        return cls(unit, scaled, scale, middle, tuple(shared_rows(rows, x)), labels)
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether there is an accuracy."""
+        return self.middle is not None or self.labels is not None
 
     @property
     def initial_loss(self) -> float:
@@ -123,7 +135,7 @@ class HeldOut:
             "p": len(self.y),
             "initial_loss": self.initial_loss,
             "overlap": len(self.shared),
-            "classes": self.middle is not None,
+            "classes": self.of_classes,
         }
 
     def seen(
@@ -141,8 +153,8 @@ class HeldOut:
         k = np.union1d(k, self._best_step(rule, measure, seen, int(k[-1])))
         found = self._evaluated(rule, measure, seen, k)
         loss, error, accuracy = found
-        rms = self.scale * np.sqrt(2 * loss / len(self.y))
-        known = None if self.middle is None else frozen(accuracy)
+        rms = self.scale * np.sqrt(2 * loss / self.y.size)
+        known = frozen(accuracy) if self.of_classes else None
         return HeldOutCurve(
             frozen(k, int), frozen(loss), frozen(error), known, frozen(rms), int(np.argmin(loss))
         )
@@ -153,41 +165,45 @@ class HeldOut:
         r"""The step of least loss, of all: :math:`|H_*Qc-y_*|` is that of the R of a QR decomposition."""
         if measure is None or seen is None:
             return 0
-        steps = np.arange(min(last, _SEARCHED) + 1)
-        if last > _SEARCHED:
-            steps = np.unique(np.r_[steps[: _SEARCHED // 2], np.linspace(0, last, _SEARCHED).astype(int)])
+        most = _SEARCHED // self.y[0].size
+        steps = np.arange(min(last, most) + 1)
+        if last > most:
+            steps = np.unique(np.r_[steps[: most // 2], np.linspace(0, last, most).astype(int)])
         images = np.column_stack([*seen.images, self.y])
         images = np.linalg.qr(images, mode="r") if len(images) > images.shape[1] else images
         ends = np.cumsum([image.shape[1] for image in seen.images])
         *turned, targets = np.split(images, ends, axis=1)
         piece = SeenBasis(seen.basis, tuple(turned), seen.norm)
-        curve = predict(rule, measure, piece, steps, points_origin=np.zeros(len(images)))
-        return int(steps[curve.best(targets[:, 0])])
+        targets = targets.reshape(-1, *self.y.shape[1:])
+        curve = predict(rule, measure, piece, steps, points_origin=np.zeros(targets.shape))
+        return int(steps[curve.best(targets)])
 
     def _evaluated(
         self, rule: UpdateRule, measure: SpectralMeasure | None, seen: SeenBasis | None, k: np.ndarray
     ) -> np.ndarray:
         """Loss, its estimated error, and accuracy at steps `k`, shape (3, T)."""
-        total, size = np.zeros((3, len(k))), max(1, _ENTRIES // len(k))
+        total, size = np.zeros((3, len(k))), max(1, _ENTRIES // (len(k) * self.y[0].size))
         for start in range(0, len(self.y), size):
             part = slice(start, start + size)
             targets = self.y[part]
             if measure is None or seen is None:
                 zero = np.zeros(len(k))
-                curve = PointCurve(np.zeros((len(k), len(targets))), None, k, "", zero == 0, zero, zero)
+                curve = PointCurve(np.zeros((len(k), *targets.shape)), None, k, "", zero == 0, zero, zero)
             else:
                 images = tuple(image[part] for image in seen.images)
-                origin = np.zeros(len(targets))  # as J w_0 of a network that starts at zero output
+                origin = np.zeros(targets.shape)  # as J w_0 of a network that starts at zero output
                 piece = SeenBasis(seen.basis, images, seen.norm)
                 curve = predict(rule, measure, piece, k, points_origin=origin)
             with np.errstate(over="ignore", invalid="ignore"):
-                distance = np.abs(curve.u - targets).sum(axis=1)
-                slack = curve.error * distance + len(targets) / 2 * curve.error**2
+                distance = np.abs(curve.u - targets).reshape(len(k), -1).sum(axis=1)
+                slack = curve.error * distance + targets.size / 2 * curve.error**2
             total[0] += curve.loss(targets)
             total[1] += np.where(curve.error == 0, 0.0, slack)
             if self.middle is not None:
                 right = (curve.u >= self.middle) == (targets >= self.middle)
                 total[2] += right.sum(axis=1) / len(self.y)
+            elif self.labels is not None:
+                total[2] += curve.accuracy(self.labels[part]) * len(targets) / len(self.y)
         return total
 
 

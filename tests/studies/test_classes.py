@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from odeopt import check
+from odeopt import HeavyBall, check, forecast, loss_curve, predict, spectral_measure
 from odeopt.data import load_digits, one_hot, prepare
 from odeopt.kernels import relu_gram
 from odeopt.kernels.inputs import singular_part
@@ -67,19 +67,20 @@ def test_the_part_of_each_output_that_cannot_fall_is_that_of_the_null_space():
 
 
 def test_check_predicts_each_class_and_tells_accuracy_beside_loss():
-    x, labels = load_digits(30)
+    x, labels = load_digits(60)
+    x, labels = x[labels < 3], labels[labels < 3]  # 18 images of three digits
     report = check(x, labels, methods=["hb"], settings=SMALL, classes=True)
     found, data = report["hb"], prepare(x, labels, targets="classes")
-    assert report.problem["outputs"] == 10 and report.problem["classes"] == list(range(10))
+    assert report.problem["outputs"] == 3 and report.problem["classes"] == [0, 1, 2]
     # each output by itself: the ODE at infinite width, from the error of the one network at the start
-    net = TwoLayerReLU(64, 300, outputs=10, seed=0)
+    net = TwoLayerReLU(64, 300, outputs=3, seed=0)
     delta0 = net(net.weights.new_tensor(data.x)).detach().numpy() - data.y
     k, limit = found.curves["k"], relu_gram(data.x)
     single = [predicted_errors(found.rule, limit, column, k).errors["ode_h0"] for column in delta0.T]
     one_by_one = 0.5 * sum((error**2).sum(axis=1) for error in single)
     np.testing.assert_allclose(found.curves["ode_inf"][0], one_by_one, rtol=1e-9)
     dense = predicted_errors(found.rule, empirical_gram(net, data.x), delta0, k).errors["discrete_h0"]
-    right = (dense.reshape(-1, 30, 10) + data.y).argmax(axis=2) == labels
+    right = (dense.reshape(-1, len(labels), 3) + data.y).argmax(axis=2) == labels
     np.testing.assert_array_equal(found.curves["accuracy_discrete_h0"][0], right.mean(axis=1))
     assert found.accuracy["discrete_h0"] == right[-1].mean() > 0.8
     assert abs(found.accuracy["trained"] - found.accuracy["discrete_h0"]) < 0.2
@@ -93,3 +94,49 @@ def test_a_check_says_that_labels_are_regressed_on():
         report = check(x, y, methods=["gd"], settings=CheckSettings(width=20, seeds=1, num_steps=3))
         assert note in report.problem["target_note"] and bool(note) == bool(report.problem["target_note"])
         assert report["gd"].accuracy == {}
+
+
+def test_a_forecast_of_classes_is_that_of_the_dense_kernel_on_the_training_and_the_test_set():
+    x, labels = load_digits(240)
+    train, rest = slice(0, 160), slice(160, 240)
+    options = {"target": 0.1, "num_matvecs": 50, "max_steps": 2000, "classes": True}
+    found = forecast(x[train], labels[train], test=(x[rest], labels[rest]), methods=["hb", "nag"], **options)
+    data = prepare(x[train], labels[train], targets="classes")
+    points = x[rest] / np.linalg.norm(x[rest], axis=1)[:, None]
+    targets = (one_hot(labels[rest])[0] - data.target_mean) / data.target_scale
+    measures = [spectral_measure(relu_gram(data.x), -column) for column in data.y.T]
+    assert (found.outputs, found.classes.tolist(), found.to_dict()["outputs"]) == (10, list(range(10)), 10)
+    for method in found.methods:
+        # by eigh, one output after the other; what 50 steps leave out is below 1e-8 here
+        losses = sum(loss_curve(method.rule, measure, method.curve.k).loss for measure in measures)
+        np.testing.assert_allclose(method.curve.loss, losses, rtol=1e-8)
+        k = method.test.k
+        u = np.stack([predict(method.rule, m, relu_gram(points, data.x), k).u for m in measures], axis=2)
+        np.testing.assert_allclose(method.test.loss, 0.5 * ((u - targets) ** 2).sum(axis=(1, 2)), rtol=1e-7)
+        right = (u.argmax(axis=2) == labels[rest]).mean(axis=1)
+        np.testing.assert_allclose(method.test.accuracy, right, rtol=0, atol=1e-12)
+        assert right[-1] > 0.7  # of classes with 16 examples each; 0.1 by chance
+
+
+def test_a_forecast_of_columns_is_the_sum_of_theirs():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 4)), rng.standard_normal((40, 2)) * [1, 50]
+    rule = HeavyBall(0.2, 0.7)
+    options = {"methods": [rule], "target": 0.5, "max_steps": 200}
+    both = forecast(x, y, test=(x[:5] + 0.1, y[:5]), **options)
+    k = both.methods[0].curve.k
+    singles = [
+        loss_curve(rule, spectral_measure(relu_gram(prepare(x, c).x), -prepare(x, c).y), k).loss for c in y.T
+    ]
+    np.testing.assert_allclose(both.methods[0].curve.loss, sum(singles), rtol=1e-9)
+    assert both.outputs == 2 and both.classes is None and both.methods[0].test.accuracy is None
+    with pytest.raises(ValueError, match=r"test has targets of shape \(5,\)"):
+        forecast(x, y, test=(x[:5], y[:5, 0]), **options)
+
+
+def test_a_forecast_says_what_its_classes_miss():
+    x, labels = load_digits(60)
+    assert "whole numbers 0 to 9" in forecast(x, labels, methods=["gd"], target=0.9).target_note
+    few = labels < 9
+    with pytest.raises(ValueError, match="labels hold 9, which is none of the classes"):
+        forecast(x[few], labels[few], test=(x[~few], labels[~few]), methods=["gd"], classes=True)
