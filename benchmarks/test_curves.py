@@ -192,38 +192,51 @@ def width_rows(problem, widths, seeds):
     return rows
 
 
+NETWORK_TITLES = ("network", "method", "seeds", "steps", *FIGURES)
+NETWORK_TITLES += ("best step predicted / trained", "loss there")
+
+
+def network_section(chosen):
+    return (
+        NETWORK_TEXT
+        + "\n"
+        + table(NETWORK_TITLES, network_rows(digits(chosen.examples, chosen.test), chosen))
+    )
+
+
+def width_section(chosen):
+    widths, seeds = ([64, 256], 2) if chosen.quick else (chosen.widths, chosen.seeds)
+    titles = ("network", "method", "measured", "slope", *(f"m = {m}" for m in widths))
+    rows = width_rows(digits(chosen.examples, chosen.test), widths, seeds)
+    return WIDTH_TEXT.format(seeds=seeds) + "\n" + table(titles, rows)
+
+
+def class_section(chosen):
+    widths, seeds = ([64, 256], 2) if chosen.quick else ([1024, 4096, 16384], 2)
+    titles = (*NETWORK_TITLES, "accuracy predicted / trained / agreement")
+    rows = class_rows(classes(chosen.examples, chosen.test), widths, seeds, chosen.longest)
+    return CLASS_TEXT.format(seeds=seeds, longest=chosen.longest) + "\n" + table(titles, rows)
+
+
+SECTIONS = {"networks": network_section, "widths": width_section, "classes": class_section}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--examples", type=int, default=100)
     parser.add_argument("--test", type=int, default=100)
     parser.add_argument("--widths", type=int, nargs="+", default=[256, 1024, 4096, 16384])
     parser.add_argument("--seeds", type=int, default=4, help="of the widths")
-    parser.add_argument("--longest", type=int, default=200, help="steps of an MLP or CNN")
-    names = ["networks", "widths", "classes"]
-    parser.add_argument("--sections", nargs="+", choices=names, default=names)
+    parser.add_argument("--longest", type=int, default=200, help="steps of an MLP or CNN, and of ten classes")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args()
-    problem = digits(chosen.examples, chosen.test)
-    sections = []
-    network_titles = ("network", "method", "seeds", "steps", *FIGURES)
-    network_titles += ("best step predicted / trained", "loss there")
-    if "networks" in chosen.sections:
-        sections.append(NETWORK_TEXT + "\n" + table(network_titles, network_rows(problem, chosen)))
-    if "widths" in chosen.sections:
-        widths, seeds = ([64, 256], 2) if chosen.quick else (chosen.widths, chosen.seeds)
-        titles = ("network", "method", "measured", "slope", *(f"m = {m}" for m in widths))
-        rows = width_rows(problem, widths, seeds)
-        sections.append(WIDTH_TEXT.format(seeds=seeds) + "\n" + table(titles, rows))
-    if "classes" in chosen.sections:
-        widths, seeds = ([64, 256], 2) if chosen.quick else ([1024, 4096, 16384], 2)
-        titles = (*network_titles, "accuracy predicted / trained / agreement")
-        rows = class_rows(classes(chosen.examples, chosen.test), widths, seeds, chosen.longest)
-        sections.append(CLASS_TEXT.format(seeds=seeds, longest=chosen.longest) + "\n" + table(titles, rows))
-    for section in sections:
+    head = HEAD.format(n=chosen.examples, p=chosen.test)
+    for name in chosen.sections:
+        section = SECTIONS[name](chosen)
         if chosen.quick:
             say(section)
         else:
-            head = HEAD.format(n=chosen.examples, p=chosen.test)
             keep(RESULTS, section, head, (NETWORK_TEXT, WIDTH_TEXT, CLASS_TEXT))
 
 
