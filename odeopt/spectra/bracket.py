@@ -190,7 +190,7 @@ def _signed(integrand: Integrand, chain: Chain | None, low: float, high: float, 
     # Nodes are prescribed a rounding outside the interval, where T has no eigenvalue.
     rule = radau(chain, low - chain.error)
     signed_high = integrand.alternating(2 * rule[0].size - 1, high)
-    outer = _integral(integrand, *rule, low, high)
+    outer = _integral(integrand, *rule, low, high) if signed_high.any() else np.zeros(integrand.size)
     if integrand.convex and not signed_high.all():
         ends = _integral(integrand, *lobatto(chain, low - chain.error, high + chain.error), low, high)
         outer = np.where(signed_high, outer, ends)

@@ -102,7 +102,8 @@ def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> B
         narrow = found.upper - found.lower <= np.minimum(3 * found.rounding, _NARROW * loss)
     again = np.flatnonzero(finite & ~(narrow & found.proved) & ((speed is not None) | (k <= _MOST_SERIES)))
     if again.size and measure.chains:
-        integrand = _Residuals(rule, k[again], degree[again], speed, widths[2, again], measure)
+        seen = measure.nodes, values[again]
+        integrand = _Residuals(rule, k[again], degree[again], speed, widths[2, again], measure, seen)
         found = _replace(found, again, bracket(integrand, measure))
     if measure.exact and not found.proved.all():
         # No theorem reaches so far: what the loss changes by where the nodes move is an estimate.
@@ -138,9 +139,12 @@ class _Residuals(Integrand):
         speed: float | None,
         rounding: np.ndarray,
         measure: SpectralMeasure,
+        seen: tuple[np.ndarray, np.ndarray],
     ) -> None:
         def values(lam: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
             with np.errstate(over="ignore", invalid="ignore"):
+                if speed is None and np.array_equal(lam, seen[0]):
+                    return seen[1][rows] ** 2
                 # in closed form for descent, which may have taken very many steps
                 of = (
                     residual_polynomials(rule, lam, k[rows])
