@@ -102,11 +102,11 @@ def predict_command(
     options: dict[str, Any] = {
         "methods": [*names, *rules_written(rule or (), length)], "layers": layers, "depth": depth,
         "storage": storage, "device": device or None, **rate_of_forecast(lr, best_at, length),
-        "average": average_from_text(average, length), "classes": classes, "test": held_out(test, column),
+        "average": average_from_text(average, length), "test": held_out(test, column),
         **decay_from_text(weight_decay, decoupled, to_start, length),
     }  # fmt: skip
     squared = (target, matvecs, best_at, max_steps, strict, state)
-    study, show, more = _study(loss, dict(zip(_SQUARED, squared, strict=True)), length)
+    study, show, more = _study(loss, dict(zip(_SQUARED, squared, strict=True)), classes, length)
     examples = load_rows(data, n, column)
     run = LongRun("row").kept(lambda done: _kept(done, state))
     with run as progress, OutputFolder(out) if out else nullcontext() as folder:
@@ -117,15 +117,15 @@ def predict_command(
 
 
 def _study(
-    loss: str, squared: dict[str, Any], steps: int
+    loss: str, squared: dict[str, Any], classes: bool, steps: int
 ) -> tuple[Callable[..., Any], Callable[..., None], dict[str, Any]]:
     """What is run for a loss, how it is printed, and the options that it has alone."""
     require_choice("loss", loss, ("squared", "softmax"))
     if loss == "squared":
-        return forecast, print_forecast, squared
+        return forecast, print_forecast, {**squared, "classes": classes}
     if given := [name for name, value in squared.items() if value != _SQUARED[name]]:
         raise ValueError(f"{given[0]} is an option of the squared loss; leave it out, or --loss softmax")
-    return forecast_classes, print_classes, {"num_steps": steps}
+    return forecast_classes, print_classes, {"num_steps": steps}  # of classes in any case
 
 
 def _kept(done: dict[str, int], state: Path | None) -> str:

@@ -117,7 +117,7 @@ def test_predict_with_softmax_prints_and_writes_test_curves(monkeypatch, capsys,
         assert arrays["nag_test_loss"][-1] == pytest.approx(
             shown["methods"][2]["test"]["last"]["loss"], rel=1e-12
         )
-    code, out, err = run(monkeypatch, capsys, *arguments)
+    code, out, err = run(monkeypatch, capsys, *arguments, "--classes")  # as they are in any case
     assert code == 0
     assert "2 of the 32 rows of test are rows of x too" in " ".join(out.split())
     assert "Warning" not in err
