@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from odeopt.checks import iteration_grid
 from odeopt.dynamics.images import kernel_of, product, rows_of
-from odeopt.dynamics.losses import PredictionLoss
+from odeopt.dynamics.losses import PredictionLoss, require_loss
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.linear import error_row, require_numeric
 from odeopt.rules.reading import require_linear
@@ -101,8 +101,7 @@ def predict_iterates(
     array([0.  , 0.5 , 0.75])
     """
     require_numeric(rule)
-    if not isinstance(loss, PredictionLoss):
-        raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or take SquaredLoss()")
+    require_loss("loss", loss)
     k = iteration_grid(k, "k")
     kernel = kernel_of(kernel)
     rows, first, y = rows_of(kernel, u0, y, cross_kernel, start)

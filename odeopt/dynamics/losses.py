@@ -16,7 +16,7 @@ import numpy as np
 
 from odeopt.checks import is_number, real_array
 
-__all__ = ["LogisticLoss", "PredictionLoss", "SoftmaxLoss", "SquaredLoss"]
+__all__ = ["LogisticLoss", "PredictionLoss", "SoftmaxLoss", "SquaredLoss", "require_loss"]
 
 
 @dataclass(frozen=True)
@@ -309,8 +309,7 @@ class SoftmaxLoss(PredictionLoss):
             )
         # rounding of c probabilities, which may have come in float32, and of their sum
         rounding = max(library.finfo(kind).eps for kind in (u.dtype, library.float32))
-        off = abs(y.sum(1) - 1) > 2 * u.shape[1] * rounding
-        wrong = (y < 0).any(1) | off
+        wrong = (y < 0).any(1) | ~(abs(y.sum(1) - 1) <= 2 * u.shape[1] * rounding)
         if wrong.any():
             row = [float(f"{v:.6g}") for v in y[wrong][0]]
             raise ValueError(
@@ -323,6 +322,13 @@ class SoftmaxLoss(PredictionLoss):
 
     def latex(self) -> str:
         return r"\ell(u)=\sum_i\left(\log\sum_je^{u_{ij}}-\sum_jy_{ij}u_{ij}\right)"
+
+
+def require_loss(name: str, loss: Any) -> PredictionLoss:
+    """Refuse what is no loss; `name` is the argument."""
+    if not isinstance(loss, PredictionLoss):
+        raise ValueError(f"{name} must be a PredictionLoss, got {loss!r}; subclass it, or take SquaredLoss()")
+    return loss
 
 
 def _logistic(library: Any, z: Any) -> Any:

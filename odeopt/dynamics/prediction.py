@@ -21,7 +21,7 @@ from sympy import Expr, Symbol
 from odeopt.checks import is_number, real_array
 from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import Assumption, ErrorDynamics, error_dynamics
-from odeopt.dynamics.losses import PredictionLoss
+from odeopt.dynamics.losses import PredictionLoss, require_loss
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential
 from odeopt.limits.text import equation_latex, equation_text
@@ -160,19 +160,25 @@ def prediction_dynamics(limit: ODELimit, loss: PredictionLoss) -> PredictionDyna
     >>> [a.name for a in dynamics.assumptions]
     ['constant kernel', 'moving Jacobian', 'activation flips']
     """
-    if not isinstance(loss, PredictionLoss):
-        raise ValueError(f"loss must be a PredictionLoss, got {loss!r}; subclass it, or take SquaredLoss()")
+    require_loss("loss", loss)
     dynamics = error_dynamics(limit)
     if isinstance(limit, ODELimit) and limit.initial_position != limit.curve:
         raise ValueError(
             f"limit starts at {limit.initial_position}, not at the first iterate; take resolution 0"
+        )
+    if isinstance(dynamics, ErrorDynamics) and dynamics.has_source:
+        raise ValueError(
+            "a prediction equation is taken of an equation in the error alone, but that of weights "
+            f"that decay to 0, {dynamics}, holds q = Delta_0 - J w_0 too; run the step, predict_iterates, "
+            "with origin = J w_0"
         )
     linear = require_error_dynamics(dynamics, "prediction equation")
     for vector in limit.terms:
         if isinstance(vector, GradientDifferential) and vector.directions:
             raise ValueError(
                 f"limit contains {vector}, a derivative of the gradient, whose image is not linear in "
-                "grad l(u); take the limit itself, resolution 0"
+                "grad l(u); take the limit itself, resolution 0, or where weights decay to_start run the "
+                "step, predict_iterates"
             )
     stiffness = sympy.cancel(linear.coefficients[0] / linear.lam)
     slopes = [sympy.cancel(v / linear.lam) for v in linear.initial]

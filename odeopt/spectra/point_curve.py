@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.checks import frozen, real_array
-from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
+from odeopt.dynamics.losses import PredictionLoss, SquaredLoss, require_loss
 
 __all__ = ["PointCurve", "class_accuracy"]
 
@@ -74,7 +74,7 @@ class PointCurve:
             raise ValueError(
                 f"y must have shape {self.u.shape[1:]} like the predictions, got {targets.shape}"
             )
-        value = (SquaredLoss() if objective is None else objective).value
+        value = require_loss("objective", SquaredLoss() if objective is None else objective).value
         with np.errstate(over="ignore", invalid="ignore"):
             found = np.array([float(value(u, targets)) for u in self.u])
         return frozen(np.where(np.isnan(found), np.inf, found))

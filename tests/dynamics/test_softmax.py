@@ -89,6 +89,7 @@ def test_formulas_neither_overflow_nor_cancel():
         ([[0.0, 1.0]], [1.0], "must have one shape"),
         ([[0.0, 1.0]], [[1.0, 1.0]], r"sum to 1 for SoftmaxLoss\(\), got a row \[1.0, 1.0\]; make them"),
         ([[0.0, 1.0]], [[-1.0, 2.0]], r"rows of probabilities .* got a row \[-1.0, 2.0\]"),
+        ([[0.0, 1.0]], [[np.nan, 1.0]], r"rows of probabilities .* got a row \[nan, 1.0\]"),
     ],
 )
 def test_outputs_and_targets_that_do_not_fit_are_refused(u, y, message):
@@ -283,3 +284,10 @@ def test_a_class_without_an_example_is_refused():
     ):
         with pytest.raises(ValueError, match="y has no example of the class of column 2, whose output could"):
             call()
+
+
+@pytest.mark.parametrize("to_start", [False, True])
+def test_equations_of_weights_that_decay_name_the_step_that_can_be_run(to_start):
+    rule = GradientDescent(0.1, weight_decay=0.1, to_start=to_start)
+    with pytest.raises(ValueError, match="run the step, predict_iterates"):
+        dynamics_of(rule, LOSS)

@@ -80,6 +80,8 @@ def test_wide_network_follows_one_kernel_of_ten_classes():
     assert run.points.loss(labels, LOSS)[-1] == pytest.approx(seen[0], rel=1e-12)
     # Measured: 0.5 % of the initial loss and 2 % of the test loss, of order width^(-1/2)
     assert np.abs(run.loss - limit.loss).max() < 0.015 * run.loss[0]
+    with pytest.raises(ValueError, match="objective must be a PredictionLoss, got 'softmax'"):
+        run.points.loss(labels, "softmax")
     assert seen[1] == pytest.approx(seen[0], rel=0.06)
     assert run.loss[-1] < 0.1 * run.loss[0]
     assert run.points.accuracy(labels.argmax(axis=1))[-1] > 0.7
