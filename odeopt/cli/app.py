@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -44,6 +46,7 @@ from odeopt.rules.schedule_text import number_or_schedule
 from odeopt.studies.check import check
 from odeopt.studies.check_report import CheckSettings
 from odeopt.studies.files import OutputFolder
+from odeopt.studies.page import require_page
 
 __all__ = ["main"]
 
@@ -108,6 +111,7 @@ def check_command(
     allow_unstable: Annotated[bool, typer.Option(help="Run above the stability limit.")] = False,
     strict: StrictOption = False,
     out: Annotated[Path, typer.Option(help="Folder for json, npz and png.")] = Path("odeopt-check"),
+    report: Annotated[Path | None, typer.Option(help="Write one HTML page too, for a colleague.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
@@ -125,13 +129,19 @@ def check_command(
     }  # fmt: skip
     rows = load_rows(data, n, column)
     options: dict[str, Any] = {"settings": CheckSettings(**chosen), "classes": classes, "strict": strict}
+    if report is not None:
+        require_page()
+        if not report.parent.is_dir():
+            raise ValueError(f"--report {report}: there is no folder {report.parent}")
 
     def kept(done: dict[str, int]) -> str:
         return f"nothing of this run was kept, {out} is as it was; the same command begins anew"
 
     with LongRun("step").kept(kept) as progress, OutputFolder(out) as folder:
-        report = check(rows, methods=[*names, *rules], progress=progress, **options)
-        print_and_save(report, folder, json, print_check)
+        found = check(rows, methods=[*names, *rules], progress=progress, **options)
+        print_and_save(found, folder, json, print_check)
+        if report is not None:
+            report.write_text(found.to_html(shlex.join(["odeopt", *sys.argv[1:]])), encoding="utf-8")
 
 
 app.command("derive")(derive_command)

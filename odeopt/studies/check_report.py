@@ -18,6 +18,7 @@ from odeopt.rules.names import numbers_of
 from odeopt.rules.schedule import Schedule
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS
 from odeopt.studies.files import OutputFolder, save_check
+from odeopt.studies.page import check_page
 
 __all__ = ["CheckReport", "CheckSettings", "MethodReport"]
 
@@ -250,6 +251,25 @@ class CheckReport:
             "step_parts": {part.name: part.meaning for part in STEP_PARTS},
             "methods": [method.to_dict() for method in self.methods],
         }
+
+    def to_html(self, command: str | None = None) -> str:
+        """Return one page with derivations, tables, proofs and plots, which needs no other file.
+
+        Parameters
+        ----------
+        command : str, optional
+            What makes the report again, to be shown.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ImportError
+            Without plotly and latex2mathml, which the extra ``report`` brings.
+        """
+        return check_page(self, command)
 
     def save(self, folder: str | os.PathLike[str] | OutputFolder) -> Path:
         """Write check.json, curves.npz and check.png, all or none of them.
