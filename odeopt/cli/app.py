@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -30,6 +28,8 @@ from odeopt.cli.options import (
     ToStartOption,
     load_rows,
     print_and_save,
+    require_report,
+    save_page,
 )
 from odeopt.cli.predict import predict_command
 from odeopt.cli.rule_options import (
@@ -46,7 +46,6 @@ from odeopt.rules.schedule_text import number_or_schedule
 from odeopt.studies.check import check
 from odeopt.studies.check_report import CheckSettings
 from odeopt.studies.files import OutputFolder
-from odeopt.studies.page import require_page
 
 __all__ = ["main"]
 
@@ -120,28 +119,21 @@ def check_command(
     if left:
         typer.echo(f"odeopt: {', '.join(left)} is left out, for it has no weight decay", err=True)
     rules = rules_written(rule or (), steps)
-    rate = None if lr is None else number_or_schedule(lr, "lr", steps)
     chosen: dict[str, Any] = {
-        "width": width, "seeds": seeds, "num_steps": steps, "lr": rate, "lr_fraction": lr_fraction,
+        "width": width, "seeds": seeds, "num_steps": steps, "lr_fraction": lr_fraction,
+        "lr": None if lr is None else number_or_schedule(lr, "lr", steps),
         "friction": friction, "r": r, "momenta": _numbers(momenta, "momenta"), "hm_regime": hm_regime,
         "layers": layers, "device": device, "dtype": dtype, "allow_unstable": allow_unstable,
         "average": average_from_text(average, steps), **decay,
     }  # fmt: skip
     rows = load_rows(data, n, column)
     options: dict[str, Any] = {"settings": CheckSettings(**chosen), "classes": classes, "strict": strict}
-    if report is not None:
-        require_page()
-        if not report.parent.is_dir():
-            raise ValueError(f"--report {report}: there is no folder {report.parent}")
-
-    def kept(done: dict[str, int]) -> str:
-        return f"nothing of this run was kept, {out} is as it was; the same command begins anew"
-
-    with LongRun("step").kept(kept) as progress, OutputFolder(out) as folder:
+    require_report(report)
+    kept = f"nothing of this run was kept, {out} is as it was; the same command begins anew"
+    with LongRun("step").kept(lambda done: kept) as progress, OutputFolder(out) as folder:
         found = check(rows, methods=[*names, *rules], progress=progress, **options)
         print_and_save(found, folder, json, print_check)
-        if report is not None:
-            report.write_text(found.to_html(shlex.join(["odeopt", *sys.argv[1:]])), encoding="utf-8")
+        save_page(found, report)
 
 
 app.command("derive")(derive_command)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ import typer
 from odeopt.data import load_digits
 from odeopt.rules.schedule_text import SCHEDULE_FORMS
 from odeopt.studies.files import OutputFolder, json_text
+from odeopt.studies.page import require_page
 from odeopt.studies.sources import Examples, examples_of
 
 __all__ = [
@@ -30,6 +33,8 @@ __all__ = [
     "held_out",
     "load_rows",
     "print_and_save",
+    "require_report",
+    "save_page",
 ]
 
 DataOption = Annotated[
@@ -97,6 +102,21 @@ def held_out(test: str | None, column: str | None) -> Any:
         return None if test is None else float(test)
     except ValueError:
         return test, column
+
+
+def require_report(path: Path | None) -> None:
+    """Raise where a page asked for could not be made or written, before anything is computed."""
+    if path is None:
+        return
+    require_page()
+    if not path.parent.is_dir():
+        raise ValueError(f"--report {path}: there is no folder {path.parent}")
+
+
+def save_page(found: Any, path: Path | None) -> None:
+    """Write the page of a report, with the command that makes it again."""
+    if path is not None:
+        path.write_text(found.to_html(shlex.join(["odeopt", *sys.argv[1:]])), encoding="utf-8")
 
 
 def print_and_save(found: Any, folder: OutputFolder | None, json: bool, show: Callable[..., None]) -> None:
