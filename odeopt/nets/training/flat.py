@@ -282,7 +282,8 @@ class ReLUProblem(FlatProblem):
 
     def _weights(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         parts = self._split(w)
-        return parts["weights"], parts.get("a", self.net.a)
+        trained = parts.get("a")
+        return parts["weights"], self.net.a if trained is None else trained
 
     def neurons(self, w: torch.Tensor) -> torch.Tensor:
         """First-layer part of a flat vector, one neuron a row."""
