@@ -212,16 +212,17 @@ def sweep_command(
     n: Annotated[int, typer.Option(help="Number of examples; 0 for all.")] = 60,
     data: DataOption = None,
     column: ColumnOption = None,
+    classes: ClassesOption = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 for one on each core.")] = 0,
     retry_failed: Annotated[bool, typer.Option(help="Run again what failed before.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the results; continued if it has some.")] = Path(
-        "odeopt-sweep"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder; continued if it has some.")] = Path("odeopt-sweep"),
     json: Annotated[bool, typer.Option("--json", help="Print the index instead of a table.")] = False,
 ) -> None:
     """Train many networks, each beside its linear prediction; interrupted, the same command continues."""
     if study not in ("", "paper"):
         raise ValueError(f"study must be 'paper', got {study!r}; leave it out for a sweep of your own")
+    if study and classes:
+        raise ValueError("the networks of study paper have one output; leave --classes out")
     x, y = load_rows(data, n, column).flat
 
     with LongRun("run").kept(lambda done: f"the same command goes on with what is in {out}") as progress:
@@ -233,11 +234,9 @@ def sweep_command(
             grid |= decay_from_text(weight_decay, decoupled, to_start, steps)
             grid["average"] = average_from_text(average, steps)
             rules = rules_of_sweep(chosen_names(methods, rule, "gd,hb,nag"), rule or [], grid, steps)
-            results = run_sweep(
-                x, y, out, rules, steps, widths=_integers(widths, "widths"),
-                seeds=range(require_integer("seeds", seeds, 1)), layers=layers, workers=workers or None,
-                retry_failed=retry_failed, progress=progress,
-            )  # fmt: skip
+            results = run_sweep(x, y, out, rules, steps, widths=_integers(widths, "widths"), layers=layers,
+                    seeds=range(require_integer("seeds", seeds, 1)), workers=workers or None, classes=classes,
+                    retry_failed=retry_failed, progress=progress)  # fmt: skip
     if json:
         typer.echo((out / "index.jsonl").read_text(), nl=False)
     else:

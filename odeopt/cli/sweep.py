@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import typer
 from rich.console import Console
 
+from odeopt.checks import class_note
 from odeopt.data import prepare
 from odeopt.rules.base import UpdateRule
 from odeopt.studies.files import OutputFolder, png
@@ -21,12 +23,15 @@ __all__ = ["print_sweep", "run_study", "run_sweep"]
 
 
 def run_sweep(
-    x: np.ndarray, y: np.ndarray, folder: Path, rules: Sequence[UpdateRule], num_steps: int, **options: Any
-) -> JobResults:
+    x: np.ndarray, y: np.ndarray, folder: Path, rules: Sequence[UpdateRule], num_steps: int, *,
+    classes: bool, **options: Any,
+) -> JobResults:  # fmt: skip
     """Run a sweep of one's own; see :func:`odeopt.nets.sweep` for the options."""
     from odeopt import nets
 
-    data = prepare(x, y, allow_singular=True)
+    if not classes and (note := class_note(np.asarray(y))):
+        typer.echo(f"odeopt: y {note} (--classes)", err=True)
+    data = prepare(x, y, targets="classes" if classes else "regression", allow_singular=True)
     return nets.sweep(rules, data.x, data.y, num_steps, folder, **options)
 
 

@@ -132,6 +132,11 @@ def sgd_report(
     first = runs[0]
     if not isinstance(first.objective, SquaredLoss):
         raise ValueError(f"runs must descend the squared loss, got {first.objective.label}")
+    if first.targets.ndim > 1:
+        raise ValueError(
+            f"runs have targets of shape {first.targets.shape}: a batch takes all outputs of an example, and "
+            "the law of its noise is that of one output; train networks of one, with y of shape (n,)"
+        )
     batch_size = first.batch_size
     if batch_size is None or any((run.rule, run.batch_size) != (first.rule, batch_size) for run in runs):
         raise ValueError("runs must be of train_sgd, with one rule and one batch_size")

@@ -24,9 +24,11 @@ from odeopt.nets import (
     empirical_operator,
     error_budget,
     infinite_width_kernel,
+    sgd_report,
     sweep,
     train,
     train_batch,
+    train_sgd,
     trust_estimate,
 )
 from odeopt.nets.training.flat import FlatProblem, ReLUProblem
@@ -182,6 +184,9 @@ def test_shapes_that_do_not_fit_are_refused_with_the_remedy(data):
             train(net, RULE, x, targets, 5)
     with pytest.raises(ValueError, match="labels -1 and 1 for the logistic loss"):
         train(_two("first"), RULE, x, y, 5, objective=LogisticLoss())
+    runs = [train_sgd(_two("first"), RULE, x, y, 3, batch_size=4, seed=seed) for seed in range(2)]
+    with pytest.raises(ValueError, match=r"targets of shape \(8, 4\): .* one output"):
+        sgd_report(runs)
     with pytest.raises(ValueError, match="one output each"):
         train_batch([_two("first")], RULE, x, y, 5)
 
