@@ -13,12 +13,17 @@ try:
 
     jax.config.update("jax_enable_x64", True)
     import neural_tangents as nt
+    from jax._src import source_info_util
     from jax.experimental import ode
+    from jax.interpreters import ad
     from neural_tangents import stax
 except ImportError as error:
     sys.exit(
         f"neural-tangents cannot be imported ({error}); in an environment of its own (Python 3.10 to 3.12) "
         'pip install -e ".[peers]"'
     )
+
+# where structured derivatives of neural-tangents 0.6.5 look for them, and jax 0.4.30 no longer has them
+ad.source_info_util, ad.config = source_info_util, jax.config
 
 __all__ = ["jax", "nt", "ode", "stax"]
