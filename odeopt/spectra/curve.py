@@ -82,6 +82,13 @@ class LossCurve:
     proved: np.ndarray
     rounding: np.ndarray
 
+    def __repr__(self) -> str:
+        if not self.loss.size:
+            return f"LossCurve(empty, {self.layer})"
+        first, last = self.loss[0], self.loss[-1]
+        kind = "proved bounds" if self.rigorous else "bounds proved in part, estimated elsewhere"
+        return f"LossCurve({self.loss.size} points, {first:.4g} to {last:.4g}, {self.layer}, {kind})"
+
     @property
     def rigorous(self) -> bool:
         """Whether the bounds are theorems rather than estimates at every point of the grid."""

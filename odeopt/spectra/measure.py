@@ -37,7 +37,7 @@ from odeopt.spectra.lanczos_input import (
     precision_of,
     product_of,
     steps_of,
-)
+)  # fmt: skip
 from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pairs, top_residual
 
 __all__ = ["SpectralMeasure", "require_measure", "spectral_measure"]
@@ -88,6 +88,10 @@ class SpectralMeasure:
     def __post_init__(self) -> None:
         for name in ("nodes", "weights"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
+
+    def __repr__(self) -> str:
+        ends = f" from {self.nodes[0]:.4g} to {self.nodes[-1]:.4g}" if self.nodes.size else ""
+        return f"SpectralMeasure({self.nodes.size} nodes{ends}, mass {self.mass:.4g}, exact={self.exact})"
 
     @property
     def mass(self) -> float:
@@ -374,8 +378,7 @@ def _from_chains(
         raise ValueError(
             f"kernel must be positive semidefinite, with its spectrum above {low:.6g}, but it has an "
             f"eigenvalue of at most {nodes.min():.6g} (largest Ritz value {nodes.max():.6g}, rounding "
-            f"{error:.1g}); "
-            "compute it in float64 as J @ J.T, or pass an interval that holds"
+            f"{error:.1g}); compute it in float64 as J @ J.T, or pass an interval that holds"
         )
     if high is not None and nodes.max() > high + error:
         raise ValueError(
@@ -383,8 +386,8 @@ def _from_chains(
             f"{nodes.max():.6g}; raise it"
         )
     if high is None:
-        # The largest Ritz value is near the largest eigenvalue after some steps, but below it: its last
-        # residual says how far it may still be.
+        # The largest Ritz value is near the largest eigenvalue, but below it: its last residual says how far
+        # it may still be.
         high = float(nodes.max()) + max(top_residual(chain) for chain in chains)
     # A kernel stored in single precision may be indefinite by its storage error: bounds then are for the
     # nearest kernel above `low`, and the distance to it counts as error.

@@ -45,6 +45,11 @@ class PointCurve:
     error: np.ndarray
     bound: np.ndarray
 
+    def __repr__(self) -> str:
+        steps, *points = self.u.shape
+        exact = "exact" if self.exact.all() else f"exact up to entry {int(np.argmin(self.exact))}"
+        return f"PointCurve({steps} steps, predictions of shape {tuple(points)}, {exact}, {self.source})"
+
     def __post_init__(self) -> None:
         for name in ("u", "exact", "error", "bound"):
             getattr(self, name).setflags(write=False)
