@@ -32,6 +32,7 @@ __all__ = [
     "spectral_interval",
     "validate_error",
     "validate_kernel",
+    "words_of",
 ]
 
 
@@ -172,6 +173,21 @@ def class_note(y: np.ndarray) -> str:
         f"holds the whole numbers {found[0]:.0f} to {found[-1]:.0f}, each several times: as they are, they "
         "are regressed on as numbers; if they are classes, pass one_hot(y), one output for each"
     )
+
+
+def words_of(values: Any) -> np.ndarray | None:
+    """Labels that are words, as an array of strings; None where some are none.
+
+    >>> words_of(np.array(["b", "a"], dtype=object)), words_of([1, "a"])
+    (array(['b', 'a'], dtype='<U1'), None)
+    """
+    cells = values.to_numpy() if hasattr(values, "to_numpy") else values
+    if isinstance(cells, np.ndarray) and cells.dtype.kind in "US":
+        return cells.astype(str)
+    listed = isinstance(cells, (list, tuple)) or (isinstance(cells, np.ndarray) and cells.ndim == 1)
+    if not listed or not len(cells) or not all(isinstance(cell, str) for cell in cells):
+        return None
+    return np.array(cells, dtype=str)
 
 
 def nonnegative_grid(values: Any, name: str) -> npt.NDArray[np.float64]:

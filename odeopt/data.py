@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from odeopt.checks import DAMAGED, real_array, require_choice
-from odeopt.kernels.inputs import unit_rows, validate_inputs
+from odeopt.checks import DAMAGED, real_array, require_choice, words_of
+from odeopt.kernels.inputs import require_a_direction, unit_rows, validate_inputs
 from odeopt.kernels.memory import available_memory
 
 __all__ = ["Dataset", "load_digits", "load_npz", "one_hot", "prepare"]
@@ -284,13 +284,16 @@ def one_hot(
 
 
 def _labels(values: npt.ArrayLike, name: str) -> np.ndarray:
-    found = np.asarray(values)
-    if found.dtype.kind not in "US":
-        found = real_array(values, name, ndim=1)
-        if (found != np.round(found)).any():
-            wrong = float(found[found != np.round(found)][0])
+    """Class labels: words, or whole numbers, integers untouched lest two of them round to one."""
+    found = words_of(values)
+    if found is None:
+        checked, found = real_array(values, name, ndim=1), np.asarray(values)
+        whole = found.dtype.kind in "iu"
+        wrong = checked[(checked != np.round(checked)) | (np.abs(checked) >= (2.0**63 if whole else 2.0**53))]
+        if wrong.size:
             raise ValueError(
-                f"{name} must be whole numbers or strings, got {wrong!r}; targets are no classes"
+                f"{name} must be strings or whole numbers below 2^53, got {float(wrong[0])!r}; targets are "
+                "no classes, and of numbers as large write strings"
             )
         found = found.astype(np.int64)
     if found.ndim != 1 or not found.size:
@@ -350,10 +353,7 @@ def prepare(
     if len(x) != len(y):
         raise ValueError(f"x and y must have the same length, got {len(x)} rows of x and {len(y)} targets")
     x = validate_inputs(x, allow_parallel=allow_singular, allow_blank=allow_singular)
-    if not x.any():
-        raise ValueError(
-            "x has only blank rows, on which a bias-free network is 0: there is nothing to train on"
-        )
+    require_a_direction(x)
     unit, _ = unit_rows(x)
     if targets == "labels":
         _require_labels(y)

@@ -18,7 +18,9 @@ __all__ = [
     "index_chunks",
     "parallel_tolerance",
     "points_and_rows",
+    "require_a_direction",
     "require_independent_pairs",
+    "shared_directions",
     "shared_rows",
     "singular_part",
     "unit_rows",
@@ -112,6 +114,19 @@ def shared_rows(x: np.ndarray, x2: np.ndarray) -> list[tuple[int, int]]:
     """The rows i of x that are a row j of x2 too."""
     places = {row.tobytes(): j for j, row in enumerate(x2 + 0.0)}  # -0.0 and 0.0 are one
     return [(i, j) for i, row in enumerate(x + 0.0) if (j := places.get(row.tobytes())) is not None]
+
+
+def shared_directions(x: np.ndarray, x2: np.ndarray) -> list[tuple[int, int]]:
+    """The rows i of x that are a row j of x2 too at unit norm, to 12 decimals: scaled rows round."""
+    return shared_rows(*(np.round(unit_rows(rows)[0], 12) for rows in (x, x2)))
+
+
+def require_a_direction(x: np.ndarray) -> None:
+    """Refuse examples that are blank, all of them."""
+    if not x.any():
+        raise ValueError(
+            "x has only blank rows, on which a bias-free network is 0: there is nothing to train on"
+        )
 
 
 def warn_of_shared_rows(x: np.ndarray, x2: np.ndarray) -> None:

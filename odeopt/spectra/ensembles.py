@@ -185,7 +185,7 @@ def ensemble(
         pulled = f"the step of {source} pulls at the weights themselves, however little"
     points = {"cross_kernel": cross_kernel, "cross_nngp": cross_nngp, "points_nngp": points_nngp}
     start = _start(measure, nngp, points, len(grid), covariance)
-    degree = _degree(degree, pulled)
+    degree = _degree(degree, pulled, diag_reg)
     at_zero, D, R = displacement_factors(mode_or_rule, start.values + _regularised(diag_reg), grid)
     with np.errstate(over="ignore", invalid="ignore"):
         scale, F = (1 + degree * (at_zero - 1), degree * D + (1 - degree) * R) if pulled else (at_zero, R)
@@ -247,7 +247,7 @@ def ensemble_limit(
     lam = start.values + _regularised(diag_reg)
     pulled = end.of_origin != 0
     R = _end(end, lam, measure.error)
-    degree = _degree(degree, f"the end of {rule.label} depends on J w_0" if pulled else "")
+    degree = _degree(degree, f"the end of {rule.label} depends on J w_0" if pulled else "", diag_reg)
     # what decays to 0 forgets its start: phi = 0 at every eigenvalue
     scale, F = (1 - degree, (1 - degree) * R) if pulled else (1.0, R)
     found = start.moments(np.array([scale]), F[None], R[None], covariance)
@@ -276,7 +276,7 @@ def _end(end: FixedPoint, lam: np.ndarray, rounding: float) -> np.ndarray:
     return np.broadcast_to(np.asarray(values, dtype=float), lam.shape)
 
 
-def _degree(degree: Any, pulled: str) -> float:
+def _degree(degree: Any, pulled: str, diag_reg: Any) -> float:
     if degree is None:
         if pulled:
             raise ValueError(
@@ -286,6 +286,8 @@ def _degree(degree: Any, pulled: str) -> float:
         return 0.0
     if not is_finite(degree):
         raise ValueError(f"degree must be a finite number, got {degree!r}")
+    if pulled and degree and diag_reg:  # what no example sees would end between both
+        raise ValueError(f"{pulled}, and diag_reg = {diag_reg!r} to their start; let weights decay to one")
     return float(degree)
 
 

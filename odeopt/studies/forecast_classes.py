@@ -23,7 +23,7 @@ from odeopt.dynamics.iterates import predict_iterates
 from odeopt.dynamics.losses import SoftmaxLoss
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.cross import CrossOperator
-from odeopt.kernels.inputs import shared_rows, unit_rows, validate_inputs
+from odeopt.kernels.inputs import require_a_direction, shared_directions, unit_rows, validate_inputs
 from odeopt.kernels.memory import MemoryPlan, Storage
 from odeopt.kernels.operator import relu_gram_operator
 from odeopt.kernels.relu import gram_between
@@ -229,6 +229,7 @@ def forecast_classes(
     targets, classes = _classes(y, "y")
     wanted = None if held is None else _classes(held.y, "test", classes)[0]
     unit, _ = unit_rows(validate_inputs(x, allow_parallel=True, allow_blank=True))
+    require_a_direction(unit)
     network: dict[str, Any] = {"layers": layers, "depth": depth, "storage": storage, "device": device}
     kernel = relu_gram_operator(unit, allow_singular=True, progress=progress, **network)
     if on_plan is not None:
@@ -241,7 +242,7 @@ def forecast_classes(
         for name, m in chosen.items()
     }
     points = None if held is None else _points(held, unit, layers, depth)
-    overlap = "" if held is None else _overlap(held, x)
+    overlap = "" if held is None else _overlap(held, unit)
     found = tuple(
         ClassMethod(name, rule, *_curves(rule, kernel, targets, points, wanted, num_steps))
         for name, rule in rules.items()
@@ -255,8 +256,8 @@ def _classes(y: np.ndarray, name: str, classes: np.ndarray | None = None) -> tup
     """One-hot targets; every class of a test set must have an example to train on."""
     if classes is not None and (lone := np.setdiff1d(y, classes)).size:
         raise ValueError(
-            f"{name} has the label {lone[0]}, of which there is no example to train on; add some, or "
-            f"leave it out of {name}"
+            f"{name} has the label {lone[0].item()!r}, of which there is no example to train on; "
+            f"add some, or leave it out of {name}"
         )
     try:
         return one_hot(y, classes)
@@ -280,8 +281,8 @@ def _named(name: str, lr: float | Schedule, decay: dict[str, Any]) -> UpdateRule
     return Nesterov(lr, 3, **decay) if name == "nag" else GradientDescent(lr, **decay)
 
 
-def _overlap(held: Examples, x: np.ndarray) -> str:
-    shared = shared_rows(held.flat[0].astype(np.float64), np.asarray(x, dtype=np.float64))
+def _overlap(held: Examples, unit: np.ndarray) -> str:
+    shared = shared_directions(held.flat[0].astype(np.float64), unit)
     text = shared_text(tuple(shared), len(held.y)) if shared else ""
     if text:
         warnings.warn(text, UserWarning, stacklevel=3)

@@ -14,7 +14,7 @@ import numpy as np
 from odeopt.checks import frozen
 from odeopt.data import Dataset, one_hot
 from odeopt.kernels.cross import CrossOperator
-from odeopt.kernels.inputs import shared_rows, unit_rows
+from odeopt.kernels.inputs import shared_directions, unit_rows
 from odeopt.kernels.relu import gram_between
 from odeopt.rules.base import UpdateRule
 from odeopt.spectra.measure import SpectralMeasure
@@ -117,7 +117,7 @@ class HeldOut:
         unit, _ = unit_rows(rows)
         labels = None if data.classes is None else scaled.argmax(axis=1)
         scale = 1.0 if isinstance(data.target_scale, np.ndarray) else data.target_scale
-        return cls(unit, scaled, scale, middle, tuple(shared_rows(rows, x)), labels)
+        return cls(unit, scaled, scale, middle, tuple(shared_directions(rows, x)), labels)
 
     @property
     def of_classes(self) -> bool:
@@ -226,6 +226,6 @@ def shared_text(shared: tuple[tuple[int, int], ...], p: int) -> str:
     """Say that a test set overlaps the training set."""
     i, j = shared[0]
     return (
-        f"{len(shared)} of the {p} rows of test are rows of x too (row {i} of test is row {j} of x): a curve "
-        "on what is trained on is no test"
+        f"{len(shared)} of the {p} rows of test are rows of x too (row {i} of test is row {j} of x, at "
+        "unit norm): a curve on what is trained on is no test"
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from odeopt.checks import is_number, real_array
+from odeopt.checks import is_number, real_array, words_of
 from odeopt.data import read_npz
 
 __all__ = ["Examples", "examples_of", "load_data", "rows_and_test"]
@@ -138,8 +138,7 @@ def examples_of(x: Any, y: Any = None) -> Examples:
         raise ValueError(f"y = {y!r} names a column, but x ({_kind(x)}) has none; pass the targets")
     elif y is None:
         x, y = _of_items(x)
-    words = isinstance(y, np.ndarray) and y.dtype.kind == "U"
-    return Examples(_numbers(x, "x"), y if words else _numbers(y, "y"), columns)
+    return Examples(_numbers(x, "x"), _targets(y, "y"), columns)
 
 
 def rows_and_test(x: Any, y: Any, test: Any) -> tuple[np.ndarray, np.ndarray, Examples | None]:
@@ -169,8 +168,16 @@ def _share(test: Any, n: int) -> np.ndarray:
     return chosen
 
 
+def _targets(value: Any, name: str) -> np.ndarray:
+    """Numbers, or the labels of classes as words."""
+    words = words_of(value)
+    return _numbers(value, name) if words is None else words
+
+
 def _numbers(value: Any, name: str) -> np.ndarray:
     """Finite numbers, integers among them as they are."""
+    if getattr(value, "is_sparse", False) or getattr(value, "is_sparse_csr", False):
+        raise ValueError(f"{name} is a sparse tensor; pass {name}.to_dense()")
     if hasattr(value, "detach"):  # a tensor, wherever it is
         value = value.detach().cpu()
         value = (value.double() if value.is_floating_point() else value).numpy()
@@ -186,7 +193,7 @@ def _of_npz(name: str, y: Any) -> tuple[np.ndarray, np.ndarray]:
     if y is not None:
         raise ValueError(f"y = {y!r} names a column of a .csv file, and x = {name!r} is none; leave y out")
     arrays = read_npz(name, ("x", "y"))
-    return _numbers(arrays["x"], f"x of {name}"), _numbers(arrays["y"], f"y of {name}")
+    return _numbers(arrays["x"], f"x of {name}"), _targets(arrays["y"], f"y of {name}")
 
 
 def _of_columns(columns: dict[str, np.ndarray], y: Any, where: str) -> tuple[Any, Any, tuple[str, ...]]:
@@ -286,8 +293,8 @@ def _columns_of_frame(frame: Any, wanted: Any) -> dict[str, np.ndarray]:
 
 def _column(series: Any, name: str, target: bool) -> np.ndarray:
     values = np.asarray(series.to_numpy())
-    if target and values.size and all(isinstance(cell, str) for cell in values):
-        return values.astype(str)  # classes
+    if target and (words := words_of(values)) is not None:
+        return words
     if values.dtype.kind not in "biuf":  # numbers among gaps, as objects
         cells = [*values]
         bad = [i for i, v in enumerate(cells) if isinstance(v, str) or not hasattr(v, "__float__")]
@@ -327,7 +334,8 @@ def _pair(item: Any, i: int) -> tuple[np.ndarray, np.ndarray]:
             f"x has an item {i} of type {_kind(item)}, not a pair (input, target); pass inputs as x and "
             "targets as y"
         )
-    return _entry(item[0], f"input {i} of x"), _entry(item[1], f"target {i} of x")
+    target = np.asarray(item[1]) if isinstance(item[1], str) else _entry(item[1], f"target {i} of x")
+    return _entry(item[0], f"input {i} of x"), target
 
 
 def _entry(value: Any, name: str) -> np.ndarray:

@@ -249,6 +249,14 @@ SINGULAR = spectral_measure(np.ones((N, N)), -Y)
         ),
         (lambda: ensemble(GD, MEASURE, NNGP, [1], diag_reg=-1), "diag_reg must be a nonnegative number"),
         (lambda: ensemble(DECAYED[1], MEASURE, NNGP, [1]), "give degree"),
+        (
+            lambda: ensemble(DECAYED[1], MEASURE, NNGP, [1], degree=2, diag_reg=0.1),
+            "to their start; let weights decay to one",
+        ),
+        (
+            lambda: ensemble_limit(DECAYED[1], MEASURE, NNGP, degree=2, diag_reg=0.1),
+            "to their start; let weights decay to one",
+        ),
         (lambda: ensemble(GradientDescent(0.1, weight_decay=1e-18), MEASURE, NNGP, [1]), "give degree"),
         (lambda: ensemble(DECAYED[1], MEASURE, NNGP, [1], degree="two"), "degree must be a finite number"),
         (

@@ -36,7 +36,8 @@ def test_classes_are_scaled_together_and_columns_one_by_one():
     [
         (lambda: one_hot([0, 1, 5], classes=[0, 1, 2]), "labels hold 5, which is none of the classes"),
         (lambda: one_hot([1, 1]), "two or more different ones, got \\[1\\]"),
-        (lambda: one_hot([0.5, 1]), "whole numbers or strings, got 0.5"),
+        (lambda: one_hot([0.5, 1]), "strings or whole numbers below 2\\^53, got 0.5"),
+        (lambda: one_hot([1e300, 2e300, 0.0]), "below 2\\^53, got 1e\\+300"),  # one number as integers
         (lambda: one_hot([[0], [1]]), "labels must have shape"),
         (lambda: one_hot(["a", "b"], classes=["a", "a"]), "two or more different ones"),
         (lambda: prepare(np.eye(2), [[0.0, 1.0], [0.0, 2.0]]), "column 0 of y is constant"),
@@ -53,6 +54,14 @@ def test_classes_that_are_words_keep_their_names_and_order():
     targets, classes = one_hot(["b", "a", "b"], classes=["b", "a", "c"])
     assert classes.tolist() == ["b", "a", "c"]
     assert targets.tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 0]]
+    cells = np.array(["b", "a", "b"], dtype=object)  # as a column of a frame holds them
+    assert one_hot(cells, ["b", "a", "c"])[0].tolist() == targets.tolist()
+
+
+def test_neighbouring_integers_beyond_the_floats_are_two_classes():
+    targets, classes = one_hot(np.array([2**53 + 1, 2**53]))
+    assert targets.tolist() == [[0, 1], [1, 0]]
+    assert classes.tolist() == [2**53, 2**53 + 1]
 
 
 def test_the_part_of_each_output_that_cannot_fall_is_that_of_the_null_space():

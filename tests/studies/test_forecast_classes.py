@@ -78,6 +78,7 @@ def test_gradient_descent_below_the_safe_rate_descends(digits):
         ({"test": 12}, "test has the label 12.*, of which there is no example to train on"),
         ({"y": np.eye(2)[np.arange(60) % 2]}, "y does not fit the loss softmax.* y|labels must have shape"),
         ({"methods": [Adam(0.1)]}, "Adam.* not linear"),
+        ({"x": np.zeros((60, 64))}, "x has only blank rows"),
         ({"methods": ["tm"]}, "unknown method 'tm'"),
         ({"num_steps": 0}, "num_steps must be an integer of at least 1"),
         ({"layers": "both", "weight_decay": 0.1}, "the kernel shrinks"),
@@ -86,7 +87,7 @@ def test_gradient_descent_below_the_safe_rate_descends(digits):
 def test_what_is_no_problem_of_classes_is_refused(digits, change, words):
     x, y, more, wanted = digits
     change = dict(change)
-    labels = change.pop("y", y)
+    labels, x = change.pop("y", y), change.pop("x", x)
     if "test" in change:  # a class without examples
         change["test"] = more, np.where(wanted == 3, change["test"], wanted)
     with pytest.raises(ValueError, match=words):

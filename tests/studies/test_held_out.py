@@ -112,9 +112,10 @@ def test_a_share_is_held_out_and_no_row_of_it_is_trained_on(digits):
 
 def test_a_test_set_that_overlaps_the_training_set_is_said(digits):
     x, y, more, wanted = digits
-    both = np.concatenate([more, x[7:9]]), np.concatenate([wanted, y[7:9]])
+    both = np.concatenate([more, x[7:8], 3 * x[8:9]]), np.concatenate([wanted, y[7:9]])
     with pytest.warns(
-        UserWarning, match=r"2 of the \d+ rows of test are rows of x too .row 50 of test is row 7"
+        UserWarning,
+        match=r"2 of the \d+ rows of test are rows of x too .row 50 of test is row 7 of x, at unit norm",
     ):
         found = forecast(x, y, test=both, methods=["gd"], target=0.5)
     assert found.to_dict()["test"]["overlap"] == 2

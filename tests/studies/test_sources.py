@@ -87,7 +87,15 @@ def test_targets_may_be_words(tmp_path):
     source = table(tmp_path, "a,kind\n1,setosa\n2, virginica\n3,1\n")
     assert load_data(source, "kind")[1].tolist() == ["setosa", "virginica", "1"]
     kinds = np.array(["b", "a"], dtype=object)
-    assert load_data(Frame(a=[1, 2], y=kinds))[1].tolist() == ["b", "a"]
+    np.savez(tmp_path / "words.npz", x=np.eye(2), y=kinds.astype(str))
+    for words in (
+        (Frame(a=[1, 2], y=kinds),),
+        ([1, 2], kinds),
+        ([1, 2], ["b", "a"]),
+        ([([1], "b"), ([2], "a")],),
+        (tmp_path / "words.npz",),
+    ):
+        assert load_data(*words)[1].tolist() == ["b", "a"]
     with pytest.raises(
         ValueError, match=r"y must hold real numbers, got dtype <U9; .* one_hot makes targets"
     ):
@@ -175,6 +183,11 @@ def test_data_sets_are_stacked():
 def test_what_is_no_data_set_of_pairs_is_refused(source, words):
     with pytest.raises(ValueError, match=words):
         load_data(source)
+
+
+def test_sparse_tensors_are_refused_by_their_kind():
+    with pytest.raises(ValueError, match=r"x is a sparse tensor; pass x.to_dense"):
+        load_data(torch.eye(2).to_sparse(), [0, 1])
 
 
 def test_names_and_lengths_that_fit_nothing_are_refused():
