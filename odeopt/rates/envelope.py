@@ -32,6 +32,8 @@ __all__ = ["envelope", "steps_envelope", "times_fewest"]
 _KNOWN = 1e-2
 # Values of orthonormal polynomials are kept below this, and their squares in the range of float64.
 _LARGE = 1e100
+# Steps that are followed first for a loss; then twice as many, until it is reached.
+_FIRST_STEPS = 64
 
 
 def envelope(measure: SpectralMeasure, k: npt.ArrayLike) -> np.ndarray:
@@ -118,7 +120,11 @@ def steps_envelope(measure: SpectralMeasure, loss: float, *, max_steps: int = 10
     """
     require_measure(measure)
     require_loss(loss)
-    found = _Envelope(measure, require_integer("max_steps", max_steps, 1))
+    most, steps = require_integer("max_steps", max_steps, 1), _FIRST_STEPS
+    found = _Envelope(measure, min(steps, most))
+    while not (found.most[-1] <= loss or found.ended or found.last < steps):
+        steps *= 2
+        found = _Envelope(measure, min(steps, most))
 
     def first(values: np.ndarray) -> int | None:
         below = np.flatnonzero(values <= loss)
@@ -154,7 +160,7 @@ class _Envelope:
             rules = [gauss(chain) for chain in chains] or [(measure.nodes, measure.weights)]
             signs = (-1.0) ** np.arange(len(rules)) * measure.error
             shifts = (0 * signs, signs, -signs) if chains else (0 * signs,)
-            chain, *moved = (_of_rules(rules, shift, steps) for shift in shifts)
+            chain, *moved = (_of_rules(rules, shift, min(steps, known)) for shift in shifts)
         self.last: int = min(steps, known)
         self.error: float = max(measure.error, chain.error)
         found = [_christoffel(chain, x, self.last) for x in (0.0, -self.error, self.error)]

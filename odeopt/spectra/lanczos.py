@@ -5,8 +5,9 @@ From the start :math:`q_1=\Delta_0/\lVert\Delta_0\rVert`, m products with H give
 
 .. math:: HQ=QT+\beta_mq_{m+1}e_m^\top,\qquad T=\mathrm{tridiag}(\beta,\alpha,\beta).
 
-Each product is made orthogonal to all earlier vectors, twice. In floating point T is then the exact
-Lanczos matrix of :math:`H+E` with a small symmetric E, whose size :attr:`Chain.error` states.
+Each product is made orthogonal to the last two vectors, then to all, again where much is taken off. In
+floating point T is then the exact Lanczos matrix of :math:`H+E` with a small symmetric E, whose size
+:attr:`Chain.error` states.
 
 Sums of n terms are taken to round as independent roundings do, :math:`\sqrt n` of them. The precision of the
 products is that of their type; an operator that hides a lower one behind float64 is told by products of
@@ -35,6 +36,9 @@ _LEAST, _MOST = 1e-150, 1e150
 # Vectors of a basis are kept in slabs of so many: projections are BLAS-2 products with a slab, and the
 # basis grows without being copied.
 _SLAB = 32
+# A pass that takes off less than this part of a vector leaves it orthogonal but for its rounding; two passes
+# always do ("twice is enough": Parlett, The Symmetric Eigenvalue Problem, section 6.9).
+_SMALL, _PASSES = 0.1, 2
 # Beyond it, relative to the largest entry of T, an operator is called asymmetric. Products in single
 # precision are asymmetric by some 1e-7.
 _ASYMMETRY = 1e-6
@@ -147,13 +151,15 @@ class _Run:
         self._see_precision(product)
         w = np.array(product, dtype=float)
         self._require_vector(w, name)
-        h = np.concatenate([block @ w for block in self._blocks()])
-        w = self._subtract(w, h)
-        # One pass leaves what rounding and cancellation spoiled, of the order of eps |H q| / beta; the
-        # second leaves eps.
-        again = np.concatenate([block @ w for block in self._blocks()])
-        w = self._subtract(w, again)
-        h += again
+        h = self._recurred(w)
+        # The recurrence leaves what rounding and cancellation spoiled, of the order of eps |H q| / beta; a
+        # pass that takes a small part off leaves eps.
+        for _ in range(_PASSES):
+            before = float(np.linalg.norm(w))
+            taken = self._take_off(w)
+            h += taken
+            if float(np.linalg.norm(taken)) <= _SMALL * before:
+                break
         # For a symmetric H the projections before the last two vanish, and the last but one is beta.
         expected = np.zeros(h.size - 1)
         if self.beta:
@@ -173,10 +179,25 @@ class _Run:
         else:
             self._append(w / beta)
 
-    def _subtract(self, w: np.ndarray, h: np.ndarray) -> np.ndarray:
+    def _recurred(self, w: np.ndarray) -> np.ndarray:
+        """Take the projections on the last two vectors off w, in place; return those on all."""
+        h, last = np.zeros(self.count), self.last
+        if self.beta:
+            before = self.count - 2
+            h[-2] = self.beta[-1]
+            w -= h[-2] * self.slabs[before // _SLAB][before % _SLAB]
+        h[-1] = last @ w
+        w -= h[-1] * last
+        return h
+
+    def _take_off(self, w: np.ndarray) -> np.ndarray:
+        """Take the projections on all vectors off w, in place, a slab at a time; return them."""
+        taken = np.empty(self.count)
         for index, block in enumerate(self._blocks()):
-            w = w - h[index * _SLAB : index * _SLAB + len(block)] @ block
-        return w
+            here = taken[index * _SLAB : index * _SLAB + len(block)]
+            np.matmul(block, w, out=here)
+            w -= here @ block
+        return taken
 
     def _require_vector(self, w: np.ndarray, name: str) -> None:
         if w.shape != (self.n,):
@@ -268,7 +289,7 @@ def lanczos(
     try:
         while done < num_matvecs and not all(run.done for run in runs):
             active = [run for run in runs if not run.done]
-            products = product(np.stack([run.last for run in active], axis=1))
+            products = product(np.stack([run.last for run in active]).T)
             _require_shape(products, (starts.shape[0], len(active)), name)
             _advance_all(active, products, name)
             done += 1

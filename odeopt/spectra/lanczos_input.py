@@ -51,7 +51,12 @@ def product_of(matrix: Any) -> Callable[[np.ndarray], np.ndarray]:
     """From columns to their products with the kernel."""
     if isinstance(matrix, np.ndarray):
         single = symmetric_product(matrix)
-        return lambda vectors: single(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix @ vectors
+        # few rows times a matrix are faster than the matrix times few columns
+        return lambda vectors: (
+            single(vectors[:, 0])[:, None]
+            if vectors.shape[1] == 1
+            else (np.ascontiguousarray(vectors.T) @ matrix).T
+        )
     return lambda vectors: np.asarray(
         matrix.matvec(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix.matmat(vectors)
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 from odeopt import GradientDescent, HeavyBall, Nesterov, loss_curve, spectral_measure
 from odeopt.rates import StepsTo, envelope, steps_envelope, steps_to
+from odeopt.spectra.lanczos import lanczos
 
 SMALL = np.array([1, 1 / 4, 1 / 9, 1 / 16])
 LAM = np.arange(1, 201.0) ** -1.5
@@ -116,3 +119,22 @@ def test_bad_steps_are_refused(small, k, word):
         steps_envelope(small, 0.0)
     with pytest.raises(ValueError, match="max_steps must be an integer of at least 1"):
         steps_envelope(small, 1.0, max_steps=0)
+
+
+def test_a_loss_is_counted_without_steps_that_it_does_not_need_or_the_measure_does_not_know(
+    large, monkeypatch
+):
+    start, taken = np.stack([START, np.ones(200)], axis=1), []
+    seen, exact = (spectral_measure(np.diag(LAM), start, num_matvecs=m) for m in (8, None))
+
+    def counted(product, starts, count, **options):
+        taken.append(count)
+        return lanczos(product, starts, count, **options)
+
+    monkeypatch.setattr(sys.modules["odeopt.rates.envelope"], "lanczos", counted)
+    loss = float(envelope(exact, [5])[0]) * (1 + 1e-6)
+    taken.clear()
+    assert [steps_envelope(m, loss, max_steps=100_000).value for m in (seen, exact)] == [5, 5]
+    assert taken == [7] * 3 + [64]
+    slow = spectral_measure(np.diag(np.linspace(1e-4, 1, 200)), np.ones((200, 2)))
+    assert steps_envelope(slow, float(envelope(slow, [90])[0]) * (1 + 1e-6)).value == 90
