@@ -10,7 +10,8 @@ largest. Trained networks, whose activations move, leave the frozen ones by a bi
 is none of the prediction: in the last columns, of the loss and of the mean (root mean square over inputs),
 times m^1/2. Later steps are left out: the random kernel of a frozen network moves a variance by about k^2/m
 of itself, which shows once next to nothing of it is left (step 32 of GD: the variances on the examples were
-40 standard errors off at m = 2048 and 10 at m = 8192, those on the points 2.7). Kept in ``benchmarks/results/ensembles.md``.
+40 standard errors off at m = 2048 and 10 at m = 8192, those on the points 2.7). Kept in
+``benchmarks/results/ensembles.md``.
 """
 
 import itertools
