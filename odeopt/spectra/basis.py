@@ -42,6 +42,8 @@ class Part:
     origin: np.ndarray
     chain: Chain | None = None
     values: np.ndarray | None = None
+    # eigenpairs of the first steps of the chain, for every rule alike
+    _decomposed: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
 
     @property
     def size(self) -> int:
@@ -62,9 +64,11 @@ class Part:
         if m == 0:
             nothing = np.zeros((0, 1))
             return Section(np.zeros(0), np.zeros((0, 0)), nothing, nothing)
-        cut = Chain(self.chain.alpha[:m], self.chain.beta[:m], self.chain.mass, self.chain.error)
-        values, vectors = tridiagonal_eigen(cut)
-        along = np.sqrt(cut.mass) * vectors[0][:, None]
+        if m not in self._decomposed:
+            cut = Chain(self.chain.alpha[:m], self.chain.beta[:m], self.chain.mass, self.chain.error)
+            self._decomposed[m] = tridiagonal_eigen(cut)
+        values, vectors = self._decomposed[m]
+        along = np.sqrt(self.chain.mass) * vectors[0][:, None]
         return Section(np.clip(values, *interval), vectors, along * self.error, along * self.origin)
 
 

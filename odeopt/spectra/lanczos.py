@@ -151,44 +151,39 @@ class _Run:
         self._see_precision(product)
         w = np.array(product, dtype=float)
         self._require_vector(w, name)
-        h = self._recurred(w)
+        alpha, taken = self._recurred(w), np.zeros(self.count)
         # The recurrence leaves what rounding and cancellation spoiled, of the order of eps |H q| / beta; a
         # pass that takes a small part off leaves eps.
         for _ in range(_PASSES):
-            before = float(np.linalg.norm(w))
-            taken = self._take_off(w)
-            h += taken
-            if float(np.linalg.norm(taken)) <= _SMALL * before:
+            before = _length(w)
+            more = self._take_off(w)
+            taken += more
+            if _length(more) <= _SMALL * before:
                 break
+        alpha += float(taken[-1])
         # For a symmetric H the projections before the last two vanish, and the last but one is beta.
-        expected = np.zeros(h.size - 1)
-        if self.beta:
-            expected[-1] = self.beta[-1]
-        off = float(np.linalg.norm(h[:-1] - expected))
-        beta = float(np.linalg.norm(w))
-        scale = max(self.scale, abs(h[-1]) + beta)
+        off, beta = _length(taken[:-1]), _length(w)
+        scale = max(self.scale, abs(alpha) + beta)
         if off > max(_ASYMMETRY * scale, 100 * self.n * _EPS * scale):
             raise ValueError(
                 f"{name} must be symmetric, but step {len(self.alpha) + 1} of Lanczos found q_i'H q_j and "
                 f"q_j'H q_i {off:.3g} apart (entries of T up to {scale:.3g}); pass (H + H.T) / 2"
             )
-        self._append_row(float(h[-1]), beta)
+        self._append_row(alpha, beta)
         self.squared_asymmetry += off**2
         if beta <= self.roundings * _EPS * self.scale or self.count == self.n:
             self.beta[-1], self.done = 0.0, True
         else:
             self._append(w / beta)
 
-    def _recurred(self, w: np.ndarray) -> np.ndarray:
-        """Take the projections on the last two vectors off w, in place; return those on all."""
-        h, last = np.zeros(self.count), self.last
+    def _recurred(self, w: np.ndarray) -> float:
+        """Take what T knows of the last vector but one, and alpha times the last, off w, in place; alpha."""
+        last, before = self.last, self.count - 2
         if self.beta:
-            before = self.count - 2
-            h[-2] = self.beta[-1]
-            w -= h[-2] * self.slabs[before // _SLAB][before % _SLAB]
-        h[-1] = last @ w
-        w -= h[-1] * last
-        return h
+            w -= self.beta[-1] * self.slabs[before // _SLAB][before % _SLAB]
+        alpha = float(last @ w)
+        w -= alpha * last
+        return alpha
 
     def _take_off(self, w: np.ndarray) -> np.ndarray:
         """Take the projections on all vectors off w, in place, a slab at a time; return them."""
@@ -323,6 +318,11 @@ def _advance_all(active: list[_Run], products: np.ndarray, name: str) -> None:
             run.__dict__.update(held)  # but for the lists, which grew
             del run.alpha[size:], run.beta[size:], run.slabs[-(-run.count // _SLAB) :]
         raise
+
+
+def _length(vector: np.ndarray) -> float:
+    """The Euclidean norm where squares stay in the range of float64."""
+    return math.sqrt(float(vector @ vector))
 
 
 def _norm(vector: np.ndarray) -> float:

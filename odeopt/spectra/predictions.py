@@ -24,7 +24,7 @@ from odeopt.dynamics.displacement import displacement_factors
 from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, error_row, require_numeric
-from odeopt.spectra.basis import Basis, Section
+from odeopt.spectra.basis import Basis, Part, Section
 from odeopt.spectra.curve import averaged, clock_of
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 from odeopt.spectra.point_bounds import displacement_bounds
@@ -33,6 +33,7 @@ from odeopt.spectra.point_curve import PointCurve
 __all__ = ["SeenBasis", "predict", "read_curve", "seen_from"]
 
 _EPS = float(np.finfo(float).eps)
+_PRODUCT = "the product of cross_kernel"
 
 
 @dataclass(frozen=True)
@@ -100,18 +101,20 @@ def seen_from(measure: SpectralMeasure, cross_kernel: npt.ArrayLike | LinearOper
             f"cross_kernel must have shape (p, {basis.shape[0]}), a column for each example, got "
             f"{cross.shape}"
         )
-    vectors = [slab for part in basis.parts for slab in part.vectors]
-    if operator:  # one product, lest it compute its entries anew for each slab
-        whole = np.asarray(cross.matmat(np.concatenate(vectors).T))
+    if operator:  # one product, lest it compute its entries anew for each part
+        vectors = [slab for part in basis.parts for slab in part.vectors]
+        whole = real_array(cross.matmat(np.concatenate(vectors).T), _PRODUCT, ndim=2)
+        images = np.split(whole, np.cumsum([part.size for part in basis.parts])[:-1], axis=1)
     else:
-        whole = np.concatenate([cross @ slab.T for slab in vectors], axis=1)
-    real_array(whole, "the product of cross_kernel", ndim=2)
-    ends = np.cumsum([part.size for part in basis.parts])[:-1]
+        images = [real_array(cross @ _rows(part).T, _PRODUCT, ndim=2) for part in basis.parts]
     # an operator may have seen its rows in the product
     norms = getattr(cross, "row_norms", None) if operator else np.linalg.norm(cross, axis=1)
-    return SeenBasis(
-        basis, tuple(np.split(whole, ends, axis=1)), np.inf if norms is None else float(max(norms))
-    )
+    return SeenBasis(basis, tuple(images), np.inf if norms is None else float(max(norms)))
+
+
+def _rows(part: Part) -> np.ndarray:
+    """The vectors of a part in one array."""
+    return part.vectors[0] if len(part.vectors) == 1 else np.concatenate(part.vectors)
 
 
 def predict(
@@ -262,7 +265,7 @@ def _evaluated(
                 part, image = parts[j % len(parts)], seen.images[j % len(parts)]
                 if i in part.columns:
                     along = _along(section, part.columns.index(i), factors[0][j], factors[1][j])
-                    runs[j // len(parts)] += along @ _turned(image, section).T
+                    runs[j // len(parts)] += _seen(along, section, image)
             found[:, :, i] = runs[0]
             if len(sections) > len(parts):
                 error = np.maximum(error, np.abs(runs[0] - runs[1]).max(axis=1))
@@ -285,7 +288,11 @@ def _along(section: Section, column: int, D: np.ndarray, R: np.ndarray) -> np.nd
     return D * (a - q) + R * q
 
 
-def _turned(image: np.ndarray, section: Section) -> np.ndarray:
+def _seen(along: np.ndarray, section: Section, image: np.ndarray) -> np.ndarray:
+    """Predictions (T, p) of what is along the vectors of a section; its rotation goes to the shorter side."""
     if section.rotation is None:
-        return image
-    return image[:, : len(section.rotation)] @ section.rotation
+        return along @ image.T
+    image = image[:, : len(section.rotation)]
+    if len(along) < len(image):
+        return (along @ section.rotation.T) @ image.T
+    return along @ (image @ section.rotation).T
