@@ -68,9 +68,11 @@ class SymmetricOperator(LinearOperator):
     _product: Callable[[np.ndarray], np.ndarray]
 
     def _matvec(self, vector: np.ndarray) -> np.ndarray:
-        return self._product(np.asarray(vector, dtype=float).reshape(-1, 1))[:, 0]
+        return self._matmat(np.reshape(vector, (-1, 1)))[:, 0]
 
     def _matmat(self, vectors: np.ndarray) -> np.ndarray:
+        if np.iscomplexobj(vectors):  # a cast would drop the imaginary part
+            return self._matmat(np.real(vectors)) + 1j * self._matmat(np.imag(vectors))
         return self._product(np.ascontiguousarray(vectors, dtype=float))
 
     def _adjoint(self) -> SymmetricOperator:

@@ -55,8 +55,8 @@ class CrossOperator(LinearOperator):
         return self._matmat(np.reshape(x, (-1, 1)))[:, 0]
 
     def _rmatmat(self, X: Any) -> np.ndarray:
-        X = np.asarray(X, dtype=float)
-        products = np.zeros((len(self._x2), X.shape[1]))
+        X = np.asarray(X)
+        products = np.zeros((len(self._x2), X.shape[1]), np.result_type(X, float))
         for here, there, block in self._blocks():
             products[there] += block.T @ X[here]
         return products

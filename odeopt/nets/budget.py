@@ -295,7 +295,7 @@ def error_budget(
         run.k,
         limit_kernel=None
         if limit_kernel is None
-        else run.kernel_scale * _matrix(limit_kernel, len(run.targets)),
+        else run.kernel_scale * _matrix(limit_kernel, len(run.targets), "limit_kernel"),
         origin=run.origin,
         regime=regime,
         resolution=resolution,
@@ -349,10 +349,11 @@ def initial_kernel(run: TrainingRun, kernel: Any) -> np.ndarray:
     return kernel.gram() / kernel.scale
 
 
-def _matrix(kernel: Any, n: int) -> np.ndarray:
-    matrix = real_array(kernel, "kernel", ndim=2)
+def _matrix(kernel: Any, n: int, name: str = "kernel") -> np.ndarray:
+    matrix = real_array(kernel, name, ndim=2)
     if matrix.shape != (n, n):
-        raise ValueError(f"kernel must have shape ({n}, {n}) like the errors of the run, got {matrix.shape}")
+        like = "errors of the run" if name == "kernel" else "examples, one for all outputs"
+        raise ValueError(f"{name} must have shape ({n}, {n}) like the {like}, got {matrix.shape}")
     return matrix
 
 

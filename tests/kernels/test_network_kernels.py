@@ -200,6 +200,19 @@ def test_the_operator_of_a_network_is_its_kernel_and_float32_costs_what_is_state
         assert high >= np.linalg.eigvalsh(expected)[-1]
 
 
+def test_operators_of_a_network_keep_imaginary_parts():
+    kernel, rng = NetworkKernel(2, bias_variance=0.1), np.random.default_rng(2)
+    x, points, v = (
+        rng.standard_normal((9, 4)),
+        rng.standard_normal((3, 4)),
+        rng.standard_normal((9, 2)) @ [1, 1j],
+    )
+    cross = kernel.operator(points, x)
+    # rounding of nine products of size one
+    np.testing.assert_allclose(kernel.gram_operator(x) @ v, kernel(x) @ v, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(cross.rmatvec(v[:3]), kernel(points, x).T @ v[:3], rtol=0, atol=1e-13)
+
+
 def test_the_operator_of_a_network_refuses_what_leaves_the_range_and_engines_of_another_place():
     kernel = NetworkKernel(2, bias_variance=0.1)
     with pytest.raises(ValueError, match="leaves the range of float64"):

@@ -131,6 +131,10 @@ def test_snapshots_budgets_and_trust_know_all_outputs(data):
     assert later[0] == pytest.approx(run.loss[30], rel=1e-12)
     assert abs(later[1] - run.loss[60]) < abs(linear[60] - run.loss[60])
     budget = error_budget(run, net=net, x=x)
+    with pytest.raises(
+        ValueError, match=r"limit_kernel must have shape .* like the examples, one for all outputs"
+    ):
+        error_budget(run, limit_kernel=np.eye(run.targets.size))
     assert budget.to_dict()["outputs"] == 4 and "n = 8 examples of 4 outputs" in str(budget)
     np.testing.assert_allclose(budget.losses["discrete_h0"], linear, rtol=1e-9)
     one_by_one = [
