@@ -214,10 +214,12 @@ def _middle_of_classes(y: np.ndarray, test: np.ndarray) -> float | None:
         return None
     unknown = test[~np.isin(test, classes)]
     if unknown.size:
+        # all digits, or 0.1 + 0.2 and a 0.3 from float32 read like the class 0.3
+        lone, low, high = (f"{value:.17g}" for value in (unknown[0], *classes))
         raise ValueError(
-            f"test has the target {unknown[0]:g} ({unknown.size} such in all), and all of y are one of two "
-            f"classes, {classes[0]:g} and {classes[1]:g}: of the class {unknown[0]:g} there is no example to "
-            "train on; add some to x and y, or leave it out of test"
+            f"test has the target {lone} ({unknown.size} such in all), and all of y are one of two classes, "
+            f"{low} and {high}: of the class {lone} there is no example to train on; add some to x and y, or "
+            "leave it out of test"
         )
     return float(classes.mean())
 

@@ -132,6 +132,10 @@ def test_a_test_set_that_overlaps_the_training_set_is_said(digits):
             lambda x, y: (x, np.where(y > 0, 2, y)),
             "test has the target 2 .* of the class 2 there is no example",
         ),
+        (
+            lambda x, y: (x, np.where(y > 0, 1 + 2.0**-52, y)),
+            r"target 1\.0000000000000002 .* classes, -1 and 1: of the class 1\.0000000000000002 there",
+        ),
         (lambda x, y: (np.where(x > 15, np.nan, x), y), "test cannot be read: x must be finite"),
         (lambda x, y: "missing.npz", r"test cannot be read: .*missing\.npz"),
         (lambda x, y: x, "test cannot be read: x .ndarray. is no file"),
