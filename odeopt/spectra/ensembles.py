@@ -128,7 +128,7 @@ def ensemble(
         K of the points: variances, or all of it for `covariance`.
     diag_reg : float, optional
         :math:`\rho\ge0`; training sees :math:`H+\rho I`, predictions H: the coupled decay of weights to
-        their start with the factor :math:`\rho`, which ends in ridge regression.
+        their start with the factor :math:`\rho`, which ends in ridge regression; not beside decay to 0.
     degree : float, optional
         D of :math:`Jw_0=Du(0)`, needed where weights decay to 0: the number of trained layers of a ReLU
         network without biases.
