@@ -354,7 +354,7 @@ def _bessel(dynamics: ErrorDynamics, friction: Expr, stiffness: Expr, damping: E
 def _kummer(dynamics: ErrorDynamics, friction: Expr, damping: Expr, parameter: Expr) -> ModeSolution:
     phi, (t, r, d, a), residual = verified_kummer()
     numbers = friction.is_number and parameter.is_number
-    compiled = _function_of_lam(dynamics, damping) if numbers else None
+    compiled: Any = _function_of_lam(dynamics, damping) if numbers else None
 
     def evaluate(times, lam):
         return kummer_mode(np.multiply.outer(times, *compiled(lam)), float(parameter), float(friction))

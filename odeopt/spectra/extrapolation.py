@@ -36,6 +36,7 @@ import sympy
 
 from odeopt.rules.reading import Reading, StepMatrices
 from odeopt.spectra.responses import Responses, share_seen
+from odeopt.spectra.two_term import TwoTerm
 
 __all__ = ["Extrapolation", "extrapolation_of"]
 
@@ -78,10 +79,11 @@ class Extrapolation(Responses):
         self.k: np.ndarray = k
         self.last: int = int(k[-1])
         self.steady: bool = False
-        self.powers = None
+        self.powers: TwoTerm | None = None
         self.degree: int = 1
         self.interval: tuple[float, float] = (low, high)
-        self.entries, self.gradients = 2, 1
+        self.entries: int = 2
+        self.gradients: int = 1
         self.lr: float = lr
         self.beta: np.ndarray = beta
         # above the true ones, and that of the step after the last as that of the last

@@ -15,6 +15,7 @@ def study(monkeypatch):
     return importlib.import_module("test_curves")
 
 
+@pytest.mark.slow  # one network's fall is in test_width
 def test_what_parts_a_network_from_its_prediction_on_new_points_falls_at_least_like_the_root_of_its_width(
     study,
 ):
