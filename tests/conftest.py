@@ -28,7 +28,7 @@ hypothesis.settings.load_profile("odeopt")
 
 
 # Notebooks that take long; what they show is asserted on smaller problems in the tests of nets and rates.
-SLOW_NOTEBOOKS = tuple(f"{number:02}_" for number in range(3, 10))
+SLOW_NOTEBOOKS = tuple(f"{number:02}_" for number in range(2, 10))
 
 
 def pytest_collection_modifyitems(items):

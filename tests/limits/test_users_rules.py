@@ -223,6 +223,7 @@ def test_schedule_free_takes_its_gradient_beside_the_curve():
     assert str(error_dynamics(limit)) == "Delta'' + 1/2*H*Delta' + (2/t)*Delta' + (1/t)*H*Delta = 0"
 
 
+@pytest.mark.slow  # the corrections below it are tested in test_resolution
 def test_third_correction_of_a_fixed_momentum_starts_at_its_exact_series():
     """Heavy ball, momentum 1/2: the slow part starts at A = (1 - s - z_2)/(z_1 - z_2), s = h lam."""
     s = sympy.Symbol("s")

@@ -125,6 +125,7 @@ def test_deviation_is_smaller_at_sixteen_times_the_width():
         assert wide.mean() < narrow.mean() / 1.2, name
 
 
+@pytest.mark.slow
 def test_kernel_drift_along_the_error_slows_training_by_the_inverse_root_of_the_width():
     from odeopt.nets import TwoLayerReLU, empirical_gram, train
 

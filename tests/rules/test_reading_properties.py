@@ -14,7 +14,7 @@ from odeopt import UpdateRule, discrete_rate, loss_curve, max_learning_rate, spe
 from odeopt.rules import characteristic, norm, residual_polynomials, sign, sqrt, transition_matrix
 from odeopt.rules.reading import read
 
-FEW, MANY = range(30), range(30, 560)
+FEW, MANY = range(20), range(20, 560)
 
 
 @dataclass(frozen=True)

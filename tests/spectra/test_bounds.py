@@ -83,7 +83,7 @@ def check_brackets(problem, m, at):
 PROBLEMS = {"problem": spectra(), "m": st.integers(1, 25), "at": st.floats(-1.0, 3.0)}
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 @given(**PROBLEMS)
 def test_no_true_curve_leaves_a_rigorous_bracket(problem, m, at):
     check_brackets(problem, m, at)
