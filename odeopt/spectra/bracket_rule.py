@@ -157,7 +157,8 @@ class _Residuals(Integrand):
         self.k, self.degree, self.speed = k, 2 * degree, speed
         self.covered, self.convex = np.isfinite(rounding), speed is not None
         # as a part of each function, of which half the integral is taken
-        self.evaluation = np.where(self.covered, 2 * rounding / measure.mass, 4 * _EPS * k)
+        with np.errstate(over="ignore"):
+            self.evaluation = np.where(self.covered, 2 * rounding / measure.mass, 4 * _EPS * k)
 
     def alternating(self, n: int, high: float) -> np.ndarray:
         """(1 - c lam)^(2k) is completely monotone up to 1/c, and its even derivatives never change sign."""

@@ -268,11 +268,14 @@ class Responses:
 
 
 def _convolved(size: np.ndarray, force: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Entries of the convolution of two vectors, 0 at negative places."""
-    if places.size > size.size / 16:
-        return np.where(places >= 0, np.convolve(size, force)[np.maximum(places, 0)], 0.0)
-    sums = [size[: p + 1][::-1][: force.size] @ force[: p + 1] for p in np.maximum(places, -1)]
-    return np.array(sums)
+    """Entries of the convolution of two bounds, 0 at negative places; inf times 0 bounds nothing, inf."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if places.size > size.size / 16:
+            sums = np.where(places >= 0, np.convolve(size, force)[np.maximum(places, 0)], 0.0)
+        else:
+            starts = np.maximum(places, -1)
+            sums = np.array([size[: p + 1][::-1][: force.size] @ force[: p + 1] for p in starts])
+    return np.where(np.isnan(sums), np.inf, sums)
 
 
 def has_two_terms(reading: Reading) -> bool:
