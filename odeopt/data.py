@@ -30,18 +30,23 @@ class Dataset:
 
     Of classes there is one output each, and the mean is zero and the mean square one over all outputs.
 
-    Attributes
+    Parameters
     ----------
     x : numpy.ndarray, shape (n, d)
         Rows of unit norm, float64, read-only.
     y : numpy.ndarray, shape (n,) or (n, c)
-        Scaled targets :math:`y=(y_{\rm raw}-\text{target\_mean})/\text{target\_scale}`,
-        float64, read-only.
+        Scaled targets :math:`(y_{\rm raw}-\text{target\_mean})/\text{target\_scale}`, float64, read-only.
     target_mean, target_scale : float, or numpy.ndarray, shape (c,)
         Mean and population standard deviation of the raw targets, of each output; 0 and 1 for labels, and one
         number each for classes, whose raw targets are 0 and 1.
     classes : numpy.ndarray, shape (c,), or None
         The class of each output.
+
+    Examples
+    --------
+    >>> data = prepare([[3.0, 4.0], [1.0, 0.0]], ["cat", "dog"], targets="classes")
+    >>> data, data.labels
+    (Dataset(target_mean=0.5, target_scale=0.5), array([0, 1]))
     """
 
     x: np.ndarray = field(repr=False)
@@ -66,6 +71,7 @@ class Dataset:
         Returns
         -------
         numpy.ndarray, shape of `u`
+            Outputs in the units of the targets that :func:`prepare` was given.
 
         Examples
         --------
@@ -84,12 +90,10 @@ def load_digits(
     Parameters
     ----------
     n : int, optional
-        Number of examples, at most 1797 (or as many as there are of the two classes); all of
-        them by default.
+        Number of examples, at most 1797 (or as many as there are of the two classes), by default all.
     seed : int, optional
-        By default the first `n` images in the order of scikit-learn, which runs through the ten
-        digits again and again, so that the classes are nearly balanced. With a seed, `n` images
-        drawn at random without replacement.
+        With a seed, `n` images drawn at random without replacement; by default the first `n` in the order
+        of scikit-learn, which runs through the ten digits again and again: nearly balanced classes.
     classes : tuple of two ints, optional
         Two different digits; only their images are taken, labelled -1 (the first) and 1 (the second).
 
@@ -105,8 +109,8 @@ def load_digits(
     ImportError
         If scikit-learn is not installed.
     ValueError
-        If `n` is not an integer from 1 to 1797 (or the number of images of the two classes), `seed`
-        not a nonnegative integer, or `classes` not two different digits.
+        If `n` is no integer from 1 to that number, `seed` no nonnegative integer, or `classes` not two
+        different digits.
 
     Examples
     --------
@@ -225,9 +229,7 @@ def _require_room(archive: zipfile.ZipFile, keys: tuple[str, ...]) -> None:
             shape, _, dtype = header(stream)
             content = archive.getinfo(f"{key}.npy").file_size - stream.tell()
         if math.prod(shape) * dtype.itemsize > content and not dtype.hasobject:
-            raise ValueError(
-                f"{key} is announced with shape {shape}, but only {content} bytes of it are there"
-            )
+            raise ValueError(f"{key} is announced with shape {shape}, but has only {content} bytes")
         total += math.prod(shape) * max(8, dtype.itemsize)
     free = available_memory()
     if 2 * total > free:  # read, and converted
@@ -239,7 +241,7 @@ def _require_room(archive: zipfile.ZipFile, keys: tuple[str, ...]) -> None:
 def one_hot(
     labels: npt.ArrayLike, classes: npt.ArrayLike | None = None
 ) -> tuple[npt.NDArray[np.float64], np.ndarray]:
-    r"""Targets of classes: one output for each, 1 for the class of the example and 0 for the others.
+    r"""Return the targets of classes: an output for each, 1 for the class of the example, else 0.
 
     Parameters
     ----------
@@ -252,7 +254,7 @@ def one_hot(
     Returns
     -------
     targets : numpy.ndarray, shape (n, c)
-        float64.
+        Zeros and ones, float64.
     classes : numpy.ndarray, shape (c,)
         The class of each output.
 
