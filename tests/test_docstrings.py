@@ -58,7 +58,7 @@ def faults(value, waived=frozenset()):
 
 
 def faults_of(module):
-    """Yield 'place: message' for each fault of a module's public names; a member inherited by several counts once."""
+    """Yield 'place: message' for each fault of a module's public names; what several inherit counts once."""
     seen = set()
     for place, value in public_objects(module):
         yield from (f"{place}: {fault}" for fault in faults(value))
