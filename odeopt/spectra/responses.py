@@ -249,9 +249,11 @@ class Responses:
         seen, rounding = driven_by_blocks(
             self.matrices[-1], powers, lam, begun, force[first:], k - first, output
         )
-        for (a, weight), (b, error) in itertools.product(enumerate(output), enumerate(kick)):
-            rounding = rounding + abs(weight) * powers.entry(a, b)[k - first] * error
-        return seen / share_seen(self.degree * k, lam.size) + rounding
+        with np.errstate(over="ignore", invalid="ignore"):
+            for (a, weight), (b, error) in itertools.product(enumerate(output), enumerate(kick)):
+                rounding = rounding + abs(weight) * powers.entry(a, b)[k - first] * error
+            bounds = seen / share_seen(self.degree * k, lam.size) + rounding
+        return np.where(np.isnan(bounds), np.inf, bounds)  # 0 times an overflow bounds nothing
 
     def _carried(self, powers: TwoTerm, start: np.ndarray, force: np.ndarray, place: int) -> np.ndarray:
         r"""Bounds on later iterates K where no force acts from `place` on, inf for earlier ones.
@@ -263,8 +265,9 @@ class Responses:
         x = self._on_mesh(powers, start, force, k)[0]
         rest = self._on_mesh(powers, start, force, k, (-kept, 1.0))[0]
         after = np.maximum(self.k - place, 0)
-        bound = x * powers.along(1.0, kept)[after] + rest * powers.entry(0, 1)[after]
-        return np.where(self.k >= place, bound, np.inf)
+        with np.errstate(over="ignore", invalid="ignore"):
+            bound = x * powers.along(1.0, kept)[after] + rest * powers.entry(0, 1)[after]
+        return np.where((self.k >= place) & ~np.isnan(bound), bound, np.inf)
 
 
 def _convolved(size: np.ndarray, force: np.ndarray, places: np.ndarray) -> np.ndarray:

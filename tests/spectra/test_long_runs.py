@@ -128,6 +128,7 @@ def drawn(seed):
         ]
     )
     scale = 10.0 ** rng.uniform(-145, 145) if rng.random() < 0.4 else 1.0
+    scale = max(scale, 1e-145 / top)  # Lanczos refuses kernels below 1e-150
     lr = float(lr / (scale * top))
     dampening = float(rng.choice([0.0, 0.5]))
     rule = {
