@@ -34,28 +34,48 @@ _POWERS = tuple(map(Rational, ("1", "1/2", "2", "1/3", "2/3", "3/2", "4/3", "3",
 class SystemLimit:
     r"""A first-order system :math:`\dot X=F(X,M,t)`, :math:`\dot M_i=G_i(X,M,t)`, componentwise.
 
-    Attributes
+    Parameters
     ----------
-    rule, family : UpdateRule
+    rule : UpdateRule
+        The rule as it was given.
+    family : UpdateRule
+        The rule with hyperparameters that depend on `h`, whose limit is taken.
     h, t : sympy.Symbol
+        Time step of the family, and time.
     velocity : sympy.Expr
         F, in the gradient at X and the slow averages.
     averages : mapping
         Slow and accumulating averages, as functions of t, to their rates G. ``V_1``, ``V_2`` are
-        displacements of
-        the iterate over h.
-    initial : mapping
-        The same averages to where they start.
+        displacements of the iterate over h.
     followed : mapping
         Fast averages to the expressions they follow.
     time_step : float or sympy.Expr
-        t = k * time_step.
+        From steps to time: t = k * time_step.
     scale : sympy.Rational
         The power p in time_step = lr^p.
+    resolution : int
+        Orders of h kept beyond the limit, 0 or 1.
+    initial : mapping
+        The slow averages to where they start.
     reading : ReadStep
         What was read in the step: increment, gradient points, averages, steadiness.
-    schedules, printed, breaks, valid_until
-        As in :class:`ODELimit`; `printed` are the right sides with schedules by name.
+    schedules : mapping
+        As in :class:`ODELimit`.
+    printed : tuple of sympy.Expr, or None
+        The right sides of `equations` with schedules by name.
+    breaks : tuple
+        As in :class:`ODELimit`: times at which a schedule passes to its next formula.
+    valid_until : float or sympy.Expr or None
+        As in :class:`ODELimit`.
+
+    Examples
+    --------
+    >>> from odeopt import ode_limit
+    >>> from odeopt.rules import RMSProp
+    >>> h, b = sympy.symbols("h b", positive=True)
+    >>> limit = ode_limit(RMSProp(lr=h, alpha=1 - b * h, eps=0), h)
+    >>> limit.velocity, limit.averages, limit.preconditioner
+    (-grad f(X)/sqrt(M_0(t)), mappingproxy({M_0(t): b*(grad f(X)**2 - M_0(t))}), sqrt(M_0(t)))
     """
 
     rule: UpdateRule
@@ -112,6 +132,7 @@ class SystemLimit:
         Returns
         -------
         SystemLimit
+            Its right sides, initial data, clock and schedules with the numbers; `rule` and `family` stay.
 
         Examples
         --------
@@ -137,7 +158,20 @@ class SystemLimit:
         )
 
     def latex(self) -> str:
-        """Return the system as LaTeX."""
+        r"""Return the system as LaTeX.
+
+        Returns
+        -------
+        str
+            The equations, that of X first, without dollar signs, schedules by name.
+
+        Examples
+        --------
+        >>> from odeopt import ode_limit
+        >>> from odeopt.rules import SignDescent
+        >>> print(ode_limit(SignDescent(lr=0.1)).latex())
+        \dot{X} = - \operatorname{sign}{\left(\nabla f(X) \right)}
+        """
         return r",\quad ".join(f"{dotted_latex(x)} = {dotted_latex(e)}" for x, e in self._printed())
 
     def _repr_latex_(self) -> str:

@@ -37,14 +37,20 @@ class RejectedScale:
 class TimeScale:
     r"""The power p in :math:`t=k\,\eta^p`.
 
-    Attributes
+    Parameters
     ----------
     power : sympy.Rational
-        p.
+        The exponent p; of several, that at which the lowest derivative balances the gradient.
     balance : tuple of str
         The terms that share the leading order, as ``"X'"``, ``"grad f"``.
     rejected : tuple of RejectedScale
         The other crossings.
+
+    Examples
+    --------
+    >>> from odeopt import HeavyBall
+    >>> time_scale(HeavyBall(lr=0.1, momentum=0.5)).balance
+    ("X'", 'grad f')
     """
 
     power: Rational
@@ -63,6 +69,7 @@ def time_scale(rule: UpdateRule) -> TimeScale:
     Returns
     -------
     TimeScale
+        The power p, the terms that balance there, and the crossings that were rejected.
 
     Raises
     ------

@@ -29,20 +29,30 @@ __all__ = ["Correspondence", "correspondences"]
 class Correspondence:
     r"""A clock from steps to time with the ODE that belongs to it.
 
-    Attributes
+    Parameters
     ----------
     name : {"naive", "centred"}
+        The clock of step h that starts with the iteration, or the one of second order.
     time_step : sympy.Expr
         A function of h and of the hyperparameters.
     origin : sympy.Expr
-        t = (k + origin) * time_step.
+        In steps: t = (k + origin) * time_step.
     coefficients : tuple of sympy.Expr
-        :math:`(a_1,\dots,a_n)` of :math:`\dot X,\dots,X^{(n)}`, with gradient coefficient `gradient`.
+        :math:`(a_1,\dots,a_n)` of :math:`\dot X,\dots,X^{(n)}`.
     gradient : sympy.Expr
+        The coefficient of :math:`\nabla f(X)`.
     order : int
         The iterates follow the curve to this order of h.
     reason : str
         Why, or what stands in the way of a higher order.
+
+    Examples
+    --------
+    >>> from odeopt import HeavyBall
+    >>> h, b = sympy.symbols("h b", positive=True)
+    >>> naive, centred = correspondences(HeavyBall(lr=h**2, momentum=1 - b * h), h)
+    >>> naive.coefficients, naive.order, centred.reason
+    ((b, 1), 1, 'exact coefficients; the clock starts where the velocity vanishes')
     """
 
     name: str
@@ -62,6 +72,7 @@ def correspondences(family: UpdateRule, h: Symbol) -> tuple[Correspondence, ...]
     family : UpdateRule
         A linear rule with hyperparameters in h.
     h : sympy.Symbol
+        The time step, in which the family is expanded.
 
     Returns
     -------

@@ -25,17 +25,19 @@ __all__ = ["ODELimit", "with_terms"]
 class ODELimit:
     r"""The limiting ODE of an update rule, with its corrections and its derivation.
 
-    Attributes
+    Parameters
     ----------
     rule : UpdateRule
         The rule as it was given.
     family : UpdateRule
         The rule with hyperparameters that depend on `h`, whose limit is taken.
+    h, t : sympy.Symbol
+        Time step of the family, and time.
     terms : mapping
         Vector (:math:`X^{(j)}`, :math:`\nabla f(X)`, ...) to scalar coefficient; the equation is
         sum coefficient * vector = 0.
     time_step : float or sympy.Expr
-        t = (k + time_origin) * time_step.
+        From steps to time: t = (k + time_origin) * time_step.
     initial_position : sympy.Expr
         X(0) in terms of the first iterate :math:`X_0` and gradients there.
     initial : tuple of sympy.Expr
@@ -64,6 +66,13 @@ class ODELimit:
         The break beyond which the limit, with its corrections, is not carried; None if there is none.
     momentum : MomentumForm or None
         The equation in :math:`P=\dot X/w`, where its friction holds :math:`-\dot w/w`.
+
+    Examples
+    --------
+    >>> from odeopt import HeavyBall, ode_limit
+    >>> limit = ode_limit(HeavyBall(lr=0.01, momentum=0.5), regime="fixed")
+    >>> print(limit, "|", limit.note[:7], "|", limit.accuracy)
+    1/2*X' + grad f(X) = 0 | t = k h | 1
     """
 
     rule: UpdateRule
@@ -165,6 +174,7 @@ class ODELimit:
         Returns
         -------
         ODELimit
+            Its terms, initial data, clock and schedules with the numbers; `rule` and `family` stay.
 
         Examples
         --------
@@ -198,7 +208,19 @@ class ODELimit:
         )
 
     def latex(self) -> str:
-        """Return the equation as LaTeX, highest derivative first."""
+        r"""Return the equation as LaTeX, highest derivative first.
+
+        Returns
+        -------
+        str
+            The equation ``... = 0`` without dollar signs, schedules by name.
+
+        Examples
+        --------
+        >>> from odeopt import Nesterov, ode_limit
+        >>> print(ode_limit(Nesterov(lr=0.01, r=3)).latex())
+        \ddot{X} + \frac{3}{t}\,\dot{X} + \nabla f(X) = 0
+        """
         return equation_latex((c, dotted_latex(v)) for v, c in (self.printed or self.terms).items())
 
     def _repr_latex_(self) -> str:

@@ -16,7 +16,18 @@ STEP_FAILURES = (*FAILURES, LookupError)
 
 
 class NoLimitError(ValueError):
-    """The rule has no limiting ODE in the scaling at hand."""
+    """The rule has no limiting ODE in the scaling at hand.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, ode_limit
+    >>> h = sympy.Symbol("h", positive=True)
+    >>> try:
+    ...     ode_limit(GradientDescent(lr=1 + h), h)
+    ... except NoLimitError as reason:
+    ...     print(str(reason)[:81])
+    GradientDescent(lr=h + 1) has no limit: at leading order h^0 the residual is (1)*
+    """
 
 
 def is_infinite(expr: Expr) -> bool:

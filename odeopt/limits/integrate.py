@@ -36,13 +36,22 @@ __all__ = ["WeightTrajectory", "integrate_limit", "system_field"]
 class WeightTrajectory:
     """Weights along time, as integrated.
 
-    Attributes
+    Parameters
     ----------
     t : numpy.ndarray, shape (T,)
+        Times, read-only.
     x : numpy.ndarray, shape (T, d)
-        Weights.
+        Weights, read-only.
     nfev : int
         Evaluations of the right-hand side.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, ode_limit
+    >>> limit = ode_limit(GradientDescent(lr=0.1))
+    >>> run = integrate_limit(limit, lambda x: x, [1.0, 2.0], [0.0, 1.0, 2.0], rtol=1e-8, atol=1e-10)
+    >>> run.t, run.x.shape
+    (array([0., 1., 2.]), (3, 2))
     """
 
     t: npt.NDArray[np.float64]
@@ -85,6 +94,7 @@ def integrate_limit(
     Returns
     -------
     WeightTrajectory
+        The weights at the times `t`, and the number of evaluations.
 
     Raises
     ------

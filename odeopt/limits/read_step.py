@@ -17,9 +17,10 @@ __all__ = ["ReadStep", "read_step"]
 class ReadStep:
     r"""What the step of a rule was read to be.
 
-    Attributes
+    Parameters
     ----------
     linear : bool
+        Whether the next state is a linear function of the state and the gradients.
     weights : tuple of str
         The next iterate, for each step of a period.
     points : tuple of str
