@@ -18,6 +18,7 @@ from sympy import Expr, Function, Integer, Rational, Symbol
 from odeopt.checks import is_number, require_mapping
 from odeopt.limits.averages import Averages, StepReading
 from odeopt.limits.components import Coordinate, Dot, Norm
+from odeopt.limits.derivation_lines import DerivationStep, system_steps
 from odeopt.limits.failures import is_infinite
 from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, NoLimitError, dotted_latex, plain
@@ -59,6 +60,8 @@ class SystemLimit:
         The slow averages to where they start.
     reading : ReadStep
         What was read in the step: increment, gradient points, averages, steadiness.
+    steps : tuple of DerivationStep
+        The derivation, of the family.
     schedules : mapping
         As in :class:`ODELimit`.
     printed : tuple of sympy.Expr, or None
@@ -90,6 +93,7 @@ class SystemLimit:
     resolution: int = 0
     initial: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}))
     reading: ReadStep | None = field(default=None, repr=False, compare=False)
+    steps: tuple[DerivationStep, ...] = field(default=(), repr=False, compare=False)
     schedules: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     printed: tuple[Expr, ...] | None = field(default=None, repr=False)
     breaks: tuple[Any, ...] = field(default=(), repr=False)
@@ -329,6 +333,7 @@ def _assembled(rule, reading, found, velocity, rates, scale, values, time_step, 
         resolution=resolution,
         initial=MappingProxyType({on_curve(m): on_curve(e) for m, e in found.starts.items()}),
         reading=reading.account(found),
+        steps=system_steps(reading, found, {reading.x: velocity, **rates}, resolution),
     )
     numbers = {**values, **({reading.h: time_step} if resolution and is_number(time_step) else {})}
     return limit.subs(numbers) if numbers else limit

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sympy
 from sympy import Add, Eq, Expr, Function, Symbol
 
+from odeopt.limits.averages import Averages, StepReading
 from odeopt.limits.derivation import Derivation
 from odeopt.limits.elimination import exact
-from odeopt.limits.series import GradientDifferential, dotted_latex
+from odeopt.limits.series import GradientDifferential, dotted_latex, plain
 from odeopt.rules.reading import Reading
 
-__all__ = ["DerivationStep", "derivation_steps", "on_curve", "shifted"]
+__all__ = ["DerivationStep", "derivation_steps", "on_curve", "shifted", "system_steps"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,18 @@ class DerivationStep:
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The equations as text."""
+        return tuple(f"{plain(e.lhs)} = {plain(e.rhs)}" for e in self.equations)
+
+    def __str__(self) -> str:
+        return "\n".join((f"{self.title}:", *(f"    {line}" for line in self.lines)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return title, equations as text, and LaTeX as plain JSON types."""
+        return {"title": self.title, "equations": list(self.lines), "latex": self.latex()}
 
 
 def shifted(name: str, origin: Expr) -> str:
@@ -95,6 +109,47 @@ def derivation_steps(
         equation = Add(*(c * on_curve(derivation, v) for v, c in terms.items()))
         lines.append(DerivationStep(f"{title}, to order {h}^{last}", (Eq(equation, 0, evaluate=False),)))
     return (*lines, DerivationStep("Initial conditions", starts))
+
+
+def system_steps(
+    reading: StepReading, found: Averages, rates: Mapping[Expr, Expr], order: int
+) -> tuple[DerivationStep, ...]:
+    """Lines from the step on one coordinate to the system; `rates` are those of x and of slow averages."""
+    h, t, x = reading.h, reading.t, reading.x
+    old = {x: "x_{k}", **{m: f"m_{{k,{i}}}" for i, m in enumerate(reading.memory)}}
+    old |= {v: f"v_{{k,{j}}}" for j, v in enumerate(reading.displacements, 1)}
+    at = {y: Symbol(n.replace("{k}", "k")) for y, n in old.items()}
+    nxt = {y: Symbol(n.replace("k", "k+1")) for y, n in old.items()}
+    index = {t / h: Symbol("k"), t: Symbol("k") * h}
+    moves = zip((x, *reading.displacements, *reading.memory), (reading.x_step, *reading.changes), strict=True)
+    step = [Eq(nxt[y], at[y] + move.subs(index).xreplace(at), evaluate=False) for y, move in moves]
+    points = zip(reading.gradients, reading.points, strict=True)
+    step += [Eq(g, GradientDifferential(point.xreplace(at)), evaluate=False) for g, point in points]
+    on = {y: reading.on_curve(y, found) for y in old}
+    name = {y: str(curve.func) for y, curve in on.items()}
+    now = {y: Symbol(f"{name[y]}({t})") for y in old}
+    samples = [Eq(at[y], found.scaled.get(y, y).xreplace(now), evaluate=False) for y in old]
+    taylor = [
+        Eq(Symbol(f"{name[y]}({t} + {h})"), Add(series, sympy.Order(h ** (order + 2), h), evaluate=False))
+        for y in rates
+        for series in [Add(*(h**i * on[y].diff(t, i) / sympy.factorial(i) for i in range(order + 2)))]
+    ]
+    follow = [Eq(on[m], reading.on_curve(e, found), evaluate=False) for m, e in found.followed.items()]
+    system = [Eq(on[y].diff(t), reading.on_curve(e, found), evaluate=False) for y, e in rates.items()]
+    start = {Function("X")(t): Symbol("x_0")}
+    starts = [
+        (x, start[on[x]]),
+        *((m, reading.on_curve(e, found).subs(start)) for m, e in found.starts.items()),
+    ]
+    lines = {
+        "Update rule, for each coordinate": step,
+        f"Samples of curves, t = k {h}": samples,
+        "Expansion": taylor,
+        "Averages that forget within a few steps, at their fixed point": follow,
+        f"Divided by {h}, to order {h}^{order}" if order else f"Divided by {h}, as {h} -> 0": system,
+        "Initial conditions": [Eq(Symbol(f"{name[y]}(0)"), e, evaluate=False) for y, e in starts],
+    }
+    return tuple(DerivationStep(title, tuple(equations)) for title, equations in lines.items() if equations)
 
 
 def _updates(reading: Reading, newest: list[Symbol]) -> list[Eq]:

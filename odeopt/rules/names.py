@@ -27,8 +27,8 @@ from odeopt.rules.schedule_text import number_or_schedule
 from odeopt.rules.weight_decay import WeightDecayed
 
 __all__ = [
-    "METHODS", "RULES", "method_names", "named_rules", "numbers_of", "old_rule_spec", "require_decay",
-    "rule_grid", "rule_named", "rule_spec", "rules_written", "with_decay",
+    "METHODS", "RULES", "class_named", "method_names", "named_rules", "needed", "numbers_of", "old_rule_spec",
+    "require_decay", "rule_grid", "rule_named", "rule_spec", "rules_written", "with_decay",
 ]  # fmt: skip
 
 # The short names of methods, in the order in which they are listed.
@@ -52,6 +52,8 @@ _AROUND: dict[str, type[Any]] = {rule.__name__: rule for rule in (Averaged, Look
 def method_names(names: Iterable[str], known: Iterable[str] = tuple(METHODS)) -> tuple[str, ...]:
     """Return short names of methods if each is known and none is repeated, or raise ValueError.
 
+    >>> method_names(["gd", "Nesterov"], ("gd", "nag"))
+    ('gd', 'nag')
     >>> method_names(["gd", "nga"], ("gd", "nag"))
     Traceback (most recent call last):
         ...
@@ -62,23 +64,27 @@ def method_names(names: Iterable[str], known: Iterable[str] = tuple(METHODS)) ->
     names, known = tuple(names), tuple(known)
     if not names:
         raise ValueError(f"methods must not be empty; choose among {', '.join(known)}")
-    for name in names:
-        _require_known(name, known)
-    if len(set(names)) < len(names):
+    found = tuple(_known_as(name, known) for name in names)
+    if len(set(found)) < len(found):
         raise ValueError(f"methods must differ, got {', '.join(names)}")
-    return names
+    return found
 
 
-def _require_known(name: Any, known: Sequence[str], show: Callable[[str], str] = repr) -> None:
-    if name not in known:
-        # in either of its two names, in any case
-        either = {n.casefold(): n for n in known}
-        for short, rule in METHODS.items():
-            pair = {short, rule.__name__}
-            either |= {n.casefold(): kept for n in pair for kept in pair & {*known}}
-        near = difflib.get_close_matches(str(name).casefold(), either, n=1, cutoff=0.3)
+def _known_as(name: Any, known: Sequence[str], show: Callable[[str], str] = repr) -> str:
+    """The known name of what is named in either of its two names, in any case, or ValueError."""
+    either, asked = {n.casefold(): n for n in known}, str(name).casefold()
+    for short, rule in METHODS.items():
+        pair = {short, rule.__name__}
+        either |= {n.casefold(): kept for n in pair for kept in pair & {*known}}
+    if isinstance(name, str) and asked in either:
+        return either[asked]
+    rules = {n.casefold(): rule for n, rule in (RULES | METHODS).items()}
+    if isinstance(name, str) and asked in rules:
+        hint = f"; {rules[asked].__name__} has no numbers of its own here, so give the rule with its numbers."
+    else:
+        near = difflib.get_close_matches(asked, either, n=1, cutoff=0.3)
         hint = f"; did you mean {show(either[near[0]])}?" if near else ";"
-        raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(known)}")
+    raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(known)}")
 
 
 def rule_named(name: str, hyperparameters: Iterable[str], num_steps: int | None = None) -> UpdateRule:
@@ -94,15 +100,9 @@ def rule_named(name: str, hyperparameters: Iterable[str], num_steps: int | None 
     >>> rule_named("Averaged", ["gd", "lr=0.1", "decay=0.9"]).label
     'Averaged(GradientDescent(lr=0.1), decay=0.9)'
     """
-    if name in _AROUND:
-        return _rule_around(_AROUND[name], [*hyperparameters], num_steps)
-    if ":" in name:
-        kind = class_from_file(name)
-    elif name in METHODS:
-        kind = METHODS[name]
-    else:
-        _require_known(name, (*RULES, *_AROUND), str)
-        kind = RULES[name]
+    kind = class_named(name)
+    if kind in _AROUND.values():
+        return _rule_around(kind, [*hyperparameters], num_steps)
     values: dict[str, Any] = {}
     for text in hyperparameters:
         key, separator, value = text.partition("=")
@@ -114,10 +114,28 @@ def rule_named(name: str, hyperparameters: Iterable[str], num_steps: int | None 
     known = [field.name for field in in_order(kind) if field.init]
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(f"{name} takes {', '.join(known)}: {', '.join(unknown)} is unknown")
+    if missing := [key for key in needed(kind) if key not in values]:
+        raise ValueError(
+            f"{name} takes {', '.join(known)}: {', '.join(missing)} is missing, as in {missing[0]}=0.1"
+        )
     try:
         return kind(**values)
-    except TypeError as error:
+    except TypeError as error:  # of a class of one's own, whose checks may raise what they like
         raise ValueError(f"{name} takes {', '.join(known)}: {error}") from error
+
+
+def class_named(name: str) -> type[Any]:
+    """Return the class of a short name, of a class's name, or in a file, ``FILE.py:CLASS``."""
+    if ":" in name:
+        return class_from_file(name)
+    found = _known_as(name, (*RULES, *_AROUND), str)
+    return RULES.get(found) or _AROUND[found]
+
+
+def needed(kind: type[UpdateRule]) -> list[str]:
+    """The hyperparameters of a class that have no default."""
+    fields = (f for f in in_order(kind) if f.init)
+    return [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
 
 
 def _rule_around(kind: type[Any], words: list[str], num_steps: int | None) -> UpdateRule:

@@ -27,7 +27,9 @@ def chosen_methods(
         raise ValueError(f"methods must be a sequence of names or rules, got {methods!r}")
     names = [m for m in methods if not isinstance(m, UpdateRule)]
     if names or not methods:
-        require_decay(method_names(names, known), decay)
+        short = method_names(names, known)
+        require_decay(short, decay)
+        methods = [m if isinstance(m, UpdateRule) else short[names.index(m)] for m in methods]
     found = {_name(m, methods): m for m in methods}
     if len(found) < len(methods):
         raise ValueError(f"methods must differ, got {', '.join(_name(m, methods) for m in methods)}")

@@ -9,7 +9,6 @@ import pytest
 
 import odeopt
 from odeopt import cli
-from odeopt.rules.names import RULES
 
 SMALL = ["--n", "12", "--width", "128", "--seeds", "1", "--steps", "40"]
 
@@ -150,37 +149,6 @@ def test_module_entry_point_shows_help():
     assert "--friction" in shown.stdout
 
 
-def test_derive_prints_the_equation_and_its_clock(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "derive", "Nesterov", "lr=0.01", "r=4", "--resolution", "1")
-    assert code == 0
-    assert "X'' + (4/t)*X'" in out
-    assert "grad^2 f(X)[X']" in out
-    assert "t = (k + 1) * 0.1" in out
-    code, out, _ = run(monkeypatch, capsys, "derive", "GradientDescent", "lr=cosine:0.1:0:100")
-    assert "X' + s(t)*grad f(X) = 0" in out
-    code, out, _ = run(monkeypatch, capsys, "derive", "Adam", "lr=0.1", "bias_correction=false", "--json")
-    assert json.loads(out)["equation"].startswith("X' = -M_0/")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["HeavyBal", "lr=0.1"], ["unknown method 'HeavyBal'", "did you mean HeavyBall?"]),
-        (["HeavyBall", "lr=0.1", "momentum"], ["name=value", "'momentum'"]),
-        (["HeavyBall", "lr=0.1", "beta=0.9"], ["HeavyBall takes lr, momentum", "beta"]),
-        (["HeavyBall", "lr=0.1", "momentum=x"], ["momentum must be numbers"]),
-        (["GradientDescent", "lr=cosine:0.1"], ["number of steps is not given", "cosine:START"]),
-        (["HeavyBall", "lr=0.1", "momentum=0.9", "--regime", "slow"], ["regime must be one of"]),
-    ],
-)
-def test_derive_refuses_in_one_line(monkeypatch, capsys, arguments, words):
-    code, _, err = run(monkeypatch, capsys, "derive", *arguments)
-    assert code == 2
-    assert len(err.splitlines()) == 1
-    for word in words:
-        assert word in err
-
-
 def certify(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["odeopt", "certify", *arguments])
     with pytest.raises(SystemExit) as status:
@@ -249,23 +217,5 @@ def test_the_package_is_a_command():
     assert "X' + grad f(X) = 0" in done.stdout
 
 
-def test_methods_are_listed_with_their_equations_in_80_columns(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "methods")
-    assert code == 0
-    assert max(map(len, out.splitlines())) <= 80
-    for shown in ("hb   HeavyBall(lr=0.01, momentum=0.9)", "X'' + (3/t)*X' + grad f(X) = 0", "SignDescent"):
-        assert shown in out
-    _, out, _ = run(monkeypatch, capsys, "methods", "--json")
-    listed = {method["rule"].split("(")[0]: method for method in json.loads(out)}
-    assert set(listed) == set(RULES)
-    assert "loss curve" in listed["QHM"]["answers"]
-    assert "loss curve" not in listed["Adam"]["answers"]
-
-
 def test_version_is_that_of_the_package(monkeypatch, capsys):
     assert run(monkeypatch, capsys, "--version")[:2] == (0, f"odeopt {odeopt.__version__}\n")
-
-
-def test_an_equation_is_printed_as_latex(monkeypatch, capsys):
-    _, out, _ = run(monkeypatch, capsys, "derive", "gd", "lr=0.1", "--latex")
-    assert r"\dot{X} + \nabla f(X) = 0" in out

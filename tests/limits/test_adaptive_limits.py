@@ -201,3 +201,20 @@ class RandomSign(UpdateRule):
 def test_a_step_with_chance_in_it_has_no_limit_of_one_draw(rule):
     with pytest.raises(ValueError, match="chance or a state"):
         ode_limit(rule(0.1))
+
+
+@pytest.mark.parametrize("rule", [Adam(0.01), RMSProp(0.01), AdaGrad(0.01)])
+def test_the_last_line_of_a_derivation_is_the_system(rule):
+    limit = ode_limit(rule)
+    *_, system, start = limit.steps
+    for line, equation in zip(system.equations, limit.equations, strict=True):
+        assert line.lhs == equation.lhs
+        names = sorted(line.rhs.free_symbols - {limit.t}, key=str)
+        # the rates of forgetting a, b, as (1 - beta)/h; eps and they are floats in the system
+        values = {"a": (1 - getattr(rule, "beta1", 0)) / 0.01, "b": (1 - getattr(rule, "beta2", 0.99)) / 0.01}
+        gap = line.rhs.subs({n: values[n.name] for n in names}) - equation.rhs
+        f, m0, m1, t = 0.7, 0.3, 0.2, 0.5
+        point = {GradientDifferential(limit.curve): f, limit.t: t}
+        point |= {sympy.Function(n)(limit.t): v for n, v in (("M_0", m0), ("M_1", m1))}
+        assert abs(sympy.N(gap.subs(point))) < 1e-12
+    assert [line.rhs for line in start.equations] == [sympy.Symbol("x_0"), *limit.initial.values()]

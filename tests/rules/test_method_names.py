@@ -41,14 +41,20 @@ def test_text_that_is_no_rule_is_refused_with_the_reason(name, hyperparameters, 
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "meant"), [("GD", "GradientDescent"), ("gradient", "GradientDescent"), ("Hb", "HeavyBall")]
-)
-def test_both_names_of_a_method_are_known_in_hints(name, meant):
-    with pytest.raises(ValueError, match=f"did you mean {meant}"):
-        rule_named(name, ["lr=0.1"])
-    with pytest.raises(ValueError, match="did you mean 'gd'"):
-        method_names(["GradientDescent"], ("gd", "hb"))
+def test_a_method_is_known_by_both_of_its_names_in_any_case():
+    assert method_names(["GradientDescent", "HB"], ("gd", "hb")) == ("gd", "hb")
+    assert rule_named("heavyball", ["lr=0.1", "momentum=0.5"]) == HeavyBall(0.1, 0.5)
+    with pytest.raises(ValueError, match="methods must differ, got gd, GradientDescent"):
+        method_names(["gd", "GradientDescent"])
+    with pytest.raises(ValueError, match="did you mean GradientDescent"):
+        rule_named("gradient", ["lr=0.1"])
+
+
+def test_a_rule_without_numbers_is_refused_with_what_is_missing():
+    with pytest.raises(ValueError, match=r"hb takes lr, momentum, .*: lr, momentum is missing, as in lr=0.1"):
+        rule_named("hb", [])
+    with pytest.raises(ValueError, match="unknown method 'adam'; Adam has no numbers of its own here"):
+        method_names(["adam"], ("gd", "hb"))
 
 
 def test_short_names_make_rules():
