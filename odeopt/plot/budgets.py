@@ -41,7 +41,9 @@ def budget(found: _Budget, axes: Sequence[Axes] | np.ndarray | None = None) -> A
     Parameters
     ----------
     found : ErrorBudget
+        What :func:`odeopt.nets.error_budget` found.
     axes : sequence of three matplotlib.axes.Axes, optional
+        Where to draw the losses, the parts of the loss and those of the error; by default a new figure.
 
     Returns
     -------

@@ -29,7 +29,9 @@ def ensemble(
     Parameters
     ----------
     found : EnsembleCurve
+        What :func:`odeopt.spectra.ensemble` found, along times or iterations.
     ax : matplotlib.axes.Axes, optional
+        Where to draw; by default axes of a new figure, which no window shows.
     points : int or sequence of int, optional
         Which points, each in a colour; by default the first six, or all if they are fewer.
     output : int, optional
@@ -38,6 +40,7 @@ def ensemble(
     Returns
     -------
     matplotlib.axes.Axes
+        Holds a line and a band for each point; its ``figure`` saves them.
 
     Raises
     ------

@@ -41,11 +41,14 @@ def forecast(found: _Forecast, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     found : Forecast
+        What :func:`odeopt.forecast` found.
     ax : matplotlib.axes.Axes, optional
+        Where to draw; by default axes of a new figure, which no window shows.
 
     Returns
     -------
     matplotlib.axes.Axes
+        Holds the curves, over iterations; its ``figure`` saves them.
 
     Examples
     --------

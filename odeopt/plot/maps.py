@@ -29,10 +29,13 @@ def phases(
     Parameters
     ----------
     x : array_like, shape (p,)
+        Values of the parameter on the abscissa.
     y : array_like, shape (n,)
+        Values of the parameter on the ordinate.
     values : array_like, shape (n, p)
         As of :func:`odeopt.rates.rate_map`; nan stays white.
     ax : matplotlib.axes.Axes, optional
+        Where to draw; by default axes of a new figure, which no window shows.
     levels : array_like
         Ascending. What lies outside of them is grey.
     label : str
@@ -41,6 +44,7 @@ def phases(
     Returns
     -------
     matplotlib.axes.Axes
+        Holds the diagram; its ``figure`` holds the colour bar too.
 
     Examples
     --------

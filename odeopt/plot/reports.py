@@ -53,11 +53,14 @@ def curves(method: _Method, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     method : MethodReport
+        One method of a check, as ``report["gd"]``.
     ax : matplotlib.axes.Axes, optional
+        Where to draw; by default axes of a new figure, which no window shows.
 
     Returns
     -------
     matplotlib.axes.Axes
+        Holds the curves; its ``figure`` saves them.
 
     Examples
     --------
@@ -97,11 +100,14 @@ def check_budget(method: _Method, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     method : MethodReport
+        One method of a check, as ``report["gd"]``; a part is drawn where both of its curves are known.
     ax : matplotlib.axes.Axes, optional
+        Where to draw; by default axes of a new figure, which no window shows.
 
     Returns
     -------
     matplotlib.axes.Axes
+        Holds a line for each known part; its ``figure`` saves them.
 
     Examples
     --------
@@ -132,7 +138,9 @@ def check(report: _Report, axes: np.ndarray | None = None) -> Axes:
     Parameters
     ----------
     report : CheckReport
+        What :func:`odeopt.check` found.
     axes : array of matplotlib.axes.Axes, shape (2, number of methods), optional
+        Where to draw, a column for each method; by default a new figure.
 
     Returns
     -------
