@@ -82,9 +82,23 @@ class SymmetricOperator(LinearOperator):
 class ReluGramOperator(SymmetricOperator):
     r"""A kernel of infinite width, symmetric, with products in float64.
 
+    Parameters
+    ----------
+    unit : numpy.ndarray, shape (n, d)
+        Inputs at unit norm.
+    norms : numpy.ndarray, shape (n,)
+        Their norms.
+    formula : Formula
+        Entries from cosines, angles and norms.
+    plan : MemoryPlan
+        Storage, rows of a panel, engine and threads.
+    progress : callable or None
+        Called as ``progress("kernel", done, n)`` with the number of rows computed.
+    refuse : bool
+        Whether parallel rows, and of one hidden layer dependent antipodal pairs, raise ValueError.
+
     Attributes
     ----------
-    plan : MemoryPlan
     engine : str
         What multiplies, "numba" or "numpy", and why where it is not the one of choice.
     interval : tuple of float
@@ -95,6 +109,13 @@ class ReluGramOperator(SymmetricOperator):
         Bound on the norm of the difference from the exact kernel that single precision causes,
         :math:`2^{-24}\lVert H\rVert_F`: each eigenvalue moves by at most as much. Where it is not far below
         :math:`\lambda_{\min}`, late losses need float64. 0 for the other storages.
+
+    Examples
+    --------
+    >>> from odeopt import relu_gram_operator
+    >>> operator = relu_gram_operator(np.eye(4), storage="float32", engine="numpy")
+    >>> operator.shape, operator.engine, round(operator.frobenius, 12), operator.storage_error == 2.0**-24
+    ((4, 4), 'numpy', 1.0, True)
     """
 
     _library: Any = np

@@ -61,12 +61,35 @@ def _share(built, vectors: np.ndarray, absolute: bool) -> np.ndarray:
 class ClusterReluGram(SymmetricOperator):
     """The kernel of :func:`odeopt.relu_gram`, its panels held by the workers of a cluster.
 
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster, whose workers hold the panels.
+    unit : numpy.ndarray, shape (n, d)
+        Inputs at unit norm.
+    norms : numpy.ndarray, shape (n,)
+        Their norms.
+    formula : ReluFormula
+        Entries from cosines, angles and norms.
+    storage : {"float32", "float64"}
+        How workers keep the entries.
+    refuse : bool
+        Whether parallel rows, and of one hidden layer dependent antipodal pairs, raise ValueError.
+
     Attributes
     ----------
     interval : tuple of float
         0 and a bound on the largest eigenvalue.
     storage_error : float
         As that of :class:`odeopt.kernels.ReluGramOperator`.
+
+    Examples
+    --------
+    >>> from distributed import Client
+    >>> with Client(processes=False, n_workers=1, dashboard_address=None) as client:
+    ...     operator = cluster_relu_gram(client, np.eye(3), storage="float64")
+    ...     operator.shape, operator.interval[1] >= 0.5, operator.storage_error
+    ((3, 3), True, 0.0)
     """
 
     def __init__(
@@ -147,10 +170,13 @@ def cluster_relu_gram(
     Parameters
     ----------
     client : distributed.Client
+        The cluster; its workers must have odeopt and dask installed.
     x : array_like, shape (n, d)
         One input a row, of any norm.
-    layers, depth
-        As in :func:`odeopt.relu_gram`.
+    layers : {"first", "both"}, optional
+        Which layers are trained, as in :func:`odeopt.relu_gram`.
+    depth : int, optional
+        Number of hidden layers.
     storage : {"float32", "float64"}, optional
         How workers keep the entries; products are those of float64.
     allow_singular : bool, optional
@@ -159,6 +185,7 @@ def cluster_relu_gram(
     Returns
     -------
     ClusterReluGram
+        The kernel, symmetric, of shape (n, n).
 
     Raises
     ------

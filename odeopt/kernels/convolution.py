@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.checks import real_array, require_integer
-from odeopt.kernels.inputs import points_and_rows
 from odeopt.kernels.network import layer_variances
 from odeopt.kernels.profiles import PROFILES
+from odeopt.kernels.shared_rows import points_and_rows
 
 __all__ = ["ConvolutionKernel"]
 

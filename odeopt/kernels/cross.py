@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.kernels.blocks import LinearOperator
-from odeopt.kernels.inputs import WORK_ENTRIES, points_and_rows
+from odeopt.kernels.inputs import WORK_ENTRIES
 from odeopt.kernels.relu import gram_between, validate_architecture
+from odeopt.kernels.shared_rows import points_and_rows
 
 __all__ = ["CrossOperator", "relu_cross_operator"]
 
@@ -19,11 +20,25 @@ __all__ = ["CrossOperator", "relu_cross_operator"]
 class CrossOperator(LinearOperator):
     r"""A kernel :math:`K(x_i,x'_j)` of shape (p, n) that acts without being stored.
 
+    Parameters
+    ----------
+    between : callable
+        From rows of `x` and of `x2` to the block of the kernel between them.
+    x : numpy.ndarray, shape (p, d)
+        Inputs of the rows.
+    x2 : numpy.ndarray, shape (n, d)
+        Inputs of the columns.
+
     Attributes
     ----------
-    shape : tuple of int
     row_norms : numpy.ndarray, shape (p,), or None
         Norms of its rows, once a product has seen them.
+
+    Examples
+    --------
+    >>> linear = CrossOperator(lambda rows, columns: rows @ columns.T, np.eye(2), np.array([[3.0, 4.0]]))
+    >>> linear @ [1.0], linear.row_norms
+    (array([3., 4.]), array([3., 4.]))
     """
 
     def __init__(

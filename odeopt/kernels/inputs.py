@@ -2,7 +2,6 @@ r"""Inputs of a ReLU kernel: checked, scaled to unit rows, and what in them make
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,15 +16,11 @@ __all__ = [
     "SingularPart",
     "index_chunks",
     "parallel_tolerance",
-    "points_and_rows",
     "require_a_direction",
     "require_independent_pairs",
-    "shared_directions",
-    "shared_rows",
     "singular_part",
     "unit_rows",
     "validate_inputs",
-    "warn_of_shared_rows",
 ]
 
 WORK_ENTRIES = 2**22  # entries of a work array: 32 MB of float64
@@ -97,49 +92,11 @@ def validate_inputs(
     return x
 
 
-def points_and_rows(x: npt.ArrayLike, x2: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Return two sets of inputs of one dimension, one array if they are equal; shared rows are warned of."""
-    x, x2 = real_array(x, "x", ndim=2), real_array(x2, "x2", ndim=2)
-    if x.shape[1] != x2.shape[1]:
-        raise ValueError(
-            f"x2 must have {x.shape[1]} columns like x, got shape {x2.shape}; both hold one input a row"
-        )
-    if np.array_equal(x, x2):
-        return x, x
-    warn_of_shared_rows(x, x2)
-    return x, x2
-
-
-def shared_rows(x: np.ndarray, x2: np.ndarray) -> list[tuple[int, int]]:
-    """The rows i of x that are a row j of x2 too."""
-    places = {row.tobytes(): j for j, row in enumerate(x2 + 0.0)}  # -0.0 and 0.0 are one
-    return [(i, j) for i, row in enumerate(x + 0.0) if (j := places.get(row.tobytes())) is not None]
-
-
-def shared_directions(x: np.ndarray, x2: np.ndarray) -> list[tuple[int, int]]:
-    """The rows i of x that are a row j of x2 too at unit norm, to 12 decimals: scaled rows round."""
-    return shared_rows(*(np.round(unit_rows(rows)[0], 12) for rows in (x, x2)))
-
-
 def require_a_direction(x: np.ndarray) -> None:
     """Refuse examples that are blank, all of them."""
     if not x.any():
         raise ValueError(
             "x has only blank rows, on which a bias-free network is 0: there is nothing to train on"
-        )
-
-
-def warn_of_shared_rows(x: np.ndarray, x2: np.ndarray) -> None:
-    """Say which rows of x are rows of x2 too, unless the two are one."""
-    if np.array_equal(x, x2):
-        return
-    if shared := shared_rows(x, x2):
-        i, j = shared[0]
-        warnings.warn(
-            f"{len(shared)} of the {len(x)} rows of x are rows of x2 too (row {i} is row {j} of x2): a curve "
-            "on what is trained on is no test",
-            UserWarning,
-            stacklevel=4,
         )
 
 
@@ -175,7 +132,7 @@ class SingularPart:
     In the null space that they span the error never changes, for the infinite network and for every finite
     one without biases: of outputs that are equal, or 0, or linear in x, the targets cannot differ.
 
-    Attributes
+    Parameters
     ----------
     n : int
         Number of rows.
@@ -187,6 +144,8 @@ class SingularPart:
         Pairs of rows :math:`\pm x_i` whose directions are linearly dependent; empty if they are not.
     directions : numpy.ndarray of int, shape (n,)
         Number of the direction of each row, -1 for a blank one.
+    _null : numpy.ndarray, shape (g, k)
+        Orthonormal basis of the null space of the dependent pairs, in the g coordinates of :meth:`reduced`.
 
     Examples
     --------
@@ -202,7 +161,7 @@ class SingularPart:
     parallel: tuple[tuple[int, ...], ...]
     antipodal: tuple[tuple[int, int], ...]
     directions: np.ndarray = field(repr=False)
-    _null: np.ndarray = field(repr=False)  # orthonormal, of the dependent pairs, in reduced coordinates
+    _null: np.ndarray = field(repr=False)
 
     def __bool__(self) -> bool:
         return self.dimension > 0
@@ -223,17 +182,50 @@ class SingularPart:
         return np.bincount(self.directions[self.directions >= 0])
 
     def reduced_rows(self, unit: np.ndarray) -> np.ndarray:
-        r"""Return a row :math:`\sqrt{n_g}\,u_g` of `unit` a direction: of H off its null space."""
+        r"""Return the rows of H off its null space, :math:`\sqrt{n_g}\,u_g` for each direction.
+
+        Parameters
+        ----------
+        unit : numpy.ndarray, shape (n, d)
+            Inputs at unit norm.
+
+        Returns
+        -------
+        numpy.ndarray, shape (g, d)
+            The first row of each direction times the root of its number of rows.
+        """
         seen, first = np.unique(self.directions, return_index=True)
         return unit[first[seen >= 0]] * np.sqrt(self.sizes)[:, None]
 
     def reduced(self, delta: npt.ArrayLike) -> np.ndarray:
-        r"""Return what of `delta` can change: :math:`\sqrt{n_g}` times the mean of each direction."""
+        r"""Return what of an error can change: :math:`\sqrt{n_g}` times the mean of each direction.
+
+        Parameters
+        ----------
+        delta : array_like, shape (n,) or (n, c)
+            Error :math:`u-y`, one row an example.
+
+        Returns
+        -------
+        numpy.ndarray, shape (g,) or (g, c)
+            The error in the coordinates of :meth:`reduced_rows`, off the dependent pairs.
+        """
         means, _ = self._means(delta)
         return (means - self._null @ (self._null.T @ means)).reshape(-1, *np.shape(delta)[1:])
 
     def plateau(self, delta: npt.ArrayLike) -> float:
-        """Return the loss of the part of an error `delta` that cannot change, at any width."""
+        """Return the loss of the part of an error that cannot change, at any width.
+
+        Parameters
+        ----------
+        delta : array_like, shape (n,) or (n, c)
+            Error :math:`u-y`, one row an example.
+
+        Returns
+        -------
+        float
+            Half the squared norm of its projection on the null space.
+        """
         means, rest = self._means(delta)
         return float((rest**2).sum() + ((self._null.T @ means) ** 2).sum()) / 2
 
@@ -274,6 +266,7 @@ def singular_part(x: npt.ArrayLike, *, depth: int = 1) -> SingularPart:
     Returns
     -------
     SingularPart
+        Blank rows, groups of parallel ones and dependent antipodal pairs, each by its rows.
 
     Raises
     ------

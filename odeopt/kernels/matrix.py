@@ -82,20 +82,7 @@ def array_bound(matrix: np.ndarray) -> float:
 
 
 def norm_bound(absolute_product: Callable[[np.ndarray], np.ndarray], n: int, iterations: int = 12) -> float:
-    """Bound the spectrum of H by max (abs(H) x)_i / x_i, with x from a few power iterations.
-
-    Parameters
-    ----------
-    absolute_product : callable
-        From a vector, shape (n,), to the product of the entrywise absolute value of H with it.
-    n : int
-    iterations : int, optional
-        At most so many products are taken.
-
-    Returns
-    -------
-    float
-    """
+    """Bound the spectrum of H, shape (n, n), by max (abs(H) x)_i / x_i, x from a few power iterations."""
     x, best = np.ones(n), np.inf
     for _ in range(iterations):
         y = absolute_product(x)
@@ -105,4 +92,4 @@ def norm_bound(absolute_product: Callable[[np.ndarray], np.ndarray], n: int, ite
         # Zero rows are kept positive: any positive x gives a bound.
         x = y / y.max() + 1e-12
     # The n products and sums of each entry round by at most n eps.
-    return best * (1 + 2 * n * np.finfo(float).eps)
+    return float(best * (1 + 2 * n * np.finfo(float).eps))

@@ -37,7 +37,7 @@ SHARE = 0.8
 class MemoryPlan:
     """What a kernel operator and a Lanczos run with it will hold in memory.
 
-    Attributes
+    Parameters
     ----------
     n, d : int
         Inputs and their dimension.
@@ -55,6 +55,12 @@ class MemoryPlan:
         What multiplies, and why where it is not the one of choice; of a device it is known once it is built.
     threads : int
         That build and multiply on the host: the cores that the process may run on, at most OMP_NUM_THREADS.
+
+    Examples
+    --------
+    >>> plan = memory_plan(1000, 20, storage="float32", num_vectors=10, memory_limit=2**30)
+    >>> plan.kernel, plan.inputs, plan.vectors, plan.fits
+    (2064000, 320000, 80000, True)
     """
 
     n: int
@@ -122,6 +128,7 @@ def memory_plan(
     Returns
     -------
     MemoryPlan
+        Bytes by purpose, the storage that was chosen, and the engine.
 
     Raises
     ------

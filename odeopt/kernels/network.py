@@ -31,12 +31,13 @@ import numpy.typing as npt
 from odeopt.checks import is_finite, real_array, require_choice, require_integer
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.cross import CrossOperator
-from odeopt.kernels.inputs import points_and_rows, unit_rows
+from odeopt.kernels.inputs import unit_rows
 from odeopt.kernels.memory import Storage
 from odeopt.kernels.operator import planned
 from odeopt.kernels.products import Engine
 from odeopt.kernels.profiles import PROFILES
 from odeopt.kernels.relu import overlap_angle
+from odeopt.kernels.shared_rows import points_and_rows
 
 __all__ = ["NetworkKernel", "layer_variances"]
 
@@ -133,7 +134,9 @@ class NetworkKernel:
         Parameters
         ----------
         x : array_like, shape (n, d)
+            Inputs of the rows.
         x2 : array_like, shape (n2, d)
+            Inputs of the columns; a warning names rows that both sets hold.
 
         Returns
         -------
@@ -165,8 +168,14 @@ class NetworkKernel:
         ----------
         x : array_like, shape (n, d)
             One input a row, any finite ones.
-        device, storage, engine, num_vectors, memory_limit, progress
-            As in :func:`odeopt.kernels.relu_gram_operator`.
+        device, storage, engine : str, optional
+            Where, how and by what entries are kept and multiplied, as in :func:`relu_gram_operator`.
+        num_vectors : int, optional
+            Vectors that the plan allows for beside the kernel.
+        memory_limit : float, optional
+            Bytes; by default four fifths of the memory that is free.
+        progress : callable, optional
+            Called as ``progress("kernel", done, n)`` with the number of rows computed.
 
         Returns
         -------
@@ -203,10 +212,12 @@ class NetworkKernel:
         Parameters
         ----------
         x : array_like, shape (n, d)
+            One input a row, any finite ones.
 
         Returns
         -------
         numpy.ndarray, shape (n,)
+            Float64, read-only.
 
         Examples
         --------

@@ -63,6 +63,7 @@ def relu_gram_operator(
     Returns
     -------
     ReluGramOperator
+        The kernel, symmetric, of shape (n, n); its `plan` says what was chosen.
 
     Raises
     ------

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from odeopt.checks import require_integer
-from odeopt.kernels.inputs import index_chunks, points_and_rows, unit_rows, validate_inputs
+from odeopt.kernels.inputs import index_chunks, unit_rows, validate_inputs
+from odeopt.kernels.shared_rows import points_and_rows
 
 __all__ = ["relu_gram"]
 

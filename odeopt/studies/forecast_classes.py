@@ -23,10 +23,11 @@ from odeopt.dynamics.iterates import predict_iterates
 from odeopt.dynamics.losses import SoftmaxLoss
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.cross import CrossOperator
-from odeopt.kernels.inputs import require_a_direction, shared_directions, unit_rows, validate_inputs
+from odeopt.kernels.inputs import require_a_direction, unit_rows, validate_inputs
 from odeopt.kernels.memory import MemoryPlan, Storage
 from odeopt.kernels.operator import relu_gram_operator
 from odeopt.kernels.relu import gram_between
+from odeopt.kernels.shared_rows import shared_directions
 from odeopt.rates.tuning import Decay
 from odeopt.rules.averaged import with_average
 from odeopt.rules.base import UpdateRule

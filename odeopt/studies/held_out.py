@@ -14,8 +14,9 @@ import numpy as np
 from odeopt.checks import frozen
 from odeopt.data import Dataset, one_hot
 from odeopt.kernels.cross import CrossOperator
-from odeopt.kernels.inputs import shared_directions, unit_rows
+from odeopt.kernels.inputs import unit_rows
 from odeopt.kernels.relu import gram_between
+from odeopt.kernels.shared_rows import shared_directions
 from odeopt.rules.base import UpdateRule
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.point_curve import PointCurve

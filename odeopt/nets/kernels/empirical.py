@@ -20,7 +20,7 @@ from torch import nn
 
 from odeopt.checks import require_choice, require_integer
 from odeopt.kernels.blocks import SymmetricOperator
-from odeopt.kernels.inputs import warn_of_shared_rows
+from odeopt.kernels.shared_rows import warn_of_shared_rows
 from odeopt.nets.kernels.cross import EmpiricalCross
 from odeopt.nets.kernels.jacobian import Jacobian
 from odeopt.nets.module_checks import inputs_of, require_module, trained_parameters
