@@ -16,6 +16,7 @@ CLEAN = [
     "kernels",
     "limits",
     "plot",
+    "spectra",
 ]
 
 CHECKS = parse_config(ROOT)["checks"]

@@ -16,7 +16,7 @@ __all__ = ["EnsembleCurve"]
 class EnsembleCurve:
     r"""Mean and covariance of predictions over initialisations, along training.
 
-    Attributes
+    Parameters
     ----------
     mean : numpy.ndarray, shape (T, p) or (T, p, c)
         Not finite where an unstable iteration has overflowed.
@@ -33,6 +33,17 @@ class EnsembleCurve:
     mean_error, variance_error : numpy.ndarray, shape (T,), or None
         Estimates, not bounds, of the largest errors of `mean` and `variance` that the truncation of Lanczos
         causes; 0 where it leaves nothing out, None if all eigenvectors were used.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, spectral_measure
+    >>> from odeopt.spectra import ensemble
+    >>> measure = spectral_measure([[2.0]], [-1.0])  # one example, whose target is 1
+    >>> found = ensemble(GradientDescent(0.25), measure, [[1.0]], [0, 1, 2])
+    >>> found.mean[:, 0], found.std[:, 0]
+    (array([0.  , 0.5 , 0.75]), array([1.  , 0.5 , 0.25]))
+    >>> found.loss_of_mean([1.0]), found.expected_loss([1.0])
+    (array([0.5    , 0.125  , 0.03125]), array([1.    , 0.25  , 0.0625]))
     """
 
     mean: np.ndarray
@@ -60,6 +71,7 @@ class EnsembleCurve:
         Parameters
         ----------
         y : array_like, shape (p,) or (p, c)
+            Targets of the points.
 
         Returns
         -------
@@ -90,6 +102,7 @@ class EnsembleCurve:
         Parameters
         ----------
         y : array_like, shape (p,) or (p, c)
+            Targets of the points.
 
         Returns
         -------

@@ -58,6 +58,7 @@ def ensemble_at(
     nngp : array_like or LinearOperator, shape (n, n)
         K, as ``NetworkKernel(..., kind="nngp").operator(x, x)``.
     y : array_like, shape (n,) or (n, c)
+        Targets of the examples; with c columns of independent outputs.
     grid : array_like, shape (T,)
         Times for a mode; iteration numbers for a rule.
     cross_nngp : array_like, shape (p, n)

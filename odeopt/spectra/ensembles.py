@@ -140,6 +140,7 @@ def ensemble(
     Returns
     -------
     EnsembleCurve
+        Moments at each point of the grid, of the examples or of the points.
 
     Raises
     ------
@@ -216,8 +217,20 @@ def ensemble_limit(
     ----------
     rule : UpdateRule
         Linear, numeric and without schedules.
-    measure, nngp, cross_kernel, cross_nngp, points_nngp, diag_reg, degree, covariance
-        As of :func:`ensemble`.
+    measure : SpectralMeasure
+        Of the kernel H and the mean error -y, with all eigenvectors, as of :func:`ensemble`.
+    nngp : array_like, shape (n, n)
+        K, the covariance of the outputs at the start.
+    cross_kernel, cross_nngp : array_like, shape (p, n), optional
+        H and K between points and examples.
+    points_nngp : array_like, shape (p,) or (p, p), optional
+        K of the points.
+    diag_reg : float, optional
+        The ridge :math:`\rho\ge0`.
+    degree : float, optional
+        D of :math:`Jw_0=Du(0)`, needed where weights decay to 0.
+    covariance : bool, optional
+        Keep the covariance between points too.
 
     Returns
     -------

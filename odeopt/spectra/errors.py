@@ -110,23 +110,28 @@ def predicted_errors(
     Parameters
     ----------
     rule : UpdateRule
+        Linear, with numeric hyperparameters.
     kernel : numpy.ndarray, shape (n, n), or (n c, n c) example by example
         H(0), with the scale of the reduction.
     delta0 : numpy.ndarray, shape (n,), or (n, c) for c outputs
+        :math:`\Delta_0=u_0-y`.
     k : array_like of int, shape (K,)
         Increasing.
     limit_kernel : numpy.ndarray, shape (n, n), optional
         H_inf of each output, with that scale too.
     origin : numpy.ndarray, shape of `delta0`, optional
         :math:`Jw_0`, which weight decay to 0 pulls at.
-    regime, resolution
-        As for :func:`error_budget`.
+    regime : {"natural", "fixed", "inertial"}
+        How numbers are embedded in a family, as for :func:`odeopt.ode_limit`.
+    resolution : int
+        Order in the time step of the high-resolution ODE.
     partial : bool
         Leave out what is not known of the rule, with the reason in the notes, instead of refusing it.
 
     Returns
     -------
     Prediction
+        Its `errors` hold error vectors by level, its `notes` why a level is left out.
 
     Raises
     ------

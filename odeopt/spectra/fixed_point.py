@@ -34,13 +34,25 @@ _LAM = Symbol("lam", positive=True)
 class FixedPoint:
     r"""The error :math:`\Delta_\infty=\varphi_\infty(H)\Delta_0+\chi_\infty(H)q` in which a stable rule ends.
 
-    Attributes
+    Parameters
     ----------
     rule : UpdateRule
+        Linear, without schedules; of an average the rule whose iterates it takes.
     of_start, of_origin : sympy.Expr
         :math:`\varphi_\infty` and :math:`\chi_\infty`, functions of `lam`, for positive eigenvalues.
     lam : sympy.Symbol
         The eigenvalue.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> found = fixed_point(GradientDescent(0.1, weight_decay=1.0))  # ridge regression
+    >>> found.of_start, found.of_origin
+    (0, 1/(lam + 1))
+    >>> found.values([0.0, 3.0])[1]
+    array([1.  , 0.25])
+    >>> found.error([[3.0]], [-1.0], origin=[0.0])  # at 3/4 of the target
+    array([-0.25])
     """
 
     rule: UpdateRule
@@ -54,11 +66,15 @@ class FixedPoint:
         Parameters
         ----------
         lam : array_like, shape (n,)
+            Eigenvalues, not negative.
 
         Returns
         -------
-        of_start, of_origin : numpy.ndarray, shape (n,)
-            At the eigenvalue 0 those of the step there, which without decay leaves an error as it is.
+        of_start : numpy.ndarray, shape (n,)
+            Of :math:`\Delta_0`.
+        of_origin : numpy.ndarray, shape (n,)
+            Of q. At the eigenvalue 0 both are those of the step there, which without decay leaves
+            an error as it is.
         """
         lam = np.asarray(lam, dtype=float)
         found = []
@@ -111,13 +127,21 @@ class FixedPoint:
         Parameters
         ----------
         kernel : array_like, shape (n, n)
+            H, symmetric positive semidefinite.
         delta0 : array_like, shape (n,)
+            :math:`\Delta_0=u_0-y`.
         origin : array_like, shape (n,), optional
             :math:`Jw_0`, for decay to 0.
 
         Returns
         -------
         numpy.ndarray, shape (n,)
+            In the order of the examples.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, or the end depends on :math:`Jw_0` and no origin is given.
         """
         matrix = validate_kernel(kernel)
         delta0 = validate_error(delta0, len(matrix))

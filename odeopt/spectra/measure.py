@@ -11,12 +11,11 @@ Gauss rule leaves open (:mod:`odeopt.spectra.quadrature`).
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ from odeopt.spectra.lanczos_input import (
     precision_of,
     product_of,
     steps_of,
-)  # fmt: skip
+)
 from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pairs, top_residual
 
 __all__ = ["SpectralMeasure", "require_measure", "spectral_measure"]
@@ -47,7 +46,7 @@ __all__ = ["SpectralMeasure", "require_measure", "spectral_measure"]
 class SpectralMeasure:
     r"""Nodes :math:`\lambda_i`, ascending, and weights :math:`w_i=(v_i^\top\Delta_0)^2`.
 
-    Attributes
+    Parameters
     ----------
     nodes, weights : numpy.ndarray, shape (m,)
         Read-only. For several right-hand sides those of all together.
@@ -139,6 +138,7 @@ class SpectralMeasure:
         Returns
         -------
         float
+            By the Gauss rule, an estimate, on a measure from Lanczos.
 
         Examples
         --------
@@ -160,9 +160,10 @@ class SpectralMeasure:
 
         Returns
         -------
-        lower, upper : float
-            By the Gauss rule and the Radau rule with a node at the lower end of the interval; equal for an
-            exact measure. Rounding is not included; that of loss curves is.
+        lower : float
+            By the Gauss rule. Rounding is in neither of the two; in the bounds of loss curves it is.
+        upper : float
+            By the Radau rule with a node at the lower end of the interval; equal for an exact measure.
 
         Examples
         --------
@@ -175,7 +176,7 @@ class SpectralMeasure:
         value, upper = self.integrate(function), 0.0
         if self.exact or self.interval is None:
             return value, value
-        upper, (low, _) = 0.0, self.interval or (0.0, self.lam_max)
+        low = self.interval[0]
         for chain in self.chains:
             nodes, weights = gauss(chain) if chain.exhausted else radau(chain, low)
             upper += float(weights @ np.asarray(function(np.maximum(nodes, low)), dtype=float))
@@ -232,6 +233,7 @@ def spectral_measure(
     Returns
     -------
     SpectralMeasure
+        Exact by ``eigh``; by Lanczos a Gauss rule, with what bounds need.
 
     Raises
     ------
@@ -260,7 +262,7 @@ def spectral_measure(
         if operator:
             raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
         found = _by_eigh(kernel, delta0, origin)
-        return found if keep_basis else dataclasses.replace(found, basis=None)
+        return found if keep_basis else replace(found, basis=None)
     matrix, slack = _matrix_of(kernel)
     n = require_square(matrix)
     starts = errors = columns_of(delta0, n)
@@ -290,7 +292,7 @@ def spectral_measure(
         keep_basis=keep_basis,
     )
     basis = krylov_basis(chains, np.shape(delta0), places, errors, q) if keep_basis else None
-    return dataclasses.replace(measure(chains), basis=basis)
+    return replace(measure(chains), basis=basis)
 
 
 def _matrix_of(kernel: Any) -> tuple[Any, float]:
@@ -302,14 +304,12 @@ def _matrix_of(kernel: Any) -> tuple[Any, float]:
     return matrix.astype(np.float64, copy=False), slack
 
 
-def _joined(
-    found: SpectralMeasure, places: list[tuple[int, ...]], errors: np.ndarray, q: np.ndarray
-) -> SpectralMeasure:
+def _joined(found: SpectralMeasure, places, errors: np.ndarray, q: np.ndarray) -> SpectralMeasure:
     """The measure of the errors, with that of both vectors from all its chains."""
     low, high = found.interval or (0.0, found.lam_max)
     pairs = [ritz(chain, low, high) if chain.size else None for chain in found.chains]
     joint = joint_by_chains(pairs, places, errors, q)
-    return dataclasses.replace(found, chains=found.chains[: errors.shape[1]], joint=joint)
+    return replace(found, chains=found.chains[: errors.shape[1]], joint=joint)
 
 
 def require_measure(measure: Any) -> SpectralMeasure:
@@ -353,8 +353,8 @@ def _by_eigh(kernel: Any, delta0: Any, origin: Any) -> SpectralMeasure:
     a, q = along.reshape(len(along), -1), q.reshape(len(along), -1)
     (pair,), size = found.pairs, float(np.linalg.norm(q))
     start = np.linalg.norm(q, axis=1) / (size or 1.0)
-    part = Together(pair, dataclasses.replace(pair, start=start, norm=size), a, q)
-    return dataclasses.replace(found, joint=JointMeasure((part,)), basis=basis)
+    part = Together(pair, replace(pair, start=start, norm=size), a, q)
+    return replace(found, joint=JointMeasure((part,)), basis=basis)
 
 
 def _resolved(measure: SpectralMeasure, curves, rtol: float) -> bool:
@@ -392,7 +392,7 @@ def _from_chains(
     # A kernel stored in single precision may be indefinite by its storage error: bounds then are for the
     # nearest kernel above `low`, and the distance to it counts as error.
     below = max(0.0, low - float(nodes.min()))
-    chains = tuple(dataclasses.replace(chain, error=chain.error + below + slack) for chain in chains)
+    chains = tuple(replace(chain, error=chain.error + below + slack) for chain in chains)
     nodes, weights = (np.concatenate(column) for column in zip(*rules[:errors], strict=True))
     order = np.argsort(nodes, kind="stable")
     nodes = np.maximum(nodes, low)

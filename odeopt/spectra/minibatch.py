@@ -36,11 +36,14 @@ __all__ = ["SGDPrediction", "sgd_prediction"]
 class SGDPrediction:
     r"""Mean and second moment of SGD's error in the linear model, exact at every step.
 
-    Attributes
+    Parameters
     ----------
     rule : UpdateRule
+        That of the steps.
     batch_size : int
+        B, examples in a batch.
     k : numpy.ndarray of int, shape (K,)
+        Steps.
     mean : numpy.ndarray, shape (K, n)
         :math:`\mathbb E\,\Delta_k`, the full-batch recursion.
     std : numpy.ndarray, shape (K, n)
@@ -48,8 +51,20 @@ class SGDPrediction:
     loss : numpy.ndarray, shape (K,)
         :math:`\mathbb E\,\tfrac12\lVert\Delta_k\rVert^2`; it grows without bound where the learning rate is
         too large for the second moment.
+
+    Attributes
+    ----------
     mean_loss : numpy.ndarray, shape (K,)
         :math:`\tfrac12\lVert\mathbb E\,\Delta_k\rVert^2`; the rest of `loss` is the variance.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> found = sgd_prediction(GradientDescent(0.25), np.eye(2), [1.0, 1.0], 1, [0, 1, 2])
+    >>> found.mean[:, 0], found.std[:, 0].round(3)
+    (array([1.    , 0.75  , 0.5625]), array([0.   , 0.25 , 0.272]))
+    >>> found.loss, found.mean_loss
+    (array([1.      , 0.625   , 0.390625]), array([1.        , 0.5625    , 0.31640625]))
     """
 
     rule: UpdateRule
@@ -82,13 +97,16 @@ def sgd_prediction(
     kernel : array_like, shape (n, n)
         H, with the scale of the reduction.
     delta0 : array_like, shape (n,)
+        :math:`\Delta_0=u_0-y`.
     batch_size : int
+        B, from 1 to n.
     k : array_like of int, shape (K,)
         Increasing steps.
 
     Returns
     -------
     SGDPrediction
+        Mean, spread and loss at each of the steps.
 
     Raises
     ------

@@ -17,7 +17,7 @@ __all__ = ["PointCurve", "class_accuracy"]
 class PointCurve:
     r"""Predictions on points along training.
 
-    Attributes
+    Parameters
     ----------
     u : numpy.ndarray, shape (T, p) or (T, p, c)
         Predictions; not finite where an unstable iteration has overflowed.
@@ -35,6 +35,18 @@ class PointCurve:
     bound : numpy.ndarray, shape (T,)
         A proved bound on the error of each entry of `u` as the prediction of the linear model of the kernel,
         rounding included; inf where none was asked for or is known. What rounds H_* itself is not in it.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, predict, spectral_measure
+    >>> measure = spectral_measure([[2.0]], [-1.0])  # one example, whose target is 1
+    >>> found = predict(GradientDescent(0.25), measure, [[2.0], [1.0]], [0, 1, 2])
+    >>> found.u  # a row a step, a column a point
+    array([[0.   , 0.   ],
+           [0.5  , 0.25 ],
+           [0.75 , 0.375]])
+    >>> found.loss([1.0, 0.0]), found.best([1.0, 0.0])
+    (array([0.5      , 0.15625  , 0.1015625]), 2)
     """
 
     u: np.ndarray
@@ -60,13 +72,14 @@ class PointCurve:
         Parameters
         ----------
         y : array_like, shape (p,) or (p, c)
+            Targets of the points.
         objective : PredictionLoss, optional
             As :class:`odeopt.SoftmaxLoss`, for predictions that were trained by it.
 
         Returns
         -------
         numpy.ndarray, shape (T,)
-            inf where `u` is not finite.
+            Infinite where `u` is not finite.
 
         Examples
         --------
@@ -90,6 +103,7 @@ class PointCurve:
         Parameters
         ----------
         y : array_like, shape (p,) or (p, c)
+            Targets of the points.
         objective : PredictionLoss, optional
             As for :meth:`loss`.
 
@@ -125,6 +139,7 @@ class PointCurve:
         Returns
         -------
         numpy.ndarray, shape (T,)
+            Between 0 and 1.
 
         Raises
         ------

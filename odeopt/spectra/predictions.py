@@ -40,7 +40,7 @@ _PRODUCT = "the product of cross_kernel"
 class SeenBasis:
     r"""The vectors of a measure as they are seen from other points, :math:`H_*Q`.
 
-    Attributes
+    Parameters
     ----------
     basis : Basis
         Of the measure.
@@ -48,6 +48,14 @@ class SeenBasis:
         One for each of its parts.
     norm : float
         The largest norm of a row of the kernel; inf where it is not known.
+
+    Examples
+    --------
+    >>> from odeopt import spectral_measure
+    >>> measure = spectral_measure(np.diag([1.0, 4.0]), [1.0, 1.0])
+    >>> seen = seen_from(measure, [[0.5, 0.0], [0.0, 2.0], [0.3, 0.4]])
+    >>> seen.num_points, seen.norm
+    (3, 2.0)
     """
 
     basis: Basis
@@ -66,6 +74,7 @@ def seen_from(measure: SpectralMeasure, cross_kernel: npt.ArrayLike | LinearOper
     Parameters
     ----------
     measure : SpectralMeasure
+        Of the kernel and the error of the examples, with its vectors (`keep_basis`).
     cross_kernel : array_like or LinearOperator, shape (p, n)
         :math:`H_*`, a row for each point, as ``relu_gram(points, examples)``.
 
@@ -154,6 +163,7 @@ def predict(
     Returns
     -------
     PointCurve
+        Predictions at the grid, and what the truncation of Lanczos does to them.
 
     Raises
     ------

@@ -34,13 +34,14 @@ def squared_weights(
     measure : SpectralMeasure
         With an `origin`. On one from m Lanczos steps the values are exact for k < m, then estimates.
     k : array_like of int, shape (T,)
+        Steps.
     start : float
         :math:`|w_0|^2` of all weights that decay.
 
     Returns
     -------
     numpy.ndarray, shape (T,)
-        inf where an unstable iteration has overflowed.
+        Infinite where an unstable iteration has overflowed.
 
     Raises
     ------
