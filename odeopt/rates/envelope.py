@@ -48,6 +48,7 @@ def envelope(measure: SpectralMeasure, k: npt.ArrayLike) -> np.ndarray:
     Parameters
     ----------
     measure : SpectralMeasure
+        Of the kernel and the initial error; by Lanczos as far as its steps tell.
     k : array_like of int, shape (T,)
         Gradients taken.
 
@@ -94,8 +95,11 @@ def steps_envelope(measure: SpectralMeasure, loss: float, *, max_steps: int = 10
     Parameters
     ----------
     measure : SpectralMeasure
-    loss, max_steps
-        As of :func:`odeopt.rates.steps_to`.
+        Of the kernel and the initial error; by Lanczos as far as its steps tell.
+    loss : float
+        The loss to be reached, positive.
+    max_steps : int
+        Steps to look at.
 
     Returns
     -------

@@ -57,6 +57,7 @@ def discrete_rate(
     Parameters
     ----------
     rule : UpdateRule
+        Linear, with numeric hyperparameters.
     mu, L : float
         Smallest and largest eigenvalue, 0 < mu <= L.
     time_step : float, optional

@@ -39,7 +39,7 @@ def rate_map(
     Returns
     -------
     numpy.ndarray, shape (n, p)
-        c in L ~ exp(-c t); negative where the mode grows.
+        Entries c in L ~ exp(-c t), a row for each eigenvalue; negative where the mode grows.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def radius_map(rules: Sequence[UpdateRule | None], lam: npt.ArrayLike) -> np.nda
     Returns
     -------
     numpy.ndarray, shape (p, n)
-        nan where there is no rule.
+        A row for each rule; nan where there is none.
 
     Examples
     --------

@@ -33,13 +33,16 @@ _SCAN = 801
 class Rate:
     r"""A rate of decay of the loss.
 
-    Attributes
+    Parameters
     ----------
     value : float
-        c in :math:`e^{-ct}`, or p in :math:`t^{-p}`; a negative c is growth.
+        The c in :math:`e^{-ct}`, or the p in :math:`t^{-p}`; a negative c is growth.
     law : {"linear", "power"}
+        Exponential decay, or a power.
     kind : {"exact", "certified", "measured"}
+        Derived exactly, proved as a bound, or fitted to a run.
     layer : {"linear ODE", "discrete iteration", "finite net", ...}
+        What it is a claim about.
     unit : {"time", "iteration"}
         What t counts.
     interval : (float, float), optional
@@ -78,7 +81,13 @@ class Rate:
         return f"exp({-self.value:.3g} {x})" if self.law == "linear" else f"{x}^{-self.value:.3g}"
 
     def to_dict(self) -> dict[str, float | str]:
-        """Return the rate as plain JSON types, the ends of the interval as "low" and "high"."""
+        """Return the rate as plain JSON types.
+
+        Returns
+        -------
+        dict
+            Fields by name, with the ends of the interval as "low" and "high" in its place.
+        """
         ends = {"low": self.low, "high": self.high}
         return {name: value for name, value in asdict(self).items() if name != "interval"} | ends
 

@@ -27,7 +27,7 @@ _EVERY_STEP = 2000
 class StepsTo:
     """When a loss is reached first.
 
-    Attributes
+    Parameters
     ----------
     value : int, float or None
         The iteration (or, for an ODE, the time) at which the computed loss is first at most `loss`; None
@@ -38,6 +38,17 @@ class StepsTo:
         Whether the bounds are theorems.
     loss : float
         The loss to be reached.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import GradientDescent, spectral_measure
+    >>> measure = spectral_measure(np.diag([1.0, 0.25]), [1.0, 1.0])
+    >>> found = steps_to(GradientDescent(1.0), measure, 0.1)  # the losses are 0.75^(2k) / 2 for k > 0
+    >>> print(found)
+    3
+    >>> found.low, found.high, found.rigorous
+    (3, 3, True)
     """
 
     value: float | None
@@ -58,6 +69,7 @@ class StepsTo:
         Returns
         -------
         float or None
+            Also 1 where both are 0.
 
         Examples
         --------

@@ -83,6 +83,7 @@ def tune(
     Returns
     -------
     UpdateRule
+        Of the given type, with the tuned numbers and the given decay.
 
     Raises
     ------
@@ -134,6 +135,7 @@ def tune_for(
     rule_type : type
         As in :func:`tune`, or :class:`odeopt.Nesterov` with r = 3, whose lr is chosen.
     measure : SpectralMeasure
+        Of the kernel and the initial error; on one from Lanczos the loss by its Gauss rule is minimised.
     num_steps : int
         At least 1.
     schedule : Schedule, optional
