@@ -116,9 +116,12 @@ def joint_starts(delta0: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, list[tu
     found, places, count = [], [], delta0.shape[1]
     for i, (a, b) in enumerate(zip(delta0.T, q.T, strict=True)):
         norm, other = np.linalg.norm(a), np.linalg.norm(b)
+        rest = b
+        for _ in range(2 if norm else 0):  # the second takes off what n terms round
+            rest = rest - (a @ rest / norm**2) * a
         if norm == 0.0:
             more = [b]
-        elif np.linalg.norm(b - (a @ b / norm**2) * a) <= _PARALLEL * other:
+        elif np.linalg.norm(rest) <= _PARALLEL * other:
             more = []
         else:
             more = [a + b * (norm / other), a - b * (norm / other)]

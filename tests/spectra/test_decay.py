@@ -27,6 +27,7 @@ from odeopt.rules import (
     residual_polynomials,
 )
 from odeopt.spectra import squared_weights
+from odeopt.spectra.joint import joint_starts
 
 RNG = np.random.default_rng(5)
 N, STEPS = 12, 60
@@ -170,6 +171,15 @@ def test_where_q_is_parallel_to_the_error_one_vector_serves(share):
     curve, expected = loss_curve(rule, measure, K), exact_loss(rule, start=origin)
     assert np.all((curve.lower <= expected) & (expected <= curve.upper))
     np.testing.assert_allclose(curve.loss[:20], expected[:20], rtol=1e-12)
+
+
+def test_labels_of_many_examples_are_parallel_to_themselves_in_columns():
+    """Down a column 3000 products of two values add up with an error of 60 eps, which is no part of q."""
+    errors = np.eye(10)[np.random.default_rng(0).integers(0, 10, 3000)]
+    errors -= errors.mean(axis=0)
+    starts, places = joint_starts(errors, errors)
+    assert places == [(i,) for i in range(10)]
+    assert starts.shape == errors.shape
 
 
 def test_several_outputs_add_up_with_a_column_that_already_fits():

@@ -42,7 +42,7 @@ def gradient_descent(
     r"""Gradient descent on :math:`\mathcal F_{\mu,L}`: f falls by :math:`\rho^2` a step, the exact factor.
 
     :math:`\rho=\max(1-\eta\mu,\eta L-1)`, with three multipliers, :math:`\rho` on A(0,1),
-    :math:`\rho(1-\rho)` on A(*,0) and :math:`1-\rho` on A(*,1).
+    :math:`\rho(1-\rho)` on ``A(*,0)`` and :math:`1-\rho` on ``A(*,1)``.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def nesterov_constant(mu: Scalar | None = None, L: Scalar | None = None) -> Cert
     .. math:: V=f(y)-\tfrac1{2L}\lVert g\rVert^2+\tfrac\mu2\lVert z_+\rVert^2,\qquad
         z_+=\tfrac{(1+s)y_+-x_+}s,
 
-    with the multipliers 1 - s on A(0,1) and s on A(*,1).
+    with the multipliers 1 - s on ``A(0,1)`` and s on ``A(*,1)``.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def triple_momentum(mu: Scalar | None = None, L: Scalar | None = None) -> Certif
         +\tfrac\mu{1-s^2}\lVert z_+\rVert^2,\qquad
         z_+=\tfrac{1+s}{2s}y_+-\tfrac{1-s}{2s}(y-\tfrac gL),
 
-    with the multipliers :math:`(1-s)^2` on A(0,1) and s(2 - s) on A(*,1), and no remainder.
+    with the multipliers :math:`(1-s)^2` on ``A(0,1)`` and s(2 - s) on ``A(*,1)``, and no remainder.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def gradient_descent_convex(lr: Scalar | None = None, L: Scalar | None = None) -
         V_0=\tfrac{M\lVert x_0\rVert^2}{4N+2},\quad V_N\ge f_N,
 
     does not grow up to k = N: the multipliers are :math:`\lambda_{k+1}` on A(0,1) and
-    :math:`\lambda_{k+1}-\lambda_k` on A(*,0).
+    :math:`\lambda_{k+1}-\lambda_k` on ``A(*,0)``.
 
     Parameters
     ----------
