@@ -17,6 +17,7 @@ CLEAN = [
     "limits",
     "plot",
     "rates",
+    "rules",
     "spectra",
 ]
 
@@ -50,12 +51,11 @@ def definitions(cls, name):
 
 
 def public_members(cls):
-    """Yield (name, definition that documents it, whether it overrides another), of methods and properties."""
+    """Yield (name, definition, whether it overrides another) of documented methods and properties."""
     for name in dir(cls):
         found = [] if name.startswith("_") else definitions(cls, name)
-        documented = [value for value in found if value.__doc__] or found
-        if documented:
-            yield name, documented[0], len(documented) > 1
+        documented = [value for value in found if value.__doc__] or found[-1:]
+        yield from ((name, value, value is not documented[-1]) for value in documented)
 
 
 def faults(value, waived=frozenset()):

@@ -112,7 +112,7 @@ class RMSProp(UpdateRule):
         return x - self.lr * g / (sqrt(v) + self.eps), (v,)
 
     def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
-        r"""As :meth:`UpdateRule.scaling`: :math:`\eta=h`; unless "fixed", :math:`\alpha=1-bh`."""
+        r"""Embed as :meth:`UpdateRule.scaling` says: :math:`\eta=h`; unless "fixed", :math:`\alpha=1-bh`."""
         if regime == "fixed":
             return None
         fields, values = _shrinking(h, self.lr, alpha=("b", self.alpha))
@@ -180,7 +180,7 @@ class Adam(WeightDecayed):
         return x - self.lr * m_hat / (sqrt(v_hat) + self.eps), (m, v)
 
     def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
-        r"""As :meth:`UpdateRule.scaling`: :math:`\eta=h`; unless "fixed", decays 1 - ah and 1 - bh."""
+        r"""Embed as :meth:`UpdateRule.scaling` says: :math:`\eta=h`; unless "fixed", decays 1-ah, 1-bh."""
         if regime == "fixed":
             return None
         fields, values = _shrinking(h, self.lr, beta1=("a", self.beta1), beta2=("b", self.beta2))

@@ -89,13 +89,28 @@ class _Wrapper(UpdateRule):
         return super().replace(**mine)
 
     def scaling(self, h: Any, regime: str = "natural") -> Any:
-        r"""As :meth:`UpdateRule.scaling` of the rule inside."""
+        r"""Embed the rule inside, see :meth:`UpdateRule.scaling`, with what is done to it."""
         found = self.rule.scaling(h, regime)
         return None if found is None else self.around(found, h, regime)
 
     @abc.abstractmethod
     def around(self, found: tuple[UpdateRule, dict[Any, Any], Any], h: Any, regime: str = "natural") -> Any:
-        """The family around one of the rule inside, as its :meth:`scaling` gives it or dominant balance."""
+        """Put a family of the rule inside into one of the whole.
+
+        Parameters
+        ----------
+        found : tuple
+            ``(family, values, time_step)`` of the rule inside, by its :meth:`scaling` or by dominant balance.
+        h : sympy.Symbol
+            The time step.
+        regime : {"natural", "fixed", "inertial"}
+            As of :meth:`scaling`.
+
+        Returns
+        -------
+        tuple
+            ``(family, values, time_step)`` of the whole.
+        """
 
     def _inner(self, memory: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
         """Iterates and memory of the rule inside."""
@@ -131,6 +146,7 @@ class Averaged(_Wrapper):
     Parameters
     ----------
     rule : UpdateRule
+        The rule whose iterates are averaged.
     decay : float, Schedule or sympy.Expr, optional
         :math:`0\le\beta<1`; without it the mean of all iterates.
 
@@ -197,9 +213,9 @@ class Lookahead(_Wrapper):
     rule : UpdateRule
         With a history of one iterate.
     steps : int
-        q >= 1.
+        Period q >= 1 of the slow weights.
     alpha : float or sympy.Expr
-        :math:`0<\alpha\le1`.
+        Share :math:`0<\alpha\le1` of the way that they follow.
 
     Examples
     --------

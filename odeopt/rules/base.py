@@ -18,32 +18,25 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
-import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Union
 
-from odeopt.checks import is_number, is_symbolic, require_integer
+from odeopt.checks import is_number, require_integer
+from odeopt.rules.hyperparameters import Parametrised
 from odeopt.rules.loop import run_from
 from odeopt.rules.resolve import (
     at_extremes,
     fields_said,
-    holds_schedule,
-    in_order,
     is_switch,
-    last_of,
-    read_as_printed,
     require_rate,
-    resolved,
+    require_scalar,
     with_values,
 )
 from odeopt.rules.schedule import Schedule
 
 if TYPE_CHECKING:
     import sympy
-    from typing_extensions import Self
 
 __all__ = ["Scalar", "UpdateRule", "iterate"]
 
@@ -58,7 +51,7 @@ def require_below_one(name: str, value: Scalar, reason: str = "1 would mean no f
 
 
 @dataclass(frozen=True)
-class UpdateRule(abc.ABC):
+class UpdateRule(Parametrised, abc.ABC):
     r"""One step of an optimisation method; subclass it to define your own.
 
     A subclass is a frozen dataclass whose fields are the hyperparameters (one of them ``lr``), with `history`
@@ -103,7 +96,7 @@ class UpdateRule(abc.ABC):
                 raise ValueError(f"{field.name} must be True or False, got {value!r}")
         for name, value in self.hyperparameters.items():
             for entry in value if isinstance(value, tuple) else (value,):
-                self._check_scalar(name, entry)
+                require_scalar(name, entry)
         lr: Any = self.hyperparameters.get("lr")
         if is_number(lr) and lr <= 0:
             raise ValueError(f"lr must be positive, got {lr!r}; pass a learning rate lr > 0")
@@ -115,17 +108,6 @@ class UpdateRule(abc.ABC):
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in fields_said(self).items())
         return f"{type(self).__name__}({shown})"
-
-    def _check_scalar(self, name: str, value: Any) -> None:
-        if is_symbolic(value) or isinstance(value, Schedule):
-            return
-        if not is_number(value):
-            raise ValueError(
-                f"{name} must be a real number or a sympy expression, got {value!r} "
-                f"of type {type(value).__name__}"
-            )
-        if not math.isfinite(value):
-            raise ValueError(f"{name} must be finite, got {value!r}; pass a finite number")
 
     def validate(self) -> None:
         """Raise ValueError when a numeric hyperparameter is out of range (for subclasses)."""
@@ -152,7 +134,10 @@ class UpdateRule(abc.ABC):
 
         Returns
         -------
-        x_next, memory : tuple
+        x_next : object of the kind of the iterates
+            :math:`x_{k+1}`.
+        memory : tuple or None
+            The running averages after the step.
         """
 
     def initial_memory(self, x0: Any) -> tuple[Any, ...] | None:
@@ -178,154 +163,6 @@ class UpdateRule(abc.ABC):
         True
         """
         return None
-
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        """Names and values of the fields, without switches and without optional ones left None."""
-        return {
-            f.name: getattr(self, f.name)
-            for f in in_order(self)
-            if not is_switch(f) and not (f.default is None and getattr(self, f.name) is None)
-        }
-
-    @property
-    def is_numeric(self) -> bool:
-        """Whether every hyperparameter is a number, so that the rule can be run."""
-        values = itertools.chain.from_iterable(
-            v if isinstance(v, tuple) else (v,) for v in self.hyperparameters.values()
-        )
-        return all(v.is_numeric if isinstance(v, Schedule) else is_number(v) for v in values)
-
-    @functools.cached_property
-    def is_scheduled(self) -> bool:
-        """Whether a hyperparameter is a schedule, of a rule inside too; asked once, for every step asks."""
-        return any(map(holds_schedule, self.hyperparameters.values()))
-
-    @property
-    def last_step(self) -> int | None:
-        """The last k at which every schedule has a value; None where there is no end."""
-        return last_of(self)
-
-    def at_step(self, k: Any) -> Self:
-        """Return the rule with the numbers that its schedules have in one step.
-
-        Parameters
-        ----------
-        k : int
-
-        Examples
-        --------
-        >>> from odeopt import GradientDescent
-        >>> from odeopt.rules import Linear
-        >>> GradientDescent(lr=Linear(0.5, steps=10)).at_step(5)
-        GradientDescent(lr=0.25)
-        """
-        return resolved(self, lambda schedule, name: schedule.at(k, name)) if self.is_scheduled else self
-
-    @property
-    def label(self) -> str:
-        """Name, hyperparameters (rounded) and changed switches, for legends and tables."""
-
-        def show(value):
-            if isinstance(value, tuple):
-                return "(" + ", ".join(show(v) for v in value) + ")"
-            if isinstance(value, Schedule):
-                return value.label
-            return f"{float(value):.4g}" if is_number(value) else str(value)
-
-        shown = {n: show(v) for n, v in self.hyperparameters.items()}
-        switches = {
-            f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self) if is_switch(f)
-        }
-        shown |= {n: str(value) for n, (value, default) in switches.items() if value is not default}
-        return f"{type(self).__name__}({', '.join(f'{n}={text}' for n, text in shown.items())})"
-
-    def replace(self, **changes: Any) -> Self:
-        """Return the same rule with some hyperparameters changed.
-
-        Parameters
-        ----------
-        **changes
-            New values by name.
-
-        Examples
-        --------
-        >>> from odeopt import HeavyBall
-        >>> HeavyBall(lr=0.1, momentum=0.5).replace(lr=0.2)
-        HeavyBall(lr=0.2, momentum=0.5)
-        """
-        return dataclasses.replace(self, **changes)
-
-    def at(self, values: Mapping[Any, Any]) -> Self:
-        """Return the numeric rule obtained by substituting numbers for sympy symbols.
-
-        Parameters
-        ----------
-        values : dict
-            Symbol to number, as for :meth:`sympy.Basic.subs`.
-
-        Returns
-        -------
-        UpdateRule
-            The same class with float hyperparameters.
-
-        Raises
-        ------
-        ValueError
-            If a symbol is left without a value.
-
-        Examples
-        --------
-        >>> import sympy
-        >>> from odeopt import HeavyBall
-        >>> h, b = sympy.symbols("h b", positive=True)
-        >>> HeavyBall(lr=h**2, momentum=1 - b * h).at({h: 0.1, b: 2})
-        HeavyBall(lr=0.010000000000000002, momentum=0.8)
-        """
-
-        def substitute(value):
-            if not is_symbolic(value):
-                return value
-            result = value.subs(values)
-            if result.free_symbols:
-                missing = ", ".join(sorted(map(str, result.free_symbols)))
-                raise ValueError(f"values leaves {missing} free; give each of them a number")
-            return float(result)
-
-        return self.map_hyperparameters(substitute)
-
-    def map_hyperparameters(self, function: Callable[[Any], Any]) -> Self:
-        """Return the same rule with `function` applied to every hyperparameter.
-
-        Parameters
-        ----------
-        function : callable
-            From a scalar to a scalar; tuples are mapped entry by entry, schedules number by number.
-
-        Examples
-        --------
-        >>> from odeopt import HigherMomentum
-        >>> HigherMomentum(lr=1.0, momenta=(0.25, 0.5)).map_hyperparameters(lambda v: v / 2)
-        HigherMomentum(lr=0.5, momenta=(0.125, 0.25))
-        """
-
-        def mapped(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(mapped, value))
-            return value.map(function) if isinstance(value, Schedule) else function(value)
-
-        return self.replace(**{name: mapped(value) for name, value in self.hyperparameters.items()})
-
-    def exact(self) -> Self:
-        """Return the rule with every float as the sympy rational it prints as, so 1 - 0.2 - 0.8 is 0.
-
-        Examples
-        --------
-        >>> from odeopt import GradientDescent
-        >>> GradientDescent(lr=0.1).exact()
-        GradientDescent(lr=1/10)
-        """
-        return self.map_hyperparameters(read_as_printed)
 
     def scaling(
         self, h: sympy.Symbol, regime: str = "natural"
@@ -358,10 +195,16 @@ class UpdateRule(abc.ABC):
         grad : callable
             Gradient of the loss, from an iterate to an object of the same kind.
 
+        Returns
+        -------
+        iterator of tuple
+            The newest `history` iterates, the newest first, and the running averages.
+
         Examples
         --------
+        >>> from itertools import islice
         >>> from odeopt import HeavyBall
-        >>> for iterates, memory in itertools.islice(HeavyBall(0.5, 0.5).states(1.0, lambda x: x), 3):
+        >>> for iterates, memory in islice(HeavyBall(0.5, 0.5).states(1.0, lambda x: x), 3):
         ...     print(iterates, memory)
         (1.0, 1.0) None
         (0.5, 1.0) None
@@ -373,7 +216,24 @@ class UpdateRule(abc.ABC):
     def states_from(
         self, k: int, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]
     ) -> Iterator[tuple[tuple[Any, ...], Any]]:
-        """Go on with `grad` from `iterates` and `memory` of iteration `k`, as :meth:`states` from 0."""
+        r"""Go on from the state of an iteration, as :meth:`states` does from that of iteration 0.
+
+        Parameters
+        ----------
+        k : int
+            The iteration.
+        iterates : tuple of length `history`
+            :math:`(x_k,x_{k-1},\dots)`.
+        memory : tuple or None
+            The running averages there.
+        grad : callable
+            Gradient of the loss.
+
+        Returns
+        -------
+        iterator of tuple
+            The states of iterations k, k + 1, ..., that which was given first.
+        """
         return run_from(self, k, iterates, memory, grad)
 
 
@@ -389,10 +249,16 @@ def iterate(rule: UpdateRule, x0: Any, grad: Callable[[Any], Any]) -> Iterator[A
     grad : callable
         Gradient of the loss, from an iterate to an object of the same kind.
 
+    Returns
+    -------
+    iterator
+        The iterates, objects of the kind of x0; a step is taken when the next one is asked for.
+
     Examples
     --------
+    >>> from itertools import islice
     >>> from odeopt import GradientDescent
-    >>> list(itertools.islice(iterate(GradientDescent(lr=0.5), 1.0, lambda x: x), 4))
+    >>> list(islice(iterate(GradientDescent(lr=0.5), 1.0, lambda x: x), 4))
     [1.0, 0.5, 0.25, 0.125]
     """
     if not isinstance(rule, UpdateRule):

@@ -116,11 +116,12 @@ class HeavyBall(WeightDecayed):
         lr : float
             Learning rate :math:`\eta>0`.
         friction : float
-            b > 0, small enough that the momentum is not negative: :math:`b\sqrt{2\eta}\le2`.
+            Coefficient b > 0, small enough that the momentum is not negative: :math:`b\sqrt{2\eta}\le2`.
 
         Returns
         -------
         HeavyBall
+            With :math:`\beta` in [0, 1).
 
         Raises
         ------
@@ -264,6 +265,7 @@ class HigherMomentum(UpdateRule):
 
     @property
     def history(self) -> int:  # type: ignore[override]
+        """Number of iterates that the step reads, that of the momenta and one."""
         return len(self.momenta) + 1
 
     def validate(self) -> None:
@@ -294,7 +296,7 @@ class HigherMomentum(UpdateRule):
         return x_next, memory
 
     def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
-        r"""As :meth:`UpdateRule.scaling`; "natural" keeps the momenta fixed.
+        r"""Embed as :meth:`UpdateRule.scaling` says; "natural" keeps the momenta fixed.
 
         "inertial" writes the momentum polynomial in :math:`w=(z-1)/h` as
         :math:`h^p(w^p+g_{p-1}w^{p-1}+\dots+g_0)`, holds the :math:`g_j` fixed and sets

@@ -23,6 +23,7 @@ def sqrt(x: Any) -> Any:
     Returns
     -------
     object of the kind of x
+        The nonnegative root.
 
     Examples
     --------
@@ -51,10 +52,12 @@ def sign(x: Any) -> Any:
     Parameters
     ----------
     x : number, array, tensor or sympy expression
+        Real; nan stays nan.
 
     Returns
     -------
-    object of the kind of x, for a number an int
+    object of the kind of x
+        Entries -1, 0 and 1, of a number an int.
 
     Examples
     --------
@@ -83,10 +86,12 @@ def norm(x: Any) -> Any:
     Parameters
     ----------
     x : number, array, tensor or sympy expression
+        Real, of any shape.
 
     Returns
     -------
     number, or object of the kind of x without coordinates
+        Root of the sum of the squares of all entries; of a number its modulus.
 
     Examples
     --------
@@ -114,6 +119,7 @@ def dot(x: Any, y: Any) -> Any:
     Returns
     -------
     number, or object of the kind of x without coordinates
+        Sum of the products of all entries.
 
     Examples
     --------

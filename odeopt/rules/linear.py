@@ -47,7 +47,7 @@ def residual_polynomials(rule: UpdateRule, lam: npt.ArrayLike, k: npt.ArrayLike)
     Returns
     -------
     numpy.ndarray, shape (T, n)
-        inf or nan where an unstable iteration has overflowed.
+        One row an iteration; inf or nan where an unstable iteration has overflowed.
 
     Raises
     ------
@@ -96,13 +96,19 @@ def error_polynomials(
 
     Parameters
     ----------
-    rule, lam, k
-        As of :func:`residual_polynomials`.
+    rule : UpdateRule
+        With numeric hyperparameters.
+    lam : array_like, shape (n,)
+        Eigenvalues.
+    k : array_like of int, shape (T,)
+        Iterations, in any order.
 
     Returns
     -------
-    phi, chi : numpy.ndarray, shape (T, n)
-        For a step in the error alone the residual polynomials and 0.
+    phi : numpy.ndarray, shape (T, n)
+        What is left of the first error; for a step in the error alone the residual polynomials.
+    chi : numpy.ndarray, shape (T, n)
+        What the decay adds of q; 0 for a step in the error alone.
 
     Raises
     ------
@@ -153,6 +159,7 @@ def transition_matrix(rule: UpdateRule, lam: npt.ArrayLike, k: int | None = None
     rule : UpdateRule
         With numeric hyperparameters; linear in its iterates and in its memory.
     lam : array_like, shape (n,)
+        Eigenvalues.
     k : int, optional
         Iteration; without it the limit of large k, and for a rule with a period p the product of the p steps
         of one period, from a multiple of p on.
@@ -320,7 +327,9 @@ def spectral_radius(rule: UpdateRule, lam: npt.ArrayLike) -> npt.NDArray[np.floa
     Parameters
     ----------
     rule : UpdateRule
+        With numeric hyperparameters; linear in its iterates and in its memory.
     lam : array_like, shape (n,)
+        Eigenvalues.
 
     Returns
     -------

@@ -75,6 +75,7 @@ class TripleMomentum(UpdateRule):
         Returns
         -------
         TripleMomentum
+            Of asymptotic factor :math:`\rho` a step.
 
         Raises
         ------
@@ -126,6 +127,7 @@ class TripleMomentum(UpdateRule):
         Returns
         -------
         object of the kind of the iterates
+            The point :math:`x_k`, at which no gradient is taken.
 
         Examples
         --------
@@ -136,7 +138,7 @@ class TripleMomentum(UpdateRule):
         return xi + self.delta * (xi - xi_prev)
 
     def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
-        r"""As :meth:`UpdateRule.scaling`: :math:`\eta=h^2`, :math:`\beta=1-bh`; gamma stays fixed."""
+        r"""Embed as :meth:`UpdateRule.scaling` says: :math:`\eta=h^2`, :math:`\beta=1-bh`, gamma fixed."""
         if regime == "fixed":
             return None
         import sympy
@@ -207,7 +209,7 @@ class QHM(WeightDecayed):
         return x - self.lr * ((1 - self.nu) * g + self.nu * average), (average,)
 
     def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
-        r"""As :meth:`UpdateRule.scaling`: :math:`\eta=h/b`, :math:`\beta=1-bh`; nu stays fixed.
+        r"""Embed as :meth:`UpdateRule.scaling` says: :math:`\eta=h/b`, :math:`\beta=1-bh`; nu stays fixed.
 
         Then h^2 is :math:`(1-\beta)\eta`, the learning rate of the heavy ball that nu = 1 is.
         """
@@ -310,7 +312,7 @@ class TorchSGD(WeightDecayed):
         return x - self.lr * (g + momentum * buffer if self.nesterov else buffer), (buffer,)
 
     def scaling(self, h: Any, regime: str = "natural") -> Scaling | None:
-        r"""As :meth:`UpdateRule.scaling`: :math:`(1-\tau)\eta=h^2`, :math:`\mu=1-bh`."""
+        r"""Embed as :meth:`UpdateRule.scaling` says: :math:`(1-\tau)\eta=h^2`, :math:`\mu=1-bh`."""
         if regime == "fixed" or self.momentum == 0:
             return None
         import sympy

@@ -183,6 +183,7 @@ def rule_grid(rule_type: type[UpdateRule], **values: Any) -> tuple[UpdateRule, .
     Returns
     -------
     tuple of UpdateRule
+        The last of the hyperparameters varies first.
 
     Examples
     --------
@@ -228,6 +229,7 @@ def named_rules(
     Returns
     -------
     tuple of UpdateRule
+        Method by method in the order of the names.
 
     Examples
     --------

@@ -1,14 +1,15 @@
-r"""A rule with schedules at one step: the numbers, or functions of k, that stand in their place."""
+r"""Values of hyperparameters: their text, their checks, and what stands in place of schedules in one step."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from odeopt.checks import is_number
+from odeopt.checks import is_number, is_symbolic
 from odeopt.rules.pieces import exact_number
 from odeopt.rules.schedule import Schedule
 
@@ -20,9 +21,12 @@ __all__ = [
     "holds_schedule",
     "in_order",
     "is_switch",
+    "label_of",
     "last_of",
+    "number_at",
     "read_as_printed",
     "require_rate",
+    "require_scalar",
     "resolved",
     "schedules_of",
     "with_values",
@@ -89,6 +93,33 @@ def fields_said(rule: Any) -> dict[str, Any]:
     return {f.name: value for f, value in fields if not (f.kw_only and value is f.default)}
 
 
+def label_of(rule: Any) -> str:
+    """Name, hyperparameters (rounded) and changed switches."""
+
+    def show(value: Any) -> str:
+        if isinstance(value, tuple):
+            return "(" + ", ".join(show(v) for v in value) + ")"
+        if isinstance(value, Schedule):
+            return value.label
+        return f"{float(value):.4g}" if is_number(value) else str(value)
+
+    shown = {n: show(v) for n, v in rule.hyperparameters.items()}
+    switches = {f.name: (getattr(rule, f.name), f.default) for f in dataclasses.fields(rule) if is_switch(f)}
+    shown |= {n: str(value) for n, (value, default) in switches.items() if value is not default}
+    return f"{type(rule).__name__}({', '.join(f'{n}={text}' for n, text in shown.items())})"
+
+
+def number_at(value: Any, values: Mapping[Any, Any]) -> Any:
+    """A hyperparameter with numbers in place of its symbols; one without symbols as it is."""
+    if not is_symbolic(value):
+        return value
+    result = value.subs(values)
+    if result.free_symbols:
+        missing = ", ".join(sorted(map(str, result.free_symbols)))
+        raise ValueError(f"values leaves {missing} free; give each of them a number")
+    return float(result)
+
+
 def at_extremes(rule: Any) -> list[Any]:
     """The rule, or with schedules the rules of their smallest and of their largest values."""
     if not rule.is_scheduled:
@@ -104,6 +135,19 @@ def last_of(rule: Any) -> int | None:
 def schedules_of(rule: Any) -> list[Schedule]:
     """All schedules of a rule, and of the one inside it."""
     return [v for value in rule.hyperparameters.values() for v in _entries(value) if isinstance(v, Schedule)]
+
+
+def require_scalar(name: str, value: Any) -> None:
+    """Refuse what is no finite number, no expression and no schedule."""
+    if is_symbolic(value) or isinstance(value, Schedule):
+        return
+    if not is_number(value):
+        raise ValueError(
+            f"{name} must be a real number or a sympy expression, got {value!r} "
+            f"of type {type(value).__name__}"
+        )
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}; pass a finite number")
 
 
 def require_rate(lr: Schedule) -> None:

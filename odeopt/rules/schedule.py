@@ -53,8 +53,6 @@ class Schedule(abc.ABC):
     def pieces(self) -> tuple[Piece, ...]:
         """Return the expressions in ``steps_symbol()``, in order, the last one for ever or to the end."""
 
-    # --- values ---------------------------------------------------------------------------------------
-
     def __call__(self, k: Any) -> Any:
         """Return the value at k: a float, an array, a tensor or an expression, as k is.
 
@@ -80,8 +78,14 @@ class Schedule(abc.ABC):
         Parameters
         ----------
         k : int or sympy expression
+            The step.
         name : str
             Where k is an indeterminate, the value is the function of this name, see :meth:`function`.
+
+        Returns
+        -------
+        float or sympy.Expr
+            The value; symbols stay where parameters hold them.
         """
         if isinstance(k, Counter):
             return k._guarded(self.function(name)(k.expr))
@@ -95,6 +99,7 @@ class Schedule(abc.ABC):
         Parameters
         ----------
         k : sympy.Expr
+            What stands for k, such as t/h.
 
         Returns
         -------
@@ -118,7 +123,18 @@ class Schedule(abc.ABC):
         return sympy.Piecewise(*cases)
 
     def function(self, name: str) -> Any:
-        """Return a sympy function that prints as `name` and has the values of the schedule at integers."""
+        """Return a sympy function that has the values of the schedule at integers.
+
+        Parameters
+        ----------
+        name : str
+            As it prints.
+
+        Returns
+        -------
+        sympy.FunctionClass
+            Of one argument, evaluated where that is an integer.
+        """
         return sympy_function(self, name)
 
     @property
@@ -163,6 +179,7 @@ class Schedule(abc.ABC):
         Returns
         -------
         Schedule
+            Of the same class, with a schedule inside mapped likewise.
         """
 
         def mapped(value: Any) -> Any:
@@ -181,6 +198,7 @@ class Schedule(abc.ABC):
         Returns
         -------
         dict
+            The class as "schedule", then its parameters; expressions and functions as strings.
 
         Examples
         --------
@@ -214,8 +232,6 @@ class Schedule(abc.ABC):
 
         return rf"$\displaystyle {sympy.latex(self.formula(steps_symbol()))}$"
 
-    # --- arithmetic -----------------------------------------------------------------------------------
-
     def __add__(self, other: Any) -> Any:
         return _combined("+", self, other)
 
@@ -239,8 +255,6 @@ class Schedule(abc.ABC):
 
     def __rtruediv__(self, other: Any) -> Any:
         return _combined("/", other, self)
-
-    # --- evaluation -----------------------------------------------------------------------------------
 
     def _parameters(self) -> list[Any]:
         found: list[Any] = []

@@ -39,6 +39,7 @@ class Constant(Schedule):
     Parameters
     ----------
     value : float or sympy.Expr
+        The value c.
 
     Examples
     --------
@@ -107,8 +108,12 @@ class Cosine(_Decay):
 
     Parameters
     ----------
-    start, steps, end
-        As of :class:`Linear`; after `end` it stays there (``CosineAnnealingLR`` of torch rises again).
+    start : float or sympy.Expr
+        Value :math:`s_0` at k = 0.
+    steps : int
+        Steps until `end` is reached.
+    end : float or sympy.Expr
+        Value e from there on (``CosineAnnealingLR`` of torch rises again).
 
     Examples
     --------
@@ -231,6 +236,7 @@ class WarmupStableDecay(Schedule):
     Parameters
     ----------
     peak : float or sympy.Expr
+        Value between warm-up and decay, the largest.
     steps : int
         All steps.
     warmup, decay : int

@@ -25,6 +25,7 @@ class Formula(Schedule):
     Parameters
     ----------
     expression : sympy.Expr
+        The value at k; other symbols than that of k are parameters.
     symbol : sympy.Symbol
         The symbol of k in it.
 
@@ -108,6 +109,7 @@ class Table(_Listed):
     Parameters
     ----------
     values : sequence of float
+        The value of step 0, 1, ..., at least one.
 
     Examples
     --------
@@ -155,9 +157,9 @@ class Recursion(_Listed):
     start : float
         :math:`\theta_0`.
     update : callable
-        u, from a float to a float.
+        The function u, from a float to a float.
     output : callable, optional
-        o, from two floats to a float; by default :math:`s_k=\theta_k`.
+        The function o, from two floats to a float; by default :math:`s_k=\theta_k`.
 
     Examples
     --------

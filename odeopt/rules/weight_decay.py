@@ -77,6 +77,11 @@ class WeightDecayed(UpdateRule):
     def without_decay(self) -> WeightDecayed:
         """Return the same rule without weight decay.
 
+        Returns
+        -------
+        WeightDecayed
+            Of the same class and with the same other hyperparameters.
+
         Examples
         --------
         >>> from odeopt import GradientDescent

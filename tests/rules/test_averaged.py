@@ -22,7 +22,7 @@ from odeopt.rules import (
     Lookahead,
     ScheduleFree,
     Step,
-    base,
+    hyperparameters,
     iterate,
     spectral_radius,
 )
@@ -69,8 +69,8 @@ def test_decoupled_decay_inside_an_average_takes_the_numbers_of_the_step_before(
 
 
 def test_a_run_asks_once_whether_a_rule_has_schedules(monkeypatch):
-    asked, ask = [], base.holds_schedule
-    monkeypatch.setattr(base, "holds_schedule", lambda value: asked.append(value) or ask(value))
+    asked, ask = [], hyperparameters.holds_schedule
+    monkeypatch.setattr(hyperparameters, "holds_schedule", lambda value: asked.append(value) or ask(value))
     counts = []
     for steps in (3, 40):
         asked.clear()
