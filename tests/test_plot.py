@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from figures import kinds, require_fit
 
 from odeopt import (
     GradientDescent,
@@ -45,7 +46,87 @@ def test_check_fills_the_axes_given_and_labels_them(report):
     first = plot.check(report, axes)
     assert first is axes[0, 0]
     assert all(ax.get_xlabel() and ax.get_ylabel() for ax in axes.flat)
-    assert "HeavyBall" in axes[0, 0].get_title()
+    assert "Heavy ball" in axes[0, 0].get_title()
+    assert r"$\beta$ = " in axes[0, 0].get_title()
+    for wrong in (axes[0], 3, [axes[0, 0]] * 5):
+        with pytest.raises(ValueError, match="axes must be 6 of matplotlib's Axes"):
+            plot.check(report, wrong)
+
+
+def test_the_main_picture_is_fit_for_a_paper_with_one_kind_of_axes_in_a_row(report):
+    figure = plot.check(dataclasses.replace(report, methods=report.methods * 2)).figure
+    require_fit(figure)
+    rows = np.reshape(figure.axes, (3, 4))
+    assert [kinds(row) for row in rows] == [{("log", "log")}] * 3
+    straight = plot.check(dataclasses.replace(report, methods=(report["hb"],))).figure
+    require_fit(straight)
+    assert kinds(straight.axes) == {("linear", "log")}
+    levels, parts = ([text.get_text() for text in legend.get_texts()] for legend in figure.legends)
+    assert {"trained network", "iteration, $H(0)$"} <= set(levels)
+    assert parts == ["drift and flips", "step size", "finite width"]
+    assert "2 seeds" in figure.get_suptitle()
+
+
+def test_deviations_stand_beside_the_first_loss_and_beside_the_one_that_is_left(report):
+    curves = report["hb"].curves
+    gap = np.abs(curves["trained"] - curves["discrete_h0"])[:, 1:]
+    for relative, whole in (("initial", curves["trained"][:, :1]), ("current", curves["discrete_h0"][:, 1:])):
+        ax = plot.check_budget(report["hb"], relative=relative)
+        require_fit(ax.figure)
+        np.testing.assert_allclose(ax.lines[0].get_ydata(), (gap / whole).mean(axis=0))
+        band = ax.collections[0].get_paths()[0].vertices
+        np.testing.assert_allclose(band[:, 1].max(), (gap / whole).max())
+    with pytest.raises(ValueError, match="relative must be"):
+        plot.check_budget(report["hb"], relative="last")
+
+
+def test_the_users_own_labels_colours_and_settings_are_kept(report):
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    ax.set(xlabel="Schritt", title="Titel")
+    with rc_context({"legend.fontsize": 13}):
+        plot.curves(report["hb"], ax, colours={"trained": "purple"}, labels={"trained": "Netz"})
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title()) == ("Schritt", "loss $L_k/L_0$", "Titel")
+    assert (ax.lines[0].get_label(), ax.lines[0].get_color()) == ("Netz", "purple")
+    assert ax.lines[1].get_color() == plot.curves(report["hb"]).lines[1].get_color()
+    assert ax.get_legend().get_texts()[0].get_fontsize() == 13
+    for wrong, reason in (
+        ({"colours": {"trained": "no colour"}}, "no colour of matplotlib"),
+        ({"colours": {"Netz": "red"}}, r"colours has \['Netz'\]"),
+        ({"labels": {"Netz": "a"}}, r"labels has \['Netz'\]"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            plot.curves(report["hb"], **wrong)
+
+
+def test_settings_of_the_reader_do_not_change_a_figure_of_the_package_nor_it_theirs(report):
+    from matplotlib import rc_context, rcParams
+
+    before = dict(rcParams)
+    sizes = []
+    for size in (8, 30):
+        with rc_context({"font.size": size, "xtick.labelsize": size}):
+            ax = plot.curves(report["hb"])
+        sizes.append((ax.xaxis.label.get_fontsize(), ax.get_xticklabels()[0].get_fontsize()))
+    assert sizes[0] == sizes[1]
+    assert dict(rcParams) == before
+
+
+def test_vector_files_hold_their_text_and_fonts_and_no_date(report, tmp_path):
+    paths = [tmp_path / f"loss.{kind}" for kind in ("pdf", "svg", "png")]
+    plot.save(ax := plot.curves(report["nag"]), *paths)
+    pdf, svg, png = (path.read_bytes() for path in paths)
+    assert pdf.startswith(b"%PDF") and b"/FontFile2" in pdf and b"/Type3" not in pdf
+    assert b">trained network</text>" in svg
+    assert b"Date" not in pdf and b"dc:date" not in svg
+    assert png.startswith(b"\x89PNG")
+    for wrong, reason in ((tmp_path / "a.doc", "png, pdf, svg"), (tmp_path / "no" / "a.pdf", "could not be")):
+        with pytest.raises(ValueError, match=reason):
+            plot.save(ax, wrong)
+    with pytest.raises(ValueError, match="picture must be axes"):
+        plot.save(3, tmp_path / "a.pdf")
 
 
 def test_nothing_opens_a_window_or_registers_with_pyplot(report):
@@ -65,6 +146,7 @@ def test_budget_of_a_run_is_drawn_in_loss_and_in_vectors():
     found = error_budget(train(net, HeavyBall(0.1, 0.5), x, [0.0, 1.0, 3.0], 30), net=net, x=x)
     first = plot.budget(found)
     figure = first.figure
+    require_fit(figure)
     whole, in_loss, in_vectors = figure.axes
     assert first is whole
     loss, norm = found.losses["trained"][0], np.linalg.norm(found.errors["trained"][0])
@@ -82,7 +164,7 @@ def test_budget_of_a_run_is_drawn_in_loss_and_in_vectors():
     levels, parts = ([text.get_text() for text in legend.get_texts()] for legend in figure.legends)
     assert len(levels) == len(found.losses)
     assert parts == ["trained network", *found.pairs]
-    assert "HeavyBall(lr=0.1, momentum=0.5), m=64" in figure.get_suptitle()
+    assert r"HeavyBall($\eta$ = 0.1, $\beta$ = 0.5), $m$ = 64, $n$ = 3" in figure.get_suptitle()
     given = Figure().subplots(1, 3)
     assert plot.budget(found.until(2), given) is given[0]
     assert [text.get_text() for text in given[1].get_legend().get_texts()] == parts
@@ -103,12 +185,16 @@ def test_phases_paint_what_lies_outside_grey_and_leave_out_what_is_not_there():
     assert not any(path.contains_point((0.01, 0.01)) for path in filled.get_paths())
     labels = [other.get_ylabel() for other in ax.figure.axes if other is not ax]
     assert labels == ["sum"]
+    require_fit(plot.phases(x, y, values, levels=[0.5, 1.0, 1.5], label="sum", xlabel="a").figure)
 
 
 def test_a_forecast_draws_every_method_and_begins_its_colours_anew():
     found = forecast(np.eye(3), [0.0, 1.0, 3.0], methods=["gd", "hb"], target=0.1)
     many = dataclasses.replace(found, methods=found.methods * 4)
     lines = plot.forecast(many).lines[:-1]  # the last is the target
+    ax = plot.forecast(found, colours=["red", "k"])
+    require_fit(ax.figure)
+    assert ax.lines[0].get_color() == "red"
     assert len(lines) == 8 > len(plot.COLOURS)
     assert lines[len(plot.COLOURS)].get_color() == lines[0].get_color() == plot.COLOURS[0]
 
@@ -131,6 +217,7 @@ def points():
 def test_test_curves_show_both_losses_and_mark_the_best_step(points):
     test, training, y, trained = points
     ax = plot.test_curves(test, y, training=training, trained=trained)
+    require_fit(ax.figure)
     left, right = ax.figure.axes
     assert right is ax
     assert [panel.get_xlabel() for panel in (left, right)] == ["iteration $k$"] * 2
@@ -178,7 +265,7 @@ def test_test_curves_that_do_not_go_together_are_refused(points):
         ({"flow": timed}, {"trained": {"flow": trained["GD"]}}, "trained network goes along iterations"),
         ({"GD": late}, {}, "GD begins after 0"),
         (test | {"flow": timed}, {}, "others along time"),
-        (test, {"axes": [None, None]}, "axes must be 1"),
+        (test, {"axes": [None, None]}, "axes must be a matplotlib.axes.Axes, got 2"),
     ):
         with pytest.raises(ValueError, match=wanted):
             plot.test_curves(wrong, y, **more)
@@ -198,5 +285,22 @@ def test_an_ensemble_is_drawn_as_bands_of_two_standard_deviations():
     for wrong, reason in (({"points": [2]}, "points must be"), ({"output": -1}, "output must be")):
         with pytest.raises(ValueError, match=reason):
             plot.ensemble(found, **wrong)
+    with pytest.raises(ValueError, match=r"axes must be a matplotlib\.axes\.Axes, got int"):
+        plot.ensemble(found, 0)
     with pytest.raises(ValueError, match="must run along a grid"):
         plot.ensemble(ensemble_limit(GradientDescent(0.3), measure, nngp))
+
+
+def test_a_long_abscissa_begins_at_0_and_has_no_kink():
+    from odeopt.spectra import ensemble
+
+    measure = spectral_measure([[2.0, 1.0], [1.0, 2.0]], [-1.0, 1.0])
+    for last, kind in ((60, "linear"), (2000, "asinh")):
+        ax = plot.ensemble(ensemble(GradientDescent(0.3), measure, np.eye(2), range(last + 1)))
+        assert (ax.get_xscale(), ax.get_xlim()) == (kind, (0, last))
+        require_fit(ax.figure)
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "1", "10", "100", "1000"]
+    places = ax.get_xaxis_transform().transform([(k, 0) for k in np.arange(0, 50, 0.01)])[:, 0]
+    slopes = np.diff(places)
+    # the slope of arsinh, 1/sqrt(1 + k^2), changes by k/(1 + k^2) < 1/2 of itself for each unit of k
+    assert np.all(np.abs(np.diff(np.log(slopes))) < 0.5 * 0.01 + 1e-9)

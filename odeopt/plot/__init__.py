@@ -2,11 +2,12 @@
 
 from odeopt.plot.budgets import budget
 from odeopt.plot.ensembles import ensemble
+from odeopt.plot.files import save
 from odeopt.plot.forecasts import forecast
 from odeopt.plot.maps import phases
 from odeopt.plot.points import test_curves
 from odeopt.plot.reports import check, check_budget, curves
-from odeopt.plot.style import COLOURS
+from odeopt.plot.style import COLOURS, style
 
 __all__ = [
     "COLOURS",
@@ -17,5 +18,7 @@ __all__ = [
     "ensemble",
     "forecast",
     "phases",
+    "save",
+    "style",
     "test_curves",
 ]

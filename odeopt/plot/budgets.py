@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from odeopt.plot.style import BELOW, LEVELS, PARTS
+from odeopt.plot.style import BELOW, explain, labelled, line_of, panels_of, styled, typeset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,14 @@ class _Budget(Protocol):
     def vector_parts(self) -> Mapping[str, np.ndarray]: ...
 
 
-def budget(found: _Budget, axes: Sequence[Axes] | np.ndarray | None = None) -> Axes:
+@styled
+def budget(
+    found: _Budget,
+    axes: Sequence[Axes] | np.ndarray | None = None,
+    *,
+    colours: Mapping[str, Any] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Axes:
     r"""Draw an error budget along a run: the loss of all levels, then its parts in loss and in error vectors.
 
     All relative to the start. The trained network is drawn beside the parts, so that these can be read
@@ -44,6 +51,8 @@ def budget(found: _Budget, axes: Sequence[Axes] | np.ndarray | None = None) -> A
         What :func:`odeopt.nets.error_budget` found.
     axes : sequence of three matplotlib.axes.Axes, optional
         Where to draw the losses, the parts of the loss and those of the error; by default a new figure.
+    colours, labels : mapping, optional
+        Of levels ("trained", "discrete_h0", "ode_h0", ...) and parts ("step size", ...) by their names.
 
     Returns
     -------
@@ -60,25 +69,25 @@ def budget(found: _Budget, axes: Sequence[Axes] | np.ndarray | None = None) -> A
     >>> [ax.get_ylabel() for ax in plot.budget(found).figure.axes][:2]
     ['loss $L_k/L_0$', 'parts of the loss $|\\delta L_k|/L_0$']
     """
-    from matplotlib.figure import Figure
-
-    own = Figure(figsize=(10.5, 4.1), layout="constrained") if axes is None else None
-    panels = np.asarray(axes if own is None else own.subplots(1, 3))
+    own, grid = panels_of(axes, 1, 3, (10, 3.9))
+    panels = list(grid[0])
     for ax, (ordinate, whole, lines) in zip(panels, _panels(found), strict=True):
         for key, values in lines.items():
-            label, style = _line(key)
-            ax.plot(found.k[1:], np.abs(values)[1:] / whole[0], label=label, **style)
+            broad = {"color": "0.75", "linewidth": 3, "label": "trained network"}
+            look = broad if key == "whole" else line_of(key, colours, labels)
+            ax.plot(found.k[1:], np.abs(values)[1:] / whole[0], **look)
         sizes = [np.max(np.abs(v), where=np.isfinite(v), initial=0) / whole[0] for v in lines.values()]
         # The end of the run, or two decades below the largest value of the smallest part: the zeros of a
         # difference would take up the picture.
         least = whole[-1] / whole[0] if "trained" in lines else min([s for s in sizes if s > 0]) / 40
-        ax.set(xscale="log", yscale="log", ylim=(least / 2, min(30, 2 * max(1, *sizes))), ylabel=ordinate)
+        ax.set(xscale="log", yscale="log", ylim=(least / 2, min(30, 2 * max(1, *sizes))))
         clock = f"(k+{found.time_origin:g})" if found.time_origin else "k"
-        ax.set_xlabel(f"iteration $k$,   time $t={found.time_step:.3g}\\,{clock}$")
+        labelled(ax, f"iteration $k$,   time $t={found.time_step:.3g}\\,{clock}$", ordinate)
         if own is None:
-            ax.legend(fontsize=7)
+            explain(ax, own=False)
     if own is not None:
-        own.suptitle(f"{found.label}, n = {next(iter(found.vector_parts.values())).shape[1]}", fontsize=10)
+        count = next(iter(found.vector_parts.values())).shape[1]
+        own.suptitle(typeset(f"{found.label}, n={count}"), fontsize="medium")
         own.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", **BELOW)
         own.legend(*panels[1].get_legend_handles_labels(), loc="outside lower right", **BELOW)
     return panels[0]
@@ -94,10 +103,3 @@ def _panels(found: _Budget) -> list[tuple[str, np.ndarray, Mapping[str, np.ndarr
         (r"parts of the loss $|\delta L_k|/L_0$", loss, {"whole": loss, **found.loss_parts}),
         (r"parts of the error $\|\delta\Delta_k\|/\|\Delta_0\|$", norm, {"whole": norm, **vectors}),
     ]
-
-
-def _line(key: str) -> tuple[str, dict[str, Any]]:
-    """Label and style of a level or part of a budget."""
-    if key == "whole":
-        return "trained network", {"color": "0.75", "linewidth": 3}
-    return LEVELS[key] if key in LEVELS else (key, PARTS[key])

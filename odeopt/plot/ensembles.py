@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from odeopt.checks import require_integer
-from odeopt.plot.style import COLOURS, on_axes
+from odeopt.plot.style import (
+    COLOURS,
+    Colours,
+    abscissa_from_zero,
+    colours_of,
+    explain,
+    labelled,
+    named,
+    on_axes,
+    styled,
+)
 from odeopt.spectra.ensemble_curve import EnsembleCurve
 
 if TYPE_CHECKING:
@@ -17,12 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["ensemble"]
 
 
+@styled
 def ensemble(
     found: EnsembleCurve,
     ax: Axes | None = None,
     *,
     points: int | Sequence[int] | None = None,
     output: int = 0,
+    colours: Colours | None = None,
+    labels: Mapping[int, str] | None = None,
 ) -> Axes:
     r"""Draw the mean over initialisations along training, with a band of two standard deviations each way.
 
@@ -36,6 +49,10 @@ def ensemble(
         Which points, each in a colour; by default the first six, or all if they are fewer.
     output : int, optional
         Of several outputs.
+    colours : mapping or sequence of colours, optional
+        By point, or in turn.
+    labels : mapping of int to str, optional
+        By point.
 
     Returns
     -------
@@ -45,7 +62,8 @@ def ensemble(
     Raises
     ------
     ValueError
-        If there is no such point or output, or `found` is no curve, or has neither times nor iterations.
+        If there is no such point or output, `ax` is no axes, or `found` is no curve or has neither times nor
+        iterations.
 
     Examples
     --------
@@ -65,15 +83,13 @@ def ensemble(
     column = mean[:, :, require_integer("output", output, 0, mean.shape[2] - 1)]
     count = mean.shape[1]
     chosen = list(range(min(len(COLOURS), count)) if points is None else np.atleast_1d(points))
-    ax = on_axes(ax)
-    for i, colour in zip(chosen, len(chosen) * COLOURS, strict=False):
-        i = require_integer("points", i, 0, count - 1)
+    chosen = [require_integer("points", i, 0, count - 1) for i in chosen]
+    drawn, pale = on_axes(ax), max(0.08, 0.3 / max(1, len(chosen)))  # many bands lie on one another
+    for i, colour in zip(chosen, colours_of(chosen, colours), strict=True):
         middle, half = column[:, i], 2 * found.std[:, i]
-        ax.plot(grid, middle, color=colour, label=f"point {i}")
-        ax.fill_between(grid, middle - half, middle + half, color=colour, alpha=0.2, linewidth=0)
-    ax.set(xlabel=label, ylabel=r"prediction, mean $\pm$ 2 s.d.")
-    ax.margins(x=0)
-    if np.max(grid) > 100:
-        ax.set_xscale("symlog", linthresh=10)
-    ax.legend(fontsize=7)
-    return ax
+        drawn.plot(grid, middle, color=colour, label=named(i, f"point {i}", labels, chosen))
+        drawn.fill_between(grid, middle - half, middle + half, color=colour, alpha=pale, linewidth=0)
+    labelled(drawn, label, r"prediction, mean $\pm$ 2 s.d.")
+    abscissa_from_zero(drawn, grid)
+    explain(drawn, ax is None)
+    return drawn

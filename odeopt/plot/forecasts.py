@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from odeopt.plot.style import COLOURS, on_axes
+from odeopt.plot.style import Colours, colours_of, explain, labelled, named, on_axes, styled
 from odeopt.rates.steps import StepsTo
 from odeopt.spectra.curve import LossCurve
 
@@ -35,7 +35,14 @@ class _Forecast(Protocol):
     def methods(self) -> Sequence[_MethodForecast]: ...
 
 
-def forecast(found: _Forecast, ax: Axes | None = None) -> Axes:
+@styled
+def forecast(
+    found: _Forecast,
+    ax: Axes | None = None,
+    *,
+    colours: Colours | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Axes:
     r"""Draw the predicted loss of each method with the band of its bounds, and the target.
 
     Parameters
@@ -44,6 +51,10 @@ def forecast(found: _Forecast, ax: Axes | None = None) -> Axes:
         What :func:`odeopt.forecast` found.
     ax : matplotlib.axes.Axes, optional
         Where to draw; by default axes of a new figure, which no window shows.
+    colours : mapping or sequence of colours, optional
+        By the name of the method, or in turn.
+    labels : mapping of str to str, optional
+        By the name of the method.
 
     Returns
     -------
@@ -58,17 +69,18 @@ def forecast(found: _Forecast, ax: Axes | None = None) -> Axes:
     >>> plot.forecast(found).get_yscale()
     'log'
     """
-    ax = on_axes(ax)
-    for method, colour in zip(found.methods, len(found.methods) * COLOURS, strict=False):
+    drawn, last = on_axes(ax), 10.0
+    names = [method.name for method in found.methods]
+    for method, colour in zip(found.methods, colours_of(names, colours), strict=True):
         curve, k, initial = method.curve, np.asarray(method.curve.k), found.initial_loss
-        ax.plot(k, curve.loss / initial, color=colour, label=f"{method.name}: {method.steps} steps")
+        label = named(method.name, f"{method.name}: {method.steps} steps", labels, names)
+        drawn.plot(k, curve.loss / initial, color=colour, label=label)
         # On a logarithmic axis a lower bound of 0 has no place; the band then reaches the lower edge.
         low = np.maximum(curve.lower / initial, found.target * 1e-4)
-        ax.fill_between(k, low, curve.upper / initial, color=colour, alpha=0.2, linewidth=0)
-    ax.axhline(found.target, color="0.5", linestyle=":", linewidth=1)
-    ax.set(yscale="log", xlabel="iteration $k$", ylabel=r"loss $L_k/L_0$")
-    ax.set_ylim(bottom=found.target / 10, top=2)
-    ax.set_xscale("symlog", linthresh=10)
-    ax.set_xlim(left=0)
-    ax.legend(fontsize=7, title=f"to {found.target:g} of the initial loss", title_fontsize=7)
-    return ax
+        drawn.fill_between(k, low, curve.upper / initial, color=colour, alpha=0.2, linewidth=0)
+        last = max(last, float(k[-1]))
+    drawn.axhline(found.target, color="0.5", linestyle=":", linewidth=1)
+    drawn.set(xscale="log", xlim=(1, last), yscale="log", ylim=(found.target / 10, 2))
+    labelled(drawn, "iteration $k$", "loss $L_k/L_0$")
+    explain(drawn, ax is None, title=f"to {found.target:g} of the initial loss")
+    return drawn

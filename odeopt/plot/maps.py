@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from odeopt.plot.style import on_axes
+from odeopt.plot.style import labelled, on_axes, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["phases"]
 
 
+@styled
 def phases(
     x: npt.ArrayLike,
     y: npt.ArrayLike,
@@ -23,6 +24,8 @@ def phases(
     *,
     levels: npt.ArrayLike,
     label: str,
+    xlabel: str = "$x$",
+    ylabel: str = "$y$",
 ) -> Axes:
     """Draw a phase diagram: filled and labelled contours of a quantity over two parameters.
 
@@ -40,6 +43,8 @@ def phases(
         Ascending. What lies outside of them is grey.
     label : str
         Of the colour bar.
+    xlabel, ylabel : str, optional
+        Of the axes, if these have none yet.
 
     Returns
     -------
@@ -72,5 +77,6 @@ def phases(
         place = (ax.transData - ax.transAxes).transform(text.get_position())
         text.set_visible(bool(np.abs(place - 0.5).max() < 0.45))  # the frame would cut it
     bar = ax.figure.colorbar(filled, ax=ax, label=label, extendfrac=0)
-    bar.ax.tick_params(labelsize=8)
+    bar.ax.tick_params(labelsize=ax.get_xticklabels()[0].get_fontsize())
+    labelled(ax, xlabel, ylabel)
     return ax

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from odeopt.plot.style import BELOW, COLOURS
+from odeopt.plot.style import (
+    BELOW,
+    Colours,
+    abscissa_from_zero,
+    colours_of,
+    labelled,
+    panels_of,
+    styled,
+)
 from odeopt.spectra.curve import LossCurve
 from odeopt.spectra.point_curve import PointCurve
 
@@ -27,6 +35,7 @@ class _Run(Protocol):  # what is drawn of a run of training, whose type stands b
     def points(self) -> PointCurve | None: ...
 
 
+@styled
 def test_curves(
     test: Mapping[str, PointCurve],
     y: npt.ArrayLike,
@@ -34,6 +43,7 @@ def test_curves(
     *,
     training: Mapping[str, LossCurve] | None = None,
     trained: Mapping[str, _Run] | None = None,
+    colours: Colours | None = None,
 ) -> Axes:
     r"""Draw training and test loss, predicted and trained, and the step at which training is best stopped.
 
@@ -52,6 +62,8 @@ def test_curves(
         The loss of the examples, of some or all of the methods.
     trained : mapping of str to TrainingRun, optional
         Runs of :func:`odeopt.nets.train` that recorded the test `points`, of some or all of the methods.
+    colours : mapping or sequence of colours, optional
+        By the name of the method, or in turn.
 
     Returns
     -------
@@ -62,7 +74,7 @@ def test_curves(
     ------
     ValueError
         If no method is given, a curve does not begin at 0, some are along iterations and others along time, a
-        name is none of `test`, or a run recorded no points.
+        name is none of `test`, a run recorded no points, or `axes` are not as many axes.
 
     Examples
     --------
@@ -80,9 +92,11 @@ def test_curves(
     training, trained = training or {}, trained or {}
     _require_named(test, training, trained)
     clock = _clock(test, training, trained)
-    own, panels = _panels(axes, 2 if training or trained else 1)
+    count = 2 if training or trained else 1
+    own, grid = panels_of(axes, 1, count, (0.6 + 3.6 * count, 3.5))
+    panels = list(grid[0])
     ax = panels[-1]
-    for (name, curve), colour in zip(test.items(), len(test) * COLOURS, strict=False):
+    for (name, curve), colour in zip(test.items(), colours_of(list(test), colours), strict=True):
         label = _drawn(ax, name, colour, curve, trained.get(name), y, clock)
         if name in training:
             _line(panels[0], training[name], training[name].loss, clock, color=colour)
@@ -90,23 +104,26 @@ def test_curves(
             _line(panels[0], trained[name], trained[name].loss, "k", color=colour, **_BROAD)
         ax.plot([], [], color=colour, label=label)
     abscissa = "iteration $k$" if clock == "k" else "time $t$"
-    for panel, kind in zip(panels, ("training", "test")[-len(panels) :], strict=True):
-        panel.set(yscale="log", xlabel=abscissa, ylabel=rf"{kind} loss $L_{clock}/L_0$")
-        panel.set_xscale("symlog", linthresh=1, linscale=0.3)
-        panel.set_xlim(left=0)
+    along = np.unique(
+        np.concatenate([getattr(curve, clock) for curve in (*test.values(), *training.values())])
+    )
+    for panel, kind in zip(panels, ("training", "test")[-count:], strict=True):
+        panel.set_yscale("log")
+        labelled(panel, abscissa, rf"{kind} loss $L_{clock}/L_0$")
+        abscissa_from_zero(panel, along)
     _within(panels)
     _explained(ax, bool(trained))
     if own is not None:
         entries = ax.get_legend_handles_labels()
-        own.legend(*entries, loc="outside lower center", **(BELOW | {"ncols": 1 + len(panels)}))
+        own.legend(*entries, loc="outside lower center", **(BELOW | {"ncols": 1 + count}))
     else:
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), **(BELOW | {"ncols": 2}))
     return ax
 
 
 _BROAD: dict[str, Any] = {"linewidth": 4, "alpha": 0.35, "solid_capstyle": "butt"}
-_STAR: dict[str, Any] = {"marker": "*", "markersize": 11, "markeredgecolor": "black", "linestyle": "none"}
-_RING: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "linestyle": "none"}
+_STAR: dict[str, Any] = {"marker": "*", "markersize": 10, "markeredgecolor": "black", "linestyle": "none"}
+_RING: dict[str, Any] = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle": "none"}
 
 
 def _require_named(test: Any, training: Any, trained: Any) -> None:
@@ -149,19 +166,6 @@ def _clock(test: Mapping[str, Any], training: Mapping[str, Any], trained: Mappin
             )
         return clock
     raise ValueError("some curves are along iterations, others along time; draw each kind on axes of its own")
-
-
-def _panels(axes: Any, count: int) -> tuple[Any, list[Any]]:
-    """The new figure, if there are no axes, and the panels."""
-    if axes is None:
-        from matplotlib.figure import Figure
-
-        own = Figure(figsize=(0.6 + 4 * count, 3.9), layout="constrained")
-        return own, list(own.subplots(1, count, squeeze=False)[0])
-    panels = list(np.atleast_1d(np.asarray(axes, dtype=object)))
-    if len(panels) != count:
-        raise ValueError(f"axes must be {count}, one for each kind of loss, got {len(panels)}")
-    return None, panels
 
 
 def _line(ax: Axes, curve: Any, loss: np.ndarray, clock: str, **style: Any) -> None:

@@ -1,13 +1,38 @@
-"""Colours, styles of lines, and the axes a picture is drawn on."""
+"""One look for all pictures: settings, colours, styles of lines, and the axes a picture is drawn on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["BELOW", "COLOURS", "LEVELS", "PARTS", "on_axes"]
+__all__ = [
+    "BELOW",
+    "COLOURS",
+    "LEVELS",
+    "PARTS",
+    "Colours",
+    "abscissa_from_zero",
+    "colours_of",
+    "explain",
+    "labelled",
+    "line_of",
+    "named",
+    "on_axes",
+    "panels_of",
+    "style",
+    "styled",
+    "typeset",
+]
 
 # Colours by Okabe and Ito, told apart by colour-blind readers: one a method, or a schedule.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
@@ -27,13 +52,191 @@ PARTS: dict[str, dict[str, Any]] = {
     "step size": _STEP,
     "finite width": {"color": "#009E73", "linestyle": (0, (5, 1.5, 1, 1.5))},
 }
-BELOW: dict[str, Any] = {"ncols": 3, "fontsize": 8, "frameon": False}
+SYMBOLS = {
+    "lr": r"$\eta$",
+    "momentum": r"$\beta$",
+    "momenta": r"$(\beta_1,\beta_2)$",
+    **{name: f"${name}$" for name in ("r", "m", "n")},
+}
+BELOW: dict[str, Any] = {"ncols": 3, "frameon": False}
+
+
+def style() -> dict[Any, Any]:
+    r"""The settings of matplotlib that the pictures of the package have: its colours, and fonts for a paper.
+
+    A function of :mod:`odeopt.plot` draws a figure of its own with them, and on given axes with what is set
+    there. Fonts go into pdf as TrueType and into svg as text, so that both can be searched and edited.
+
+    Returns
+    -------
+    dict
+        To pass to ``plt.rcParams.update``, ``plt.rc_context`` or ``plt.style.use``.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from odeopt import plot
+    >>> with plt.rc_context(plot.style()):
+    ...     line = plt.figure().subplots().plot([1, 2])[0]
+    >>> line.get_color() == plot.COLOURS[0]
+    True
+    """
+    from cycler import cycler
+
+    return {
+        "axes.linewidth": 0.6,
+        "axes.prop_cycle": cycler(color=COLOURS),
+        "axes.titlesize": 8.5,
+        "figure.dpi": 125,
+        "font.size": 8,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "legend.title_fontsize": 7,
+        "lines.linewidth": 1.3,
+        "lines.markersize": 4,
+        "pdf.fonttype": 42,
+        "ps.fonttype": 42,
+        "savefig.dpi": 200,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "odeopt",
+    } | {
+        f"{axis}tick.{key}": value
+        for axis in "xy"
+        for key, value in (("labelsize", 7), ("major.width", 0.6), ("minor.width", 0.4))
+    }
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Draw in the style of the package where no axes are given; given ones keep their own."""
+    signature = inspect.signature(draw)
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
+        given = signature.bind(*args, **kwargs).arguments
+        if given.get("ax", given.get("axes")) is not None:
+            return draw(*args, **kwargs)
+        from matplotlib import rc_context
+
+        with rc_context(style()):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def panels_of(
+    axes: Any, rows: int, columns: int, size: tuple[float, float]
+) -> tuple[Figure | None, np.ndarray]:
+    """The new figure, if no axes are given, and the axes, of shape (rows, columns)."""
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    if axes is not None:
+        found = np.asarray(axes, dtype=object)
+        if found.size != rows * columns or not all(isinstance(ax, Axes) for ax in found.flat):
+            given = f"{found.size}" if found.size > 1 else type(found.flat[0]).__name__ if found.size else "0"
+            one = (
+                "a matplotlib.axes.Axes" if rows * columns == 1 else f"{rows * columns} of matplotlib's Axes"
+            )
+            raise ValueError(f"axes must be {one}, got {given}; pass what figure.subplots returns, or None")
+        return None, found.reshape(rows, columns)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    settings = style()
+    for ax in grid.flat:  # ticks are made as they are drawn, when these settings are no longer those in force
+        ax.tick_params(
+            which="major", labelsize=settings["xtick.labelsize"], width=settings["xtick.major.width"]
+        )
+        ax.tick_params(which="minor", width=settings["xtick.minor.width"])
+    return figure, grid
 
 
 def on_axes(ax: Axes | None) -> Axes:
     """The axes given, or those of a new figure."""
-    if ax is not None:
-        return ax
-    from matplotlib.figure import Figure
+    return panels_of(ax, 1, 1, (5.4, 3.1))[1][0, 0]
 
-    return Figure(figsize=(4.5, 3.4), layout="constrained").subplots()
+
+def labelled(ax: Axes, x: str, y: str) -> None:
+    """Name the axes where the user has not."""
+    ax.set(xlabel=ax.get_xlabel() or x, ylabel=ax.get_ylabel() or y)
+
+
+def explain(ax: Axes, own: bool, **options: Any) -> None:
+    """A legend off the data: beside own axes, and on given ones where it hides least."""
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+    ax.legend(**(beside if own else {"loc": "best"}), **options)
+
+
+def typeset(label: str) -> str:
+    """The label of a rule with the symbols of its hyperparameters."""
+    return re.sub(r"\b(\w+)=", lambda found: f"{SYMBOLS.get(found[1], found[1].replace('_', ' '))} = ", label)
+
+
+Colours: TypeAlias = "Mapping[Any, Any] | Sequence[Any]"
+
+
+def colours_of(names: Sequence[Any], colours: Colours | None) -> list[Any]:
+    """A colour a name: those given, by name or in turn, and else those of the package, which begin anew."""
+    by_name = _known("colours", colours if isinstance(colours, Mapping) else {}, names)
+    turn = COLOURS if colours is None or isinstance(colours, Mapping) else list(colours)
+    if not len(turn):
+        raise ValueError("colours must hold one at least, got none; leave it out for those of the package")
+    found = [by_name.get(name, turn[i % len(turn)]) for i, name in enumerate(names)]
+    _require_colours(found)
+    return found
+
+
+def _require_colours(found: Iterable[Any]) -> None:
+    from matplotlib.colors import is_color_like
+
+    for colour in found:
+        if not is_color_like(colour):
+            raise ValueError(f"colours has {colour!r}, no colour of matplotlib; write 'black' or '#0072B2'")
+
+
+def _known(what: str, given: Mapping[Any, Any], names: Iterable[Any]) -> Mapping[Any, Any]:
+    unknown = [name for name in given if name not in list(names)]
+    if unknown:
+        raise ValueError(f"{what} has {unknown}, which is not drawn; the names are {list(names)}")
+    return given
+
+
+def named(name: Any, default: str, labels: Mapping[Any, str] | None, names: Sequence[Any]) -> str:
+    """The label of a curve: the user's, if there is one."""
+    return _known("labels", labels or {}, names).get(name, default)
+
+
+def line_of(key: str, colours: Mapping[str, Any] | None, labels: Mapping[str, str] | None) -> dict[str, Any]:
+    """Label and style of a level or part of an error budget: the user's, if there are some."""
+    default, look = LEVELS[key] if key in LEVELS else (key, PARTS[key])
+    names = [*LEVELS, *PARTS]
+    own = _known("colours", colours or {}, names)
+    _require_colours(own.values())
+    return look | ({"color": own[key]} if key in own else {}) | {"label": named(key, default, labels, names)}
+
+
+def abscissa_from_zero(ax: Axes, grid: np.ndarray) -> None:
+    r"""An abscissa from 0: linear if short, else :math:`\mathrm{arsinh}(k/k_1)`, a logarithm without kink."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    after = np.asarray(grid, dtype=float)[np.asarray(grid) > 0]
+    if not after.size:
+        return
+    first, last = float(after.min()), float(after.max())
+    ax.set_xlim(0, last)
+    if last <= 100 * first:
+        return
+    ax.set_xscale("asinh", linear_width=first)
+    ax.set_xlim(0, last)
+    powers = range(math.ceil(math.log10(first) - 1e-9), math.floor(math.log10(last)) + 1)
+    ax.xaxis.set_major_locator(FixedLocator([0.0, *(10.0**p for p in powers)]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(_power))
+
+
+def _power(value: float, _: Any) -> str:
+    """A power of ten, as it is read most quickly."""
+    return f"{value:g}" if value == 0 or 0.01 <= value <= 1000 else rf"$10^{{{math.log10(value):.0f}}}$"

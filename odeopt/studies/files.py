@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from odeopt import plot
+from odeopt.plot.files import rendered
 
 __all__ = ["OutputFolder", "json_text", "png", "save_check", "save_classes", "save_forecast"]
 
@@ -179,6 +180,4 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
 
 def png(figure: Any) -> bytes:
     """Return the bytes of a picture."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return rendered(figure, "png")
