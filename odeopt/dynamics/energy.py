@@ -19,6 +19,7 @@ from sympy import Expr, Function, Symbol
 from odeopt.checks import require_integer, validate_kernel
 from odeopt.dynamics.integrate import PredictionTrajectory
 from odeopt.dynamics.prediction import PredictionDynamics
+from odeopt.rules.formulas import latex
 
 __all__ = ["Energy", "Lagrangian", "energy", "lagrangian"]
 
@@ -172,9 +173,9 @@ class Lagrangian:
 
     def latex(self) -> str:
         """Return the Lagrangian in vector form as LaTeX."""
-        c = "" if self.stiffness == 1 else sympy.latex(self.stiffness) + r"\,"
+        c = "" if self.stiffness == 1 else latex(self.stiffness) + r"\,"
         kinetic = r"\tfrac12\dot u^\top H^{-1}\dot u"
-        return rf"\mathcal L={sympy.latex(self.factor)}\left({kinetic}-{c}\ell(u)\right)"
+        return rf"\mathcal L={latex(self.factor)}\left({kinetic}-{c}\ell(u)\right)"
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"

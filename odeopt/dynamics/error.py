@@ -30,6 +30,7 @@ from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
 from odeopt.limits.text import derivative_latex, derivative_text, equation_latex, equation_text, factor_text
+from odeopt.rules.formulas import latex
 
 __all__ = [
     "Assumption",
@@ -262,7 +263,7 @@ class ErrorDynamics:
     def latex(self) -> str:
         """Return the equation as LaTeX."""
         left = equation_latex(self.parts(True, r"\Delta", r"\Delta"))
-        source = sympy.latex(self.printed_source or self.source, symbol_names={self.lam: "H"})
+        source = latex((self.printed_source or self.source).subs(self.lam, Symbol("H")))
         return left if self.source == 0 else left.removesuffix("0") + rf"\left({source}\right)q"
 
     def _repr_latex_(self) -> str:

@@ -37,6 +37,7 @@ from odeopt.dynamics.friction import agree, vanishing_friction
 from odeopt.dynamics.intrinsic import intrinsic_mode
 from odeopt.dynamics.mean import averaged_dynamics, mean_expression
 from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator, kummer_mode
+from odeopt.rules.formulas import latex
 
 __all__ = ["AlongOrigin", "ModeSolution", "mode_solution"]
 
@@ -155,8 +156,7 @@ class ModeSolution:
         return values
 
     def _repr_latex_(self) -> str:
-        body = sympy.latex(self.expr, symbol_names={self.dynamics.lam: r"\lambda"})
-        return rf"$\displaystyle \varphi(t;\lambda) = {body}$"
+        return rf"$\displaystyle \varphi(t;\lambda) = {latex(self.expr)}$"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from odeopt.limits.averages import Averages, StepReading
 from odeopt.limits.derivation import Derivation
 from odeopt.limits.elimination import exact
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
+from odeopt.rules.formulas import VectorName, text, vector_name
 from odeopt.rules.reading import Reading
 
 __all__ = ["DerivationStep", "derivation_steps", "on_curve", "shifted", "system_steps"]
@@ -54,7 +55,7 @@ def shifted(name: str, origin: Expr) -> str:
     >>> shifted("k", sympy.Rational(1, 2))
     '(k + 1/2)'
     """
-    return name if origin == 0 else f"({name} + {origin})"
+    return name if origin == 0 else f"({name} + {text(origin)})"
 
 
 def on_curve(derivation: Derivation, expr: Expr) -> Expr:
@@ -75,7 +76,7 @@ def derivation_steps(
     ['Update rule', 'Samples of a curve, t = k h']
     """
     family, h, t = derivation.family, derivation.h, derivation.t
-    newest = [Symbol("x_k")] + [Symbol(f"x_{{k-{j}}}") for j in range(1, family.history)]
+    newest = [VectorName("x_k")] + [_iterate(f"x_{{k-{j}}}", j) for j in range(1, family.history)]
     updates = _updates(derivation.step.reading, newest)
     shifts = ["", f" - {h}"] + [f" - {j}{h}" for j in range(2, family.history)]
     samples = tuple(
@@ -93,7 +94,7 @@ def derivation_steps(
     )
     leading = Add(*(c * on_curve(derivation, v) for v, c in derivation.leading.items()))
     starts = tuple(
-        Eq(Symbol("X" + "'" * j + "(0)"), e.subs(Function("X")(t), Symbol("x_0")), evaluate=False)
+        Eq(Symbol("X" + "'" * j + "(0)"), e.subs(Function("X")(t), VectorName("x_0")), evaluate=False)
         for j, e in enumerate(start)
     )
     lines = [
@@ -118,8 +119,8 @@ def system_steps(
     h, t, x = reading.h, reading.t, reading.x
     old = {x: "x_{k}", **{m: f"m_{{k,{i}}}" for i, m in enumerate(reading.memory)}}
     old |= {v: f"v_{{k,{j}}}" for j, v in enumerate(reading.displacements, 1)}
-    at = {y: Symbol(n.replace("{k}", "k")) for y, n in old.items()}
-    nxt = {y: Symbol(n.replace("k", "k+1")) for y, n in old.items()}
+    at = {y: VectorName(n.replace("{k}", "k")) for y, n in old.items()}
+    nxt = {y: VectorName(n.replace("k", "k+1")) for y, n in old.items()}
     index = {t / h: Symbol("k"), t: Symbol("k") * h}
     moves = zip((x, *reading.displacements, *reading.memory), (reading.x_step, *reading.changes), strict=True)
     step = [Eq(nxt[y], at[y] + move.subs(index).xreplace(at), evaluate=False) for y, move in moves]
@@ -127,16 +128,16 @@ def system_steps(
     step += [Eq(g, GradientDifferential(point.xreplace(at)), evaluate=False) for g, point in points]
     on = {y: reading.on_curve(y, found) for y in old}
     name = {y: str(curve.func) for y, curve in on.items()}
-    now = {y: Symbol(f"{name[y]}({t})") for y in old}
+    now = {y: VectorName(f"{name[y]}({t})") for y in old}
     samples = [Eq(at[y], found.scaled.get(y, y).xreplace(now), evaluate=False) for y in old]
     taylor = [
-        Eq(Symbol(f"{name[y]}({t} + {h})"), Add(series, sympy.Order(h ** (order + 2), h), evaluate=False))
+        Eq(VectorName(f"{name[y]}({t} + {h})"), Add(series, sympy.Order(h ** (order + 2), h), evaluate=False))
         for y in rates
         for series in [Add(*(h**i * on[y].diff(t, i) / sympy.factorial(i) for i in range(order + 2)))]
     ]
     follow = [Eq(on[m], reading.on_curve(e, found), evaluate=False) for m, e in found.followed.items()]
     system = [Eq(on[y].diff(t), reading.on_curve(e, found), evaluate=False) for y, e in rates.items()]
-    start = {Function("X")(t): Symbol("x_0")}
+    start = {Function("X")(t): VectorName("x_0")}
     starts = [
         (x, start[on[x]]),
         *((m, reading.on_curve(e, found).subs(start)) for m, e in found.starts.items()),
@@ -147,18 +148,23 @@ def system_steps(
         "Expansion": taylor,
         "Averages that forget within a few steps, at their fixed point": follow,
         f"Divided by {h}, to order {h}^{order}" if order else f"Divided by {h}, as {h} -> 0": system,
-        "Initial conditions": [Eq(Symbol(f"{name[y]}(0)"), e, evaluate=False) for y, e in starts],
+        "Initial conditions": [Eq(VectorName(f"{name[y]}(0)"), e, evaluate=False) for y, e in starts],
     }
     return tuple(DerivationStep(title, tuple(equations)) for title, equations in lines.items() if equations)
 
 
-def _updates(reading: Reading, newest: list[Symbol]) -> list[Eq]:
+def _iterate(name: str, age: int) -> VectorName:
+    """An iterate, printed after newer ones."""
+    return vector_name(lambda x, _: x, name, -age)
+
+
+def _updates(reading: Reading, newest: list[VectorName]) -> list[Eq]:
     """The step itself: a line for the next iterate and one for each average, for each residue of a period."""
     q, lines = reading.rule.history, []
     for residue in range(reading.period):
         law, at = reading.law(residue), "" if reading.period == 1 else f"+{residue}"
-        state = [Symbol(str(x).replace("k", f"k{at}", 1)) for x in newest]
-        state += [Symbol(f"m_{{k{at},{i}}}") for i in range(len(law.M) - q)]
+        state = [_iterate(x.name.replace("k", f"k{at}", 1), j) for j, x in enumerate(newest)]
+        state += [VectorName(f"m_{{k{at},{i}}}") for i in range(len(law.M) - q)]
         gradients: list[Expr] = []
         for a, b in zip(law.A, law.B, strict=True):
             gradients.append(GradientDifferential(_form((*a, *b), (*state, *gradients))))

@@ -26,7 +26,7 @@ class NoLimitError(ValueError):
     ...     ode_limit(GradientDescent(lr=1 + h), h)
     ... except NoLimitError as reason:
     ...     print(str(reason)[:81])
-    GradientDescent(lr=h + 1) has no limit: at leading order h^0 the residual is (1)*
+    GradientDescent(lr=1 + h) has no limit: at leading order h^0 the residual is (1)*
     """
 
 

@@ -136,7 +136,7 @@ def ode_limit(
     X'' + b*X' + grad f(X) = 0
     >>> limit = ode_limit(Nesterov(lr=h**2, r=r), h, resolution=1)
     >>> print(limit, "| time origin", limit.time_origin)
-    X'' + (r/t)*X' + (h*r/(2*t) + 1)*grad f(X) + h*grad^2 f(X)[X'] = 0 | time origin r/2 - 1
+    X'' + (r/t)*X' + (1 + h*r/(2*t))*grad f(X) + h*grad^2 f(X)[X'] = 0 | time origin r/2 - 1
     >>> limit = ode_limit(Nesterov(lr=0.01, r=3))
     >>> print(limit, "| time step", limit.time_step)
     X'' + (3/t)*X' + grad f(X) = 0 | time step 0.1

@@ -8,6 +8,7 @@ import sympy
 from sympy import Symbol
 
 from odeopt.limits.elimination import exact
+from odeopt.rules.formulas import text
 from odeopt.rules.reading import Reading
 
 __all__ = ["ReadStep", "read_step"]
@@ -35,7 +36,7 @@ class ReadStep:
     >>> from odeopt import HeavyBall, ode_limit
     >>> print(ode_limit(HeavyBall(0.01, 0.5), regime="fixed").reading)
     linear, the same at every k
-    x_next = -g_0*h + 3*x/2 - x_1/2
+    x_next = 3*x/2 - x_1/2 - g_0*h
     g_0 = grad f(x)
     """
 
@@ -87,4 +88,4 @@ def read_step(reading: Reading) -> ReadStep:
 
 
 def _form(coefficients, vectors) -> str:
-    return str(sympy.Add(*(exact(c) * v for c, v in zip(coefficients, vectors, strict=False))))
+    return text(sympy.Add(*(exact(c) * v for c, v in zip(coefficients, vectors, strict=False))))

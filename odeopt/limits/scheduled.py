@@ -30,6 +30,7 @@ from odeopt.limits.text import readable
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import Counter, fraction_meant
 from odeopt.rules.forms import CONSTANT
+from odeopt.rules.formulas import text
 from odeopt.rules.pieces import Piece, exact_number, steps_symbol
 from odeopt.rules.reading import read
 from odeopt.rules.resolve import changed, resolved
@@ -61,7 +62,7 @@ class OfTime(Schedule):
     @property
     def label(self) -> str:
         """The expression."""
-        return str(self.expression)
+        return text(self.expression)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from odeopt.limits.failures import NoLimitError
 from odeopt.limits.laurent import taylor
 from odeopt.limits.slow import Function
 from odeopt.limits.text import derivative_latex, derivative_text
+from odeopt.rules.formulas import VectorName, latex, text, vector_name
 
 __all__ = [
     "GradientDifferential",
@@ -93,41 +94,35 @@ class GradientDifferential(Function):
         return prettyForm(self._sympystr(sympy.printing.str.StrPrinter()).replace("grad", "∇"))
 
 
-class _Name(Symbol):
-    """A symbol that prints in place of a curve or of one of its derivatives."""
-
-    is_coordinate = True
-
-
 def plain(vector: Expr) -> str:
     """Print a vector with primes for derivatives, arguments of the curve left out."""
 
     def primed(derivative):
-        return _Name(derivative_text(derivative.expr.func.__name__, derivative.derivative_count))
+        return vector_name(derivative_text, derivative.expr.func.__name__, derivative.derivative_count)
 
     bare = vector.replace(lambda e: isinstance(e, sympy.Derivative), primed)
     bare = bare.replace(
-        lambda e: isinstance(e, sympy.core.function.AppliedUndef), lambda e: _Name(e.func.__name__)
+        lambda e: isinstance(e, sympy.core.function.AppliedUndef), lambda e: VectorName(e.func.__name__)
     )
-    return str(bare)
+    return text(bare)
 
 
 def _dotted(expr: Expr) -> Expr:
     r"""Replace derivatives of X(t) by symbols that print as :math:`\dot X, \ddot X, X^{(4)}`."""
 
     def name(derivative):
-        return _Name(derivative_latex(derivative.expr.func.__name__, derivative.derivative_count))
+        return vector_name(derivative_latex, derivative.expr.func.__name__, derivative.derivative_count)
 
     expr = expr.replace(lambda e: isinstance(e, sympy.Derivative), name)
     return expr.replace(
         lambda e: isinstance(e, sympy.core.function.AppliedUndef) and e.args[0].is_Symbol,
-        lambda e: _Name(e.func.__name__),
+        lambda e: VectorName(e.func.__name__),
     )
 
 
 def dotted_latex(expr: Expr) -> str:
     r"""Print with Newton's dots, arguments of the curve left out: :math:`\ddot X+b\dot X+\nabla f(X)=0`."""
-    return sympy.latex(_dotted(expr))
+    return latex(_dotted(expr))
 
 
 def linear_terms(expr: Expr, curve: tuple[Symbol, ...]) -> dict[Expr, Expr]:

@@ -2,10 +2,12 @@ r"""Plain and LaTeX forms of equations, as a paper prints them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import sympy
 from sympy import Add, Expr, Symbol
+
+from odeopt.rules.formulas import latex, normal, text
 
 __all__ = [
     "derivative_latex",
@@ -47,7 +49,7 @@ def in_powers(coefficient: Expr, h: Symbol) -> Expr:
 
 def _is_one(coefficient: Expr) -> bool:
     """Whether a coefficient prints as 1."""
-    return coefficient == 1 or (coefficient.is_Float and f"{float(coefficient):.6g}" == "1")
+    return coefficient == 1 or (coefficient.is_Float and text(coefficient) == "1")
 
 
 def factor_text(coefficient: Expr) -> str:
@@ -60,10 +62,9 @@ def factor_text(coefficient: Expr) -> str:
     """
     if _is_one(coefficient):
         return ""
-    text = f"{float(coefficient):.6g}" if coefficient.is_Float else str(coefficient)
     is_name = getattr(coefficient, "is_named", coefficient.is_Symbol)
     plain_factor = is_name or (coefficient.is_number and coefficient.is_nonnegative)
-    return f"{text}*" if plain_factor else f"({text})*"
+    return f"{text(coefficient)}*" if plain_factor else f"({text(coefficient)})*"
 
 
 def factor_latex(coefficient: Expr) -> str:
@@ -76,19 +77,19 @@ def factor_latex(coefficient: Expr) -> str:
     """
     if _is_one(coefficient):
         return ""
-    text = f"{float(coefficient):.6g}" if coefficient.is_Float else sympy.latex(coefficient)
-    return (rf"\left({text}\right)" if coefficient.is_Add else text) + r"\,"
+    written = latex(coefficient)
+    return (rf"\left({written}\right)" if coefficient.is_Add else written) + r"\,"
 
 
 def equation_text(parts: Iterable[tuple[Expr, str]]) -> str:
-    """Print sum coefficient * vector = 0, the vectors as text.
+    """Print sum coefficient * vector = 0, the vectors as text, a minus joining in place of a plus.
 
     Examples
     --------
-    >>> equation_text([(sympy.Integer(1), "X''"), (Symbol("b"), "X'")])
-    "X'' + b*X' = 0"
+    >>> equation_text([(sympy.Integer(1), "X''"), (Symbol("b"), "X'"), (-1 / (Symbol("b") - 1), "X")])
+    "X'' + b*X' + (1/(1 - b))*X = 0"
     """
-    return " + ".join(factor_text(c) + vector for c, vector in parts) + " = 0"
+    return _equation((normal(c), vector, factor_text) for c, vector in parts)
 
 
 def equation_latex(parts: Iterable[tuple[Expr, str]]) -> str:
@@ -100,12 +101,15 @@ def equation_latex(parts: Iterable[tuple[Expr, str]]) -> str:
     >>> print(equation_latex([(sympy.Integer(1), "u"), (-b, "v"), (1 - b, "w")]))
     u - b\,v + \left(1 - b\right)\,w = 0
     """
-    text = ""
-    for coefficient, vector in parts:
-        minus = not coefficient.is_Add and sympy.latex(coefficient).startswith("-")
-        body = factor_latex(-coefficient if minus else coefficient) + vector
-        text += (" - " if minus else " + ") + body
-    return text.removeprefix(" + ").strip() + " = 0"
+    return _equation((normal(c), vector, factor_latex) for c, vector in parts)
+
+
+def _equation(parts: Iterable[tuple[Expr, str, Callable[[Expr], str]]]) -> str:
+    sums = ""
+    for coefficient, vector, factor in parts:
+        minus = not coefficient.is_Add and coefficient.could_extract_minus_sign()
+        sums += (" - " if minus else " + ") + factor(-coefficient if minus else coefficient) + vector
+    return sums.removeprefix(" + ").strip() + " = 0"
 
 
 def derivative_text(name: str, order: int) -> str:

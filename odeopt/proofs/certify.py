@@ -159,7 +159,7 @@ def flow_of(limit: ODELimit | Flow) -> Flow:
     --------
     >>> from odeopt import Nesterov, ode_limit
     >>> print(flow_of(ode_limit(Nesterov(lr=0.01, r=3))))
-    x'' + (3/t) x' + (1) grad f = 0
+    x'' + (3/t) x' + grad f = 0
     """
     if isinstance(limit, Flow):
         exact = [exact_number(c) for c in (*limit.friction, limit.force, limit.hessian)]

@@ -48,7 +48,7 @@ def iteration_of(rule: UpdateRule) -> Iteration:
 
     >>> from odeopt import HeavyBall
     >>> print(iteration_of(HeavyBall(lr=0.1, momentum=0.5)))
-    x_(k+1) = x_k + (1/2) (x_k - x_(k-1)) - (1/10) grad f(x_k)
+    x_(k+1) = x_k + 1/2 (x_k - x_(k-1)) - 1/10 grad f(x_k)
     """
     held = sorted(
         {str(s) for v in rule.hyperparameters.values() if isinstance(v, Expr) for s in v.free_symbols}

@@ -14,6 +14,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from odeopt.proofs.exact.field import Element, Field
+from odeopt.rules.formulas import latex, text
 
 __all__ = ["Flow", "Iteration"]
 
@@ -151,10 +152,10 @@ class Flow:
     def __str__(self) -> str:
         lines = {1: "x'", 2: "x''", 3: "x'''"}
         terms = [lines[self.order]]
-        terms += [f"({self.friction[j - 1]}) {lines[j]}" for j in range(self.order - 1, 0, -1)]
+        terms += [_word(self.friction[j - 1]) + lines[j] for j in range(self.order - 1, 0, -1)]
         if self.hessian != 0:
-            terms.append(f"({self.hessian}) grad^2 f x'")
-        return " + ".join(terms) + f" + ({self.force}) grad f = 0"
+            terms.append(f"{_word(self.hessian)}grad^2 f x'")
+        return " + ".join(terms) + f" + {_word(self.force)}grad f = 0"
 
     def latex(self) -> str:
         """Return the equation as LaTeX."""
@@ -168,10 +169,20 @@ class Flow:
 
 
 def _factor(coefficient: Expr) -> str:
+    """The coefficient before a vector, as LaTeX."""
     if coefficient == 1:
         return ""
-    text = sympy.latex(coefficient)
-    return rf"\left({text}\right)" if coefficient.is_Add else text + r"\,"
+    written = latex(coefficient)
+    return rf"\left({written}\right)" if coefficient.is_Add else written + r"\,"
+
+
+def _word(coefficient: Expr) -> str:
+    """The coefficient before a vector, as text."""
+    if coefficient == 1:
+        return ""
+    written = text(coefficient)
+    plain = coefficient.is_Symbol or (coefficient.is_number and coefficient.is_nonnegative)
+    return f"{written} " if plain else f"({written}) "
 
 
 @dataclass(frozen=True)
@@ -256,9 +267,9 @@ class Iteration:
         return after - field.read(decay) * value
 
     def __str__(self) -> str:
-        point = "x_k" if self.gamma == 0 else f"x_k + ({self.gamma}) (x_k - x_(k-1))"
-        momentum = "" if self.beta == 0 else f" + ({self.beta}) (x_k - x_(k-1))"
-        return f"x_(k+1) = x_k{momentum} - ({self.lr}) grad f({point})"
+        point = "x_k" if self.gamma == 0 else f"x_k + {_word(self.gamma)}(x_k - x_(k-1))"
+        momentum = "" if self.beta == 0 else f" + {_word(self.beta)}(x_k - x_(k-1))"
+        return f"x_(k+1) = x_k{momentum} - {_word(self.lr)}grad f({point})"
 
     def latex(self) -> str:
         """Return the iteration as LaTeX."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import sympy
 from sympy import Expr
 
+from odeopt.rules.formulas import latex, text
+
 __all__ = ["FunctionClass", "convex", "quadratic", "strongly_convex"]
 
 KINDS = ("strongly convex", "convex", "quadratic")
@@ -144,14 +146,14 @@ class FunctionClass:
 
     def latex(self) -> str:
         """Return the name of the class as LaTeX."""
-        mu, L = sympy.latex(self.mu), r"\infty" if self.L is None else sympy.latex(self.L)
+        mu, L = latex(self.mu), r"\infty" if self.L is None else latex(self.L)
         if self.kind == "quadratic":
             return rf"\{{\tfrac12\langle x,Hx\rangle:\ \operatorname{{spec}}H\subset[{mu},{L}]\}}"
         return rf"\mathcal{{F}}_{{{mu},{L}}}"
 
 
 def _short(e: Expr) -> str:
-    return f"{float(e):.9g}" if e.is_Rational and len(str(e)) > 20 else str(e)
+    return f"{float(e):.9g}" if e.is_Rational and len(str(e)) > 20 else text(e)
 
 
 def strongly_convex(mu: Expr, L: Expr | None = None) -> FunctionClass:

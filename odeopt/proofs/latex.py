@@ -17,13 +17,17 @@ from odeopt.proofs.notation import LATEX, Notation
 from odeopt.proofs.potential import bound_of_f
 from odeopt.proofs.statement import Multiplier, Statement
 from odeopt.proofs.value import value_constant
+from odeopt.rules.formulas import ROUNDED
 
 __all__ = ["printed_proof"]
 
 
 def printed_proof(w: Statement, notation: Notation = LATEX) -> str:
     """Return statement and proof of what was verified, as LaTeX or as text."""
-    return notation.page([*_Page(w, notation).lines()])
+    lines = [*_Page(w, notation).lines()]
+    if any(ROUNDED in line or notation.dots in line for line in lines):
+        lines.append(notation.words(f"what ends in {ROUNDED} is rounded; the certificate holds it whole"))
+    return notation.page(lines)
 
 
 class _Page:

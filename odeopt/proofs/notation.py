@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import sympy
 from sympy import Expr, Symbol
 
 from odeopt.proofs import flow as flows
 from odeopt.proofs.exact.field import Element
+from odeopt.rules.formulas import ROUNDED, latex, text
 
 __all__ = ["LATEX", "PLAIN", "Notation"]
 
@@ -24,6 +24,7 @@ class Notation:
     dot: str = r"\dot "
     times: str = r"\,"
     star: str = r"\star"
+    dots: str = r"\ldots"
 
     def words(self, text: str) -> str:
         return rf"\text{{{text}}}"
@@ -34,7 +35,7 @@ class Notation:
         return rf"\textbf{{{''.join(commands.get(c, c) for c in text)}.}}\quad "
 
     def expr(self, e: Expr) -> str:
-        return sympy.latex(e)
+        return latex(e)
 
     def step(self, shift: str = "") -> str:
         return rf"_{{k{shift}}}" if shift else "_k"
@@ -106,12 +107,11 @@ class Notation:
 
 def _is_sum(text: str) -> bool:
     """Whether a written factor is a sum, outside all parentheses and braces."""
-    depth, last = 0, ""
-    for c in text:
+    depth = 0
+    for i, c in enumerate(text):
         depth += (c in "({[") - (c in ")}]")
-        if c in "+-" and depth == 0 and last not in ("", "^"):
+        if c in "+-" and depth == 0 and text[:i].endswith(" "):
             return True
-        last = c if c != " " else last
     return False
 
 
@@ -121,6 +121,7 @@ class _Plain(Notation):
     dot: str = "d/dt "
     times: str = " "
     star: str = "*"
+    dots: str = ROUNDED
 
     def words(self, text: str) -> str:
         return text
@@ -129,7 +130,7 @@ class _Plain(Notation):
         return f"{text}.  "
 
     def expr(self, e: Expr) -> str:
-        return str(e).replace("**", "^")
+        return text(e).replace("**", "^")
 
     def step(self, shift: str = "") -> str:
         return f"_(k{shift})" if shift else "_k"

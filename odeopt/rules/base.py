@@ -32,6 +32,7 @@ from odeopt.rules.resolve import (
     require_rate,
     require_scalar,
     with_values,
+    written,
 )
 from odeopt.rules.schedule import Schedule
 
@@ -106,7 +107,7 @@ class UpdateRule(Parametrised, abc.ABC):
             rule.validate()
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in fields_said(self).items())
+        shown = ", ".join(f"{name}={written(value)}" for name, value in fields_said(self).items())
         return f"{type(self).__name__}({shown})"
 
     def validate(self) -> None:

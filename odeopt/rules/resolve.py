@@ -30,6 +30,7 @@ __all__ = [
     "resolved",
     "schedules_of",
     "with_values",
+    "written",
 ]
 
 
@@ -101,7 +102,7 @@ def label_of(rule: Any) -> str:
             return "(" + ", ".join(show(v) for v in value) + ")"
         if isinstance(value, Schedule):
             return value.label
-        return f"{float(value):.4g}" if is_number(value) else str(value)
+        return f"{float(value):.4g}" if is_number(value) else written(value, str)
 
     shown = {n: show(v) for n, v in rule.hyperparameters.items()}
     switches = {f.name: (getattr(rule, f.name), f.default) for f in dataclasses.fields(rule) if is_switch(f)}
@@ -118,6 +119,15 @@ def number_at(value: Any, values: Mapping[Any, Any]) -> Any:
         missing = ", ".join(sorted(map(str, result.free_symbols)))
         raise ValueError(f"values leaves {missing} free; give each of them a number")
     return float(result)
+
+
+def written(value: Any, plain: Callable[[Any], str] = repr) -> str:
+    """A hyperparameter as it is printed, an expression as a formula."""
+    if is_symbolic(value):
+        from odeopt.rules.formulas import text
+
+        return text(value)
+    return plain(value)
 
 
 def at_extremes(rule: Any) -> list[Any]:

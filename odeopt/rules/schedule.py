@@ -228,9 +228,9 @@ class Schedule(abc.ABC):
         return f"{type(self).__name__}({shown})"
 
     def _repr_latex_(self) -> str:
-        import sympy
+        from odeopt.rules.formulas import latex
 
-        return rf"$\displaystyle {sympy.latex(self.formula(steps_symbol()))}$"
+        return rf"$\displaystyle {latex(self.formula(steps_symbol()))}$"
 
     def __add__(self, other: Any) -> Any:
         return _combined("+", self, other)

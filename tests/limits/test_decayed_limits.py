@@ -85,7 +85,7 @@ PRINTED = [
     # lr * weight_decay / sqrt(lr) is kept: with weight_decay itself decay would vanish in the limit
     (HeavyBall(0.01, 0.9, weight_decay=3.0, decoupled=True), "X'' + 13/10*X' + 3/10*X + grad f(X) = 0"),
     # X' is open at t = 0, where t X' vanishes: the first iterates give it
-    (Averaged(HeavyBall(0.01, 0.9)), "X''' + ((t + 3)/t)*X'' + (2/t)*X' + (1/t)*grad f(t*X' + X) = 0"),
+    (Averaged(HeavyBall(0.01, 0.9)), "X''' + ((t + 3)/t)*X'' + (2/t)*X' + (1/t)*grad f(X + t*X') = 0"),
     (Averaged(GradientDescent(0.1), decay=0.7), "X'' + 3*X' + 3*grad f(X + X'/3) = 0"),
     (Nesterov(H**2, 3, weight_decay=W), "X'' + (3/t)*X' + w*X + grad f(X) = 0"),
 ]

@@ -263,10 +263,10 @@ def test_a_proof_is_printed_in_full(capsys):
     for line in (
         "where x means x-x_*, f means f - f_*",
         "V=f + s^2 |x|^2 + 2*s <x, v> + 1/2 |v|^2",
-        "d/dt V+2*s V=2*s A(*,x) - (b - 3*s) |s x + v|^2 - s*(-b*s + mu + s^2) |x|^2 <= 0",
+        "d/dt V+2*s V=2*s A(*,x) - (b - 3*s) |s x + v|^2 - s*(mu - b*s + s^2) |x|^2 <= 0",
         "where A(*,x)=f + mu/2 |x|^2 - <x, g> <= 0  (the tangent lies below f",
         "with b=d_b + 3*s,  d_b>= 0",
-        "sign: -b + 3*s=-d_b <=  0",
+        "sign: 3*s - b=-d_b <=  0",
         "hence V(t)<= e^(-2*s t) V(0)",
         "at rest V(0)=f + s^2 |x|^2",
         "and f(x(t))-f_*<= mu/(mu - 2*s^2) V",
