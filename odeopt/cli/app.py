@@ -9,6 +9,7 @@ import typer
 
 from odeopt import __version__
 from odeopt.checks import require_integer
+from odeopt.cli.certify import certify_command
 from odeopt.cli.check_table import print_check
 from odeopt.cli.derive import derive_command, methods_command
 from odeopt.cli.long_run import LongRun
@@ -32,20 +33,22 @@ from odeopt.cli.options import (
     save_page,
 )
 from odeopt.cli.predict import predict_command
+from odeopt.cli.printed import say
 from odeopt.cli.rule_options import (
     average_from_text,
     chosen_names,
     decay_from_text,
     names_of_check,
+    note_on_rules,
     rates_from_text,
     rules_of_sweep,
 )
-from odeopt.cli.sweep import print_sweep, run_study, run_sweep
-from odeopt.rules.names import rule_named, rules_written
+from odeopt.cli.sweep import print_sweep, run_study, run_sweep, sweep_json
+from odeopt.rules.names import rules_written
 from odeopt.rules.schedule_text import number_or_schedule
 from odeopt.studies.check import check
 from odeopt.studies.check_report import CheckSettings
-from odeopt.studies.files import OutputFolder
+from odeopt.studies.files import OutputFolder, json_text
 
 __all__ = ["main"]
 
@@ -117,7 +120,9 @@ def check_command(
     decay = decay_from_text(weight_decay, decoupled, to_start, steps)
     names, left = names_of_check(methods, rule, decay)
     if left:
-        typer.echo(f"odeopt: {', '.join(left)} is left out, for it has no weight decay", err=True)
+        say(f"odeopt: {', '.join(left)} is left out, for it has no weight decay", err=True)
+    if note := note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average):
+        say(f"odeopt: {note}", err=True)
     rules = rules_written(rule or (), steps)
     chosen: dict[str, Any] = {
         "width": width, "seeds": seeds, "num_steps": steps, "lr_fraction": lr_fraction,
@@ -138,57 +143,7 @@ def check_command(
 
 app.command("derive")(derive_command)
 app.command("methods")(methods_command)
-
-
-@app.command("certify")
-def certify_command(
-    method: Annotated[
-        str | None,
-        typer.Argument(help="A method's class: HeavyBall, Nesterov, ...; none with --friction or --r."),
-    ] = None,
-    hyperparameters: Annotated[
-        list[str] | None, typer.Argument(help="Its numbers, as lr=0.01 momentum=0.9.")
-    ] = None,
-    mu: Annotated[
-        str | None,
-        typer.Option(help="Strong convexity, as 0.1, 1/3 or sqrt(2); without it convex functions."),
-    ] = None,
-    smoothness: Annotated[str | None, typer.Option("--L", help="Smoothness; without it any.")] = None,
-    rate: Annotated[str | None, typer.Option(help="Rate to prove; else the best.")] = None,
-    friction: Annotated[str | None, typer.Option(help="b in x'' + b x' + grad f = 0.")] = None,
-    r: Annotated[str | None, typer.Option(help="Friction r/t.")] = None,
-    iteration: Annotated[bool, typer.Option(help="Certify the method itself, not its ODE.")] = False,
-    latex: Annotated[bool, typer.Option(help="Print statement and proof as LaTeX.")] = False,
-    verify: Annotated[
-        Path | None, typer.Option(help="Only verify the certificate in a file, as --json printed it.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
-) -> None:
-    """Find a rate of convergence and prove it exactly, or verify a given proof."""
-    from odeopt.cli import certificate as report
-    from odeopt.limits.ode import ode_limit
-    from odeopt.proofs.certify import certify
-
-    if verify is not None:
-        found = report.read_certificate(verify)
-    else:
-        problem: Any
-        if method is None:
-            problem = report.flow_from_text(friction, r)
-        elif friction is None and r is None:
-            rule = rule_named(method, hyperparameters or [])
-            problem = rule if iteration else ode_limit(rule)
-        else:
-            raise ValueError(f"name one of: the method {method}, --friction b, --r r")
-        texts = {"mu": mu, "L": smoothness, "rate": rate}
-        numbers: dict[str, Any] = {name: report.exact_from_text(text, name) for name, text in texts.items()}
-        found = certify(problem, **numbers)
-    if json or latex:
-        typer.echo(found.to_json() if json else found.latex())
-    elif not report.print_certificate(found):
-        raise typer.Exit(1)
-
-
+app.command("certify")(certify_command)
 app.command("predict")(predict_command)
 
 
@@ -216,7 +171,7 @@ def sweep_command(
     workers: Annotated[int, typer.Option(help="Processes; 0 for one on each core.")] = 0,
     retry_failed: Annotated[bool, typer.Option(help="Run again what failed before.")] = False,
     out: Annotated[Path, typer.Option(help="Folder; continued if it has some.")] = Path("odeopt-sweep"),
-    json: Annotated[bool, typer.Option("--json", help="Print the index instead of a table.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document, with the index.")] = False,
 ) -> None:
     """Train many networks, each beside its linear prediction; interrupted, the same command continues."""
     if study not in ("", "paper"):
@@ -233,12 +188,14 @@ def sweep_command(
                     (("lr", lr), ("momentum", momentum), ("r", r), ("momenta", momenta))}  # fmt: skip
             grid |= decay_from_text(weight_decay, decoupled, to_start, steps)
             grid["average"] = average_from_text(average, steps)
+            if note := note_on_rules(rule, weight_decay=weight_decay, average=average):
+                say(f"odeopt: {note}", err=True)
             rules = rules_of_sweep(chosen_names(methods, rule, "gd,hb,nag"), rule or [], grid, steps)
             results = run_sweep(x, y, out, rules, steps, widths=_integers(widths, "widths"), layers=layers,
                     seeds=range(require_integer("seeds", seeds, 1)), workers=workers or None, classes=classes,
                     retry_failed=retry_failed, progress=progress)  # fmt: skip
     if json:
-        typer.echo((out / "index.jsonl").read_text(), nl=False)
+        typer.echo(json_text(sweep_json(results)), nl=False)
     else:
         print_sweep(results)
     if len(results.failures) == len(results.entries):

@@ -3,20 +3,22 @@ r"""Certificates on the command line: exact numbers from text, and the checks of
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from sympy import Expr
 
+from odeopt.cli.printed import console, say
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.exact.parser import parse_expression
 from odeopt.proofs.exact.signs import exact_number
 from odeopt.proofs.flow import Flow, time
 from odeopt.proofs.latex import printed_proof
 from odeopt.proofs.notation import PLAIN
+from odeopt.proofs.statement import Check
 
-__all__ = ["exact_from_text", "flow_from_text", "print_certificate", "read_certificate"]
+__all__ = ["exact_from_text", "flow_from_text", "print_certificate", "read_certificate", "verification_json"]
 
 
 def exact_from_text(text: str | None, name: str) -> Expr | None:
@@ -78,22 +80,29 @@ def print_certificate(certificate: Certificate) -> bool:
     ...
     True
     """
-    console, checks = Console(), certificate.checks()
+    checks = certificate.checks()
     holds = all(check.holds for check in checks)
-    text = f"{certificate}\n\n{printed_proof(certificate, PLAIN)}\n" if holds else str(certificate)
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say(f"{certificate}", hang=4)
+    if holds:
+        say(f"\n{printed_proof(certificate, PLAIN)}\n", hang=4)
     if certificate.search is not None:
         search = certificate.search
-        console.print(
-            f"optimum {search.optimum:.9g} ({search.bound}), gap {search.gap:.1e}",
-            highlight=False,
-            markup=False,
-        )
+        say(f"optimum {search.optimum:.9g} ({search.bound}), gap {search.gap:.1e}")
     table = Table()
     for column in ("claim", "holds", "reason"):
         table.add_column(column, overflow="fold")
     for check in checks:
-        outcome = "yes" if check.holds else "undecided" if check.undecided else "NO"
-        table.add_row(check.claim, outcome, Text(check.reason))
-    console.print(table)
+        table.add_row(check.claim, _outcome(check), Text(check.reason))
+    console().print(table)
     return holds
+
+
+def _outcome(check: Check) -> str:
+    return "yes" if check.holds else "undecided" if check.undecided else "NO"
+
+
+def verification_json(certificate: Certificate) -> dict[str, Any]:
+    """The claim of a certificate and each line of its verification, as plain JSON types."""
+    checks = certificate.checks()
+    lines = [{"claim": c.claim, "holds": _outcome(c), "reason": c.reason} for c in checks]
+    return {"claim": str(certificate), "holds": all(c.holds for c in checks), "checks": lines}

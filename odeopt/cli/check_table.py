@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from odeopt.checks import is_number
+from odeopt.cli.printed import called, console, say
 from odeopt.rates.rate import Rate
 from odeopt.spectra.errors import WHOLE_PARTS
 from odeopt.studies.check_report import CheckReport
@@ -34,44 +34,40 @@ def print_check(report: CheckReport, folder: Path | None) -> None:
     >>> print_check(report, None)  # doctest: +ELLIPSIS
     n = 3, d = 2, width 64, 1 seed(s), 20 steps...
     """
-    console = Console()
     s, p = report.settings, report.problem
     lr = f"lr = {p['lr']:.4g}; " if is_number(p["lr"]) else ""
     outputs = f"{p['outputs']} outputs, " if p["outputs"] > 1 else ""
-    console.print(
+    say(
         f"n = {p['n']}, d = {p['d']}, {outputs}width {s.width}, {s.seeds} seed(s), {s.num_steps} steps, "
-        f"{lr}eigenvalues of H_inf from {p['lambda_min_h_inf']:.4g} to {p['lambda_max_h_inf']:.4g}",
-        highlight=False,
+        f"{lr}eigenvalues of H_inf from {p['lambda_min_h_inf']:.4g} to {p['lambda_max_h_inf']:.4g}"
     )
     if p["null_dimension"]:
-        console.print(
-            singular_line(p["singular_part"], p["null_dimension"], p["loss_floor"]), highlight=False
-        )
+        say(singular_line(p["singular_part"], p["null_dimension"], p["loss_floor"]))
     if max(p["null_dimension_h0"]) > p["null_dimension"] * p["outputs"]:
-        console.print(
+        say(
             f"H(0) has up to {max(p['null_dimension_h0'])} zero eigenvalues: the networks are too narrow to "
-            "tell all rows apart; its rates are those of the rest.",
-            highlight=False,
+            "tell all rows apart; its rates are those of the rest."
         )
-    console.print(_ode_table(report))
-    console.print(_rate_table(report))
-    console.print(_budget_table(report))
+    console().print(_ode_table(report))
+    console().print(_rate_table(report))
+    console().print(_budget_table(report))
     if p["target_note"]:
-        console.print(f"y {p['target_note']} (--classes)", style="yellow", highlight=False)
+        say(f"y {p['target_note']} (--classes)", colour="yellow")
+    names = called(report.methods)
     for method in report.methods:
+        name = names[method.name]
         if method.accuracy:
             told = {"trained": "trained networks", "discrete_h0": "iteration on H(0)"}
-            shares = ", ".join(f"{told[name]} {share:.2%}" for name, share in method.accuracy.items())
-            console.print(f"{method.name}: accuracy after {s.num_steps} steps: {shares}", highlight=False)
+            shares = ", ".join(f"{told[key]} {share:.2%}" for key, share in method.accuracy.items())
+            say(f"{name}: accuracy after {s.num_steps} steps: {shares}", hang=4)
         if method.diverged_at is not None:
-            console.print(f"{method.name}: left the finite numbers at step {method.diverged_at}", style="red")
+            say(f"{name}: left the finite numbers at step {method.diverged_at}", colour="red")
         for missing, reason in method.notes.items():
             if missing in _MISSING:
-                told = f"{method.name}: {_MISSING[missing]}: {reason.removeprefix('not available: ')}"
-                console.print(told, highlight=False, markup=False)
+                why = reason.removeprefix("not available: ")
+                say(f"{name}: {_MISSING[missing]}: {why}", hang=4)
     if folder is not None:
-        files = "check.json, curves.npz, check.png"
-        console.print(f"Written to {os.fspath(folder)}: {files}", highlight=False, soft_wrap=True)
+        say(f"Written to {os.fspath(folder)}: check.json, curves.npz, check.png")
 
 
 def singular_line(part: str, dimension: int, floor: float) -> str:
@@ -93,8 +89,9 @@ def _ode_table(report: CheckReport) -> Table:
     table.add_column("time step", justify="right", no_wrap=True)
     table.add_column("origin", justify="right", no_wrap=True)
     table.add_column("times\nfewest", justify="right", no_wrap=True)
+    names = called(report.methods)
     for m in report.methods:
-        method = f"{m.name}: {m.rule.label}\n    {m.error_ode or m.weight_ode or 'none'}"
+        method = f"{names[m.name]}: {m.rule.label}\n    {m.error_ode or m.weight_ode or 'none'}"
         step, times = ("-" if v is None else f"{v:.4g}" for v in (m.time_step, m.times_fewest))
         table.add_row(method, step, f"{m.time_origin:g}", times)
     return table
@@ -105,29 +102,33 @@ def _rate_table(report: CheckReport) -> Table:
         title="Rate of the loss per unit of time; fitted: 95 % interval",
         caption="A fit describes the range that was run; exact rates hold once the slowest mode is left.",
     )
-    table.add_column("method", no_wrap=True)
+    table.add_column("method", overflow="fold")
     for column in ("ODE\nexact", "iteration\nexact", "ODE\nfitted", "network\nfitted"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
 
     def fitted(rate: Rate | None) -> str:
         return "-" if rate is None else f"{rate.formula}\n[{rate.low:.3g}, {rate.high:.3g}]"
 
+    names = called(report.methods)
     for m in report.methods:
         exact = ("-" if rate is None else rate.formula for rate in (m.exact_ode, m.exact_discrete))
-        table.add_row(m.name, *exact, fitted(m.fitted_ode), fitted(m.fitted_trained))
+        table.add_row(names[m.name], *exact, fitted(m.fitted_ode), fitted(m.fitted_trained))
     return table
 
 
 def _budget_table(report: CheckReport) -> Table:
     table = Table(title="Error budget: largest |difference of the loss| / initial loss")
-    table.add_column("method", no_wrap=True)
+    table.add_column("method", overflow="fold")
     for part in WHOLE_PARTS:
-        table.add_column(part.name.replace(" - ", "\n- "), justify="right", no_wrap=True)
+        table.add_column(
+            part.name.replace(" - ", "\n- ").replace(" H", "\n  H"), justify="right", no_wrap=True
+        )
     table.add_column("solve_ivp -\nclosed form", justify="right", no_wrap=True)
     table.add_column("drift\nof H", justify="right", no_wrap=True)
     table.caption = "; ".join(f"{part.name}: {part.meaning}" for part in WHOLE_PARTS)
+    names = called(report.methods)
     for m in report.methods:
         sizes = [*(m.budget.get(part.name) for part in WHOLE_PARTS), m.integration_error]
         shown = ("-" if size is None else f"{size:.1e}" for size in sizes)
-        table.add_row(m.name, *shown, f"{m.kernel_drift:.1%}")
+        table.add_row(names[m.name], *shown, f"{m.kernel_drift:.1%}")
     return table

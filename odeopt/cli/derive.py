@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Annotated, Any
 
 import typer
@@ -117,6 +118,7 @@ def _shown(kind: type[UpdateRule]) -> UpdateRule:
     return kind(**{name: _SHOWN[name] for name in asked})
 
 
+@functools.cache
 def _method(kind: type[UpdateRule]) -> dict[str, Any]:
     """A class at the numbers shown: its names, its ODE, and what it answers, found by asking."""
     from odeopt.limits.ode import ode_limit

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from odeopt.cli.printed import say
 from odeopt.data import load_digits
 from odeopt.rules.schedule_text import SCHEDULE_FORMS
 from odeopt.studies.files import OutputFolder, json_text
@@ -92,7 +93,7 @@ def load_rows(data: Path | None, n: int, column: str | None = None) -> Examples:
         return Examples(*load_digits(n or None))
     found = examples_of(data, column)
     if uneven := found.uneven:
-        typer.echo(f"odeopt: {uneven}", err=True)
+        say(f"odeopt: {uneven}", err=True)
     return found[:n] if n else found
 
 

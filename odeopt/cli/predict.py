@@ -29,7 +29,14 @@ from odeopt.cli.options import (
     load_rows,
     print_and_save,
 )
-from odeopt.cli.rule_options import average_from_text, chosen_names, decay_from_text, rate_of_forecast
+from odeopt.cli.printed import say
+from odeopt.cli.rule_options import (
+    average_from_text,
+    chosen_names,
+    decay_from_text,
+    note_on_rules,
+    rate_of_forecast,
+)
 from odeopt.kernels.memory import MemoryPlan
 from odeopt.rules.names import rules_written
 from odeopt.studies.files import OutputFolder
@@ -108,6 +115,8 @@ def predict_command(
     squared = (target, matvecs, best_at, max_steps, strict, state)
     study, show, more = _study(loss, dict(zip(_SQUARED, squared, strict=True)), classes, length)
     examples = load_rows(data, n, column)
+    if note := note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average):
+        say(f"odeopt: {note}", err=True)
     run = LongRun("row").kept(lambda done: _kept(done, state))
     with run as progress, OutputFolder(out) if out else nullcontext() as folder:
         with warnings.catch_warnings():
@@ -136,4 +145,4 @@ def _kept(done: dict[str, int], state: Path | None) -> str:
 
 
 def _print_plan(plan: MemoryPlan) -> None:
-    typer.echo(f"Memory: {plan}", err=True)
+    say(f"Memory: {plan}", hang=4, err=True)

@@ -16,6 +16,7 @@ __all__ = [
     "decay_from_text",
     "names_from_text",
     "names_of_check",
+    "note_on_rules",
     "rate_of_forecast",
     "rates_from_text",
     "rules_of_sweep",
@@ -58,6 +59,14 @@ def names_of_check(
         method_names(names, CHECK_METHODS)
     default_taken = methods is None and not rules
     return names, [name for name in CHECK_METHODS if default_taken and name not in default]
+
+
+def note_on_rules(rules: list[str] | None, **options: Any) -> str:
+    """What is to be said of options that methods by name alone take, beside rules that are written out."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if not rules or not given:
+        return ""
+    return f"{', '.join(given)} is of methods by name; each --rule is taken as it is written"
 
 
 def average_from_text(text: str | None, steps: int) -> float | Schedule | str | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
-from rich.console import Console
 
 from odeopt.checks import class_note
+from odeopt.cli.printed import say
 from odeopt.data import prepare
 from odeopt.rules.base import UpdateRule
 from odeopt.studies.files import OutputFolder, png
@@ -19,7 +19,7 @@ from odeopt.studies.files import OutputFolder, png
 if TYPE_CHECKING:
     from odeopt.nets.sweeps.jobs import JobResults
 
-__all__ = ["print_sweep", "run_study", "run_sweep"]
+__all__ = ["print_sweep", "run_study", "run_sweep", "sweep_json"]
 
 
 def run_sweep(
@@ -30,7 +30,7 @@ def run_sweep(
     from odeopt import nets
 
     if not classes and (note := class_note(np.asarray(y))):
-        typer.echo(f"odeopt: y {note} (--classes)", err=True)
+        say(f"odeopt: y {note} (--classes)", err=True)
     data = prepare(x, y, targets="classes" if classes else "regression", allow_singular=True)
     return nets.sweep(rules, data.x, data.y, num_steps, folder, **options)
 
@@ -46,22 +46,35 @@ def run_study(x: np.ndarray, y: np.ndarray, folder: Path, *, digits: bool, **opt
     return results
 
 
+def sweep_json(results: JobResults) -> dict[str, Any]:
+    """What was done, what failed and why, and the index of all runs, as plain JSON types."""
+    from odeopt import nets
+
+    return {
+        "version": importlib.metadata.version("odeopt"),
+        "folder": os.fspath(results.folder),
+        "done": len(results.entries) - len(results.failures),
+        "reused": results.reused,
+        "failed": len(results.failures),
+        "set_aside": list(results.set_aside),
+        "unstable": list(nets.unstable_runs(results)),
+        "runs": list(results.entries),
+    }
+
+
 def print_sweep(results: JobResults) -> None:
     """Print what was done, what failed and why, and which runs began above a stability limit."""
     from odeopt import nets
 
-    console = Console()
     done = len(results.entries) - len(results.failures)
-    console.print(f"{done} runs done, {results.reused} of all there before; {len(results.failures)} failed")
+    say(f"{done} runs done, {results.reused} of all there before; {len(results.failures)} failed")
     for name in results.set_aside:
-        console.print(
-            f"{name} was damaged and is kept as {name}.damaged; its run was done again", soft_wrap=True
-        )
+        say(f"{name} was damaged and is kept as {name}.damaged; its run was done again", hang=4)
     for entry in results.failures:
-        console.print(f"{entry['key']}: {entry['reason']}", style="red", highlight=False, soft_wrap=True)
+        say(f"{entry['key']}: {entry['reason']}", hang=4, colour="red")
     for line in nets.unstable_runs(results):
-        console.print(line, style="yellow", highlight=False, soft_wrap=True)
+        say(line, hang=4, colour="yellow")
     for row in nets.power_slopes(results):
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in row.items())
-        console.print(f"log-log slope of Nesterov: {numbers}", highlight=False, soft_wrap=True)
-    console.print(f"Written to {os.fspath(results.folder)}", highlight=False, soft_wrap=True)
+        say(f"log-log slope of Nesterov: {numbers}", hang=4)
+    say(f"Written to {os.fspath(results.folder)}")

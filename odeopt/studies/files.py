@@ -167,9 +167,11 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
-    if isinstance(value, (float, np.floating)):
+    if isinstance(value, float):  # those of numpy's 64 bits too
         return float(value) if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    return value
 
 
 def _npz(arrays: Mapping[str, Any]) -> bytes:

@@ -211,8 +211,9 @@ def test_command_sweeps_in_processes_and_continues(monkeypatch, capsys, tmp_path
     assert "4 runs done, 0 of all there before; 4 failed" in out
     assert out.count("lr = 50 exceeds the stability limit") == 4
     code, out, _ = run(monkeypatch, capsys, "sweep", *options, "--json")
-    entries = [json.loads(line) for line in out.splitlines()]
-    assert [entry["status"] for entry in entries].count("done") == 4
+    told = json.loads(out)
+    assert (told["done"], told["reused"], told["failed"]) == (4, 4, 4)
+    assert [entry["status"] for entry in told["runs"]].count("done") == 4
 
 
 def test_command_draws_the_study(monkeypatch, capsys, tmp_path, study):
