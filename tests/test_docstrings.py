@@ -16,6 +16,7 @@ CLEAN = [
     "kernels",
     "limits",
     "plot",
+    "proofs",
     "rates",
     "rules",
     "spectra",

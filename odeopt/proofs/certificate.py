@@ -36,8 +36,37 @@ __all__ = ["Certificate"]
 class Certificate(Statement):
     r"""A rate of convergence and its proof.
 
-    The fields are those of :class:`odeopt.proofs.statement.Statement`: title, flow, function_class, energy,
-    rate, law, multipliers, positivity, vectors, remainder, domain, correction and search.
+    Parameters
+    ----------
+    title : str
+        Name of the method.
+    flow : Flow or Iteration
+        The equation, or the step.
+    function_class : FunctionClass
+        On which the rate holds.
+    energy : sympy.Expr
+        V in terms of f and of the vectors, products of vectors standing for inner products.
+    rate : sympy.Expr
+        The c in :math:`e^{-ct}`, p in :math:`t^{-p}`, :math:`c(t)` in :math:`e^{-\int c}`, the factor of one
+        step, or the power of a potential.
+    law : {"exponential", "power", "integral", "factor", "potential"}
+        What the rate is one of; of an iteration "factor" or "potential".
+    multipliers, positivity : tuple of Multiplier
+        The :math:`\lambda_i` of the decrease, and the :math:`\nu_i` of V >= 0.
+    vectors : tuple of sympy.Symbol
+        The z of the forms :math:`z^\top Sz` and :math:`z^\top Tz`, what V is without its inequalities.
+    remainder : sympy.ImmutableMatrix
+        S, of the remainder of the decrease.
+    domain : tuple of Bound
+        Range of each parameter, and of t; later bounds may name earlier symbols.
+    correction : sympy.Expr
+        With law "power": what is added to p/t, integrable at infinity.
+    search : Search or None
+        Not part of the proof.
+    ends : Ends or None
+        With law "potential": what V says of f.
+    evidence : Evidence or None
+        What the file held that it was read from.
 
     Examples
     --------
@@ -63,6 +92,7 @@ class Certificate(Statement):
         Returns
         -------
         tuple of Check
+            A claim that fails, or was not decided, has its reason.
         """
         return Verification(self).checks()
 
@@ -77,6 +107,7 @@ class Certificate(Statement):
         Returns
         -------
         Certificate
+            Of the same energy, with other multipliers; neither `search` nor `evidence` is kept.
 
         Raises
         ------
@@ -125,6 +156,7 @@ class Certificate(Statement):
         Returns
         -------
         sympy.Expr
+            The constant, exact.
 
         Raises
         ------
@@ -149,11 +181,12 @@ class Certificate(Statement):
         return value_constant(self)
 
     def to_rate(self) -> Rate:
-        """Return the certified rate as a :class:`odeopt.Rate`.
+        r"""Return the certified rate as a :class:`odeopt.Rate`.
 
         Returns
         -------
         Rate
+            Kind "certified"; of a factor :math:`\rho` the exponent :math:`-\log\rho` per iteration.
 
         Raises
         ------
@@ -182,6 +215,7 @@ class Certificate(Statement):
         Returns
         -------
         str
+            Statement, energy, multipliers and remainder.
 
         Raises
         ------
@@ -192,7 +226,18 @@ class Certificate(Statement):
         return printed_proof(self)
 
     def require_proved(self, consequence: str) -> None:
-        """Raise ValueError with `consequence` and the first reason if the proof does not hold."""
+        """Refuse to go on unless the proof holds.
+
+        Parameters
+        ----------
+        consequence : str
+            What follows for the caller, said before the first reason.
+
+        Raises
+        ------
+        ValueError
+            If a check fails, or was given up.
+        """
         for check in self.checks():
             if not check.holds:
                 raise ValueError(f"{self.title} is not proved, so {consequence}: {check.reason}")
@@ -201,7 +246,13 @@ class Certificate(Statement):
         return printed_proof(self) if self.verify() else None
 
     def to_json(self) -> str:
-        """Return the certificate as JSON text, exact numbers as text."""
+        """Return the certificate as JSON text, exact numbers as text.
+
+        Returns
+        -------
+        str
+            Read by :meth:`from_json`.
+        """
         return statement_to_json(self)
 
     @classmethod
@@ -216,6 +267,7 @@ class Certificate(Statement):
         Returns
         -------
         Certificate
+            With the `evidence` that the file holds beside the proof.
 
         Raises
         ------

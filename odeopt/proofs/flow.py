@@ -40,7 +40,7 @@ time: Symbol = Symbol("t", real=True)
 class Flow:
     r"""The flow :math:`x^{(n)}+\sum_jb_jx^{(j)}+\beta\nabla^2f(x)\dot x+\gamma\nabla f(x)=0`, n = 1, 2, 3.
 
-    Attributes
+    Parameters
     ----------
     friction : tuple of sympy.Expr
         :math:`(b_1,\dots,b_{n-1})`, functions of the time `t` or of time-dependent symbols.
@@ -140,7 +140,27 @@ class Flow:
         return (*self.values, *self.vectors)
 
     def decrease(self, field: Field, energy: Expr, decay: Expr) -> Element:
-        """Return dV/dt + `decay` * V of the `energy` V, expanded in a `field`."""
+        """Return dV/dt + c V, expanded.
+
+        Parameters
+        ----------
+        field : Field
+            Holds all symbols of V and of the flow.
+        energy : sympy.Expr
+            V, in the `energy_symbols`.
+        decay : sympy.Expr
+            The rate c, which may depend on time.
+
+        Returns
+        -------
+        Element
+            At most 0 where V decays at this rate.
+
+        Raises
+        ------
+        ValueError
+            If V holds a symbol whose derivative is not known.
+        """
         value, rules = field.read(energy), self.rules
         present = value.symbols()
         unknown = present & {*self.gens} - {*self.energy_symbols}
@@ -158,7 +178,13 @@ class Flow:
         return " + ".join(terms) + f" + {_word(self.force)}grad f = 0"
 
     def latex(self) -> str:
-        """Return the equation as LaTeX."""
+        """Return the equation as LaTeX.
+
+        Returns
+        -------
+        str
+            Of x and its derivatives by dots, without dollar signs.
+        """
         dots = {1: r"\dot x", 2: r"\ddot x", 3: r"\dddot x"}
         terms = [dots[self.order]]
         terms += [_factor(self.friction[j - 1]) + dots[j] for j in range(self.order - 1, 0, -1)]
@@ -196,9 +222,10 @@ class Iteration:
     g_0, f_0 and g_1, f_1 for gradient and value at :math:`y_k` and :math:`y_{k+1}`, and t for k, on which the
     coefficients may depend.
 
-    Attributes
+    Parameters
     ----------
     lr, beta, gamma : sympy.Expr
+        :math:`\eta`, constant, and :math:`\beta` and :math:`\gamma`, which may depend on t.
 
     Examples
     --------
@@ -261,7 +288,22 @@ class Iteration:
         return (*self.values, *self.vectors)
 
     def decrease(self, field: Field, energy: Expr, decay: Expr) -> Element:
-        """Return V after the step - `decay` * V of the `energy` V, expanded in a `field`."""
+        """Return V after the step less the factor times V, expanded.
+
+        Parameters
+        ----------
+        field : Field
+            Holds all symbols of V and of the step.
+        energy : sympy.Expr
+            V, in the `energy_symbols`.
+        decay : sympy.Expr
+            The factor.
+
+        Returns
+        -------
+        Element
+            At most 0 where V falls by this factor.
+        """
         value = field.read(energy)
         after = value.substitute({s: field.read(rule) for s, rule in self.rules.items()})
         return after - field.read(decay) * value
@@ -272,7 +314,13 @@ class Iteration:
         return f"x_(k+1) = x_k{momentum} - {_word(self.lr)}grad f({point})"
 
     def latex(self) -> str:
-        """Return the iteration as LaTeX."""
+        """Return the iteration as LaTeX.
+
+        Returns
+        -------
+        str
+            Of :math:`x_{k+1}`, without dollar signs.
+        """
         difference = r"(x_k-x_{k-1})"
         point = "x_k" if self.gamma == 0 else f"x_k+{_factor(self.gamma)}{difference}"
         momentum = "" if self.beta == 0 else f"+{_factor(self.beta)}{difference}"

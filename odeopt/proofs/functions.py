@@ -25,7 +25,7 @@ KINDS = ("strongly convex", "convex", "quadratic")
 class FunctionClass:
     r"""A class of functions with a minimiser.
 
-    Attributes
+    Parameters
     ----------
     kind : {"strongly convex", "convex", "quadratic"}
         "quadratic" stands for :math:`f=\tfrac12\langle x,Hx\rangle` with the spectrum of H in [mu, L], in
@@ -74,6 +74,7 @@ class FunctionClass:
         points : mapping
             Label to (x, g, f).
         tangents : sequence of (v, q)
+            Velocities with the velocities of the gradient; none for iterations.
 
         Returns
         -------
@@ -102,12 +103,16 @@ class FunctionClass:
         Parameters
         ----------
         name : str
+            Such as "A(*,x)".
         points : mapping
+            Label to (x, g, f).
         tangents : sequence of (v, q)
+            Velocities with the velocities of the gradient; none for iterations.
 
         Returns
         -------
         sympy.Expr
+            At most zero, for a name with E zero.
 
         Raises
         ------
@@ -145,7 +150,13 @@ class FunctionClass:
         return f"quadratics with spectrum in [{mu}, {L}]" if self.kind == "quadratic" else f"F({mu}, {L})"
 
     def latex(self) -> str:
-        """Return the name of the class as LaTeX."""
+        """Return the name of the class as LaTeX.
+
+        Returns
+        -------
+        str
+            Without dollar signs.
+        """
         mu, L = latex(self.mu), r"\infty" if self.L is None else latex(self.L)
         if self.kind == "quadratic":
             return rf"\{{\tfrac12\langle x,Hx\rangle:\ \operatorname{{spec}}H\subset[{mu},{L}]\}}"

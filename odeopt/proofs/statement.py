@@ -21,7 +21,24 @@ LAWS = ("exponential", "power", "integral", "factor", "potential")
 
 @dataclass(frozen=True)
 class Multiplier:
-    """An inequality of the class, <= 0 (= 0 where its name begins with E), and its multiplier."""
+    """An inequality of the class with its multiplier.
+
+    Parameters
+    ----------
+    name : str
+        As :meth:`FunctionClass.inequalities` names it, such as "A(*,x)"; E stands for an equation.
+    value : sympy.Expr
+        The multiplier, at least 0; of an equation of any sign.
+    inequality : sympy.Expr
+        What is at most 0, of an equation 0, in the symbols of the flow.
+
+    Examples
+    --------
+    >>> from odeopt.proofs.families import heavy_ball
+    >>> (used,) = heavy_ball(b=2, mu=1).multipliers
+    >>> used.name, used.value, used.inequality
+    ('A(*,x)', 4/3, f - g*x + x**2/2)
+    """
 
     name: str
     value: Expr
@@ -32,7 +49,7 @@ class Multiplier:
 class Search:
     """How a certificate was found: the bisected optimum of its form, and what the proof lost against it.
 
-    Attributes
+    Parameters
     ----------
     optimum : float
         Smallest rate that the search found infeasible, or a bound above which no rate can be true.
@@ -42,6 +59,13 @@ class Search:
         What the optimum is: "bisected", "quadratics" (their exact rate) or "closed form".
     steps : int
         Feasibility problems solved.
+
+    Examples
+    --------
+    >>> from odeopt.proofs import certify
+    >>> found = certify(Flow((sympy.Integer(2),)), mu=1, L=10).search
+    >>> found.bound, found.gap < 1e-6
+    ('bisected', True)
     """
 
     optimum: float
@@ -52,7 +76,27 @@ class Search:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a verification; `undecided` where neither the claim nor its opposite was shown."""
+    """One line of a verification.
+
+    Parameters
+    ----------
+    claim : str
+        What is tested, such as "multipliers", "identity" or "remainder".
+    holds : bool
+        Whether it was shown, exactly.
+    reason : str
+        Why it was not; empty where it holds.
+    undecided : bool
+        Whether neither the claim nor its opposite was shown.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from odeopt.proofs.families import heavy_ball
+    >>> wrong = replace(heavy_ball(b=2, mu=1), rate=sympy.Rational(5, 3))
+    >>> [check.claim for check in wrong.checks() if not check.holds]
+    ['identity']
+    """
 
     claim: str
     holds: bool
@@ -99,36 +143,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Statement:
-    r"""A rate of convergence, and what its proof consists of.
-
-    Attributes
-    ----------
-    title : str
-    flow : Flow or Iteration
-    function_class : FunctionClass
-    energy : sympy.Expr
-        V in terms of f and of the vectors, products of vectors standing for inner products.
-    rate : sympy.Expr
-        c in :math:`e^{-ct}`, p in :math:`t^{-p}`, :math:`c(t)` in
-        :math:`e^{-\int c}`, the factor of one step, or the power of a potential.
-    law : {"exponential", "power", "integral", "factor", "potential"}
-    multipliers, positivity : tuple of Multiplier
-        The :math:`\lambda_i` and the :math:`\nu_i`.
-    vectors : tuple of sympy.Symbol
-        z.
-    remainder : sympy.ImmutableMatrix
-        S.
-    domain : tuple of Bound
-        Range of each parameter, and of t; later bounds may name earlier symbols.
-    correction : sympy.Expr
-        With law "power": what is added to p/t, integrable at infinity.
-    search : Search or None
-        Not part of the proof.
-    ends : Ends or None
-        With law "potential": what V says of f.
-    evidence : Evidence or None
-        What the file held that it was read from.
-    """
+    r"""A rate of convergence, and what its proof consists of; the fields are those of Certificate."""
 
     title: str
     flow: Flow | Iteration
@@ -191,16 +206,44 @@ class Statement:
         return {time, *dict(getattr(self.flow, "derivatives", ()))}
 
     def new_field(self) -> Field:
-        """Return a new field that holds all its symbols."""
+        """Return a new field that holds all its symbols.
+
+        Returns
+        -------
+        Field
+            Of the symbols of the flow, t and the parameters.
+        """
         return Field(self.symbols)
 
     def decrease(self, field: Field) -> Element:
-        """dV/dt + c V, or V after the step minus the factor times V, without the inequalities: z'Sz."""
+        """Return dV/dt + c V, or V after the step minus the factor times V, less the inequalities: z'Sz.
+
+        Parameters
+        ----------
+        field : Field
+            Of :meth:`new_field`; polynomials are gathered in it.
+
+        Returns
+        -------
+        Element
+            A quadratic form in the vectors, where the proof holds.
+        """
         left = self.flow.decrease(field, self.energy, self.decay)
         return minus_multipliers(field, left, self.multipliers)
 
     def positive_part(self, field: Field) -> Element:
-        """What is left of V when the inequalities are taken off: z'Tz."""
+        """Return what is left of V when the inequalities are taken off: z'Tz.
+
+        Parameters
+        ----------
+        field : Field
+            Of :meth:`new_field`; polynomials are gathered in it.
+
+        Returns
+        -------
+        Element
+            A quadratic form in the vectors, where the proof holds.
+        """
         return -minus_multipliers(field, -field.read(self.energy), self.positivity)
 
 

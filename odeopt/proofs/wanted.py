@@ -16,10 +16,22 @@ __all__ = ["NoCertificateError", "UnsolvedError", "asked_for", "refusal"]
 class NoCertificateError(ValueError):
     """No certificate of this form exists for the rate that was asked for.
 
-    Attributes
+    Parameters
     ----------
+    message : str
+        Which rate, on which class, and the best there is.
     best : Certificate or None
         The best that was verified.
+
+    Examples
+    --------
+    >>> import sympy
+    >>> from odeopt.proofs import Flow, certify
+    >>> try:
+    ...     certify(Flow((sympy.Integer(2),)), mu=1, rate=2)
+    ... except NoCertificateError as error:
+    ...     print(error.best.rate)
+    4/3
     """
 
     def __init__(self, message: str, best: Certificate | None = None) -> None:
@@ -28,7 +40,15 @@ class NoCertificateError(ValueError):
 
 
 class UnsolvedError(RuntimeError):
-    """The solver could not decide: neither a certificate nor its absence is claimed."""
+    """The solver could not decide: neither a certificate nor its absence is claimed.
+
+    Examples
+    --------
+    It says nothing of the rate, so that no ``except ValueError`` for a refused one catches it:
+
+    >>> issubclass(NoCertificateError, ValueError), issubclass(UnsolvedError, ValueError)
+    (True, False)
+    """
 
 
 def asked_for(best: Certificate, wanted: Expr | None) -> Certificate:

@@ -48,10 +48,12 @@ def gradient_flow(mu: Scalar | None = None, *, force: Scalar = 1) -> Certificate
     mu : number, optional
         Without it the certificate holds for every mu > 0.
     force : number
+        :math:`\gamma>0`, the factor of the gradient.
 
     Returns
     -------
     Certificate
+        Law "exponential".
 
     Examples
     --------
@@ -81,10 +83,12 @@ def gradient_flow_convex(*, force: Scalar = 1) -> Certificate:
     Parameters
     ----------
     force : number
+        :math:`\gamma>0`, the factor of the gradient.
 
     Returns
     -------
     Certificate
+        Law "power", for t > 0.
 
     Examples
     --------
@@ -106,7 +110,7 @@ def _master(title: str, b: Expr, mu: Expr, s: Expr, gamma: Expr, domain=()) -> C
 
 
 def heavy_ball(b: Scalar | None = None, mu: Scalar | None = None, *, force: Scalar = 1) -> Certificate:
-    r"""Constant friction on strongly convex functions: the master identity, for any s,
+    r"""Constant friction on strongly convex functions: the master identity, for any s.
 
     .. math::
         V=f+s^2\lVert x\rVert^2+2s\langle x,v\rangle+\tfrac12\lVert v\rVert^2,\qquad
@@ -118,16 +122,18 @@ def heavy_ball(b: Scalar | None = None, mu: Scalar | None = None, *, force: Scal
         Without them the certificate holds for all s > 0, b >= 3s and mu >= s(b - s), with rate 2s. With
         them s is the largest possible: the rate is :math:`\min(\frac{2b}3,b-\sqrt{b^2-4\gamma\mu})`.
     force : number
+        :math:`\gamma>0`, the factor of the gradient.
 
     Returns
     -------
     Certificate
+        Law "exponential", on functions of any smoothness.
 
     Examples
     --------
     >>> heavy_ball().verify(), heavy_ball(b=2, mu=1).rate, heavy_ball(b=3, mu=1).rate
     (True, 4/3, 3 - sqrt(5))
-    """  # noqa: D400
+    """
     gamma = positive_number(force, "force")
     if b is None and mu is None:
         ranges = (Bound(_s, strict=True), Bound(_b, 3 * _s), Bound(_mu, _s * (_b - _s) / gamma))
@@ -158,6 +164,7 @@ def heavy_ball_classical(
     Returns
     -------
     Certificate
+        Law "exponential", on functions of any smoothness.
 
     Notes
     -----
@@ -203,10 +210,12 @@ def heavy_ball_quadratic(
     overdamped : bool
         The branch, where there are no numbers.
     force : number
+        :math:`\gamma>0`, the factor of the gradient.
 
     Returns
     -------
     Certificate
+        Law "exponential".
 
     Examples
     --------
@@ -254,10 +263,12 @@ def heavy_ball_smooth(m: Scalar | None = None, c: Scalar | None = None, *, force
         The rate cm in place of L, in which everything is rational. Without them the certificate holds
         for all m > 0 and 4/3 < c < 2.
     force : number
+        :math:`\gamma>0`, the factor of the gradient.
 
     Returns
     -------
     Certificate
+        Law "exponential".
 
     Examples
     --------

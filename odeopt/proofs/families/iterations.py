@@ -54,6 +54,7 @@ def gradient_descent(
     Returns
     -------
     Certificate
+        Law "factor", of V = f.
 
     Examples
     --------
@@ -106,7 +107,7 @@ def accelerated(iteration: Iteration, mu: Expr, L: Expr) -> Certificate | None:
 
 
 def nesterov_constant(mu: Scalar | None = None, L: Scalar | None = None) -> Certificate:
-    r"""Nesterov's method, momentum :math:`\frac{1-s}{1+s}`, :math:`s=\sqrt{\mu/L}`, lr = 1/L: factor 1 - s.
+    r"""Method of Nesterov, momentum :math:`\frac{1-s}{1+s}`, :math:`s=\sqrt{\mu/L}`, lr = 1/L: factor 1 - s.
 
     .. math:: V=f(y)-\tfrac1{2L}\lVert g\rVert^2+\tfrac\mu2\lVert z_+\rVert^2,\qquad
         z_+=\tfrac{(1+s)y_+-x_+}s,
@@ -121,6 +122,7 @@ def nesterov_constant(mu: Scalar | None = None, L: Scalar | None = None) -> Cert
     Returns
     -------
     Certificate
+        Law "factor".
 
     Examples
     --------
@@ -154,6 +156,7 @@ def triple_momentum(mu: Scalar | None = None, L: Scalar | None = None) -> Certif
     Returns
     -------
     Certificate
+        Law "factor".
 
     Examples
     --------
@@ -200,6 +203,7 @@ def gradient_descent_convex(lr: Scalar | None = None, L: Scalar | None = None) -
     Returns
     -------
     Certificate
+        Law "potential", with the power 1 of its bound; `ends` holds the bound.
 
     Notes
     -----
@@ -227,7 +231,7 @@ def gradient_descent_convex(lr: Scalar | None = None, L: Scalar | None = None) -
 def nesterov_descent(
     lr: Scalar | None = None, L: Scalar | None = None, r: Scalar | None = None
 ) -> Certificate:
-    r"""Nesterov's momentum :math:`\frac{k-1}{k+r-1}`, r >= 3, lr = 1/M with M >= L, on convex functions.
+    r"""Momentum of Nesterov, :math:`\frac{k-1}{k+r-1}`, r >= 3, lr = 1/M with M >= L, on convex functions.
 
     With :math:`T_k=\frac{k+r-1}{r-1}` and :math:`z_+=T_{k+1}y_{k+1}-(T_{k+1}-1)x_{k+1}` the potential
 
@@ -245,6 +249,7 @@ def nesterov_descent(
     Returns
     -------
     Certificate
+        Law "potential", with the power 2 of its bound; `ends` holds the bound.
 
     Examples
     --------

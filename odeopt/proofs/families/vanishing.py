@@ -63,10 +63,12 @@ def nesterov_convex(r: Scalar | None = None, *, force: Scalar = 1) -> Certificat
     r : number, optional
         Without it the certificate holds for every r >= 3.
     force : number
+        :math:`\gamma>0`, the factor of the gradient.
 
     Returns
     -------
     Certificate
+        Law "power", for t > 0.
 
     Raises
     ------
@@ -107,10 +109,12 @@ def nesterov_hessian(
     r, beta : number, optional
         Without them the certificate holds for all r > 3 and beta > 0.
     force : number
+        :math:`\gamma>0`, the factor of the gradient.
 
     Returns
     -------
     Certificate
+        Law "power"; its domain holds the range of t.
 
     Examples
     --------
@@ -150,6 +154,7 @@ def nesterov_strongly_convex(
     above_three : bool
         The branch, where there are no numbers.
     force : number
+        :math:`\gamma>0`, the factor of the gradient.
 
     Returns
     -------
@@ -216,6 +221,7 @@ def nesterov_smooth(
     above_two : bool
         The branch p > 2, where there are no numbers.
     force : number
+        :math:`\gamma>0`, the factor of the gradient.
 
     Returns
     -------
@@ -304,10 +310,12 @@ def nesterov_quadratic(
     above_two : bool
         The branch, where there are no numbers.
     force : number
+        :math:`\gamma>0`, the factor of the gradient.
 
     Returns
     -------
     Certificate
+        Law "power"; for r > 2 with a `correction`, and its domain holds the range of t.
 
     Examples
     --------
