@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 __all__ = ["ModuleState", "left_as_it_was", "plain_arithmetic"]
+
+_PASSES = 4  # that tell a module's draws from those of other threads
 
 
 class ModuleState:
@@ -36,14 +38,13 @@ class ModuleState:
         self._parameters = [(p, p.requires_grad, p.grad) for p in module.parameters()]
         self._random = _random_states(module)
 
-    def require_unchanged(self) -> None:
-        """Refuse a module whose pass has drawn random numbers, or has changed one of its buffers."""
-        for name, drawn in _random_states(self._parts[0][0]).items():
-            if _digest(drawn) != _digest(self._random[name]):
-                raise ValueError(
-                    f"module draws random numbers of {name} in its forward pass, so that it gives other "
-                    "outputs at each pass; make it deterministic"
-                )
+    def require_unchanged(self, again: Callable[[], object]) -> None:
+        """Refuse a module whose pass, as `again` repeats it, has drawn random numbers or changed a buffer."""
+        for name in self._drawn_by(again):
+            raise ValueError(
+                f"module draws random numbers of {name} in its forward pass, so that it gives other "
+                "outputs at each pass; make it deterministic"
+            )
         replaced = {
             id(b) for part, held in self._buffers for k, b in held.items() if part._buffers.get(k) is not b
         }
@@ -53,6 +54,27 @@ class ModuleState:
                     f"module changes its {name} in a forward pass, so that it is another network in "
                     "the next one; call module.eval(), or leave it alone"
                 )
+
+    def _drawn_by(self, again: Callable[[], object]) -> list[str]:
+        """Generators that two passes from the same state leave in the same other one.
+
+        A change alone says little: other threads, those of a cluster's worker say, draw from them as well.
+        """
+        drawn = self._drawn()
+        for _ in range(_PASSES):
+            if not drawn:
+                break
+            _set_random_states(self._random)
+            again()
+            before, drawn = drawn, self._drawn()
+            if found := [name for name, state in drawn.items() if before.get(name) == state]:
+                return found
+        return []
+
+    def _drawn(self) -> dict[str, object]:
+        """The generators whose state is another, with it."""
+        now = {name: _digest(state) for name, state in _random_states(self._parts[0][0]).items()}
+        return {name: state for name, state in now.items() if state != _digest(self._random[name])}
 
     @torch.no_grad()
     def restore(self) -> None:

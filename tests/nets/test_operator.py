@@ -1,5 +1,8 @@
 """The matrix-free kernel of any module: against closed forms, autodiff, and training."""
 
+import itertools
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -249,6 +252,14 @@ class Noisy(nn.Linear):
 
     def forward(self, x):
         return nn.functional.dropout(super().forward(x), 0.5)
+
+
+def test_what_other_threads_draw_is_not_laid_to_the_module(rng):
+    """Seen from outside they are draws whose number differs from pass to pass, and outputs that do not."""
+    net, x, count = nn.Linear(4, 1).double(), inputs(rng), itertools.count(1)
+    net.register_forward_hook(lambda *_: [random.random() for _ in range(next(count))] and None)
+    # H = x x^T + 1, of products of four numbers of order 1
+    np.testing.assert_allclose(empirical_operator(net, x).gram(), x @ x.T + 1, atol=1e-13)
 
 
 def test_what_only_a_pass_shows_is_refused_by_training_too(rng):
