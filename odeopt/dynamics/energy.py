@@ -136,6 +136,11 @@ def _mechanical(dynamics: PredictionDynamics) -> tuple[Expr | None, Expr]:
             f"dynamics must be PredictionDynamics, got {type(dynamics).__name__}; make them with "
             "prediction_dynamics(limit, loss)"
         )
+    if dynamics.linear.has_source:
+        raise ValueError(
+            f"weights decay in {dynamics}, and the energy of this form leaves out their length; take the "
+            "limit without weight decay"
+        )
     stiffness, *damping = dynamics.monic
     if dynamics.order > 2 or stiffness.has(dynamics.t):
         raise ValueError(

@@ -156,7 +156,8 @@ def integrate(
     first = validate_error(delta0, matrix.shape[0])
     q = first - (first if origin is None else real_array(origin, "origin", ndim=1))
     problem = Problem(checked, matrix, SquaredLoss(), np.zeros_like(first), q)
-    found = solve(dynamics, problem, image(dynamics.start, dynamics.lam, matrix, first), first, t, options)
+    position = image(dynamics.start, dynamics.lam, matrix, first)
+    found = solve(dynamics, problem, (position, first, first), t, options)
     delta = found.states[:, 0]
     with np.errstate(over="ignore"):
         loss = 0.5 * np.sum(delta**2, axis=1)
@@ -174,8 +175,10 @@ def integrate_predictions(
     rtol: float,
     atol: float,
     method: Method = "DOP853",
+    origin: npt.ArrayLike | None = None,
     cross_kernel: npt.ArrayLike | LinearOperator | None = None,
     start: npt.ArrayLike | None = None,
+    points_origin: npt.ArrayLike | None = None,
 ) -> PredictionTrajectory:
     r"""Integrate the dynamics of the predictions under any loss with :func:`scipy.integrate.solve_ivp`.
 
@@ -195,10 +198,12 @@ def integrate_predictions(
         Tolerances of the solver; there is no default.
     method : {"DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"}
         The solver.
+    origin : array_like, shape of `u0`, optional
+        :math:`Jw_0`, needed where weights decay; zeros make the decay one to the start.
     cross_kernel : array_like or LinearOperator, shape (p, n) or (p c, n c), optional
         :math:`H_*=J_*J^\top`, between points that are not trained on and the examples; for a constant kernel.
-    start : array_like, shape (p,) or (p, c), optional
-        Initial predictions at these points.
+    start, points_origin : array_like, shape (p,) or (p, c), optional
+        Initial predictions at these points; :math:`J_*w_0`, beside `origin`.
 
     Returns
     -------
@@ -247,13 +252,30 @@ def integrate_predictions(
         raise ValueError(
             f"the gradient of {dynamics.loss!r} must have shape {y.shape} like the predictions, got {shape}"
         )
-    problem = Problem(checked, rows.matrix, dynamics.loss, y)
-    found = solve(dynamics.linear, problem, first, problem.gradient(first), t, options)
+    if dynamics.linear.has_source:
+        _require_seen(dynamics, kernel, origin)
+    rest = None if origin is None else first - rows.vector(origin, points_origin)
+    problem = Problem(checked, rows.matrix, dynamics.loss, y, rest)
+    found = solve(dynamics.linear, problem, (first, first, problem.gradient(first)), t, options)
     u, velocity = rows.examples(found.states[:, 0]), rows.examples(found.velocity)
     loss = np.array([float(dynamics.loss.value(v, y)) for v in u])
     require_finite(loss, found.times, "the loss")
     points = rows.points(found.states[:, 0])
     return PredictionTrajectory(found.times, u, velocity, loss, found.nfev, found.message, points)
+
+
+def _require_seen(dynamics: PredictionDynamics, kernel: Any, origin: Any) -> None:
+    """Refuse weights that decay and are not seen in their predictions."""
+    if origin is None:
+        raise ValueError(
+            f"weights decay in {dynamics}: give origin = J w_0, the image of the first weights, or zeros "
+            "where they decay to them"
+        )
+    if _varies(kernel):
+        raise ValueError(
+            f"weights decay in {dynamics}: they are seen in u - u_0 + J w_0 under a constant kernel, and "
+            "this one is a callable; pass H"
+        )
 
 
 def _varies(kernel: Any) -> bool:

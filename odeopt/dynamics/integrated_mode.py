@@ -67,7 +67,7 @@ def integrated_mode(dynamics: ErrorDynamics, *, rtol: float = 1e-10) -> ModeSolu
         at, back = np.unique(t, return_inverse=True)
         problem = Problem(lambda s: lam, lam, SquaredLoss(), np.zeros(lam.size), q)
         slope = np.ones(lam.size) if q is None else start
-        return solve(dynamics, problem, start, slope, at, options).states[back, 0]
+        return solve(dynamics, problem, (start, slope, slope), at, options).states[back, 0]
 
     phi, chi = (sympy.Function(name)(dynamics.t, dynamics.lam) for name in ("phi", "chi"))
     origin = AlongOrigin(chi, along_q) if dynamics.has_source else None

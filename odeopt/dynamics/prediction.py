@@ -4,7 +4,9 @@ For a model that is linear in its weights, with the Jacobian J and the kernel :m
 gradient of :math:`\ell(u(w))` is :math:`J^\top\nabla\ell(u)`. Multiplied by J, a limit that is linear in
 derivatives and gradients becomes, with nothing dropped,
 
-.. math:: \sum_{j\ge1}a_j(t)\,u^{(j)}+c(t)\,H\,\nabla\ell(u)=0.
+.. math:: \sum_{j\ge1}a_j(t)\,u^{(j)}+c(t)\,H\,\nabla\ell(u)=-a_0(t)\,(u-u_0+Jw_0),
+
+whose right side, the image of the curve itself, is there where weights decay.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ from odeopt.dynamics.error import Assumption, ErrorDynamics, error_dynamics
 from odeopt.dynamics.losses import PredictionLoss, require_loss
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential
-from odeopt.limits.text import equation_latex, equation_text
+from odeopt.limits.text import equation_latex, equation_text, factor_text
 
 __all__ = ["PredictionDynamics", "prediction_dynamics"]
 
 
 @dataclass(frozen=True)
 class PredictionDynamics:
-    r"""The ODE :math:`\sum_{j\ge1}a_j(t)\,u^{(j)}+c(t)\,H\,\nabla\ell(u)=0` of the predictions.
+    r"""The ODE :math:`\sum_{j\ge1}a_j\,u^{(j)}+a_0(u-u_0+Jw_0)+c\,H\,\nabla\ell(u)=0` of the predictions.
 
     Attributes
     ----------
@@ -73,7 +75,8 @@ class PredictionDynamics:
     def monic(self) -> tuple[Expr, ...]:
         r""":math:`(c,a_1,\dots,a_{n-1})`, divided by the coefficient of the highest derivative."""
         stiffness, *damping, leading = self.linear.coefficients
-        return tuple(sympy.cancel(a / leading) for a in (stiffness / self.linear.lam, *damping))
+        force = (stiffness - self.linear.source) / self.linear.lam
+        return tuple(sympy.cancel(a / leading) for a in (force, *damping))
 
     def subs(self, values: Mapping[Any, Any]) -> PredictionDynamics:
         """Return the dynamics with numbers in place of symbols.
@@ -123,13 +126,21 @@ class PredictionDynamics:
 
     def latex(self) -> str:
         """Return the equation as LaTeX."""
-        return equation_latex(self.linear.parts(True, "u", r"\,\nabla\ell(u)"))
+        left = equation_latex(self.linear.parts(True, "u", r"\,\nabla\ell(u)"))
+        if not self.linear.has_source:
+            return left
+        pull = sympy.latex(self.linear.printed_source or self.linear.source)
+        return left.removesuffix("0") + rf"\left({pull}\right)(u_0-Jw_0)"
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()},\\quad {self.loss.latex()}$"
 
     def __str__(self) -> str:
-        return equation_text(self.linear.parts(False, "u", "grad l(u)"))
+        left = equation_text(self.linear.parts(False, "u", "grad l(u)"))
+        if not self.linear.has_source:
+            return left
+        pull = factor_text(self.linear.printed_source or self.linear.source)
+        return f"{left.removesuffix('0')}{pull}(u_0 - J w_0)"
 
 
 def prediction_dynamics(limit: ODELimit, loss: PredictionLoss) -> PredictionDynamics:
@@ -148,8 +159,13 @@ def prediction_dynamics(limit: ODELimit, loss: PredictionLoss) -> PredictionDyna
     Raises
     ------
     ValueError
-        If the limit holds the curve itself, a Hessian of the loss, or anything not linear, or does
-        not start at the first iterate.
+        If the limit holds a Hessian of the loss, or anything not linear, or does not start at the first
+        iterate.
+
+    Notes
+    -----
+    Decay to the start is decay to 0 of weights that are measured from it: take the limit of the rule with
+    decay to 0, and ``origin = 0`` in :func:`odeopt.dynamics.integrate_predictions`.
 
     Examples
     --------
@@ -166,25 +182,21 @@ def prediction_dynamics(limit: ODELimit, loss: PredictionLoss) -> PredictionDyna
         raise ValueError(
             f"limit starts at {limit.initial_position}, not at the first iterate; take resolution 0"
         )
-    if isinstance(dynamics, ErrorDynamics) and dynamics.has_source:
-        raise ValueError(
-            "a prediction equation is taken of an equation in the error alone, but that of weights "
-            f"that decay to 0, {dynamics}, holds q = Delta_0 - J w_0 too; run the step, predict_iterates, "
-            "with origin = J w_0"
-        )
-    linear = require_error_dynamics(dynamics, "prediction equation")
+    linear = require_error_dynamics(dynamics, "prediction equation", source=True)
     for vector in limit.terms:
         if isinstance(vector, GradientDifferential) and vector.directions:
             raise ValueError(
                 f"limit contains {vector}, a derivative of the gradient, whose image is not linear in "
-                "grad l(u); take the limit itself, resolution 0, or where weights decay to_start run the "
-                "step, predict_iterates"
+                "grad l(u); take the limit itself, resolution 0; where weights decay to_start that of the "
+                "decay to 0, which from origin = 0 in integrate_predictions is the same"
             )
-    stiffness = sympy.cancel(linear.coefficients[0] / linear.lam)
-    slopes = [sympy.cancel(v / linear.lam) for v in linear.initial]
-    if any(c.has(linear.lam) for c in (stiffness, *linear.coefficients[1:], *slopes)):
+    lam, pulled = linear.lam, linear.source_data[1:] or (sympy.S.Zero,) * len(linear.initial)
+    stiffness = sympy.cancel((linear.coefficients[0] - linear.source) / lam)
+    # of the curve itself, whose image has u_0 - J w_0 beside u
+    slopes = [sympy.cancel((v + q) / lam) for v, q in zip(linear.initial, pulled, strict=True)]
+    if any(c.has(lam) for c in (linear.source, stiffness, *pulled, *linear.coefficients[1:], *slopes)):
         raise ValueError(
-            f"limit {limit} is not of the form sum_j a_j X^(j) + c grad f(X) = 0 with initial derivatives "
-            "proportional to the gradient; take another scaling of its hyperparameters"
+            f"limit {limit} is not of the form a_0 X + sum_j a_j X^(j) + c grad f(X) = 0 with initial "
+            "derivatives along the gradient and the curve; take another scaling of its hyperparameters"
         )
     return PredictionDynamics(linear, loss)

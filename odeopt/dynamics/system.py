@@ -26,7 +26,8 @@ __all__ = ["Problem", "Solved", "image", "solve"]
 class Problem:
     """The kernel in t (on modes the vector of eigenvalues), its value at 0, the loss, its targets, and q.
 
-    A kernel may have rows of other points below; states are flat, those of the examples first.
+    q is what the image J X of the curve itself lacks in the state: Delta_0 - J w_0, or u_0 - J w_0. A kernel
+    may have rows of other points below; states are flat, those of the examples first.
     """
 
     kernel: Callable[[float], Any]
@@ -54,7 +55,7 @@ class Problem:
 
 
 class System:
-    r""":math:`u^{(n)}=S(t,H)q-\sum_jA_j(t,H)u^{(j)}`, :math:`\nabla\ell(u)` in the place of u for j = 0."""
+    r""":math:`u^{(n)}=S(t,H)q-\sum_jA_j(t,H)u^{(j)}`, where H meets :math:`\nabla\ell(u)` for u."""
 
     def __init__(
         self, coefficients: Sequence[Expr], source: Expr, t: Symbol, lam: Symbol, problem: Problem
@@ -76,10 +77,11 @@ class System:
     def force(self, t: float, blocks: np.ndarray) -> np.ndarray:
         """The highest derivative at a state of shape (order, n)."""
         matrix, problem = self.problem.kernel(t), self.problem
-        sources = [problem.gradient(blocks[0]), *blocks[1:]]
-        forces = [
-            _horner([c(t) for c in terms], matrix, source)
-            for terms, source in zip(self.terms, sources, strict=True)
+        curve, *powers = (c(t) for c in self.terms[0])
+        forces = [curve * blocks[0] + _horner([0.0, *powers], matrix, problem.gradient(blocks[0]))]
+        forces += [
+            _horner([c(t) for c in terms], matrix, derivative)
+            for terms, derivative in zip(self.terms[1:], blocks[1:], strict=True)
         ]
         pull = 0.0 if problem.q is None else _horner([c(t) for c in self.pull], matrix, problem.q)
         return pull - np.sum(forces, axis=0)
@@ -154,18 +156,20 @@ class Solved:
 def solve(
     dynamics: ErrorDynamics,
     problem: Problem,
-    position: np.ndarray,
-    slope: np.ndarray,
+    begin: tuple[np.ndarray, np.ndarray, np.ndarray],
     t: Any,
     options: dict[str, Any],
 ) -> Solved:
-    """Integrate from a position, with initial derivatives that are polynomials in H times `slope`."""
+    """Integrate from (position, whole, slope).
+
+    Initial derivatives are polynomials in H, of which H^0 multiplies `whole`, and higher powers `slope`.
+    """
     if not dynamics.is_numeric:
         raise ValueError(f"{dynamics} holds symbols; give them numbers with dynamics.subs(...)")
     t = report_times(t)
     require_reached(dynamics, dynamics.coefficients, float(t[-1]))
     spans = intervals((*dynamics.coefficients, dynamics.source), dynamics.t, float(t[-1]))
-    pieces, start, early = _pieces(dynamics, problem, (position, slope), spans, float(t[-1]), options["rtol"])
+    pieces, start, early = _pieces(dynamics, problem, begin, spans, float(t[-1]), options["rtol"])
     if options["method"] in EXPLICIT:
         _require_affordable(pieces, float(t[-1]), options["method"])
     blocks, rates, used, message = [], [], 0, "no time beyond the start"
@@ -187,28 +191,29 @@ def solve(
 def _pieces(
     dynamics: ErrorDynamics,
     problem: Problem,
-    begin: tuple[np.ndarray, np.ndarray],
+    begin: tuple[np.ndarray, np.ndarray, np.ndarray],
     spans: list[tuple[float, float]],
     last: float,
     rtol: float,
 ) -> tuple[list[Piece], float, Callable]:
     """Systems with the times at which they end, the solver's first time, and the states until then."""
     t, lam, form = dynamics.t, dynamics.lam, dynamics.momentum
-    (stop, inside), (position, slope) = spans[0], begin
+    (stop, inside), (position, whole, slope) = spans[0], begin
 
     def plain(at: float) -> System:
         *held, source = (on_interval(c, t, at) for c in (*dynamics.coefficients, dynamics.source))
         return System(held, source, t, lam, problem)
 
-    def value(along: Expr, along_q: Expr, vector: np.ndarray) -> np.ndarray:
+    def value(along: Expr, along_q: Expr) -> np.ndarray:
         moved = 0.0 if problem.q is None else image(along_q, lam, problem.first, problem.q)
-        return image(along, lam, problem.first, vector) + moved
+        still = along.subs(lam, 0)
+        return float(still) * whole + image(along - still, lam, problem.first, slope) + moved
 
     along_q = dynamics.source_data or (sympy.S.Zero,) * dynamics.order
     data = np.array(
         [
-            position + value(sympy.S.Zero, along_q[0], slope),
-            *(value(e, a, slope) for e, a in zip(dynamics.initial, along_q[1:], strict=True)),
+            position + value(sympy.S.Zero, along_q[0]),
+            *(value(e, a) for e, a in zip(dynamics.initial, along_q[1:], strict=True)),
         ]
     )
     if form is None:
@@ -218,7 +223,7 @@ def _pieces(
     held = [form.map(lambda c, at=at: on_interval(c, t, at)) for _, at in spans]
     pieces = [Piece(end, MomentumSystem(f, t, lam, problem)) for (end, _), f in zip(spans, held, strict=True)]
     if all(is_finite_at_zero(c, t) for part in pieces[0].system.parts for c in part):
-        data = np.array([data[0], value(*form.start, slope)])
+        data = np.array([data[0], value(*form.start)])
         return pieces, 0.0, lambda s: data
     # friction with a pole at 0: begun in u', well before the weight may vanish
     middle, weight = min(stop, last) / 2, pieces[0].system.weight

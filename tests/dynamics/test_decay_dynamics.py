@@ -8,7 +8,6 @@ from odeopt import (
     GradientDescent,
     HeavyBall,
     Nesterov,
-    SquaredLoss,
     TorchSGD,
     error_dynamics,
     exact_rate,
@@ -16,7 +15,6 @@ from odeopt import (
     loss_curve,
     mode_solution,
     ode_limit,
-    prediction_dynamics,
     spectral_measure,
 )
 from odeopt.dynamics import integrated_mode
@@ -170,5 +168,3 @@ def test_what_holds_no_origin_is_refused_with_the_way_out():
         loss_curve(mode, spectral_measure(KERNEL, DELTA0), [1.0])
     with pytest.raises(ValueError, match=r"in the error alone.*holds q = Delta_0 - J w_0.*to_start"):
         integrate(found, KERNEL, DELTA0, [1.0], rtol=1e-6, atol=1e-8)
-    with pytest.raises(ValueError, match="prediction equation is taken of an equation in the error alone"):
-        prediction_dynamics(ode_limit(GradientDescent(0.05, weight_decay=0.3)), SquaredLoss())

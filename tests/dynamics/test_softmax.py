@@ -284,10 +284,3 @@ def test_a_class_without_an_example_is_refused():
     ):
         with pytest.raises(ValueError, match="y has no example of the class of column 2, whose output could"):
             call()
-
-
-@pytest.mark.parametrize("to_start", [False, True])
-def test_equations_of_weights_that_decay_name_the_step_that_can_be_run(to_start):
-    rule = GradientDescent(0.1, weight_decay=0.1, to_start=to_start)
-    with pytest.raises(ValueError, match="run the step, predict_iterates"):
-        dynamics_of(rule, LOSS)
