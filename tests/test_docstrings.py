@@ -13,6 +13,7 @@ from processes import ROOT
 # To be completed: a wing is listed as soon as it is clean.
 CLEAN = [
     "data",
+    "dynamics",
     "kernels",
     "limits",
     "plot",

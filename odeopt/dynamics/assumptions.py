@@ -9,7 +9,24 @@ __all__ = ["Assumption", "assumptions_of"]
 
 @dataclass(frozen=True)
 class Assumption:
-    """A term that the linear dynamics drops, and when it vanishes."""
+    """A term that the linear dynamics drops, and when it vanishes.
+
+    Parameters
+    ----------
+    name : str
+        What is assumed, in a few words.
+    dropped : str
+        The term.
+    vanishes : str
+        Where the term is zero, or how it shrinks with the width.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, error_dynamics, ode_limit
+    >>> (assumption,) = error_dynamics(ode_limit(GradientDescent(lr=0.1))).assumptions
+    >>> assumption.name, assumption.dropped
+    ('constant kernel', "the change of H(t) = J(t) J(t)'")
+    """
 
     name: str
     dropped: str

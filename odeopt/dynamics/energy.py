@@ -31,15 +31,22 @@ _MOST_COORDINATES = 4
 class Energy:
     r"""Energy along a trajectory, per unit mass: :math:`E=c\,\ell(u)+\tfrac12\dot u^\top H^{-1}\dot u`.
 
-    Attributes
+    Parameters
     ----------
     t : numpy.ndarray, shape (T,)
+        Times.
     potential : numpy.ndarray, shape (T,)
         :math:`c\,\ell(u)`.
     kinetic : numpy.ndarray, shape (T,)
         :math:`\tfrac12\dot u^\top H^{-1}\dot u`; zero for an equation of first order.
     dissipation : numpy.ndarray, shape (T,)
         :math:`-\dot E`.
+
+    Examples
+    --------
+    >>> parts = Energy(np.array([0.0]), np.array([2.0]), np.array([0.5]), np.array([0.1]))
+    >>> parts.total
+    array([2.5])
     """
 
     t: np.ndarray
@@ -75,6 +82,7 @@ def energy(dynamics: PredictionDynamics, kernel: npt.ArrayLike, trajectory: Pred
     Returns
     -------
     Energy
+        Its parts at the times of the trajectory.
 
     Raises
     ------
@@ -154,7 +162,7 @@ def _mechanical(dynamics: PredictionDynamics) -> tuple[Expr | None, Expr]:
 class Lagrangian:
     r"""The Lagrangian :math:`\mathcal L=\mu(t)[\tfrac12\dot u^\top H^{-1}\dot u-c\,\ell(u)]`, verified.
 
-    Attributes
+    Parameters
     ----------
     factor : sympy.Expr
         :math:`\mu(t)=\exp\int b\,dt`: :math:`e^{bt}` for constant friction, :math:`t^r` for r/t.
@@ -164,6 +172,15 @@ class Lagrangian:
         Its Euler-Lagrange equations as sympy derives them.
     residual : sympy.Matrix
         These, multiplied by :math:`-H/\mu`, less the dynamics: zero, or the object is refused.
+    stiffness : sympy.Expr
+        Coefficient c of the gradient.
+
+    Examples
+    --------
+    >>> from odeopt import Nesterov, SquaredLoss, ode_limit, prediction_dynamics
+    >>> form = lagrangian(prediction_dynamics(ode_limit(Nesterov(lr=0.01, r=3)), SquaredLoss()))
+    >>> form.factor, form.stiffness
+    (t**3, 1)
     """
 
     factor: Expr
@@ -177,7 +194,13 @@ class Lagrangian:
             raise ValueError(f"the Euler-Lagrange equations miss the dynamics by {self.residual}")
 
     def latex(self) -> str:
-        """Return the Lagrangian in vector form as LaTeX."""
+        """Return the Lagrangian in vector form as LaTeX.
+
+        Returns
+        -------
+        str
+            Without dollar signs.
+        """
         c = "" if self.stiffness == 1 else latex(self.stiffness) + r"\,"
         kinetic = r"\tfrac12\dot u^\top H^{-1}\dot u"
         return rf"\mathcal L={latex(self.factor)}\left({kinetic}-{c}\ell(u)\right)"
@@ -199,6 +222,7 @@ def lagrangian(dynamics: PredictionDynamics, *, size: int = 2) -> Lagrangian:
     Returns
     -------
     Lagrangian
+        Verified in `size` coordinates, else refused.
 
     Raises
     ------

@@ -17,13 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, overload
 
-import numpy as np
-import numpy.typing as npt
 import sympy
 from sympy import Add, Expr, Symbol
 
-from odeopt.checks import real_array, require_mapping, validate_kernel
+from odeopt.checks import require_mapping
 from odeopt.dynamics.assumptions import Assumption, assumptions_of
+from odeopt.dynamics.error_loss import ErrorLoss
 from odeopt.dynamics.mode_image import coefficients_image, start_image
 from odeopt.dynamics.momentum import ErrorMomentum, error_momentum
 from odeopt.limits.adaptive import SystemLimit
@@ -42,91 +41,23 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class ErrorLoss:
-    r"""A strongly convex quadratic in prediction space, :math:`\tfrac12z^\top H^{\pm1}z`.
-
-    Attributes
-    ----------
-    power : int
-        1 for the error loss :math:`\tfrac12\Delta^\top H\Delta`, -1 for its dual
-        :math:`\tfrac12u^\top H^{-1}u`, in the linear model half the squared weight distance along the
-        row space of J.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> H = np.diag([1.0, 4.0])
-    >>> loss, dual = ErrorLoss(1), ErrorLoss(-1)
-    >>> loss.value(H, [1.0, 1.0]), loss.constants(H)
-    (2.5, (1.0, 4.0))
-    >>> dual.value(H, [1.0, 1.0]), dual.constants(H)
-    (0.625, (0.25, 1.0))
-    """
-
-    power: int
-
-    def value(self, kernel: npt.ArrayLike, z: npt.ArrayLike) -> float:
-        r"""Evaluate :math:`\tfrac12z^\top H^{\pm1}z`.
-
-        Parameters
-        ----------
-        kernel : array_like, shape (n, n)
-            Symmetric positive definite H.
-        z : array_like, shape (n,)
-            The error, or for the dual the prediction.
-
-        Returns
-        -------
-        float
-        """
-        matrix = validate_kernel(kernel)
-        z = real_array(z, "z", ndim=1)
-        if len(z) != len(matrix):
-            raise ValueError(f"z must have shape ({len(matrix)},) like the kernel, got {z.shape}")
-        if self.power == 1:
-            return float(0.5 * z @ matrix @ z)
-        self.constants(matrix)
-        return float(0.5 * z @ np.linalg.solve(matrix, z))
-
-    def constants(self, kernel: npt.ArrayLike) -> tuple[float, float]:
-        r"""Return strong convexity and smoothness: :math:`(\lambda_{\min},\lambda_{\max})` of the form.
-
-        Parameters
-        ----------
-        kernel : array_like, shape (n, n)
-
-        Returns
-        -------
-        mu, L : float
-        """
-        eigenvalues = np.linalg.eigvalsh(validate_kernel(kernel))
-        low, high = float(eigenvalues[0]), float(eigenvalues[-1])
-        if self.power == -1 and low <= 0:
-            raise ValueError(f"the dual loss needs a positive definite kernel, got the eigenvalue {low:.3g}")
-        return (low, high) if self.power == 1 else (1 / high, 1 / low)
-
-    def latex(self) -> str:
-        """Return the quadratic form as LaTeX."""
-        return r"\tfrac12\Delta^\top H\Delta" if self.power == 1 else r"\tfrac12u^\top H^{-1}u"
-
-    def _repr_latex_(self) -> str:
-        return f"${self.latex()}$"
-
-
-@dataclass(frozen=True)
 class ErrorDynamics:
     r"""The linear ODE :math:`\sum_jA_j(t,H)\Delta^{(j)}=S(t,H)q` of the prediction error.
 
-    Attributes
+    Parameters
     ----------
     coefficients : tuple of sympy.Expr
         :math:`(A_0,\dots,A_n)`, functions of `t` and of the eigenvalue `lam` of H.
     initial : tuple of sympy.Expr
         :math:`(\varphi'(0),\dots,\varphi^{(n-1)}(0))` of a mode with :math:`\varphi(0)=1`.
+    t, lam : sympy.Symbol
+        Time, and an eigenvalue of H.
     time_step : float or sympy.Expr
-        t = (k + time_origin) * time_step.
+        From steps to time: t = (k + time_origin) * time_step.
     assumptions : tuple of Assumption
         What was dropped on the way from the weights to the error.
+    limit : ODELimit or None
+        The limit that was carried over.
     start : sympy.Expr
         :math:`\varphi(0)`, 1 but for corrections that start the curve beside the first iterate.
     time_origin : float or sympy.Expr
@@ -136,10 +67,21 @@ class ErrorDynamics:
     source_data : tuple of sympy.Expr
         What :math:`\Delta(0),\dots,\Delta^{(n-1)}(0)` have along q, beside `start` and `initial` along
         :math:`\Delta_0`; () for nothing.
-    printed, printed_source : tuple of sympy.Expr, sympy.Expr
-        `coefficients` and `source` with schedules by name, as of the limit; None without schedules.
-    valid_until, momentum
-        As of the limit, :class:`odeopt.ODELimit`.
+    printed : tuple of sympy.Expr, or None
+        `coefficients` with schedules by name, as of the limit; None without schedules.
+    printed_source : sympy.Expr or None
+        `source` likewise.
+    valid_until : float or sympy.Expr or None
+        As of the limit, :class:`odeopt.limits.ODELimit`.
+    momentum : ErrorMomentum or None
+        The equation with the velocity beside it, where a schedule stands outside of that.
+
+    Examples
+    --------
+    >>> from odeopt import Nesterov, ode_limit
+    >>> dynamics = error_dynamics(ode_limit(Nesterov(lr=0.01, r=3)))
+    >>> dynamics.coefficients, dynamics.initial, dynamics.time_step
+    ((lam, 3/t, 1), (0,), 0.1)
     """
 
     coefficients: tuple[Expr, ...]
@@ -201,6 +143,7 @@ class ErrorDynamics:
         Returns
         -------
         ErrorDynamics
+            With the numbers in every field but `limit`.
 
         Examples
         --------
@@ -234,6 +177,7 @@ class ErrorDynamics:
         Parameters
         ----------
         phi : sympy.Expr
+            A function of `t` and `lam`.
 
         Returns
         -------
@@ -243,7 +187,22 @@ class ErrorDynamics:
         return Add(*(a * phi.diff(self.t, j) for j, a in enumerate(self.coefficients)))
 
     def parts(self, latex: bool, unknown: str, source: str) -> list[tuple[Expr, str]]:
-        """Coefficients and vectors, text or `latex`, last derivative first: `unknown`, under H `source`."""
+        """List the terms of the left side, the last derivative first.
+
+        Parameters
+        ----------
+        latex : bool
+            Whether vectors are LaTeX, else plain text.
+        unknown : str
+            The name of what is derived.
+        source : str
+            The name of what stands under a power of H.
+
+        Returns
+        -------
+        list of tuple
+            Coefficient and vector of each term.
+        """
         derivative = derivative_latex if latex else derivative_text
         found = []
         coefficients = self.printed or self.coefficients
@@ -261,7 +220,13 @@ class ErrorDynamics:
         return found
 
     def latex(self) -> str:
-        """Return the equation as LaTeX."""
+        """Return the equation as LaTeX.
+
+        Returns
+        -------
+        str
+            With its right side and schedules by name, without dollar signs.
+        """
         left = equation_latex(self.parts(True, r"\Delta", r"\Delta"))
         source = latex((self.printed_source or self.source).subs(self.lam, Symbol("H")))
         return left if self.source == 0 else left.removesuffix("0") + rf"\left({source}\right)q"
@@ -282,10 +247,20 @@ class PreconditionedDynamics:
     The preconditioner acts on the weights, so the equation does not close in (Delta, H); integrate the
     limit in the weights, with :func:`odeopt.limits.integrate.integrate_limit`.
 
-    Attributes
+    Parameters
     ----------
     limit : SystemLimit
+        The system of the weights and the averages.
     assumptions : tuple of Assumption
+        What was dropped on the way from the weights to the error.
+
+    Examples
+    --------
+    >>> from odeopt import error_dynamics, ode_limit
+    >>> from odeopt.rules import SignDescent
+    >>> dynamics = error_dynamics(ode_limit(SignDescent(lr=0.1)))
+    >>> dynamics.is_closed, dynamics.preconditioner
+    (False, Abs(grad f(X)))
     """
 
     limit: SystemLimit
@@ -298,7 +273,13 @@ class PreconditionedDynamics:
         return self.limit.preconditioner
 
     def latex(self) -> str:
-        """Return the equation as LaTeX."""
+        """Return the equation as LaTeX.
+
+        Returns
+        -------
+        str
+            That of the error and its preconditioner or the system of the weights, without dollar signs.
+        """
         if self.preconditioner is None:
             return rf"\dot{{\Delta}} = J\dot{{X}},\quad {self.limit.latex()}"
         return rf"\dot{{\Delta}} = -J D^{{-1}} J^\top \Delta,\quad D = {dotted_latex(self.preconditioner)}"

@@ -34,9 +34,10 @@ Method = Literal["DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"]
 class Trajectory:
     """Errors along time, as integrated.
 
-    Attributes
+    Parameters
     ----------
     t : numpy.ndarray, shape (T,)
+        Times.
     delta : numpy.ndarray, shape (T, n)
         Errors.
     loss : numpy.ndarray, shape (T,)
@@ -45,6 +46,14 @@ class Trajectory:
         Evaluations of the right-hand side.
     message : str
         The solver's message.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, error_dynamics, ode_limit
+    >>> dynamics = error_dynamics(ode_limit(GradientDescent(lr=0.1)))
+    >>> run = integrate(dynamics, [[1.0]], [2.0], [0.0, 1.0], rtol=1e-8, atol=1e-10)
+    >>> run.loss.round(6), run.layer  # 2 exp(-2 t)
+    (array([2.      , 0.270671]), 'linear ODE')
     """
 
     t: np.ndarray
@@ -63,9 +72,10 @@ class Trajectory:
 class PredictionTrajectory:
     r"""Predictions along time, as integrated.
 
-    Attributes
+    Parameters
     ----------
     t : numpy.ndarray, shape (T,)
+        Times.
     u, velocity : numpy.ndarray, shape (T, n) or (T, n, c)
         Predictions and their derivatives in time.
     loss : numpy.ndarray, shape (T,)
@@ -76,6 +86,15 @@ class PredictionTrajectory:
         The solver's message.
     points : numpy.ndarray, shape (T, p) or (T, p, c), or None
         Predictions at the points of the cross kernel.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, SquaredLoss, ode_limit, prediction_dynamics
+    >>> dynamics = prediction_dynamics(ode_limit(GradientDescent(lr=0.1)), SquaredLoss())
+    >>> options = {"rtol": 1e-8, "atol": 1e-10, "cross_kernel": [[0.5]], "start": [0.0]}
+    >>> run = integrate_predictions(dynamics, [[1.0]], [0.0], [1.0], [0.0, 1.0], **options)
+    >>> run.u.round(6).tolist(), run.points.round(6).tolist()  # 1 - exp(-t), and half of it
+    ([[0.0], [0.632121]], [[0.0], [0.31606]])
     """
 
     t: np.ndarray
@@ -126,6 +145,7 @@ def integrate(
     Returns
     -------
     Trajectory
+        The errors at the times `t`, read-only.
 
     Raises
     ------
@@ -208,6 +228,7 @@ def integrate_predictions(
     Returns
     -------
     PredictionTrajectory
+        The predictions at the times `t`, read-only.
 
     Raises
     ------

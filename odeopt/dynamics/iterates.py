@@ -26,7 +26,7 @@ __all__ = ["PredictionIterates", "predict_iterates"]
 class PredictionIterates:
     r"""Predictions of a linear model, step by step.
 
-    Attributes
+    Parameters
     ----------
     k : numpy.ndarray, shape (K,)
         Iterations.
@@ -36,6 +36,13 @@ class PredictionIterates:
         :math:`\ell(u_k)`, summed over the examples.
     points : numpy.ndarray, shape (K, p) or (K, p, c), or None
         Predictions at the points of the cross kernel.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, SquaredLoss
+    >>> run = predict_iterates(GradientDescent(lr=0.5), [[1.0]], SquaredLoss(), [0.0], [1.0], [0, 1])
+    >>> run.k, run.loss
+    (array([0, 1]), array([0.5  , 0.125]))
     """
 
     k: npt.NDArray[np.int64]
@@ -75,9 +82,11 @@ def predict_iterates(
     kernel : array_like or LinearOperator, shape (n, n) or (n c, n c)
         One kernel of all outputs, or one between outputs, example by example.
     loss : PredictionLoss
+        Of which the gradient is taken at the predictions.
     u0, y : array_like, shape (n,) or (n, c)
         Initial predictions and targets.
     k : array_like of increasing int, shape (K,)
+        Iterations to report.
     origin : array_like, shape of `u0`, optional
         :math:`Jw_0`, from which the step is run where weights decay to 0.
     cross_kernel : array_like or LinearOperator, shape (p, n) or (p c, n c), optional
@@ -88,6 +97,7 @@ def predict_iterates(
     Returns
     -------
     PredictionIterates
+        The predictions and their loss at the iterations `k`, read-only.
 
     Raises
     ------

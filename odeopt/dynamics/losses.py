@@ -101,6 +101,7 @@ class PredictionLoss(abc.ABC):
         Parameters
         ----------
         y : array_like or torch.Tensor, shape (n,) or (n, c)
+            Targets of all examples.
 
         Raises
         ------
@@ -135,7 +136,13 @@ class PredictionLoss(abc.ABC):
         return repr(self)
 
     def latex(self) -> str:
-        """Return the loss as LaTeX."""
+        """Return the loss as LaTeX.
+
+        Returns
+        -------
+        str
+            An equation for the loss of u, without dollar signs.
+        """
         return r"\ell(u)=\sum_i\ell_i(u_i)"
 
     def _repr_latex_(self) -> str:

@@ -46,9 +46,10 @@ __all__ = ["AlongOrigin", "ModeSolution", "mode_solution"]
 class ModeSolution:
     r"""The closed form :math:`\varphi(t;\lambda)` of one mode.
 
-    Attributes
+    Parameters
     ----------
     dynamics : ErrorDynamics
+        The equation that it solves.
     expr : sympy.Expr
         The closed form in ``dynamics.t`` and ``dynamics.lam``. For family "characteristic" it holds
         the symbols z1, ..., zn, the roots of the characteristic polynomial.
@@ -57,9 +58,20 @@ class ModeSolution:
         or "hypergeometric".
     residual : sympy.Expr
         What is left of the equation when the closed form is substituted; 0.
+    _evaluate : callable or None
+        From times (T,) and eigenvalues (n,) to values (T, n); None where the dynamics hold symbols.
+    _origin : AlongOrigin or None
+        The mode along q, for weights that decay.
     clock : callable or None
         For a schedule of gradient flow, :math:`e^{-\lambda\sigma(t)}`, the intrinsic time: times to
         :math:`\sigma`.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent, error_dynamics, ode_limit
+    >>> mode = mode_solution(error_dynamics(ode_limit(GradientDescent(lr=0.1))))
+    >>> mode.family, mode.expr, mode([1.0], [2.0]).round(6)
+    ('exponential', exp(-lam*t), array([[0.135335]]))
     """
 
     dynamics: ErrorDynamics
@@ -81,12 +93,16 @@ class ModeSolution:
         Parameters
         ----------
         t : array_like, shape (T,)
+            Nonnegative times.
         lam : array_like, shape (n,)
+            Nonnegative eigenvalues.
 
         Returns
         -------
-        phi, chi : numpy.ndarray, shape (T, n)
-            The error is :math:`\varphi\Delta_0+\chi q` with :math:`q=\Delta_0-Jw_0`.
+        phi : numpy.ndarray, shape (T, n)
+            Of the error :math:`\varphi\Delta_0+\chi q` with :math:`q=\Delta_0-Jw_0`.
+        chi : numpy.ndarray, shape (T, n)
+            0 without weight decay.
 
         Examples
         --------
@@ -105,12 +121,12 @@ class ModeSolution:
 
     @property
     def time_step(self) -> float | Expr:
-        """t = (k + time_origin) * time_step."""
+        """Of the clock t = (k + time_origin) * time_step."""
         return self.dynamics.time_step
 
     @property
     def time_origin(self) -> float | Expr:
-        """t = (k + time_origin) * time_step."""
+        """Of the clock t = (k + time_origin) * time_step."""
         return self.dynamics.time_origin
 
     def __call__(self, t: npt.ArrayLike, lam: npt.ArrayLike) -> np.ndarray:
@@ -195,10 +211,12 @@ def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:
     Parameters
     ----------
     dynamics : ErrorDynamics
+        Symbols are welcome; then the mode is not evaluated.
 
     Returns
     -------
     ModeSolution
+        The closed form, verified by substitution, and its values.
 
     Raises
     ------
@@ -292,9 +310,6 @@ def _function_of_lam(dynamics: ErrorDynamics, *exprs: Expr) -> Any:
     return evaluate
 
 
-# --- first order -----------------------------------------------------------------------------------
-
-
 def _exponential(dynamics: ErrorDynamics) -> ModeSolution:
     phi, (t, s), residual = verified_exponential()
     speed = sympy.cancel(dynamics.coefficients[0] / dynamics.coefficients[1])
@@ -306,9 +321,6 @@ def _exponential(dynamics: ErrorDynamics) -> ModeSolution:
 
     expr = dynamics.start * phi.subs({t: dynamics.t, s: speed}, simultaneous=True)
     return ModeSolution(dynamics, expr, "exponential", residual, evaluate if compiled else None)
-
-
-# --- constant friction -----------------------------------------------------------------------------
 
 
 def _oscillator(dynamics: ErrorDynamics) -> ModeSolution:
@@ -324,9 +336,6 @@ def _oscillator(dynamics: ErrorDynamics) -> ModeSolution:
     values = {t: dynamics.t, b: friction, q: stiffness, v: velocity}
     expr = phi.subs(values, simultaneous=True)
     return ModeSolution(dynamics, expr, "oscillator", residual, evaluate if compiled else None)
-
-
-# --- friction r/t ----------------------------------------------------------------------------------
 
 
 def _bessel(dynamics: ErrorDynamics, friction: Expr, stiffness: Expr, damping: Expr) -> ModeSolution:
@@ -363,9 +372,6 @@ def _kummer(dynamics: ErrorDynamics, friction: Expr, damping: Expr, parameter: E
     return ModeSolution(dynamics, expr, "hypergeometric", residual, evaluate if compiled else None)
 
 
-# --- constant coefficients of any order --------------------------------------------------------------
-
-
 def _characteristic(dynamics: ErrorDynamics) -> ModeSolution:
     n = dynamics.order
     phi, (t, *symbols), residual = verified_characteristic(n)
@@ -379,9 +385,6 @@ def _characteristic(dynamics: ErrorDynamics) -> ModeSolution:
     start = dict(zip(symbols[n:], dynamics.initial, strict=True))
     expr = phi.subs({t: dynamics.t, **start}, simultaneous=True)
     return ModeSolution(dynamics, expr, "characteristic", residual, evaluate if compiled else None)
-
-
-# --- the mean of a mode with constant coefficients ---------------------------------------------------------
 
 
 def _mean(dynamics: ErrorDynamics, averaged: ErrorDynamics) -> ModeSolution:

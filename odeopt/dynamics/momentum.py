@@ -17,16 +17,24 @@ __all__ = ["ErrorMomentum", "error_momentum"]
 class ErrorMomentum:
     r"""The equation of second order :math:`\dot\Delta=wP`, :math:`\dot P+C_1(t,H)P+C_0(t,H)\Delta=S(t,H)q`.
 
-    Attributes
+    Parameters
     ----------
     weight : sympy.Expr
-        w, the schedule that stands outside the velocity.
+        The schedule w that stands outside the velocity.
     coefficients : tuple of sympy.Expr
         :math:`(C_0,C_1)`, functions of t and of the eigenvalue lam.
     source : sympy.Expr
         S, 0 but for weight decay.
     start : tuple of sympy.Expr
-        P(0) along :math:`\Delta_0` and along q.
+        The values P(0) along :math:`\Delta_0` and along q.
+
+    Examples
+    --------
+    >>> from odeopt import TorchSGD, error_dynamics, ode_limit
+    >>> from odeopt.rules import Linear
+    >>> momentum = error_dynamics(ode_limit(TorchSGD(Linear(0.01, steps=100), momentum=0.9))).momentum
+    >>> momentum.weight, momentum.coefficients
+    (Piecewise((1 - t/10, t < 10), (0, True)), (lam, 1))
     """
 
     weight: Expr
@@ -35,12 +43,17 @@ class ErrorMomentum:
     start: tuple[Expr, Expr]
 
     def map(self, function: Callable[[Expr], Expr]) -> ErrorMomentum:
-        """Apply a function to every coefficient.
+        """Return the equation with a function applied to every coefficient.
 
         Parameters
         ----------
         function : callable
             From an expression to an expression.
+
+        Returns
+        -------
+        ErrorMomentum
+            Of the images of the weight, the coefficients, the source and the start.
 
         Examples
         --------

@@ -50,12 +50,14 @@ def predict_points(
     start : array_like, shape (p,)
         Predictions :math:`f_*(0)` at the points before the first step.
     k : array_like of int, shape (K,)
+        Iterations, in any order.
     origin, points_origin : array_like, shapes (n,) and (p,), optional
         :math:`Jw_0` and :math:`J_*w_0`; needed where weights decay to 0.
 
     Returns
     -------
     numpy.ndarray, shape (K, p)
+        Predictions :math:`f_*(k)`, one row an iteration.
 
     Raises
     ------

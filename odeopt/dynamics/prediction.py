@@ -35,12 +35,19 @@ __all__ = ["PredictionDynamics", "prediction_dynamics"]
 class PredictionDynamics:
     r"""The ODE :math:`\sum_{j\ge1}a_j\,u^{(j)}+a_0(u-u_0+Jw_0)+c\,H\,\nabla\ell(u)=0` of the predictions.
 
-    Attributes
+    Parameters
     ----------
     linear : ErrorDynamics
         The same for the squared loss, where :math:`\nabla\ell(u)=\Delta`.
     loss : PredictionLoss
         :math:`\ell`.
+
+    Examples
+    --------
+    >>> from odeopt import Nesterov, SquaredLoss, ode_limit
+    >>> dynamics = prediction_dynamics(ode_limit(Nesterov(lr=0.01, r=3)), SquaredLoss())
+    >>> dynamics.order, dynamics.monic, dynamics.time_step
+    (2, (1, 3/t), 0.1)
     """
 
     linear: ErrorDynamics
@@ -89,6 +96,7 @@ class PredictionDynamics:
         Returns
         -------
         PredictionDynamics
+            Under the same loss.
 
         Examples
         --------
@@ -107,10 +115,12 @@ class PredictionDynamics:
         Parameters
         ----------
         k : array_like of int, shape (K,)
+            Iterations.
 
         Returns
         -------
         numpy.ndarray, shape (K,)
+            In the order of `k`; refused where the clock holds symbols.
 
         Examples
         --------
@@ -125,7 +135,13 @@ class PredictionDynamics:
         return (real_array([k] if is_number(k) else k, "k", ndim=1) + origin) * step
 
     def latex(self) -> str:
-        """Return the equation as LaTeX."""
+        """Return the equation as LaTeX.
+
+        Returns
+        -------
+        str
+            Without dollar signs; the loss is not written out.
+        """
         left = equation_latex(self.linear.parts(True, "u", r"\,\nabla\ell(u)"))
         if not self.linear.has_source:
             return left
@@ -151,10 +167,12 @@ def prediction_dynamics(limit: ODELimit, loss: PredictionLoss) -> PredictionDyna
     limit : ODELimit
         Linear in derivatives and gradients, with any coefficients in t.
     loss : PredictionLoss
+        Of which the gradient drives the predictions.
 
     Returns
     -------
     PredictionDynamics
+        The equation, its clock and what was dropped.
 
     Raises
     ------
