@@ -57,7 +57,7 @@ def text(expr: Any) -> str:
     >>> text(-1 / (beta - 1)), text(-b * h + 1), text(Rational(2947853383768011, 2500000000000000))
     ('1/(1 - beta)', '1 - b*h', '1.17914...')
     """
-    return _Text().doprint(normal(sympy.sympify(expr)))
+    return _Text().doprint(normal(sympy.sympify(expr, strict=True)))
 
 
 def latex(expr: Any) -> str:
@@ -71,7 +71,7 @@ def latex(expr: Any) -> str:
     """
     if isinstance(expr, sympy.Eq):
         return f"{latex(expr.lhs)} = {latex(expr.rhs)}"
-    return _Latex().doprint(normal(sympy.sympify(expr)))
+    return _Latex().doprint(normal(sympy.sympify(expr, strict=True)))
 
 
 def normal(expr: Expr) -> Expr:
