@@ -3,7 +3,6 @@ r"""What a pass through a module may change beside its weights: seen, refused, a
 from __future__ import annotations
 
 import contextlib
-import copy
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,7 +26,7 @@ class ModuleState:
         # the tables themselves (of weights, buffers, parts, and of one's own: caches), so that what a pass
         # adds, replaces or removes is undone as well
         self._parts = [
-            (part, dict(part.__dict__), [(t, copy.copy(t)) for t in vars(part).values() if _is_table(t)])
+            (part, dict(part.__dict__), [(t, _held(t)) for t in vars(part).values() if _is_table(t)])
             for part in module.modules()
         ]
         self._buffers = [(part, dict(part._buffers)) for part in module.modules()]
@@ -129,8 +128,15 @@ def _is_table(value: object) -> bool:
     return isinstance(value, (dict, list, set))
 
 
+def _held(table: Any) -> dict | list:
+    return dict(table) if isinstance(table, dict) else list(table)
+
+
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
+    if one.shape != other.shape:
+        return False
+    # the rest is for nan
+    return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _random_states(module: nn.Module) -> dict[str, Any]:

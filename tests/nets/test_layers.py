@@ -211,3 +211,17 @@ def test_examples_that_interact_at_moved_weights_alone_are_seen():
     module.gate.fill_(1.0)
     J = jacobian(module, x)
     assert_same(gram, J @ J.T)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_parts_by_all_examples_are_those_by_few(outputs, dtype, monkeypatch):
+    """One output is planned on all examples at once, unless their parts are too many entries."""
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, outputs)).to(dtype)
+    x = torch.randn(8, 1, 4, 4, dtype=torch.float64).transpose(2, 3)[::2]
+    J = jacobian(module.double(), x)
+    module.to(dtype)
+    assert_same(empirical_operator(module, x).gram(), J @ J.T)
+    monkeypatch.setattr(matrix, "_BLOCK", 200)
+    assert_same(empirical_operator(module, x).gram(), J @ J.T)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -25,22 +26,22 @@ from odeopt.nets.kernels.matrix import (
     pulled_back,
     pushed,
 )
-from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, real_size, split
+from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, real_size, split, vector
 from odeopt.nets.module_checks import differentiable, fitting, require_outputs
 from odeopt.nets.module_state import ModuleState, left_as_it_was, plain_arithmetic
 
 __all__ = ["Jacobian", "own_tape"]
 
 
-def own_tape(
+def _own_outputs(
     module: nn.Module,
     leaves: dict[str, nn.Parameter],
     x: torch.Tensor,
     state: ModuleState,
     *,
     columns: int | None,
-) -> Tape:
-    """The outputs of the module itself, refused if those, or `backward()`, of another pass are others."""
+) -> torch.Tensor:
+    """The outputs of one pass, refused if they are not finite or the pass changes the module or x."""
     before = x.clone()
     for p in leaves.values():
         p.requires_grad_()
@@ -52,6 +53,19 @@ def own_tape(
         raise ValueError("module changes its inputs in place; let its forward pass begin with x.clone()")
     if not output.detach().isfinite().all():
         raise ValueError("module has non-finite outputs at these weights; initialise it again, or scale x")
+    return output
+
+
+def own_tape(
+    module: nn.Module,
+    leaves: dict[str, nn.Parameter],
+    x: torch.Tensor,
+    state: ModuleState,
+    *,
+    columns: int | None,
+) -> Tape:
+    """The outputs of the module itself, refused if those, or `backward()`, of another pass are others."""
+    output = _own_outputs(module, leaves, x, state, columns=columns)
     tape, again = Tape(output, tuple(leaves.values())), module(x).reshape(-1)
     c = probe(len(output), output)
     with differentiable():
@@ -105,25 +119,16 @@ class Jacobian:
         """Refuse a module whose own backward pass is not that by held weights, in its own dtype."""
         dtype, x = _own_dtype(chosen), self.batches[0]
         x = x.to(dtype) if x.is_floating_point() else x
+        if self._is_reached(chosen, x):
+            return
         with left_as_it_was(self.module, weights=True) as state, plain_arithmetic(self.device):
             own = own_tape(self.module, chosen, x, state, columns=None)
             c = probe(len(own.output), own.output)
             with differentiable():
                 parts = torch.autograd.grad(own.output, own.leaves, c, allow_unused=True)
-
-        def pulled() -> tuple:
-            output = self.module(x).reshape(-1)
-            if not output.requires_grad:
-                return (None,) * len(parts)
-            if len(self.batches) == 1:
-                self._tape = Tape(output.double(), self.held.leaves)  # of what is double, the products'
-            return torch.autograd.grad(output, self.held.leaves, c, allow_unused=True, retain_graph=True)
-
-        floor, others = float(flat(parts, own.leaves).norm()), self.held.run(pulled)
-        if self._tape is not None:
-            self._probed = c, flat(others, self.held.leaves).double()
-        for name, p, one, other in zip(self.names, own.leaves, parts, others, strict=True):
-            if not equal_to_rounding(flat([one], [p]), flat([other], [p]), floor=floor):
+        _, others = self.held.run(lambda: self._recorded(x, c))
+        for name, agrees in zip(self.names, self._agreement(parts, others), strict=True):
+            if not agrees:
                 if chosen[name]._backward_hooks:
                     raise ValueError(
                         f"module has a hook that changes the gradient of its weight {name}, so that it has "
@@ -134,6 +139,51 @@ class Jacobian:
                     "closure made before), so that its kernel at held weights is not known; read it as an "
                     "attribute in forward"
                 )
+
+    def _is_reached(self, chosen: dict[str, nn.Parameter], x: torch.Tensor) -> bool:
+        """Whether one pass of the module with `backward()`, and the next by held weights, already agree.
+
+        The second is from where the first has left the module: one that counts its passes gives others.
+        """
+        with left_as_it_was(self.module, weights=True) as state, plain_arithmetic(self.device):
+            output = _own_outputs(self.module, chosen, x, state, columns=None)
+            c = probe(len(output), output)
+            with differentiable():
+                output.backward(c, retain_graph=True)
+            parts = [p.grad for p in chosen.values()]
+            held, others = self.held.run(lambda: self._recorded(x, c))
+        return (
+            held.shape == output.shape
+            and equal_to_rounding(output.detach(), held)
+            and all(self._agreement(parts, others))
+        )
+
+    def _recorded(
+        self, x: torch.Tensor, c: torch.Tensor
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
+        """Outputs by held weights, and their derivatives by c; both are kept where x is all inputs."""
+        self._tape, self._probed, leaves = None, None, self.held.leaves
+        output = self.module(x).reshape(-1)
+        if not output.requires_grad or output.shape != c.shape:
+            return output.detach(), [None] * len(leaves)
+        with differentiable():
+            found = torch.autograd.grad(output, leaves, c, allow_unused=True, retain_graph=True)
+        if len(self.batches) == 1:  # of what is double, the products'
+            self._tape, self._probed = Tape(output.double(), leaves), (c, flat(found, leaves).double())
+        return output.detach(), found
+
+    def _agreement(
+        self, parts: Sequence[torch.Tensor | None], others: Sequence[torch.Tensor | None]
+    ) -> Iterator[bool]:
+        """Whether two derivatives are equal, leaf by leaf."""
+        leaves = self.held.leaves
+        pairs = [
+            (vector(one, leaf), vector(other, leaf))
+            for leaf, one, other in zip(leaves, parts, others, strict=True)
+        ]
+        floor = math.hypot(*(float(one.norm()) for one, _ in pairs))
+        for one, other in pairs:
+            yield equal_to_rounding(one, other, floor=floor)
 
     # --- products ---
 

@@ -23,7 +23,7 @@ from torch.func import functional_call, jacrev, vmap
 from odeopt.nets.kernels.contraction import Pair, Rows, contracted, held_entries, is_less_as_pair, parts_of
 from odeopt.nets.kernels.held import HeldWeights
 from odeopt.nets.kernels.layers import Factor, factors_of, layers_of
-from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, real_size
+from odeopt.nets.kernels.tape import Tape, equal_to_rounding, real_size, vector
 
 __all__ = ["Parts", "Plan", "gram_of", "parts_at", "product_matrix", "pulled_back", "pushed"]
 
@@ -70,7 +70,9 @@ class Side(Protocol):
 
 Parts = list[Rows | Pair]
 _Parted = Callable[[Side, range], Parts | None]
-_Route = Callable[[Side, Side], tuple[int, _Parted]]
+# Entries of one example; parts of some; those of all columns, if they are known to give J'c, leaf by leaf.
+_Routed = tuple[int, _Parted, Parts | None]
+_Route = Callable[[Side, Side], _Routed]
 
 
 def product_matrix(rows: Side, columns: Side) -> np.ndarray:
@@ -94,8 +96,9 @@ def product_matrix(rows: Side, columns: Side) -> np.ndarray:
             matrix, pulled = found
             if _is_right(matrix, pulled, expected, probes):
                 return matrix.cpu().numpy()
-            size = expected[0].norm().clamp(min=torch.finfo(torch.float64).tiny)
-            gap = float((pulled[0] - expected[0]).norm() / size)
+            if pulled:
+                size = expected[0].norm().clamp(min=torch.finfo(torch.float64).tiny)
+                gap = float((pulled[0] - expected[0]).norm() / size)
     if gap < 1e-3:
         raise ValueError(
             f"module computes in less than double precision inside: its derivatives agree to {gap:.0e} "
@@ -115,7 +118,7 @@ def _is_right(
     probes: Sequence[torch.Tensor],
 ) -> bool:
     """Whether the rows are those of backward passes, and the matrix is their product."""
-    if not all(equal_to_rounding(one, other) for one, other in zip(pulled, expected, strict=True)):
+    if not all(equal_to_rounding(one, other) for one, other in zip(pulled, expected, strict=False)):
         return False
     (c, d), scale = probes, float(expected[0].norm() * expected[1].norm())
     if not math.isfinite(scale):
@@ -127,9 +130,11 @@ def _is_right(
 def _assembled(
     route: _Route, rows: Side, columns: Side, probes: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, list[torch.Tensor]] | None:
-    r"""Matrix and :math:`J^\top c` of both, in blocks; the second are remade for each of the first."""
+    r"""Matrix and :math:`J^\top c` of both where not known, in blocks; second ones are made for each first."""
     same, k, c = rows is columns, rows.outputs, columns.outputs
-    entries, of = route(rows, columns)
+    entries, of, whole = route(rows, columns)
+    if same and whole is not None:
+        return contracted(whole, whole, (len(rows.x) * k,) * 2).cpu(), []
 
     def parts(side: Side, examples: range) -> Parts | None:
         return side.held.run(lambda: of(side, examples))
@@ -178,11 +183,14 @@ def pulled_back(parts: Parts, c: torch.Tensor) -> torch.Tensor:
 # --- routes -----------------------------------------------------------------------------------
 
 
-def _by_examples(rows: Side, columns: Side) -> tuple[int, _Parted]:
-    return rows.size * rows.outputs, lambda side, examples: [_alone(side, examples, range(len(side.names)))]
+def _by_examples(rows: Side, columns: Side) -> _Routed:
+    def parts(side: Side, examples: range) -> Parts:
+        return [_alone(side, examples, range(len(side.names)))]
+
+    return rows.size * rows.outputs, parts, None
 
 
-def _among_all(rows: Side, columns: Side) -> tuple[int, _Parted]:
+def _among_all(rows: Side, columns: Side) -> _Routed:
     """A backward pass through all examples for each row."""
 
     def parts(side: Side, examples: range) -> Parts:
@@ -191,12 +199,20 @@ def _among_all(rows: Side, columns: Side) -> tuple[int, _Parted]:
         sizes = tuple(real_size(leaf) for leaf in tape.leaves)
         return [Rows(torch.stack(list(tape.rows(of))), tuple(range(len(sizes))), sizes)]
 
-    return rows.size * rows.outputs, parts
+    return rows.size * rows.outputs, parts, None
 
 
-def _by_layers(rows: Side, columns: Side) -> tuple[int, _Parted]:
-    plan = columns.plan = columns.plan or columns.held.run(lambda: _planned(columns))
-    return plan.entries, lambda side, examples: _of_layers(side, examples, plan)
+def _by_layers(rows: Side, columns: Side) -> _Routed:
+    plan, whole = columns.plan, None
+    if plan is None and columns.outputs == len(columns.batches) == 1:
+        plan, whole = columns.held.run(lambda: _planned_by_all(columns))
+    plan = columns.plan = plan or columns.held.run(lambda: _planned_by_few(columns))
+
+    def parts(side: Side, examples: range) -> Parts | None:
+        is_known = whole is not None and side is columns and len(examples) == len(side.x)
+        return whole if is_known else _of_layers(side, examples, plan)
+
+    return plan.entries, parts, whole
 
 
 def _alone(side: Side, examples: range, leaves: Sequence[int]) -> Rows:
@@ -230,14 +246,32 @@ def _vectorised(side: Side, examples: range, leaves: Sequence[int]) -> Rows:
     )
 
 
-def _planned(side: Side) -> Plan:
+def _planned_by_few(side: Side) -> Plan:
     """Try on few examples what is a layer, and whether the other leaves can be batched."""
-    n, few = len(side.x), range(min(_TRIED, len(side.x)))
-    tape, leaves = side.record(side.x[: len(few)]), side.held.leaves
+    few = range(min(_TRIED, len(side.x)))
+    tape = side.record(side.x[: len(few)])
     c = side.probe(len(tape.output))
-    parts = torch.autograd.grad(tape.output, leaves, c, retain_graph=True, allow_unused=True)
-    expected = [flat([part], [leaf]) for part, leaf in zip(parts, leaves, strict=True)]
-    floor = float(torch.cat(expected).norm())
+    expected = torch.autograd.grad(tape.output, tape.leaves, c, retain_graph=True, allow_unused=True)
+    agrees = _agreement(c, [vector(*pair) for pair in zip(expected, tape.leaves, strict=True)])
+    plan, _ = _planned(side, tape, agrees)
+    if plan.rest and not _can_be_vectorised(side, few, plan.rest, agrees):
+        plan = plan._replace(rest_of=_alone)
+    return plan
+
+
+def _planned_by_all(side: Side) -> tuple[Plan | None, Parts | None]:
+    """The same on all examples, and their parts of J; None where these are not all of it, or too many."""
+    tape, (c, expected) = next(side.each_tape()), side.probed()
+    sizes = [real_size(leaf) for leaf in tape.leaves]
+    plan, parts = _planned(side, tape, _agreement(c, expected.split(sizes)), keep=_BLOCK)
+    if plan.rest or len(side.x) * plan.recorded > _BLOCK:
+        return None, None
+    return plan, parts
+
+
+def _agreement(c: torch.Tensor, expected: Sequence[torch.Tensor]) -> Callable[[Parts], bool]:
+    """Whether the product of parts with c is what is expected, leaf by leaf."""
+    floor = math.hypot(*(float(part.norm()) for part in expected))
 
     def agrees(found: Parts) -> bool:
         pulled = {leaf: values for part in found for leaf, values in part.pulled(c).items()}
@@ -247,26 +281,32 @@ def _planned(side: Side) -> Plan:
             for leaf, values in pulled.items()
         )
 
-    plan = Plan({}, {}, (), _vectorised, 0, 0)
+    return agrees
+
+
+def _planned(
+    side: Side, tape: Tape, agrees: Callable[[Parts], bool], keep: int | None = None
+) -> tuple[Plan, Parts]:
+    """Try by a recorded pass what is a layer; with `keep` only up to so many entries, and their parts."""
+    n, m, leaves = len(side.x), len(tape.output) // side.outputs, side.held.leaves
+    plan, found = Plan({}, {}, (), _vectorised, 0, 0), []
     layers, entries, recorded = layers_of(tape.output, leaves), 0, 0
     for batched in (True, False):
         layers, tried = [], [layer._replace(batched=batched) for layer in layers]
-        for layer, factor in zip(tried, factors_of(tape.output, tried, leaves, len(few)), strict=True):
+        for layer, factor in zip(tried, factors_of(tape.output, tried, leaves, m), strict=True):
             if factor is None:
                 continue
             as_pair = is_less_as_pair(factor, n)
-            if agrees(parts_of(factor, as_pair)):
+            held = entries + held_entries(factor, as_pair)
+            if (keep is None or m * held <= keep) and agrees(parts := parts_of(factor, as_pair)):
                 plan.as_pair[layer.leaves], plan.batched[layer.leaves] = as_pair, batched
-                entries += held_entries(factor, as_pair)
-                recorded += factor.recorded_entries()
+                entries, recorded = held, recorded + factor.recorded_entries()
+                found += parts if keep else []
             else:
                 layers.append(layer)
     rest = tuple(i for i in range(len(leaves)) if not any(i in each for each in plan.as_pair))
-    if rest:
-        entries += side.outputs * sum(real_size(leaves[i]) for i in rest)
-        if not _can_be_vectorised(side, few, rest, agrees):
-            plan = plan._replace(rest_of=_alone)
-    return plan._replace(rest=rest, entries=entries, recorded=max(1, recorded))
+    entries += side.outputs * sum(real_size(leaves[i]) for i in rest)
+    return plan._replace(rest=rest, entries=entries, recorded=max(1, recorded)), found
 
 
 def _can_be_vectorised(

@@ -11,22 +11,22 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-__all__ = ["Tape", "equal_to_rounding", "flat", "probe", "real_size", "split"]
+__all__ = ["Tape", "equal_to_rounding", "flat", "probe", "real_size", "split", "vector"]
 
 # Sums of the same numbers in another order differ by less than this power of the last digit (1.7e-10 in
 # float64, 5e-5 in float32); what is wrong in them by less does not show in a kernel of 9 digits.
 _ROUNDING = 5 / 8
 
 
+def vector(part: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+    """One real vector of the entries, a view where that can be; zeros where a part is None."""
+    part = torch.zeros_like(like) if part is None else part.to_dense() if part.is_sparse else part
+    return torch.view_as_real(part.resolve_conj()).reshape(-1) if part.is_complex() else part.reshape(-1)
+
+
 def flat(parts: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One real vector of all entries; zeros where a part is None."""
-    pieces = []
-    for part, p in zip(parts, like, strict=True):
-        part = torch.zeros_like(p) if part is None else part.to_dense() if part.is_sparse else part
-        pieces.append(
-            torch.view_as_real(part.resolve_conj()).reshape(-1) if part.is_complex() else part.reshape(-1)
-        )
-    return torch.cat(pieces)
+    """One real vector of all entries."""
+    return torch.cat([vector(part, p) for part, p in zip(parts, like, strict=True)])
 
 
 def split(vector: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -56,9 +56,11 @@ def equal_to_rounding(
     one: torch.Tensor, other: torch.Tensor, *, scale: float = 0.0, floor: float = 0.0
 ) -> bool:
     """Whether two vectors differ by no more than the order of sums explains; `floor` is 0 up to rounding."""
-    eps = torch.finfo(one.dtype).eps
+    eps, gap = torch.finfo(one.dtype).eps, float((one - other).norm())
+    if gap == 0:
+        return True
     scale = scale or max(float(one.norm()), float(other.norm()))
-    return float((one - other).norm()) <= eps**_ROUNDING * scale + 1e3 * eps * floor
+    return gap <= eps**_ROUNDING * scale + 1e3 * eps * floor
 
 
 class Tape:
