@@ -11,6 +11,11 @@ move them by the kernel :math:`\Theta`:
 .. math:: K^1=\Theta^1=\sigma_w^2\tfrac{x\cdot x'}d+\sigma_b^2,\quad K^{l+1}=\sigma_w^2E^l+\sigma_b^2,\quad
     \Theta^{l+1}=K^{l+1}+\sigma_w^2\,\dot E^l\,\Theta^l .
 
+A neuron of infinitely many has mean 0 and variance :math:`K^l(x,x)` over its layer. So layer normalisation
+before the activation divides :math:`K^l(x,x')` and :math:`\Theta^l(x,x')` by
+:math:`\sqrt{(K^l(x,x)+\epsilon)(K^l(x',x')+\epsilon)}`; what else its Jacobian holds, projections on the
+vector of ones and on the neurons themselves, is two directions of m.
+
 What a layer needs of a pair beside its variances is its angle. It is followed as
 :math:`1-\cos\theta`, of which nothing is lost where inputs coincide: with
 :math:`a=\sigma_w^2\sqrt{E(z,z)E(z',z')}` and :math:`S=\sqrt{K^{l+1}(x,x)K^{l+1}(x',x')}`,
@@ -63,6 +68,9 @@ class NetworkKernel:
         :math:`\sigma_w^2>0` and :math:`\sigma_b^2\ge0`, of every layer or of each from the inputs on.
     kind : {"ntk", "nngp"}
         :math:`\Theta`, which moves the outputs, or K, their covariance at the start.
+    layer_norm : float, optional
+        Normalise before every activation, with this :math:`\epsilon\ge0` beside the variance (torch: 1e-5),
+        without gain and bias, as ``torch.nn.LayerNorm(m, elementwise_affine=False)``; by default nowhere.
 
     Raises
     ------
@@ -74,6 +82,7 @@ class NetworkKernel:
     .. [1] A. Jacot, F. Gabriel, C. Hongler, "Neural tangent kernel", NeurIPS 2018.
     .. [2] J. Lee et al., "Wide neural networks of any depth evolve as linear models under gradient descent",
        NeurIPS 2019.
+    .. [3] G. Yang, "Tensor programs II: neural tangent kernel for any architecture", arXiv:2006.14548, 2020.
 
     Examples
     --------
@@ -87,9 +96,16 @@ class NetworkKernel:
     weight_variance: float | Sequence[float] = 1.0
     bias_variance: float | Sequence[float] = 0.0
     kind: Literal["ntk", "nngp"] = "ntk"
+    layer_norm: float | None = None
 
     def __post_init__(self) -> None:
         layer_variances(self)
+        epsilon = self.layer_norm
+        if epsilon is not None and (isinstance(epsilon, bool) or not is_finite(epsilon) or epsilon < 0):
+            raise ValueError(
+                "layer_norm must be the epsilon of the normalisation, a number of at least 0 (torch: 1e-5), "
+                f"got {epsilon!r}"
+            )
 
     def _layers(self) -> list[tuple[float, float]]:
         return layer_variances(self)
@@ -254,6 +270,8 @@ class NetworkKernel:
         """From variances, first kernel and angles to the kernel of the outputs."""
         profile, ntk = PROFILES[self.activation], gram
         for layer, (weight, bias) in enumerate(self._layers()[1:], start=1):
+            if self.layer_norm is not None:
+                p, q, ntk = _normalised(p, q, ntk, self.layer_norm, xp)
             found = profile(p, q, overlap, xp)
             gram = weight * found.product + bias
             ntk = gram + weight * found.slope * ntk
@@ -267,6 +285,12 @@ class NetworkKernel:
             gap = xp.clip(xp.where(size > 0, gap / xp.where(size > 0, size, 1.0), 1.0), 0, 2)
             overlap = np.pi - 2 * xp.arcsin(xp.sqrt(gap / 2))
         return ntk if self.kind == "ntk" else gram
+
+
+def _normalised(p: Any, q: Any, ntk: Any, epsilon: float, xp: Any) -> tuple[Any, Any, Any]:
+    """Variances and kernel of normalised neurons; those that are all 0 stay so."""
+    left, right = (xp.where(v + epsilon > 0, v + epsilon, 1.0) for v in (p, q))
+    return p / left, q / right, ntk / (xp.sqrt(left) * xp.sqrt(right))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from odeopt.nets.budget import ErrorBudget, error_budget
 from odeopt.nets.kernels.closed import empirical_gram, infinite_width_kernel
 from odeopt.nets.kernels.cross import EmpiricalCross
 from odeopt.nets.kernels.empirical import EmpiricalOperator, empirical_operator
+from odeopt.nets.kernels.monte_carlo import MonteCarloKernel, monte_carlo_kernel
 from odeopt.nets.networks import ConvReLU, DeepReLU, PaperReLU, TwoLayerReLU
 from odeopt.nets.sgd_report import SGDReport, sgd_report
 from odeopt.nets.sweeps.jobs import JobResults, run_jobs
@@ -40,6 +41,7 @@ __all__ = [
     "ErrorBudget",
     "JobResults",
     "Laziness",
+    "MonteCarloKernel",
     "PaperReLU",
     "PaperSettings",
     "SGDReport",
@@ -51,6 +53,7 @@ __all__ = [
     "empirical_operator",
     "error_budget",
     "infinite_width_kernel",
+    "monte_carlo_kernel",
     "paper_data",
     "paper_figures",
     "paper_study",

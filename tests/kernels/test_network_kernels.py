@@ -109,6 +109,22 @@ def test_a_square_kernel_is_symmetric_to_the_last_bit_with_the_diagonal_of_its_o
     assert np.linalg.eigvalsh(gram).min() > 0
 
 
+def test_layer_norm_takes_the_norm_of_inputs_and_weights_away():
+    """One hidden layer of inputs on the sphere of radius sqrt(d), whose variances are 1 / (1 + epsilon)."""
+    x = np.random.default_rng(0).standard_normal((5, 3))
+    sphere = x * np.sqrt(3) / np.linalg.norm(x, axis=1, keepdims=True)
+    for activation in EXPECTATIONS:
+        for kind, large in (("nngp", 49.0), ("ntk", 49.0)):
+            found = NetworkKernel(1, activation, (large, 1.3), (0.0, 0.2), kind, layer_norm=0.0)(x)
+            expected = NetworkKernel(1, activation, (1.0, 1.3), (0.0, 0.2), kind)(sphere)
+            np.testing.assert_allclose(found, expected, rtol=1e-13)
+    near = NetworkKernel(2, "relu", 1.5, 0.1, layer_norm=1e-5)
+    np.testing.assert_allclose(near.gram_operator(x) @ np.eye(5), near(x), rtol=1e-13)
+    np.testing.assert_allclose(near.diagonal(x), np.diag(near(x)), rtol=1e-14)
+    blank = NetworkKernel(2, layer_norm=0.0)(np.zeros((1, 3)), x)
+    assert not blank.any()
+
+
 @pytest.mark.parametrize(("layers", "depth"), [("first", 1), ("both", 1), ("first", 3), ("both", 3)])
 def test_the_kernel_between_two_sets_is_a_block_of_that_of_all(layers, depth):
     rng = np.random.default_rng(1)
@@ -161,6 +177,8 @@ def test_points_that_are_trained_on_are_named():
         (lambda: NetworkKernel(0), "depth must be an integer of at least 1"),
         (lambda: NetworkKernel(activation="tanh"), "activation must be 'relu' or 'erf' or 'gelu'"),
         (lambda: NetworkKernel(kind="gp"), "kind must be 'ntk' or 'nngp'"),
+        (lambda: NetworkKernel(layer_norm=-1.0), "layer_norm must be the epsilon .* at least 0"),
+        (lambda: NetworkKernel(layer_norm=True), "layer_norm must be the epsilon .* got True"),
         (lambda: NetworkKernel(weight_variance=0.0), "weight_variance must be positive"),
         (lambda: NetworkKernel(bias_variance=-1.0), "bias_variance must be nonnegative"),
         (lambda: NetworkKernel(2, bias_variance=(1.0, 1.0)), "bias_variance must be one number, or 3"),

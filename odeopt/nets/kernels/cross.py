@@ -26,12 +26,15 @@ class EmpiricalCross(LinearOperator):
         (P, N): outputs of the points, and of the examples, example by example.
     predictions : numpy.ndarray, shape (P,)
         Outputs of the points at these weights, read-only: the `start` of :func:`odeopt.predict`.
+    example_predictions : numpy.ndarray, shape (N,)
+        Those of the examples.
     scale : float
         1 for ``reduction="sum"``, 2/N for "mean".
     """
 
     def __init__(self, points: Jacobian, examples: Jacobian, scale: float) -> None:
         self.predictions: np.ndarray = points.predictions
+        self.example_predictions: np.ndarray = examples.predictions
         super().__init__(np.dtype(np.float64), (points.predictions.size, examples.predictions.size))
         self.scale = scale
         self._points, self._examples = points, examples
