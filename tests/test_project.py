@@ -108,7 +108,7 @@ def test_import_contracts_notice_every_kind_of_breach(tmp_path):
     shutil.copytree(ROOT / "odeopt", tmp_path / "odeopt")
     breaches = {
         "rules/base.py": ("import odeopt.limits.ode", "odeopt.rules is not allowed to import odeopt.limits"),
-        "proofs/flow.py": ("import odeopt.plot", "odeopt.proofs is not allowed to import odeopt.plot"),
+        "proofs/flow.py": ("import odeopt.nets", "odeopt.proofs is not allowed to import odeopt.nets"),
         "rules/linear.py": ("import odeopt.rules.names", "odeopt.rules.linear -> odeopt.rules.names"),
         "rates/rate.py": ("import torch", "odeopt.rates.rate -> torch"),
         "data.py": ("import pickle", "odeopt.data -> pickle"),

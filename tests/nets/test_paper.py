@@ -7,9 +7,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from figures import kinds, require_fit
+from matplotlib.colors import to_rgb
 from torch import nn
 
-from odeopt import GradientDescent, cli, discrete_rate, max_learning_rate
+from odeopt import GradientDescent, cli, discrete_rate, max_learning_rate, plot
 from odeopt.data import load_digits
 from odeopt.nets import (
     DIGITS_SQUARED_NORM,
@@ -28,7 +30,15 @@ from odeopt.nets import (
 
 # Learning rates are scaled with the width, on which the kernel of this network depends in proportion.
 SMALL = PaperSettings(
-    width=300, epochs=200, lr=1e-3, widths=(50, 300), width_epoch=60, width_lr=1e-3, seeds=2, restart=50
+    width=300,
+    epochs=200,
+    lr=1e-3,
+    widths=(50, 300),
+    width_epoch=60,
+    width_lr=1e-3,
+    seeds=2,
+    restart=50,
+    curve_seeds=2,
 )
 
 
@@ -132,7 +142,7 @@ def test_study_holds_all_runs_of_the_figures(study):
     for entry in study.entries:
         counts[entry["spec"]["figure"]] = counts.get(entry["spec"]["figure"], 0) + 1
     assert counts == {
-        "heavy ball, width": 12, "Nesterov, width": 12, "heavy ball": 4, "Nesterov": 4, "higher momentum": 5,
+        "heavy ball, width": 12, "Nesterov, width": 12, "heavy ball": 8, "Nesterov": 8, "higher momentum": 10,
     }  # fmt: skip
 
 
@@ -181,6 +191,11 @@ def test_slopes_and_figures_come_from_the_results(study):
     figure = paper_figures(study)
     assert len(figure.axes) == 6
     assert all(ax.lines and ax.get_title() for ax in figure.axes)
+    require_fit(figure)
+    assert [len(kinds(row)) for row in np.reshape(figure.axes, (2, 3))] == [1, 1]
+    bands = [{tuple(band.get_facecolor()[0][:3]) for band in ax.collections} for ax in figure.axes]
+    of_the_package = [to_rgb(colour) for colour in plot.COLOURS]
+    assert all(found and found <= {*of_the_package} for found in bands)
 
 
 def test_settings_and_data_refusals():

@@ -51,6 +51,8 @@ class PaperSettings:
         Of the losses against the width.
     seeds : int
         Networks over which the losses against the width are averaged.
+    curve_seeds : int
+        Those over which the curves against the epoch are.
     restart : int
         Step from whose state the linear prediction starts anew.
     """
@@ -63,9 +65,10 @@ class PaperSettings:
     width_lr: float = 5e-5
     seeds: int = 3
     restart: int = 100
+    curve_seeds: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("width", "epochs", "width_epoch", "seeds", "restart"):
+        for name in ("width", "epochs", "width_epoch", "seeds", "restart", "curve_seeds"):
             require_integer(name, getattr(self, name), 1)
         for width in self.widths:
             require_integer("each of widths", width, 1)
@@ -204,7 +207,8 @@ def paper_study(
     jobs = []
     for figure, rules in settings.figures().items():
         by_width = figure.endswith("width")
-        widths, seeds = (settings.widths, range(settings.seeds)) if by_width else ((settings.width,), (0,))
+        widths = settings.widths if by_width else (settings.width,)
+        seeds = range(settings.seeds if by_width else settings.curve_seeds)
         epochs = settings.width_epoch if by_width else settings.epochs
         for label, rule in rules.items():
             for width in widths:
@@ -301,9 +305,9 @@ def power_slopes(
     -------
     list of dict
         For each friction "r": "trained", "restarted prediction", "power", "power and factor", and "begun",
-        :math:`k\sqrt{\eta\lambda_{\min}}` at the last epoch.
+        :math:`k\sqrt{\eta\lambda_{\min}}` at the last epoch; means over the seeds.
     """
-    rows = []
+    rows: dict[float, list[dict[str, float]]] = {}
     for entry in results.entries:
         if entry["spec"].get("figure") != "Nesterov" or entry["status"] != "done":
             continue
@@ -318,7 +322,7 @@ def power_slopes(
         def slope(values: np.ndarray, log_k: np.ndarray = log_k) -> float:
             return float(np.polyfit(log_k, values, 1)[0])
 
-        rows.append(
+        rows.setdefault(r, []).append(
             {
                 "r": r,
                 "trained": slope(np.log(held["loss"][inside])),
@@ -328,4 +332,4 @@ def power_slopes(
                 "begun": last * math.sqrt(max(0.0, lr * float(held["lam_min_restart"]))),
             }
         )
-    return sorted(rows, key=lambda row: row["r"])
+    return [{key: float(np.mean([row[key] for row in rows[r]])) for key in rows[r][0]} for r in sorted(rows)]
