@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from odeopt import __version__
 from odeopt.checks import require_integer
 from odeopt.cli.certify import certify_command
 from odeopt.cli.check_table import print_check
 from odeopt.cli.derive import derive_command, methods_command
-from odeopt.cli.long_run import LongRun
+from odeopt.cli.long_run import LongRun, answered
 from odeopt.cli.options import (
     AverageOption,
     ClassesOption,
@@ -50,9 +51,23 @@ from odeopt.studies.check import check
 from odeopt.studies.check_report import CheckSettings
 from odeopt.studies.files import OutputFolder, json_text
 
-__all__ = ["main"]
+__all__ = ["run"]
+
+
+class _Commands(TyperGroup):
+    """The commands, with an answer to each interrupt that has none yet."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with answered():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with answered():
+            return super().invoke(ctx)
+
 
 app: typer.Typer = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="From an update rule to its ODE, its rate, and the loss curve of a wide ReLU network.",
@@ -202,8 +217,8 @@ def sweep_command(
         raise typer.Exit(1)
 
 
-def main() -> None:
-    """Run the command line; a refusal is one line on stderr and exit status 2."""
+def run() -> None:
+    """Parse the arguments and run the command; a refusal is one line on stderr and exit status 2."""
     try:
         app()
     except OSError as error:

@@ -11,7 +11,19 @@ from types import FrameType
 
 import typer
 
-__all__ = ["LongRun"]
+from odeopt.cli.printed import say
+
+__all__ = ["LongRun", "answered"]
+
+
+@contextlib.contextmanager
+def answered() -> Iterator[None]:
+    """Answer an interrupt by what it says is kept, and status 130."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        say(f"odeopt: interrupted; {str(error) or 'nothing was kept'}", err=True)
+        raise typer.Exit(130) from None
 
 
 class _Stopped(KeyboardInterrupt):
@@ -46,7 +58,7 @@ class LongRun:
             yield self
         except KeyboardInterrupt as error:
             self._bar.close()
-            typer.echo(f"odeopt: interrupted; {str(error) or message(self.done)}", err=True)
+            say(f"odeopt: interrupted; {str(error) or message(self.done)}", hang=4, err=True)
             number = signal.SIGTERM if isinstance(error, _Stopped) else signal.SIGINT
             raise typer.Exit(128 + number) from None
         finally:
