@@ -25,9 +25,10 @@ from odeopt.nets.sweeps.sweep import sweep
 from odeopt.nets.torch_schedules import rule_of, torch_schedule
 from odeopt.nets.training.batch import train_batch
 from odeopt.nets.training.laziness import Laziness
+from odeopt.nets.training.record import TrainingRun
 from odeopt.nets.training.sgd import train_sgd
 from odeopt.nets.training.snapshot import Snapshot
-from odeopt.nets.training.train import TrainingRun, train
+from odeopt.nets.training.train import train
 from odeopt.nets.trust import TrustEstimate, trust_estimate
 from odeopt.rules.names import rule_grid
 

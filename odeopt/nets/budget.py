@@ -25,7 +25,7 @@ from odeopt.checks import frozen, real_array
 from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets.kernels.closed import infinite_width_kernel
 from odeopt.nets.kernels.empirical import EmpiricalOperator
-from odeopt.nets.training.train import TrainingRun
+from odeopt.nets.training.record import TrainingRun
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
 from odeopt.spectra.errors import LEVELS, PARTS, Prediction, losses, predicted_errors

@@ -12,7 +12,7 @@ from odeopt.checks import frozen
 from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets.budget import initial_kernel
 from odeopt.nets.kernels.empirical import EmpiricalOperator
-from odeopt.nets.training.train import TrainingRun
+from odeopt.nets.training.record import TrainingRun
 from odeopt.spectra.errors import predicted_errors
 from odeopt.spectra.minibatch import SGDPrediction, sgd_prediction
 

@@ -26,8 +26,8 @@ from odeopt.checks import frozen
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 from odeopt.nets.training.flat import FlatProblem, problem_of, running
 from odeopt.nets.training.laziness import spectral_norm
+from odeopt.nets.training.record import TrainingRun
 from odeopt.nets.training.stability import require_linear, require_numeric
-from odeopt.nets.training.train import TrainingRun
 from odeopt.rules.base import UpdateRule, iterate
 
 __all__ = ["TrustEstimate", "trust_estimate"]

@@ -48,7 +48,7 @@ from odeopt.studies.sources import rows_and_test
 
 if TYPE_CHECKING:
     from odeopt.nets.networks import TwoLayerReLU
-    from odeopt.nets.training.train import TrainingRun
+    from odeopt.nets.training.record import TrainingRun
 
 __all__ = ["CHECK_METHODS", "check"]
 

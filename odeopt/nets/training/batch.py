@@ -31,8 +31,9 @@ from odeopt.nets.training.flat import (
     problem_of,
     thread_count,
 )
+from odeopt.nets.training.record import TrainingRun, record_of
 from odeopt.nets.training.stability import require_linear, require_numeric, require_stable, require_steps
-from odeopt.nets.training.train import TrainingRun, record_of, recorded_steps
+from odeopt.nets.training.train import recorded_steps
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import StepRefusal
 from odeopt.rules.pieces import Piece

@@ -18,8 +18,9 @@ from torch import nn
 from odeopt.checks import require_integer
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 from odeopt.nets.training.flat import ReLUProblem, in_row_space, problem_of, running
+from odeopt.nets.training.record import TrainingRun, record_of
 from odeopt.nets.training.stability import require_numeric, require_stable, require_steps
-from odeopt.nets.training.train import TrainingRun, record_of, recorded_steps
+from odeopt.nets.training.train import recorded_steps
 from odeopt.rules.base import UpdateRule
 from odeopt.spectra.minibatch import require_batch_size
 

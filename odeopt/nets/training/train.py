@@ -8,9 +8,8 @@ a run with ``reduction="mean"`` follows the theory with the kernel (2/n) H; for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,115 +26,16 @@ from odeopt.nets.training.flat import (
     problem_of,
     running,
 )
-from odeopt.nets.training.laziness import Laziness, LazinessRecorder, spectral_norm
+from odeopt.nets.training.laziness import LazinessRecorder, spectral_norm
+from odeopt.nets.training.record import TrainingRun, record_of
 from odeopt.nets.training.snapshot import Snapshot
 from odeopt.nets.training.stability import require_linear, require_numeric, require_stable, require_steps
 from odeopt.rules.base import UpdateRule
-from odeopt.spectra.point_curve import PointCurve, class_accuracy
+from odeopt.spectra.point_curve import PointCurve
 
-__all__ = ["TrainingRun", "train"]
+__all__ = ["train"]
 
 _RECORDED = 1000  # number of steps recorded by default
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    r"""What :func:`train` measured; arrays are float64 (steps: int64) and read-only.
-
-    Attributes
-    ----------
-    rule : UpdateRule
-        The method that was run.
-    num_steps : int
-        The number of steps asked for.
-    width : int or None
-        Number of hidden neurons; None for a module other than :class:`odeopt.nets.TwoLayerReLU`, or one
-        with frozen parameters.
-    objective : PredictionLoss
-        The loss that was descended.
-    kernel_scale : float
-        1 for ``reduction="sum"``; for "mean" 2/N with the squared loss, 1/N with others: the run
-        follows the theory with the kernel ``kernel_scale * initial_kernel``.
-    diverged_at : int or None
-        The first step whose loss was not finite; the record ends before it.
-    k : numpy.ndarray, shape (K,)
-        Recorded steps, increasing, beginning with 0.
-    loss : numpy.ndarray, shape (K,)
-        The objective, summed, at :math:`x_k` (not at an extrapolated point), whatever the
-        reduction; by default :math:`L_k=\tfrac12\lVert\Delta_k\rVert^2`.
-    predictions : numpy.ndarray, shape (K, n) or (K, n, c)
-        Outputs :math:`u_k`.
-    targets : numpy.ndarray, shape (n,) or (n, c)
-        y, rounded to the dtype of the network.
-    initial_kernel : numpy.ndarray, shape (N, N), or None
-        :math:`H(0)`, N = n c for c outputs, example by example; None for a module other than
-        :class:`odeopt.nets.TwoLayerReLU`.
-    kernel_k : numpy.ndarray, shape (M,)
-        Steps at which the kernel was computed.
-    kernel_drift : numpy.ndarray, shape (M,)
-        Spectral norms :math:`\lVert H(k)-H(0)\rVert_2`.
-    laziness : Laziness or None
-        Change of the network at the steps `laziness_at`.
-    snapshots : tuple of Snapshot
-        States at the steps `snapshot_at`, from which the linear prediction can start anew.
-    origin : numpy.ndarray, shape of `targets`, or None
-        :math:`Jw_0`, which a linear rule with weight decay to 0 pulls at; None for other rules.
-    points : PointCurve or None
-        Outputs at the same steps of the `points` that were not trained on.
-    batch_size : int or None
-        Examples in each gradient, for a run of :func:`odeopt.nets.train_sgd`; None for the full batch.
-    """
-
-    rule: UpdateRule
-    num_steps: int
-    width: int | None
-    objective: PredictionLoss
-    kernel_scale: float
-    diverged_at: int | None
-    k: np.ndarray = field(repr=False)
-    loss: np.ndarray = field(repr=False)
-    predictions: np.ndarray = field(repr=False)
-    targets: np.ndarray = field(repr=False)
-    initial_kernel: np.ndarray | None = field(repr=False)
-    kernel_k: np.ndarray = field(repr=False)
-    kernel_drift: np.ndarray = field(repr=False)
-    laziness: Laziness | None = field(repr=False, default=None)
-    snapshots: tuple[Snapshot, ...] = field(repr=False, default=())
-    origin: np.ndarray | None = field(repr=False, default=None)
-    points: PointCurve | None = field(repr=False, default=None)
-    batch_size: int | None = None
-    layer: ClassVar[str] = "finite net"
-
-    @property
-    def label(self) -> str:
-        """Name of the method, with the width where it is known."""
-        return self.rule.label if self.width is None else f"{self.rule.label}, m={self.width}"
-
-    @property
-    def errors(self) -> np.ndarray:
-        r""":math:`\Delta_k=u_k-y`, shape of `predictions`."""
-        return frozen(self.predictions - self.targets)
-
-    def accuracy(self, labels: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Share of the examples whose class is predicted: the largest output, or of one output the sign.
-
-        Parameters
-        ----------
-        labels : array_like of int, shape (n,)
-            As for :meth:`odeopt.PointCurve.accuracy`.
-
-        Returns
-        -------
-        numpy.ndarray, shape (K,)
-        """
-        return class_accuracy(self.predictions, labels)
-
-    @property
-    def relative_kernel_drift(self) -> np.ndarray:
-        r""":math:`\lVert H(k)-H(0)\rVert_2/\lVert H(0)\rVert_2` at the steps `kernel_k`, shape (M,)."""
-        if self.initial_kernel is None:
-            return self.kernel_drift
-        return self.kernel_drift / spectral_norm(self.initial_kernel)
 
 
 def train(
@@ -270,32 +170,6 @@ def _origin(problem: FlatProblem, rule: UpdateRule) -> np.ndarray | None:
     if not reading.linear or reading.equivariant:
         return None
     return frozen(problem.push_forward(problem.initial, problem.initial).reshape(problem.targets.shape))
-
-
-def record_of(
-    problem: FlatProblem,
-    rule: UpdateRule,
-    num_steps: int,
-    kernel: np.ndarray | None,
-    predictions: Mapping[int, np.ndarray],
-    diverged_at: int | None,
-    **more: Any,
-) -> TrainingRun:
-    """What was recorded of a run: step to predictions."""
-    return TrainingRun(
-        rule=rule,
-        num_steps=num_steps,
-        width=None if kernel is None else problem.net.m,
-        objective=problem.objective,
-        kernel_scale=problem.scale,
-        diverged_at=diverged_at,
-        k=frozen(list(predictions), np.int64),
-        loss=frozen([problem.value(u) for u in predictions.values()]),
-        predictions=frozen(list(predictions.values())),
-        targets=frozen(problem.targets),
-        initial_kernel=kernel,
-        **{"kernel_k": frozen([], np.int64), "kernel_drift": frozen([]), **more},
-    )
 
 
 class _Record:
