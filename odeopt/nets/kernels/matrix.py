@@ -130,7 +130,7 @@ def _is_right(
 def _assembled(
     route: _Route, rows: Side, columns: Side, probes: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, list[torch.Tensor]] | None:
-    r"""Matrix and :math:`J^\top c` of both where not known, in blocks; second ones are made for each first."""
+    r"""Matrix and :math:`J^\top c` of both if not known, in blocks; second ones are made for each first."""
     same, k, c = rows is columns, rows.outputs, columns.outputs
     entries, of, whole = route(rows, columns)
     if same and whole is not None:
