@@ -13,6 +13,7 @@ from odeopt.checks import require_integer
 from odeopt.cli.certify import certify_command
 from odeopt.cli.check_table import print_check
 from odeopt.cli.derive import derive_command, methods_command
+from odeopt.cli.examples import beginning, epilog
 from odeopt.cli.long_run import LongRun, answered
 from odeopt.cli.options import (
     AverageOption,
@@ -71,6 +72,7 @@ app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="From an update rule to its ODE, its rate, and the loss curve of a wide ReLU network.",
+    epilog=beginning(),
 )
 
 
@@ -101,7 +103,7 @@ def _integers(text: str, name: str) -> list[int]:
     return [require_integer(name, int(v) if v.is_integer() else v, 1, 10**12) for v in numbers]
 
 
-@app.command("check")
+@app.command("check", epilog=epilog("check"))
 def check_command(
     methods: MethodsOption = None,
     rule: RulesOption = None,
@@ -125,7 +127,9 @@ def check_command(
     classes: ClassesOption = False,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
-    allow_unstable: Annotated[bool, typer.Option(help="Run above the stability limit.")] = False,
+    allow_unstable: Annotated[
+        bool, typer.Option("--allow-unstable", help="Run above the stability limit.")
+    ] = False,
     strict: StrictOption = False,
     out: Annotated[Path, typer.Option(help="Folder for json, npz and png.")] = Path("odeopt-check"),
     report: Annotated[Path | None, typer.Option(help="Write one HTML page too, for a colleague.")] = None,
@@ -156,13 +160,13 @@ def check_command(
         save_page(found, report)
 
 
-app.command("derive")(derive_command)
-app.command("methods")(methods_command)
-app.command("certify")(certify_command)
-app.command("predict")(predict_command)
+app.command("derive", epilog=epilog("derive"))(derive_command)
+app.command("methods", epilog=epilog("methods"))(methods_command)
+app.command("certify", epilog=epilog("certify"))(certify_command)
+app.command("predict", epilog=epilog("predict"))(predict_command)
 
 
-@app.command("sweep")
+@app.command("sweep", epilog=epilog("sweep"))
 def sweep_command(
     study: Annotated[str, typer.Option(help="In place of a sweep of your own: paper.")] = "",
     methods: MethodsOption = None,
@@ -184,7 +188,9 @@ def sweep_command(
     column: ColumnOption = None,
     classes: ClassesOption = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 for one on each core.")] = 0,
-    retry_failed: Annotated[bool, typer.Option(help="Run again what failed before.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run again what failed before.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder; continued if it has some.")] = Path("odeopt-sweep"),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, with the index.")] = False,
 ) -> None:

@@ -33,8 +33,10 @@ def certify_command(
     rate: Annotated[str | None, typer.Option(help="Rate to prove; else the best.")] = None,
     friction: Annotated[str | None, typer.Option(help="b in x'' + b x' + grad f = 0.")] = None,
     r: Annotated[str | None, typer.Option(help="Friction r/t.")] = None,
-    iteration: Annotated[bool, typer.Option(help="Certify the method itself, not its ODE.")] = False,
-    latex: Annotated[bool, typer.Option(help="Print statement and proof as LaTeX.")] = False,
+    iteration: Annotated[
+        bool, typer.Option("--iteration", help="Certify the method itself, not its ODE.")
+    ] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print statement and proof as LaTeX.")] = False,
     verify: Annotated[
         Path | None, typer.Option(help="Only verify the certificate in a file, as --json printed it.")
     ] = None,

@@ -12,7 +12,6 @@ import typer
 
 from odeopt.cli.printed import say
 from odeopt.data import load_digits
-from odeopt.rules.schedule_text import SCHEDULE_FORMS
 from odeopt.studies.files import OutputFolder, json_text
 from odeopt.studies.page import require_page
 from odeopt.studies.sources import Examples, examples_of
@@ -51,17 +50,14 @@ ClassesOption = Annotated[
     bool, typer.Option("--classes", help="Targets are class labels: one output for each class.")
 ]
 LayersOption = Annotated[str, typer.Option(help="Trained layers: first or both.")]
-StrictOption = Annotated[bool, typer.Option(help="Refuse rows that make the kernel singular.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse rows that make the kernel singular.")]
 MethodsOption = Annotated[
     str | None, typer.Option(help="Methods, comma-separated: gd, hb, nag, hm; by default all (sweep: three).")
 ]
 RateOption = Annotated[
     str | None,
     typer.Option(
-        help="Learning rate, or a schedule of it over --steps: "
-        + ", ".join(SCHEDULE_FORMS)
-        + ", and products "
-        "of them; by default from the stability limit."
+        help="Learning rate, or a schedule as cosine:0.1 (forms below); by default from the stability limit."
     ),
 ]
 RulesOption = Annotated[
@@ -74,8 +70,12 @@ RulesOption = Annotated[
 ]
 # Like the learning rate, these three are of the methods that are named: a rule has its own.
 DecayOption = Annotated[str | None, typer.Option(help="Weight decay, a number or a schedule.")]
-DecoupledOption = Annotated[bool, typer.Option(help="Decay the weights, not through the gradient.")]
-ToStartOption = Annotated[bool, typer.Option(help="Decay to the weights at the start, not to 0.")]
+DecoupledOption = Annotated[
+    bool, typer.Option("--decoupled", help="Decay the weights, not through the gradient.")
+]
+ToStartOption = Annotated[
+    bool, typer.Option("--to-start", help="Decay to the weights at the start, not to 0.")
+]
 AverageOption = Annotated[
     str | None,
     typer.Option(help="Averaged output: polyak, or the decay of an exponential average, as 0.99."),
