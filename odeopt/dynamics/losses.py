@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from odeopt.checks import is_number, real_array
+from odeopt.checks import is_number, real_array, require_choice
 
 __all__ = ["LogisticLoss", "PredictionLoss", "SoftmaxLoss", "SquaredLoss", "require_loss"]
 
@@ -108,6 +108,29 @@ class PredictionLoss(abc.ABC):
         ValueError
             As by :class:`SoftmaxLoss`, of a class without an example; by default of none.
         """
+
+    def reduced(self, reduction: str, y: Any) -> float:
+        """Factor of the sum under a reduction of torch.
+
+        Parameters
+        ----------
+        reduction : {"sum", "mean"}
+        y : array_like or torch.Tensor, shape (n,) or (n, c)
+            Targets of all examples.
+
+        Returns
+        -------
+        float
+            1, or ``mean_factor / N``.
+
+        Examples
+        --------
+        >>> SquaredLoss().reduced("mean", np.zeros((5, 2)))
+        0.2
+        """
+        require_choice("reduction", reduction, ("sum", "mean"))
+        terms = len(y) if self.joint else int(np.prod(np.shape(y)))
+        return 1.0 if reduction == "sum" else self.mean_factor / terms
 
     def hessian_diagonal(self, u: Any, y: Any) -> Any:
         r"""Evaluate :math:`\ell_i''(u_i)`; by central differences of the gradient unless overridden.

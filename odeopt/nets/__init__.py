@@ -10,6 +10,7 @@ from odeopt.nets.kernels.cross import EmpiricalCross
 from odeopt.nets.kernels.empirical import EmpiricalOperator, empirical_operator
 from odeopt.nets.kernels.monte_carlo import MonteCarloKernel, monte_carlo_kernel
 from odeopt.nets.networks import ConvReLU, DeepReLU, PaperReLU, TwoLayerReLU
+from odeopt.nets.prediction import ModulePrediction, predict_module
 from odeopt.nets.sgd_report import SGDReport, sgd_report
 from odeopt.nets.sweeps.jobs import JobResults, run_jobs
 from odeopt.nets.sweeps.paper import (
@@ -42,6 +43,7 @@ __all__ = [
     "ErrorBudget",
     "JobResults",
     "Laziness",
+    "ModulePrediction",
     "MonteCarloKernel",
     "PaperReLU",
     "PaperSettings",
@@ -59,6 +61,7 @@ __all__ = [
     "paper_figures",
     "paper_study",
     "power_slopes",
+    "predict_module",
     "rule_grid",
     "rule_of",
     "run_jobs",

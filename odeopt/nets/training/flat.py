@@ -14,7 +14,6 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from odeopt.checks import require_choice
 from odeopt.dynamics.losses import PredictionLoss
 from odeopt.nets.kernels.closed import empirical_gram, has_closed_form
 from odeopt.nets.kernels.empirical import largest_eigenvalue
@@ -77,7 +76,6 @@ class FlatProblem:
     ) -> None:
         self.net = require_module(net)
         self.objective: PredictionLoss = objective
-        require_choice("reduction", reduction, ("sum", "mean"))
         if not isinstance(objective, PredictionLoss):
             raise ValueError(
                 f"objective must be a PredictionLoss, got {objective!r}; subclass it, or leave it out"
@@ -91,8 +89,7 @@ class FlatProblem:
         if len(self.x) != (n := len(self.y)):
             raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
         self.columns: int = self.y[0].numel()
-        terms = n * (1 if objective.joint else self.columns)
-        self.scale: float = 1.0 if reduction == "sum" else objective.mean_factor / terms
+        self.scale: float = objective.reduced(reduction, self.y)
         self.targets: np.ndarray = self.y.cpu().double().numpy()
         self._point: torch.Tensor | None = None
         with torch.no_grad():
