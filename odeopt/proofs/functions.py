@@ -103,7 +103,7 @@ class FunctionClass:
         Parameters
         ----------
         name : str
-            Such as "A(*,x)".
+            Such as ``"A(*,x)"``.
         points : mapping
             Label to (x, g, f).
         tangents : sequence of (v, q)

@@ -26,7 +26,7 @@ class Multiplier:
     Parameters
     ----------
     name : str
-        As :meth:`FunctionClass.inequalities` names it, such as "A(*,x)"; E stands for an equation.
+        As :meth:`FunctionClass.inequalities` names it, such as ``"A(*,x)"``; E stands for an equation.
     value : sympy.Expr
         The multiplier, at least 0; of an equation of any sign.
     inequality : sympy.Expr
