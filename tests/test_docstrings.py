@@ -16,6 +16,7 @@ CLEAN = [
     "dynamics",
     "kernels",
     "limits",
+    "nets",
     "plot",
     "proofs",
     "rates",

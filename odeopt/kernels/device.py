@@ -49,9 +49,23 @@ _FEW = 6
 class DeviceReluGram(ReluGramOperator):
     """A kernel of infinite width, its panels held by a torch device.
 
-    Attributes
+    Parameters
     ----------
     device : torch.device
+        Holds the panels and multiplies.
+    unit : numpy.ndarray, shape (n, d)
+        Inputs at unit norm.
+    norms : numpy.ndarray, shape (n,)
+        Their norms.
+    formula : Formula
+        Entries from cosines, angles and norms.
+    plan : MemoryPlan
+        Of :func:`odeopt.kernels.device.device_plan`.
+    *rest : object
+        As of :class:`odeopt.kernels.ReluGramOperator`, `progress` and `refuse`.
+
+    Attributes
+    ----------
     engine : str
         What multiplies: "triton", where each entry is read once; else "torch", and why.
     plan : MemoryPlan
@@ -60,6 +74,13 @@ class DeviceReluGram(ReluGramOperator):
         0 and a bound on the largest eigenvalue.
     storage_error : float
         As that of :class:`odeopt.kernels.ReluGramOperator`.
+
+    Examples
+    --------
+    >>> from odeopt import relu_gram_operator
+    >>> operator = relu_gram_operator(np.eye(4), device="cpu")
+    >>> operator.device, operator.engine.split()[0]
+    (device(type='cpu'), 'torch')
     """
 
     _library = torch

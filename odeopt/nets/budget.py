@@ -37,14 +37,16 @@ __all__ = ["ErrorBudget", "budget_of", "error_budget", "initial_kernel"]
 class ErrorBudget:
     r"""The error vectors of a run and of its predictions, and the parts of the distance between them.
 
-    Attributes
+    Parameters
     ----------
     rule : UpdateRule
+        That of the run.
     width : int or None
+        Hidden neurons; None for another module than :class:`odeopt.nets.TwoLayerReLU`.
     k : numpy.ndarray of int, shape (K,)
         The recorded steps.
     time_step, time_origin : float
-        t = (k + time_origin) * time_step.
+        The clock of the ODE, t = (k + time_origin) * time_step.
     errors : mapping
         Level, a key of :data:`odeopt.spectra.errors.LEVELS` and in their order, to error vectors, shape
         (K, n), or (K, n c) for c outputs, example by example, read-only; a level that is not available is
@@ -53,6 +55,18 @@ class ErrorBudget:
         Level of an ODE to its equation; level that is left out, or on another clock, to the reason.
     outputs : int
         Number c of outputs.
+
+    Examples
+    --------
+    >>> from odeopt import HeavyBall
+    >>> from odeopt.nets import TwoLayerReLU, train
+    >>> net, x = TwoLayerReLU(3, 256), np.eye(3)
+    >>> found = error_budget(train(net, HeavyBall(0.1, 0.5), x, [1.0, 0.0, -1.0], 20), net=net, x=x)
+    >>> list(found.loss_parts)
+    ['drift and flips', 'beyond the high-resolution ODE', 'step-size correction', 'finite width']
+    >>> gaps = sum(found.vector_parts.values())
+    >>> bool(np.allclose(gaps, found.errors["trained"] - found.errors["ode_inf"]))
+    True
     """
 
     rule: UpdateRule
@@ -112,6 +126,12 @@ class ErrorBudget:
         Returns
         -------
         ErrorBudget
+            The same levels at fewer steps.
+
+        Raises
+        ------
+        ValueError
+            If `fall` is not above 1.
         """
         if not fall > 1:
             raise ValueError(f"fall must be above 1, the ratio of two losses, got {fall!r}")
@@ -147,6 +167,7 @@ class ErrorBudget:
         Returns
         -------
         dict
+            "upper" and "lower" as they are printed, and the numbers of a row.
         """
         one, other, trained = self.errors[upper], self.errors[lower], self.errors["trained"]
         with np.errstate(invalid="ignore", over="ignore"):
@@ -169,6 +190,7 @@ class ErrorBudget:
         Returns
         -------
         dict
+            Keys "rule" with its "hyperparameters", sizes, clock, "equations", "notes" and "parts", the rows.
         """
         rows = [{key: _plain(value) for key, value in row.items()} for row in self.rows()]
         return {

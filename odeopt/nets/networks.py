@@ -104,7 +104,18 @@ class TwoLayerReLU(nn.Module):
         return 1 / math.sqrt(self.m)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map inputs, shape (n, d), to outputs, shape (n,) or (n, outputs)."""
+        """Map inputs to outputs.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (n, d)
+            Inputs, a row each.
+
+        Returns
+        -------
+        torch.Tensor, shape (n,) or (n, outputs)
+            In the dtype of the network.
+        """
         self._require_columns(x, self.d)
         return self.output_scale * linear(torch.relu(x @ self.weights.T), self.a)
 
@@ -115,11 +126,26 @@ class TwoLayerReLU(nn.Module):
     def output_and_pullback(
         self, x: torch.Tensor, weights: torch.Tensor, a: torch.Tensor, buffer: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-        r"""Outputs at `weights` and `a`, and :math:`c\mapsto J^\top c` by matrix products.
+        r"""Return outputs at given weights, and :math:`c\mapsto J^\top c` by matrix products.
 
-        `x` and `weights` may be in coordinates of a subspace. `buffer`, shape (m, n), holds the hidden layer
-        and must stay untouched until the last pull-back; without it each call allocates one, which for large
-        networks costs as much as the products.
+        Parameters
+        ----------
+        x : torch.Tensor, shape (n, d)
+            Inputs, or their coordinates in a subspace.
+        weights : torch.Tensor, shape (m, d)
+            First layer, in the coordinates of `x`.
+        a : torch.Tensor, shape (m,) or (outputs, m)
+            Output layer.
+        buffer : torch.Tensor, shape (m, n), optional
+            Holds the hidden layer and must stay untouched until the last pull-back; without it each call
+            allocates one, which for large networks costs as much as the products.
+
+        Returns
+        -------
+        output : torch.Tensor, shape (n,) or (n, outputs)
+            Of all inputs.
+        pullback : callable
+            From c, shaped as the output, to the flat gradient of the trained layers.
         """
         self._require_columns(x, weights.shape[1])
         hidden = torch.mm(weights, x.T, out=buffer).relu_()
@@ -146,7 +172,13 @@ class TwoLayerReLU(nn.Module):
         return output, pullback
 
     def extra_repr(self) -> str:
-        """Show the sizes in the representation of the module."""
+        """Show sizes, trained layers and seed.
+
+        Returns
+        -------
+        str
+            Read by torch in the representation of the module.
+        """
         several = "" if self.outputs == 1 else f"outputs={self.outputs}, "
         return f"d={self.d}, m={self.m}, layers={self.layers!r}, {several}seed={self.seed}"
 
@@ -199,7 +231,18 @@ class DeepReLU(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map inputs, shape (n, d), to outputs, shape (n,) or (n, outputs)."""
+        """Map inputs to outputs.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (n, d)
+            Inputs, a row each.
+
+        Returns
+        -------
+        torch.Tensor, shape (n,) or (n, outputs)
+            In float64.
+        """
         first, *rest = self.weights
         hidden = x @ first.T
         for weights in rest:
@@ -246,7 +289,18 @@ class ConvReLU(nn.Module):
         self.readout: nn.Parameter = _normal(generator, self.channels * self.side**2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map images, shape (n, side * side) or (n, 1, side, side), to outputs, shape (n,)."""
+        """Map images to outputs.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (n, side * side) or (n, 1, side, side)
+            Images.
+
+        Returns
+        -------
+        torch.Tensor, shape (n,)
+            In float64.
+        """
         images = x.reshape(-1, 1, self.side, self.side) * (self.side / 3)
         hidden = torch.relu(nn.functional.conv2d(images, self.first, padding=1))
         scale = math.sqrt(2 / (9 * self.channels))
@@ -272,6 +326,7 @@ class PaperReLU(TwoLayerReLU):
     m : int
         Width.
     seed : int, optional
+        Seed of the weights.
 
     Examples
     --------

@@ -36,10 +36,12 @@ __all__ = ["ModulePrediction", "predict_module"]
 class ModulePrediction:
     r"""What the kernel of a module at its present weights predicts of its training by one rule.
 
-    Attributes
+    Parameters
     ----------
     rule : UpdateRule
+        The method.
     objective : PredictionLoss
+        The loss that it descends.
     k : numpy.ndarray of int, shape (K,)
         Steps.
     loss : numpy.ndarray, shape (K,)
@@ -48,6 +50,15 @@ class ModulePrediction:
         Of the squared loss: the same with its bounds, for the linear model of the kernel.
     points : PointCurve or None
         Outputs at the points along training.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> from odeopt.nets import DeepReLU
+    >>> net, x, y = DeepReLU(3, 64, depth=2), np.eye(3), [1.0, 0.0, -1.0]
+    >>> (found,) = predict_module(net, GradientDescent(0.01), x, y, [0, 20, 40])
+    >>> found.rule.label, bool((np.diff(found.loss) < 0).all()), found.curve.rigorous, found.points
+    ('GradientDescent(lr=0.01)', True, True, None)
     """
 
     rule: UpdateRule

@@ -23,7 +23,7 @@ __all__ = ["SGDReport", "sgd_report"]
 class SGDReport:
     r"""Runs of SGD over several seeds beside the law of their mean.
 
-    Attributes
+    Parameters
     ----------
     prediction : SGDPrediction
         Mean, standard deviation and expected loss with the kernel H(0).
@@ -37,6 +37,19 @@ class SGDReport:
         Mean of :math:`\Delta_k` over the runs, and its standard error.
     loss, loss_error : numpy.ndarray, shape (K,)
         Mean of the loss over the runs, and its standard error.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> from odeopt.nets import TwoLayerReLU, train_sgd
+    >>> options = {"batch_size": 1, "record_at": [0, 20]}
+    >>> runs = [
+    ...     train_sgd(TwoLayerReLU(2, 500), GradientDescent(0.2), np.eye(2), [1, -1], 20, seed=s, **options)
+    ...     for s in range(8)
+    ... ]
+    >>> found = sgd_report(runs)
+    >>> found.seeds, found.mean.shape, bool(found.rows()[1]["variance"] > 0)
+    (8, (2, 2), True)
     """
 
     prediction: SGDPrediction
@@ -107,6 +120,7 @@ def sgd_report(
     Returns
     -------
     SGDReport
+        At the recorded steps of the runs.
 
     Raises
     ------

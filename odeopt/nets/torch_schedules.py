@@ -66,6 +66,7 @@ def torch_schedule(scheduler: lr_scheduler.LRScheduler, num_steps: int, name: st
     Returns
     -------
     Table
+        A :class:`odeopt.rules.Table` of `num_steps` values.
 
     Raises
     ------

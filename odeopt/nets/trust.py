@@ -40,9 +40,10 @@ _SPARE = 4  # halvings of stretches, times the number of checkpoints
 class TrustEstimate:
     r"""What is expected to separate a network from its linear prediction; an estimate, not a bound.
 
-    Attributes
+    Parameters
     ----------
     rule : UpdateRule
+        That of the linear prediction.
     tolerance : float
         The relative deviation of the loss that is accepted.
     trusted_until : int
@@ -61,6 +62,15 @@ class TrustEstimate:
         Estimate of the smallest eigenvalue of H(k).
     weight_travel : numpy.ndarray, shape (C,)
         Estimate of :math:`\lVert w_k-w_0\rVert`.
+
+    Examples
+    --------
+    >>> from odeopt import GradientDescent
+    >>> from odeopt.nets import TwoLayerReLU, train
+    >>> arguments = TwoLayerReLU(4, 20_000), GradientDescent(0.5), np.eye(4), [1, -1, 0.5, 0], 20
+    >>> found = trust_estimate(*arguments)
+    >>> found.trusted_until, found.measured_until(train(*arguments))
+    (20, 20)
     """
 
     rule: UpdateRule
@@ -85,6 +95,7 @@ class TrustEstimate:
         Returns
         -------
         int
+            At least 0, where both losses are the same.
 
         Raises
         ------
@@ -131,9 +142,10 @@ def trust_estimate(
         As for :func:`odeopt.nets.train`; left as it is.
     rule : UpdateRule
         A linear rule with numeric hyperparameters.
-    x : array_like or torch.Tensor, shape (n, ...)
-    y : array_like or torch.Tensor, shape (n,) or (n, c)
+    x, y : array_like or torch.Tensor, shapes (n, ...) and (n,) or (n, c)
+        Inputs and targets.
     num_steps : int
+        Steps of the run that is asked about, at least 1.
     tolerance : float, optional
         Accepted relative deviation of the loss.
     checkpoints : int, optional
@@ -143,12 +155,14 @@ def trust_estimate(
     objective : PredictionLoss, optional
         By default :math:`\tfrac12\lVert u-y\rVert^2`.
     reduction : {"sum", "mean"}, optional
+        As for :func:`odeopt.nets.train`.
     progress : callable, optional
         Called as ``progress("checkpoints", done, total)``.
 
     Returns
     -------
     TrustEstimate
+        Losses at every step, and the change of the kernel at the checkpoints.
 
     Raises
     ------

@@ -25,6 +25,7 @@ def infinite_width_kernel(net: nn.Module, x: npt.ArrayLike) -> np.ndarray:
         :class:`odeopt.nets.TwoLayerReLU` or :class:`odeopt.nets.DeepReLU`, all of whose parameters are
         trained; its weights do not matter.
     x : array_like, shape (n, d)
+        Inputs.
 
     Returns
     -------

@@ -20,6 +20,13 @@ __all__ = ["EmpiricalCross"]
 class EmpiricalCross(LinearOperator):
     r"""Kernel :math:`H_*=\mathrm{scale}\cdot J_*J^\top` at fixed weights; see :func:`empirical_operator`.
 
+    Parameters
+    ----------
+    points, examples : Jacobian
+        :math:`J_*` of the points and J of the examples.
+    scale : float
+        1 for ``reduction="sum"``, 2/N for "mean".
+
     Attributes
     ----------
     shape : tuple of int
@@ -28,8 +35,13 @@ class EmpiricalCross(LinearOperator):
         Outputs of the points at these weights, read-only: the `start` of :func:`odeopt.predict`.
     example_predictions : numpy.ndarray, shape (N,)
         Those of the examples.
-    scale : float
-        1 for ``reduction="sum"``, 2/N for "mean".
+
+    Examples
+    --------
+    >>> from odeopt.nets import TwoLayerReLU, empirical_operator
+    >>> cross = empirical_operator(TwoLayerReLU(3, 50), np.ones((1, 3)), np.eye(3))
+    >>> cross.shape, bool(np.allclose(cross @ np.ones(3), cross.gram().sum(axis=1)))
+    ((1, 3), True)
     """
 
     def __init__(self, points: Jacobian, examples: Jacobian, scale: float) -> None:
@@ -60,7 +72,7 @@ class EmpiricalCross(LinearOperator):
         Returns
         -------
         numpy.ndarray, shape (P, N)
-            float64, read-only.
+            In float64, read-only.
 
         Examples
         --------

@@ -37,6 +37,13 @@ _RITZ = 1e-6
 class EmpiricalOperator(SymmetricOperator):
     r"""Kernel :math:`H=\mathrm{scale}\cdot JJ^\top` at fixed weights; see :func:`empirical_operator`.
 
+    Parameters
+    ----------
+    jacobian : Jacobian
+        J, its products and its rows.
+    scale : float
+        1 for ``reduction="sum"``, 2/N for "mean".
+
     Attributes
     ----------
     shape : tuple of int
@@ -44,12 +51,17 @@ class EmpiricalOperator(SymmetricOperator):
     predictions : numpy.ndarray, shape (N,)
         Outputs u at these weights, read-only; ``predictions - y.ravel()`` is the error for
         :func:`odeopt.spectral_measure`.
-    scale : float
-        1 for ``reduction="sum"``, 2/N for "mean".
     parameters : tuple of str
         Names of the parameters with respect to which J is taken.
     num_parameters : int
         Number of columns of J.
+
+    Examples
+    --------
+    >>> from odeopt.nets import TwoLayerReLU
+    >>> kernel = empirical_operator(TwoLayerReLU(3, 50), np.eye(3), reduction="mean")
+    >>> kernel.shape, kernel.parameters, kernel.num_parameters, round(kernel.scale, 6)
+    ((3, 3), ('weights',), 150, 0.666667)
     """
 
     def __init__(self, jacobian: Jacobian, scale: float) -> None:

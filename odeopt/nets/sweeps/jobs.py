@@ -30,9 +30,10 @@ __all__ = ["JobResults", "job_key", "run_jobs"]
 class JobResults:
     """The runs of a folder.
 
-    Attributes
+    Parameters
     ----------
     folder : pathlib.Path
+        Where the runs are, a file each.
     entries : tuple of dict
         One for each job, in the order asked for: "key", "spec", "status" ("done" or "failed"), "seconds",
         and for a failure "reason".
@@ -40,6 +41,16 @@ class JobResults:
         Number of runs that were there already.
     set_aside : tuple of str
         Files of runs that could not be read: each is now ``<name>.damaged``, and its run was done again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> jobs = [({"power": p}, p) for p in (2, 3)]
+    >>> with tempfile.TemporaryDirectory() as folder, cf.ThreadPoolExecutor(1) as pool:
+    ...     found = run_jobs(lambda p: {"sum": np.arange(4) ** p}, jobs, folder, executor=pool)
+    ...     again = run_jobs(lambda p: {"sum": np.arange(4) ** p}, jobs, folder, executor=pool)
+    ...     int(found.load(found.entries[1])["sum"].sum()), found.failures, again.reused
+    (36, (), 2)
     """
 
     folder: Path
@@ -63,6 +74,7 @@ class JobResults:
         Returns
         -------
         dict of str to numpy.ndarray
+            What the task returned, by name.
 
         Raises
         ------

@@ -43,18 +43,34 @@ DIGITS_SQUARED_NORM = 54.0
 class PaperSettings:
     """Sizes of the study; the defaults are the authors', with 60 examples.
 
-    Attributes
+    Parameters
     ----------
-    width, epochs, lr : int, int, float
+    width, epochs : int
         Of the curves against the epoch.
-    widths, width_epoch, width_lr : tuple of int, int, float
-        Of the losses against the width.
+    lr : float
+        Learning rate of these.
+    widths : tuple of int
+        Abscissae of the losses against the width.
+    width_epoch : int
+        Epoch at which those are read.
+    width_lr : float
+        Learning rate of those.
     seeds : int
         Networks over which the losses against the width are averaged.
-    curve_seeds : int
-        Those over which the curves against the epoch are.
     restart : int
         Step from whose state the linear prediction starts anew.
+    curve_seeds : int
+        Those over which the curves against the epoch are.
+
+    Examples
+    --------
+    >>> settings = PaperSettings(widths=(100, 200))
+    >>> list(settings.figures()["heavy ball, width"])
+    ['beta = 0', 'beta = 0.6', 'beta = 0.9']
+    >>> PaperSettings(restart=300)
+    Traceback (most recent call last):
+        ...
+    ValueError: restart must lie between 0 and the numbers of epochs 5000 and 200, got 300
     """
 
     width: int = 3000
@@ -79,7 +95,13 @@ class PaperSettings:
             )
 
     def figures(self) -> dict[str, dict[str, UpdateRule]]:
-        """Return the rules of each figure, by label."""
+        """Return the rules of each figure, by label.
+
+        Returns
+        -------
+        dict
+            Name of the figure to label to rule.
+        """
 
         def momentum(lr: float, values: tuple) -> dict[str, UpdateRule]:
             return {f"beta = {b:g}": HeavyBall(lr, b) if b else GradientDescent(lr) for b in values}
@@ -108,14 +130,18 @@ def paper_data(
     Parameters
     ----------
     x : array_like, shape (n, d)
+        Inputs.
     y : array_like, shape (n,)
+        Labels, as numbers.
     squared_norm : float, optional
         Mean squared norm to which x is scaled; by default it is left as it is.
 
     Returns
     -------
     x : numpy.ndarray, shape (n, d + 1)
+        Scaled, with the column.
     y : numpy.ndarray, shape (n,)
+        In float64.
 
     Raises
     ------
@@ -175,7 +201,9 @@ def paper_study(
     y : array_like, shape (n,)
         Raw labels.
     folder : path-like
+        Where the runs are kept, a file each.
     settings : PaperSettings, optional
+        Sizes; by default the authors'.
     squared_norm : float, optional
         As for :func:`paper_data`; ``DIGITS_SQUARED_NORM`` for scikit-learn's digits.
     executor, workers, progress : optional
@@ -270,6 +298,16 @@ def unstable_runs(results: JobResults) -> list[str]:
     Returns
     -------
     list of str
+        A line for each method: its name, the largest lr * lambda_max, and the limit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> small = PaperSettings(30, 20, 0.05, (30,), 20, 5e-4, seeds=1, restart=5)
+    >>> with tempfile.TemporaryDirectory() as folder, cf.ThreadPoolExecutor(1) as pool:
+    ...     results = paper_study(np.eye(3) + 1, range(3), folder, settings=small, executor=pool)
+    ...     unstable_runs(results)[0]
+    'Nesterov, d = 2: lr * lambda_max up to 3.46 at the start, above the stability limit 1.33'
     """
     worst: dict[str, tuple[float, float]] = {}
     for entry in results.entries:
@@ -306,6 +344,15 @@ def power_slopes(
     list of dict
         For each friction "r": "trained", "restarted prediction", "power", "power and factor", and "begun",
         :math:`k\sqrt{\eta\lambda_{\min}}` at the last epoch; means over the seeds.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> small = PaperSettings(30, 20, 1e-3, (30,), 20, 5e-4, seeds=1, restart=10)
+    >>> with tempfile.TemporaryDirectory() as folder, cf.ThreadPoolExecutor(1) as pool:
+    ...     results = paper_study(np.eye(3) + 1, range(3), folder, settings=small, executor=pool)
+    ...     [(row["r"], row["power"]) for row in power_slopes(results)]
+    [(2.0, -2.0), (3.0, -3.0), (6.0, -6.0), (8.0, -8.0)]
     """
     rows: dict[float, list[dict[str, float]]] = {}
     for entry in results.entries:

@@ -35,6 +35,17 @@ def paper_figures(results: JobResults) -> Any:
     -------
     matplotlib.figure.Figure
         Two rows of three panels; :func:`odeopt.plot.save` writes it.
+
+    Examples
+    --------
+    >>> import concurrent.futures as cf
+    >>> import tempfile
+    >>> from odeopt.nets import PaperSettings, paper_study
+    >>> small = PaperSettings(30, 20, 0.05, (30,), 20, 5e-4, seeds=1, restart=5)
+    >>> with tempfile.TemporaryDirectory() as folder, cf.ThreadPoolExecutor(1) as pool:
+    ...     results = paper_study(np.eye(3) + 1, range(3), folder, settings=small, executor=pool)
+    ...     len(paper_figures(results).axes)
+    6
     """
     from matplotlib import rc_context
 

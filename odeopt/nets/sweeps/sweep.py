@@ -71,14 +71,18 @@ def sweep(
     rules : iterable of UpdateRule
         Methods with their hyperparameters; :func:`rule_grid` makes all combinations.
     x : array_like, shape (n, d)
+        Inputs.
     y : array_like, shape (n,) or (n, c)
         With c columns the networks have c outputs.
     num_steps : int
+        Steps of each run.
     folder : path-like
         Where the results go. What it holds already is not run again, so a sweep that was interrupted, or
         killed, is continued by the same call.
     widths, seeds : sequence of int, optional
+        Hidden neurons, and seeds of the weights; all pairs are run.
     layers : {"first", "both"}, optional
+        Which are trained.
     reduction : {"sum", "mean"}, optional
         As for :func:`odeopt.nets.train`.
     executor : concurrent.futures.Executor, optional

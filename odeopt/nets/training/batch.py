@@ -65,10 +65,20 @@ def train_batch(
         last step.
     rules : UpdateRule or sequence of UpdateRule
         One for all, or one for each network: of one method, whose numbers may differ.
-    x, y, num_steps, record_at, reduction, allow_unstable, progress
-        As for :func:`odeopt.nets.train`.
+    x, y : array_like or torch.Tensor, shapes (n, d) and (n,)
+        Inputs and targets.
+    num_steps : int
+        Number of steps, at least 1.
+    record_at : iterable of int, optional
+        Steps at which loss and predictions are kept, as for :func:`odeopt.nets.train`.
+    reduction : {"sum", "mean"}, optional
+        "mean" descends the mean of squares; the recorded loss is the sum.
     row_space : bool, optional
         Train in the row space of the inputs. By default where d > n and the rule is linear.
+    allow_unstable : bool, optional
+        Run learning rates above the stability limit, without computing it.
+    progress : callable, optional
+        Called as ``progress("train", k, num_steps)`` after each step.
 
     Returns
     -------

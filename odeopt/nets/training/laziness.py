@@ -30,7 +30,7 @@ __all__ = ["Laziness"]
 class Laziness:
     r"""Change of a network along a run; arrays are float64 (steps and counts: int64) and read-only.
 
-    Attributes
+    Parameters
     ----------
     k : numpy.ndarray, shape (M,)
         The steps of the record; the first is 0.
@@ -52,6 +52,15 @@ class Laziness:
         Jumps of the outputs' change per step,
         :math:`\frac{a_r}{\sqrt m}\lvert(w_{r,k}-w_{r,k-1})^\top x_i\rvert`, summed over the flips up to step
         k; divided by the time step they are jumps of :math:`\dot\Delta`.
+
+    Examples
+    --------
+    >>> from odeopt import HeavyBall
+    >>> from odeopt.nets import TwoLayerReLU, train
+    >>> run = train(TwoLayerReLU(3, 256), HeavyBall(0.1, 0.5), np.eye(3), [1, 0, -1], 20, laziness_at=[20])
+    >>> found = run.laziness
+    >>> found.k, bool(found.kernel_drift[1] > 0), bool(0 < found.flipped[1] < 0.1)
+    (array([ 0, 20]), True, True)
     """
 
     k: np.ndarray = field(repr=False)

@@ -24,7 +24,7 @@ __all__ = ["TrainingRun", "record_of"]
 class TrainingRun:
     r"""What :func:`train` measured; arrays are float64 (steps: int64) and read-only.
 
-    Attributes
+    Parameters
     ----------
     rule : UpdateRule
         The method that was run.
@@ -48,7 +48,7 @@ class TrainingRun:
     predictions : numpy.ndarray, shape (K, n) or (K, n, c)
         Outputs :math:`u_k`.
     targets : numpy.ndarray, shape (n,) or (n, c)
-        y, rounded to the dtype of the network.
+        The y, rounded to the dtype of the network.
     initial_kernel : numpy.ndarray, shape (N, N), or None
         :math:`H(0)`, N = n c for c outputs, example by example; None for a module other than
         :class:`odeopt.nets.TwoLayerReLU`.
@@ -66,6 +66,16 @@ class TrainingRun:
         Outputs at the same steps of the `points` that were not trained on.
     batch_size : int or None
         Examples in each gradient, for a run of :func:`odeopt.nets.train_sgd`; None for the full batch.
+
+    Examples
+    --------
+    >>> from odeopt import HeavyBall
+    >>> from odeopt.nets import TwoLayerReLU, train
+    >>> run = train(TwoLayerReLU(3, 64), HeavyBall(0.1, 0.5), np.eye(3), [1, 0, -1], 20, record_at=[10, 20])
+    >>> run.label, run.k, run.predictions.shape, run.kernel_scale, run.diverged_at
+    ('HeavyBall(lr=0.1, momentum=0.5), m=64', array([ 0, 10, 20]), (3, 3), 1.0, None)
+    >>> bool(np.allclose(run.loss, (run.errors**2).sum(axis=1) / 2))
+    True
     """
 
     rule: UpdateRule
@@ -109,6 +119,7 @@ class TrainingRun:
         Returns
         -------
         numpy.ndarray, shape (K,)
+            At the recorded steps, between 0 and 1.
         """
         return class_accuracy(self.predictions, labels)
 

@@ -48,13 +48,24 @@ def train_sgd(
 
     Parameters
     ----------
-    net, rule, x, y, num_steps, objective, record_at, reduction
-        As for :func:`odeopt.nets.train`, of examples that do not influence each other. Only at the recorded
-        steps are all examples evaluated, and divergence noticed.
+    net : torch.nn.Module
+        As for :func:`odeopt.nets.train`, of examples that do not influence each other.
+    rule : UpdateRule
+        The method, with numeric hyperparameters.
+    x, y : array_like or torch.Tensor, shapes (n, ...) and (n,) or (n, c)
+        Inputs and targets.
+    num_steps : int
+        Number of steps, at least 1.
     batch_size : int
         Examples in a batch, from 1 to n; n is the full batch.
     seed : int, optional
         Of the batches; the same one gives the same run.
+    objective : PredictionLoss, optional
+        What is minimised; by default :math:`\tfrac12\lVert u-y\rVert^2`.
+    record_at : iterable of int, optional
+        Steps at which all examples are evaluated, and divergence is noticed.
+    reduction : {"sum", "mean"}, optional
+        "mean" descends the mean of torch; the recorded loss is the sum.
     allow_unstable : bool, optional
         Run a learning rate above the stability limit of the mean. The second moment has a lower limit:
         :func:`odeopt.spectra.sgd_prediction` shows it.

@@ -22,7 +22,7 @@ __all__ = ["Snapshot"]
 class Snapshot:
     r"""The state of a run at one step, as its linear continuation needs it.
 
-    Attributes
+    Parameters
     ----------
     rule : UpdateRule
         The rule that was run.
@@ -34,6 +34,16 @@ class Snapshot:
         :math:`\Delta_k+J_k(w_{k-j}-w_k)`, j = 0, ..., p - 1, for the p iterates that the rule reads.
     memory : numpy.ndarray, shape (q, n), or None
         The running averages of the rule under :math:`J_k`.
+
+    Examples
+    --------
+    >>> from odeopt import HeavyBall
+    >>> from odeopt.nets import TwoLayerReLU, train
+    >>> net, x, y = TwoLayerReLU(3, 4096), np.eye(3), [1.0, 0.0, -1.0]
+    >>> run = train(net, HeavyBall(0.1, 0.5), x, y, 30, snapshot_at=[10])
+    >>> (state,) = run.snapshots
+    >>> bool(abs(state.predict([30])[0] / run.loss[30] - 1) < 0.05)
+    True
     """
 
     rule: UpdateRule
@@ -58,7 +68,7 @@ class Snapshot:
         Returns
         -------
         numpy.ndarray, shape (T,)
-            inf from the step on at which an unstable recursion left the finite numbers.
+            Infinite from the step on at which an unstable recursion left the finite numbers.
 
         Raises
         ------
