@@ -33,6 +33,9 @@ class EnsembleCurve:
     mean_error, variance_error : numpy.ndarray, shape (T,), or None
         Estimates, not bounds, of the largest errors of `mean` and `variance` that the truncation of Lanczos
         causes; 0 where it leaves nothing out, None if all eigenvectors were used.
+    mean_bound, variance_bound : numpy.ndarray, shape (T,), or None
+        Proved bounds on these errors and on those of rounding, for the kernels as they were given; inf where
+        none is known, None where none was asked for.
 
     Examples
     --------
@@ -54,10 +57,12 @@ class EnsembleCurve:
     source: str
     mean_error: np.ndarray | None = None
     variance_error: np.ndarray | None = None
+    mean_bound: np.ndarray | None = None
+    variance_bound: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for values in (self.mean, self.variance, self.covariance, self.mean_error, self.variance_error):
-            if values is not None:
+        for values in vars(self).values():
+            if isinstance(values, np.ndarray):
                 values.setflags(write=False)
 
     @property

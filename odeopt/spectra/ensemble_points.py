@@ -6,11 +6,19 @@ With the row h of the kernel between a point and the examples, m Lanczos steps f
 .. math:: \mu=-z^\top y,\qquad \sigma^2=K_{**}+2z^\top K_{X*}+z^\top Kz :
 
 two products with K, all points and times at once, in place of eigenvectors.
+
+By Lanczos z is off by :math:`\delta` at most (:mod:`odeopt.spectra.point_bounds`), and so
+
+.. math:: |\mu-\tilde\mu|\le\delta\lVert y\rVert,\qquad
+    |\sigma^2-\tilde\sigma^2|\le2\delta\lVert K\tilde z+K_{X*}\rVert+\delta^2\lVert K\rVert,
+
+and what rounds in the products beside.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +31,16 @@ from odeopt.rules.weight_decay import is_pulled_to_zero
 from odeopt.spectra.curve import averaged
 from odeopt.spectra.ensemble_curve import EnsembleCurve
 from odeopt.spectra.ensembles import require_room
+from odeopt.spectra.lanczos_input import interval_of
 from odeopt.spectra.measure import SpectralMeasure, require_measure
+from odeopt.spectra.point_bounds import displacement_bounds
 from odeopt.spectra.predictions import predict, read_curve
 
 __all__ = ["ensemble_at"]
 
 # Of the size of its terms a variance may be so much below 0 by rounding, and by the storage of kernels.
 _NEGATIVE = 1e-6
+_EPS = float(np.finfo(float).eps)
 
 
 def ensemble_at(
@@ -42,6 +53,7 @@ def ensemble_at(
     cross_nngp: npt.ArrayLike,
     points_nngp: npt.ArrayLike,
     average: float | Literal["polyak"] | None = None,
+    bounds: bool = False,
 ) -> EnsembleCurve:
     r"""Predict mean and variance over initialisations on some points, from Lanczos runs of their own.
 
@@ -67,11 +79,14 @@ def ensemble_at(
         K of each point.
     average : float or "polyak", optional
         Predict with averaged iterates.
+    bounds : bool, optional
+        Prove bounds on the errors too, of a rule; it can cost more than the curve. That on the variance needs
+        one on the norm of `nngp`: of an array, or of an operator with an `interval` or the norms of its rows.
 
     Returns
     -------
     EnsembleCurve
-        With `mean_error` and `variance_error`: 0 up to step m, then estimates.
+        With `mean_error` and `variance_error`: 0 up to step m, then estimates, not bounds.
 
     Raises
     ------
@@ -117,11 +132,16 @@ def ensemble_at(
     identity = LinearOperator((n, n), matvec=lambda v: v, matmat=lambda v: v, dtype=float)
     found = predict(mode_or_rule, rows, identity, grid)
     off = np.sqrt(n) * found.error  # of the norm of each z, from that of its entries
+    delta = np.full(len(grid), np.inf)
+    if bounds and isinstance(mode_or_rule, UpdateRule):
+        delta = displacement_bounds(mode_or_rule, grid, rows, n)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = -np.tensordot(found.u, y, axes=(1, 0))
-        variance, variance_off = _variance(found.u, K, mixed, own, off)
-        mean_off = off * np.linalg.norm(y, axis=0).max()
-    return EnsembleCurve(mean, variance, None, found.t, found.k, source, mean_off, variance_off)
+        terms = _Terms.of(found.u, K, mixed, own)
+        variance, variance_off = terms.variance(off)
+        size = np.linalg.norm(y, axis=0).max()
+        proved = (size * (delta + terms.noise * terms.length), terms.bound(delta)) if bounds else (None, None)
+    return EnsembleCurve(mean, variance, None, found.t, found.k, source, off * size, variance_off, *proved)
 
 
 def _shape(rows: SpectralMeasure) -> tuple[int, int]:
@@ -134,23 +154,59 @@ def _shape(rows: SpectralMeasure) -> tuple[int, int]:
     return basis.shape[0], basis.shape[1]
 
 
-def _variance(
-    z: np.ndarray, K: np.ndarray | LinearOperator, mixed: np.ndarray, own: np.ndarray, off: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Variances (T, p), and what errors of norm `off` in z are estimated to do to the worst of them."""
-    T, n, p = z.shape
-    columns = z.transpose(1, 0, 2).reshape(n, T * p)
-    images = np.asarray(K @ columns).reshape(n, T, p).transpose(1, 0, 2)
-    square, linear = np.einsum("tnp,tnp->tp", z, images), np.einsum("tnp,pn->tp", z, mixed)
-    variance, size = own + 2 * linear + square, own + 2 * np.abs(linear) + np.abs(square)
-    lengths = np.linalg.norm(z, axis=1)
-    slope = np.linalg.norm(images + mixed.T, axis=1).max(axis=1)
-    stretch = (np.linalg.norm(images, axis=1) / np.where(lengths > 0, lengths, 1.0)).max(axis=1)
-    error = np.where(off > 0, 2 * off * slope + off**2 * stretch, 0.0)
-    if (variance < -_NEGATIVE * size - error[:, None]).any():
-        raise ValueError(
-            f"nngp, cross_nngp and points_nngp are no covariances of one function: a variance of "
-            f"{np.nanmin(variance):.3g} follows; take all three from one kernel"
-        )
-    variance = np.where(np.isnan(variance), np.inf, np.maximum(variance, 0.0))
-    return variance, np.where(np.isnan(error), np.inf, error)
+@dataclass(frozen=True)
+class _Terms:
+    r"""The terms of the variance at times, (T, p), and norms, (T,), the largest of all points.
+
+    `slope` is that of :math:`Kz+K_{X*}`, `image` of Kz, `length` of z; `norm` bounds K, `stored` what single
+    precision changes in it, `noise` is what sums of n terms round.
+    """
+
+    own: np.ndarray
+    linear: np.ndarray
+    square: np.ndarray
+    slope: np.ndarray
+    image: np.ndarray
+    length: np.ndarray
+    stretch: np.ndarray
+    mixed: float
+    norm: float
+    stored: float
+    noise: float
+
+    @classmethod
+    def of(cls, z: np.ndarray, K: Any, mixed: np.ndarray, own: np.ndarray) -> _Terms:
+        """By one product with K."""
+        T, n, p = z.shape
+        columns = z.transpose(1, 0, 2).reshape(n, T * p)
+        images = np.asarray(K @ columns).reshape(n, T, p).transpose(1, 0, 2)
+        square, linear = np.einsum("tnp,tnp->tp", z, images), np.einsum("tnp,pn->tp", z, mixed)
+        slope, image, length = (np.linalg.norm(v, axis=1) for v in (images + mixed.T, images, z))
+        stretch = (image / np.where(length > 0, length, 1.0)).max(axis=1)
+        high, rows = interval_of(K, None)[1], getattr(K, "row_norms", None)  # those that the product saw
+        if high is None:
+            high = np.inf if rows is None else float(np.linalg.norm(rows)) * (1 + n * _EPS)
+        sizes = (float(np.linalg.norm(mixed, axis=1).max()), float(high), getattr(K, "storage_error", 0.0))
+        most = (slope.max(axis=1), image.max(axis=1), length.max(axis=1), stretch)
+        return cls(own, linear, square, *most, *sizes, (10 + 2 * np.sqrt(n)) * _EPS)
+
+    def variance(self, off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r"""Variances (T, p), and what errors of norm `off` in z are estimated to do to the worst of them."""
+        variance = self.own + 2 * self.linear + self.square
+        size = self.own + 2 * np.abs(self.linear) + np.abs(self.square)
+        error = np.where(off > 0, 2 * off * self.slope + off**2 * self.stretch, 0.0)
+        if (variance < -_NEGATIVE * size - error[:, None]).any():
+            raise ValueError(
+                f"nngp, cross_nngp and points_nngp are no covariances of one function: a variance of "
+                f"{np.nanmin(variance):.3g} follows; take all three from one kernel"
+            )
+        variance = np.where(np.isnan(variance), np.inf, np.maximum(variance, 0.0))
+        return variance, np.where(np.isnan(error), np.inf, error)
+
+    def bound(self, delta: np.ndarray) -> np.ndarray:
+        """Bound the error of every variance where z is off by delta, roundings of products included."""
+        rounded = (self.noise * self.norm + self.stored) * self.length  # of K z
+        moved = 2 * delta * (self.slope + rounded) + delta**2 * (self.norm + self.stored)
+        sums = np.abs(self.own).max() + self.length * (2 * self.mixed + self.image)
+        found = moved + self.length * rounded + 2 * self.noise * sums
+        return np.where(np.isnan(found), np.inf, found)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy
 
 from odeopt import (
     GradientDescent,
@@ -41,6 +42,27 @@ def test_a_run_for_each_point_gives_what_all_eigenvectors_give(rule):
     stored = ensemble_at(rule, ROWS, NNGP(X), Y[:, 0], k, **STARTS)
     np.testing.assert_allclose(stored.mean, found.mean[:, :, 0], rtol=0, atol=1e-13)
     np.testing.assert_allclose(stored.variance, found.variance, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_bounds_hold_and_are_small_where_lanczos_has_converged(rule):
+    k, more = np.array([0, 1, 30, 60, 200]), spectral_measure(KERNEL, CROSS.T, num_matvecs=60)
+    wanted = ensemble(rule, DENSE, NNGP(X), k, cross_kernel=CROSS, **STARTS)
+    for rows, first in ((ROWS, FIRST), (more, FIRST), (more, NNGP(X)), (more, NNGP.gram_operator(X))):
+        found = ensemble_at(rule, rows, first, Y, k, bounds=True, **STARTS)
+        off = np.abs(found.mean - wanted.mean).max(axis=(1, 2))
+        assert (off <= found.mean_bound + 1e-12).all()  # and what rounds in the other route
+        off = np.abs(found.variance - wanted.variance).max(axis=1)
+        assert (off <= found.variance_bound + 1e-12).all()
+        assert found.mean_bound[:3].max() < 1e-7 and found.variance_bound[:3].max() < 1e-6
+        assert np.isfinite(found.variance_bound).all()
+
+
+def test_bounds_that_are_not_known_are_infinite():
+    hidden = scipy.sparse.linalg.aslinearoperator(np.array(NNGP(X)))  # of a norm that nothing bounds
+    found = ensemble_at(RULES[0], ROWS, hidden, Y, [0, 30], bounds=True, **STARTS)
+    assert np.isfinite(found.mean_bound).all() and np.isinf(found.variance_bound).all()
+    assert ensemble_at(RULES[0], ROWS, FIRST, Y, [0, 30], **STARTS).mean_bound is None
 
 
 def test_an_ode_has_the_same_moments_by_both_routes():
