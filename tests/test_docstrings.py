@@ -12,6 +12,7 @@ from processes import ROOT
 
 # To be completed: a wing is listed as soon as it is clean.
 CLEAN = [
+    "cli",
     "data",
     "dynamics",
     "kernels",

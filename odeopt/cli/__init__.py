@@ -7,7 +7,24 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; a refusal is one line on stderr and exit status 2, an interrupt status 130."""
+    """Run the command line; a refusal is one line on stderr and exit status 2, an interrupt status 130.
+
+    Raises
+    ------
+    SystemExit
+        At the end of every command, with its exit status.
+
+    Examples
+    --------
+    >>> from unittest.mock import patch
+    >>> try:
+    ...     with patch("sys.argv", ["odeopt", "--version"]):
+    ...         main()
+    ... except SystemExit as end:
+    ...     print("status", end.code)
+    odeopt ...
+    status 0
+    """
     try:
         try:
             from odeopt.cli.app import run
