@@ -1,5 +1,6 @@
 """Docstrings of public names, validated by numpydoc; pyproject.toml says which of its checks hold."""
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -68,11 +69,21 @@ def faults(value, waived=frozenset()):
     return [f"{code}: {message}" for code, message in found if code in CHECKS - waived]
 
 
+def invented_attributes(cls):
+    """Return names that the section Attributes of a dataclass lists and its objects have not."""
+    listed = get_doc_object(cls, config={"show_class_members": False})["Attributes"]
+    names = [name for entry in listed for name in entry.name.split(", ")]
+    fields = getattr(cls, "__dataclass_fields__", names)
+    return [name for name in names if name not in fields and not hasattr(cls, name)]
+
+
 def faults_of(module):
     """Yield 'place: message' for each fault of a module's public names; what several inherit counts once."""
     seen = set()
     for place, value in public_objects(module):
         yield from (f"{place}: {fault}" for fault in faults(value))
+        if inspect.isclass(value):
+            yield from (f"{place}: attribute {name} is invented" for name in invented_attributes(value))
         for name, member, overrides in public_members(value) if inspect.isclass(value) else ():
             if member not in seen:
                 seen.add(member)
@@ -85,3 +96,37 @@ def test_docstrings_of_public_names_are_complete(wing):
     module = importlib.import_module(f"odeopt.{wing}")
     offences = sorted(faults_of(module))
     assert not offences, "\n".join([f"{len(offences)} faults", *offences])
+
+
+def test_faults_are_noticed():
+    def scaled(x, by):
+        """Multiply.
+
+        Parameters
+        ----------
+        x : float
+        to : float
+            Another name.
+
+        Returns
+        -------
+        float
+        """
+        return by * x
+
+    @dataclasses.dataclass(frozen=True)
+    class Fraction:
+        """Two numbers.
+
+        Attributes
+        ----------
+        above, below : int
+            Of them one is there.
+        """
+
+        below: int = 1
+
+    codes = {fault.partition(":")[0] for fault in faults(scaled)}
+    assert codes == {"PR01", "PR02", "PR07", "RT03", "EX01"}
+    assert faults(scaled, codes) == []
+    assert invented_attributes(Fraction) == ["above"]

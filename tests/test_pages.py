@@ -1,132 +1,14 @@
-"""What the project says: docstrings, pages, version; and that no input becomes code."""
+"""What the project says: pages, version; and that no input becomes code."""
 
 import ast
 import configparser
-import dataclasses
 import importlib
 import importlib.metadata
-import inspect
-import itertools
 import re
 
 from processes import ROOT
 
 import odeopt
-
-WINGS = ["rules", "limits", "dynamics", "kernels", "spectra", "rates", "proofs", "nets", "studies"]
-PUBLIC_MODULES = [f"odeopt.{name}" for name in (*WINGS, "proofs.families", "data", "plot")]
-
-
-# Docstrings
-
-
-def sections(docstring):
-    """Split a numpydoc docstring into {title: lines}."""
-    lines = inspect.cleandoc(docstring or "").splitlines()
-    underlined = [i for i, line in enumerate(lines[1:]) if re.fullmatch(r"-{3,}", line) and lines[i]]
-    bounds = itertools.pairwise([*underlined, len(lines)])
-    return {lines[start]: lines[start + 2 : end] for start, end in bounds}
-
-
-def documented(docstring, title="Parameters"):
-    """Names listed in a section of a numpydoc docstring."""
-    entries = (line for line in sections(docstring).get(title, ()) if line and not line[0].isspace())
-    return {name.strip(" *") for line in entries for name in line.partition(" :")[0].split(",")}
-
-
-def test_docstring_reader_reads_numpydoc():
-    docstring = """Sum.
-
-    Parameters
-    ----------
-    a, b : float
-        Numbers : two of them.
-    *rest : float
-
-    Returns
-    -------
-    float
-    """
-    assert documented(docstring) == {"a", "b", "rest"}
-    assert list(sections(docstring)) == ["Parameters", "Returns"]
-    assert sections("One line.") == {}
-
-
-def public_objects():
-    """Return {place: object} of the functions and classes that the wings export, each once."""
-    found = {
-        value: f"{module_name}.{name}"
-        for module_name in PUBLIC_MODULES
-        for name, value in vars(importlib.import_module(module_name)).items()
-        if name in importlib.import_module(module_name).__all__
-        if inspect.isfunction(value) or inspect.isclass(value)
-    }
-    return {place: value for value, place in found.items()}
-
-
-PUBLIC = public_objects()
-
-
-def public_functions():
-    """Yield (place, function); a method that overrides another is documented where that one stands."""
-    for place, value in PUBLIC.items():
-        if inspect.isfunction(value):
-            yield place, value
-            continue
-        for name, member in vars(value).items():
-            function = getattr(member, "__func__", member)
-            overrides = any(hasattr(base, name) for base in value.__bases__)
-            if inspect.isfunction(function) and not name.startswith("_") and not overrides:
-                yield f"{place}.{name}", function
-
-
-def named(place, docstring, parameters):
-    """Parameters named in backticks by a method of few words, which other modules of the package call."""
-    is_method = isinstance(PUBLIC.get(place.rpartition(".")[0]), type)
-    return {name for name in parameters if is_method and f"`{name}`" in docstring}
-
-
-def test_every_parameter_is_documented_and_none_is_invented():
-    offences = [
-        f"{place}: {name} is {'undocumented' if name in parameters else 'invented'}"
-        for place, function in public_functions()
-        for parameters in [set(inspect.signature(function).parameters) - {"self", "cls"}]
-        for name in parameters ^ (documented(function.__doc__) or named(place, function.__doc__, parameters))
-    ]
-    offences += [
-        f"{place}: hyperparameter {name} is undocumented or invented"
-        for place, value in PUBLIC.items()
-        if inspect.isclass(value) and issubclass(value, odeopt.UpdateRule) and dataclasses.is_dataclass(value)
-        for name in {field.name for field in dataclasses.fields(value)} ^ documented(value.__doc__)
-    ]
-    offences += [
-        f"{place}: attribute {name} is invented"
-        for place, value in PUBLIC.items()
-        if dataclasses.is_dataclass(value)
-        for name in documented(value.__doc__, "Attributes")
-        if name not in value.__dataclass_fields__ and not hasattr(value, name)
-    ]
-    assert not offences, "\n".join(sorted(offences))
-
-
-def test_every_public_function_and_rule_has_an_example():
-    """Value types are shown at work by the function that returns them."""
-    shown = {
-        place: value
-        for place, value in PUBLIC.items()
-        if inspect.isfunction(value) or issubclass(value, odeopt.UpdateRule)
-    }
-    assert len(shown) > 60
-    # They take a finished study; notebook 05 shows them at work.
-    for name in ("power_slopes", "unstable_runs", "paper_figures"):
-        del shown[f"odeopt.nets.{name}"]
-    offences = [
-        place
-        for place, value in shown.items()
-        if not any(">>>" in line for line in sections(value.__doc__).get("Examples", ()))
-    ]
-    assert not offences, "\n".join(offences)
-
 
 # Pages
 
