@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -46,6 +47,7 @@ from odeopt.cli.rule_options import (
     rules_of_sweep,
 )
 from odeopt.cli.sweep import print_sweep, run_study, run_sweep, sweep_json
+from odeopt.plot.files import require_kinds
 from odeopt.rules.names import rules_written
 from odeopt.rules.schedule_text import number_or_schedule
 from odeopt.studies.check import check
@@ -132,6 +134,7 @@ def check_command(
     ] = False,
     strict: StrictOption = False,
     out: Annotated[Path, typer.Option(help="Folder for json, npz and png.")] = Path("odeopt-check"),
+    pictures: Annotated[str, typer.Option(help="Kinds of the picture: png,pdf,svg or some of them.")] = "png",
     report: Annotated[Path | None, typer.Option(help="Write one HTML page too, for a colleague.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -153,10 +156,12 @@ def check_command(
     rows = load_rows(data, n, column)
     options: dict[str, Any] = {"settings": CheckSettings(**chosen), "classes": classes, "strict": strict}
     require_report(report)
+    kinds = require_kinds(kind.strip() for kind in pictures.split(",") if kind.strip())
     kept = f"nothing of this run was kept, {out} is as it was; the same command begins anew"
     with LongRun("step").kept(lambda done: kept) as progress, OutputFolder(out) as folder:
         found = check(rows, methods=[*names, *rules], progress=progress, **options)
-        print_and_save(found, folder, json, print_check)
+        show = partial(print_check, pictures=kinds)
+        print_and_save(found, folder, json, show, pictures=kinds)
         save_page(found, report)
 
 

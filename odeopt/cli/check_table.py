@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.table import Table
@@ -24,7 +25,7 @@ _MISSING = {
 }
 
 
-def print_check(report: CheckReport, folder: Path | None) -> None:
+def print_check(report: CheckReport, folder: Path | None, pictures: Iterable[str] = ("png",)) -> None:
     """Print the ODEs, the rates and the error budget of a check, and where its files are.
 
     >>> from odeopt import check
@@ -67,7 +68,8 @@ def print_check(report: CheckReport, folder: Path | None) -> None:
                 why = reason.removeprefix("not available: ")
                 say(f"{name}: {_MISSING[missing]}: {why}", hang=4)
     if folder is not None:
-        say(f"Written to {os.fspath(folder)}: check.json, curves.npz, check.png")
+        drawn = "".join(f", check.{kind}" for kind in pictures)
+        say(f"Written to {os.fspath(folder)}: check.json, curves.npz{drawn}")
 
 
 def singular_line(part: str, dimension: int, floor: float) -> str:

@@ -120,7 +120,9 @@ def save_page(found: Any, path: Path | None) -> None:
         path.write_text(found.to_html(shlex.join(["odeopt", *sys.argv[1:]])), encoding="utf-8")
 
 
-def print_and_save(found: Any, folder: OutputFolder | None, json: bool, show: Callable[..., None]) -> None:
+def print_and_save(
+    found: Any, folder: OutputFolder | None, json: bool, show: Callable[..., None], **options: Any
+) -> None:
     """Save, then print; what cannot be saved is printed all the same, before the refusal."""
 
     def shown(saved: Path | None) -> None:
@@ -133,7 +135,7 @@ def print_and_save(found: Any, folder: OutputFolder | None, json: bool, show: Ca
         shown(None)
         return
     try:
-        saved = found.save(folder)
+        saved = found.save(folder, **options)
     except ValueError:
         shown(None)
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ from odeopt.plot.style import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["KINDS", "rendered", "save"]
+__all__ = ["KINDS", "rendered", "require_kinds", "save"]
 
 # What a file would say of the day it was written is left out: a file changes with its picture alone.
 KINDS: dict[str, dict[str, Any]] = {
@@ -23,12 +24,19 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def rendered(picture: Axes | Figure, kind: str) -> bytes:
+def require_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
+    """The kinds of files, if a picture can be written as each."""
+    for kind in (kinds := tuple(kinds)):
+        if kind not in KINDS:
+            raise ValueError(f"a picture is written as {', '.join(KINDS)}, got {kind!r}; choose one of these")
+    return kinds
+
+
+def rendered(picture: Axes | Figure | SubFigure, kind: str) -> bytes:
     """The bytes of a file of a picture; the text of a pdf is TrueType, that of a svg is text."""
     from matplotlib import rc_context
 
-    if kind not in KINDS:
-        raise ValueError(f"a picture is written as {', '.join(KINDS)}, got {kind!r}; choose one of these")
+    require_kinds([kind])
     figure = getattr(picture, "figure", None)
     if figure is None:
         raise ValueError(
@@ -37,11 +45,11 @@ def rendered(picture: Axes | Figure, kind: str) -> bytes:
         )
     buffer = io.BytesIO()
     with rc_context(style()):
-        figure.savefig(buffer, format=kind, metadata=KINDS[kind])
+        figure.figure.savefig(buffer, format=kind, metadata=KINDS[kind])
     return buffer.getvalue()
 
 
-def save(picture: Axes | Figure, *paths: str | os.PathLike[str]) -> None:
+def save(picture: Axes | Figure | SubFigure, *paths: str | os.PathLike[str]) -> None:
     r"""Write a picture to files, of the kinds their names end in: png, or pdf and svg for a paper.
 
     The text of vector files stays text, in pdf with its font (TrueType, as journals ask). None holds a date.

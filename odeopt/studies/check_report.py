@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -271,13 +272,15 @@ class CheckReport:
         """
         return check_page(self, command)
 
-    def save(self, folder: str | os.PathLike[str] | OutputFolder) -> Path:
+    def save(self, folder: str | os.PathLike[str] | OutputFolder, pictures: Iterable[str] = ("png",)) -> Path:
         """Write check.json, curves.npz and check.png, all or none of them.
 
         Parameters
         ----------
         folder : path-like
             Created if it does not exist.
+        pictures : iterable of {"png", "pdf", "svg"}, optional
+            The kinds of files in which the picture is written.
 
         Returns
         -------
@@ -286,6 +289,7 @@ class CheckReport:
         Raises
         ------
         ValueError
-            If the folder cannot be written, or another run holds it; what was there before then stays whole.
+            If a kind is none of these, the folder cannot be written, or another run holds it; what was there
+            before then stays whole.
         """
-        return save_check(self, folder)
+        return save_check(self, folder, pictures)

@@ -13,14 +13,14 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from odeopt import plot
-from odeopt.plot.files import rendered
+from odeopt.plot.files import KINDS, rendered, require_kinds
 
 __all__ = ["OutputFolder", "json_text", "png", "save_check", "save_classes", "save_forecast"]
 
@@ -80,8 +80,8 @@ class OutputFolder:
         reason = getattr(error, "strerror", None) or error
         return ValueError(f"out = {str(self.path)!r} is not a writable folder ({reason}); choose another")
 
-    def replace(self, files: Mapping[str, bytes]) -> Path:
-        """Put `files` in place of those of an earlier run, all or none of them."""
+    def replace(self, files: Mapping[str, bytes], stale: Iterable[str] = ()) -> Path:
+        """Put `files` in place of those of an earlier run, all or none of them; its `stale` ones go."""
         part = self.path / _PART
         try:
             part.mkdir()
@@ -90,6 +90,8 @@ class OutputFolder:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
+            for name in stale:
+                (self.path / name).unlink(missing_ok=True)
             part.rename(self.path / _DONE)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
@@ -117,12 +119,17 @@ class OutputFolder:
         done.rmdir()
 
 
-def save_check(report: Any, folder: str | os.PathLike[str] | OutputFolder) -> Path:
-    """Write check.json, curves.npz and check.png of a check."""
+def save_check(
+    report: Any, folder: str | os.PathLike[str] | OutputFolder, pictures: Iterable[str] = ("png",)
+) -> Path:
+    """Write check.json, curves.npz, check.png and other pictures of a check."""
+    drawn = require_kinds(pictures)
     curves = {f"{m.name}_{key}": value for m in report.methods for key, value in m.curves.items()}
     picture = plot.check(report).figure
     text = json_text(report.to_dict()).encode()
-    return _save(folder, {"check.json": text, "curves.npz": _npz(curves), "check.png": png(picture)})
+    files = {"check.json": text, "curves.npz": _npz(curves)}
+    files |= {f"check.{kind}": rendered(picture, kind) for kind in drawn}
+    return _save(folder, files, [f"check.{kind}" for kind in KINDS if kind not in drawn])
 
 
 def save_forecast(found: Any, folder: str | os.PathLike[str] | OutputFolder) -> Path:
@@ -150,11 +157,13 @@ def save_classes(found: Any, folder: str | os.PathLike[str] | OutputFolder) -> P
     return _save(folder, {"forecast.json": text, "forecast.npz": _npz(arrays)})
 
 
-def _save(folder: str | os.PathLike[str] | OutputFolder, files: Mapping[str, bytes]) -> Path:
+def _save(
+    folder: str | os.PathLike[str] | OutputFolder, files: Mapping[str, bytes], stale: Iterable[str] = ()
+) -> Path:
     if isinstance(folder, OutputFolder):
-        return folder.replace(files)
+        return folder.replace(files, stale)
     with OutputFolder(folder) as held:
-        return held.replace(files)
+        return held.replace(files, stale)
 
 
 def json_text(value: Any) -> str:

@@ -29,6 +29,19 @@ def test_check_writes_three_files_and_prints_the_tables(monkeypatch, capsys, tmp
         assert word in out
 
 
+def test_check_writes_its_picture_as_vectors_for_a_paper_if_asked(monkeypatch, capsys, tmp_path):
+    for asked, written in (("pdf, png", ["check.pdf", "check.png"]), ("svg", ["check.svg"])):
+        options = [*SMALL, "--methods", "gd", "--out", str(tmp_path), "--pictures", asked]
+        code, out, _ = run(monkeypatch, capsys, "check", *options)
+        assert code == 0
+        # a picture of an earlier run does not stay beside the numbers of this one
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["check.json", *written, "curves.npz"]
+        assert written[0] in out
+    code, _, error = run(monkeypatch, capsys, "check", *SMALL, "--out", str(tmp_path), "--pictures", "doc")
+    assert code == 2
+    assert "png, pdf, svg, got 'doc'" in error
+
+
 def test_json_output_is_the_file(monkeypatch, capsys, tmp_path):
     code, out, _ = run(
         monkeypatch, capsys, "check", *SMALL, "--methods", "gd", "--json", "--out", str(tmp_path)
