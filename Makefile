@@ -1,6 +1,6 @@
 # make demo   the main job on real digits: predict, integrate, iterate, train, compare
 # make test   the tests, on all cores; `make test-all` adds the slow ones
-# make docs   the documentation site, into docs/_build/index.html
+# make docs   the documentation site, into docs/_build/html/index.html
 # make lint   ruff, its formatter, the import contracts, and the types
 # Each sets up .venv by itself and needs only Python >= 3.10, pip, make and git.
 # Options: PYTHON=python3.12   PYTEST_ARGS="-k limit"   CHECK_ARGS="--width 4096"
@@ -14,6 +14,7 @@ CHECK_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary -c constraints.txt
+SPHINX := $(BIN)/python -m sphinx -d docs/_build/doctrees -W --keep-going --jobs auto
 # What an installation depends on; __init__.py holds the version.
 SOURCES := setup.cfg setup.py pyproject.toml constraints.txt odeopt/__init__.py
 
@@ -43,8 +44,12 @@ bench: $(VENV)/installed-test
 	$(BIN)/python -m pytest benchmarks -m "" --numprocesses 0 --benchmark-timer=time.process_time $(PYTEST_ARGS)
 	$(BIN)/python benchmarks/readme_tables.py
 
+# Pages are read and executed once: the second builder, which follows the links to other sites, takes them from the
+# first. Without a network it follows none; the third command checks the links inside the site.
 docs: $(VENV)/installed-docs
-	$(BIN)/python -m sphinx -b html docs docs/_build -W --keep-going --jobs auto
+	$(SPHINX) -b html docs docs/_build/html
+	$(SPHINX) -b linkcheck docs docs/_build/linkcheck
+	$(BIN)/python docs/links.py docs/_build/html
 
 # Leaves the environment, which is slow to make; `rm -rf .venv` removes it.
 clean:
