@@ -1,5 +1,8 @@
 """What an installation gives: source archive, wheel, and clone; its types, and README's lines in each."""
 
+import configparser
+import email
+import importlib.util
 import json
 import os
 import re
@@ -7,10 +10,13 @@ import shutil
 import sys
 import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
 from processes import ROOT, output, run
+
+import odeopt
 
 LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", *(ROOT / ".gitignore").read_text().replace("/", "").split()
@@ -25,14 +31,20 @@ def clone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def archive(clone, tmp_path_factory):
-    """Return the unpacked source archive."""
+def packed(clone, tmp_path_factory):
+    """Return the source archive."""
     folder = tmp_path_factory.mktemp("sdist")
     output("-c", f"from setuptools import build_meta as b; b.build_sdist({str(folder)!r})", cwd=clone)
     (path,) = folder.glob("odeopt-*.tar.gz")
-    with tarfile.open(path) as file:
-        file.extractall(folder, filter="data")
-    return path.with_suffix("").with_suffix("")
+    return path
+
+
+@pytest.fixture(scope="module")
+def archive(packed):
+    """Return the unpacked source archive."""
+    with tarfile.open(packed) as file:
+        file.extractall(packed.parent, filter="data")
+    return packed.with_suffix("").with_suffix("")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +87,64 @@ def test_source_archive_holds_every_file_of_the_clone(clone, archive):
     files = {path.relative_to(clone) for path in clone.rglob("*") if path.is_file()}
     held = {path.relative_to(archive) for path in archive.rglob("*") if path.is_file()}
     missing = {str(path) for path in files - held if "egg-info" not in str(path)}
-    assert missing <= {".gitignore"}, missing
+    assert not missing
+
+
+def test_archive_and_wheel_pass_the_check_of_twine(packed, wheel):
+    said = output("-m", "twine", "check", "--strict", packed, wheel)
+    assert said.count("PASSED") == 2
+
+
+def described(source):
+    """Return the description that PyPI shows of a project whose repository has this address."""
+    spec = importlib.util.spec_from_file_location("odeopt_setup", ROOT / "setup.py")
+    spec.loader.exec_module(setup := importlib.util.module_from_spec(spec))
+    return setup.description((ROOT / "README.md").read_text(), source)
+
+
+def test_description_on_pypi_has_no_link_that_only_a_clone_can_follow(wheel):
+    target = re.compile(r"\]\(([^)]+)\)")
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("/METADATA"))
+        metadata = email.message_from_bytes(file.read(name))
+    assert "Paper, https://arxiv.org/abs/2010.13165" in metadata.get_all("Project-URL")
+    for text in (metadata.get_payload(), described("https://example.org/odeopt")):
+        assert text.startswith("# odeopt")
+        assert all(link.startswith("https://") for link in target.findall(text))
+    assert len(target.findall(text)) > 10
+    assert "(https://example.org/odeopt/raw/HEAD/notebooks/check.png)" in text
+
+
+def test_citation_states_what_the_package_states():
+    stated = dict(re.findall(r"^([a-z-]+): (.+)$", (ROOT / "CITATION.cff").read_text(), flags=re.M))
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert (stated["version"], stated["license"]) == (odeopt.__version__, config["metadata"]["license"])
+
+
+FIRST_TIME = """
+import numpy as np, sympy, odeopt
+h, b = sympy.symbols("h b", positive=True)
+limit = odeopt.ode_limit(odeopt.HeavyBall(lr=h**2, momentum=1 - b * h), h)
+x = np.random.default_rng(0).standard_normal((30, 8))
+forecast = odeopt.forecast(x, np.sin(x[:, 0]), methods=["gd", "nag"], target=1e-4)
+certificate = odeopt.certify(limit.subs({b: 2}), mu=1)
+settings = odeopt.studies.CheckSettings(width=256, num_steps=30, seeds=1)
+report = odeopt.check(x, np.sin(x[:, 0]), methods=["gd", "nag"], settings=settings)
+print(limit, certificate.rate, certificate.verify(), [m.steps.value for m in forecast.methods], sep="; ")
+open("report.html", "w").write(report.to_html())
+"""
+
+
+def test_first_time_user_derives_predicts_certifies_and_reports_in_ten_lines(installed, tmp_path):
+    printed = output("-W", "error", "-c", FIRST_TIME, python=installed, env=outside(), cwd=tmp_path)
+    ode, rate, verified, steps = printed.strip().split("; ")
+    assert (ode, rate, verified) == ("X'' + b*X' + grad f(X) = 0", "4/3", "True")
+    gd, nag = json.loads(steps)
+    assert 0 < nag < gd  # the accelerated method is the faster one where mu << L
+    page = (tmp_path / "report.html").read_text()
+    assert "<math" in page
+    assert "Nesterov" in page
 
 
 def test_lines_of_the_readme_run_from_the_wheel_in_an_empty_folder(installed, tmp_path):
