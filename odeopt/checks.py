@@ -128,8 +128,8 @@ def real_array(value: Any, name: str, *, ndim: int | None, finite: bool = True) 
     if array.size == 0:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}; pass at least one entry")
     array = array.astype(np.float64)
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad) and finite:
+    if finite and not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
         index = tuple(int(i) for i in bad[0])
         raise ValueError(
             f"{name} must be finite, but {name}[{', '.join(map(str, index))}] is {array[index]} "

@@ -32,7 +32,7 @@ Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def displacement_factors(
-    mode_or_rule: ModeSolution | UpdateRule, lam: np.ndarray, grid: np.ndarray
+    mode_or_rule: ModeSolution | UpdateRule, lam: np.ndarray, grid: np.ndarray, *, stepwise: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     r"""Return :math:`\varphi(0)`, D and R at times or steps, shapes (T,), (T, n) and (T, n).
 
@@ -45,7 +45,7 @@ def displacement_factors(
     (True, array([1.]))
     """
     if isinstance(mode_or_rule, UpdateRule):
-        return displacement_polynomials(mode_or_rule, lam, grid)
+        return displacement_polynomials(mode_or_rule, lam, grid, stepwise=stepwise)
     at_zero, D = _quotient(lambda t, lam: mode_or_rule.both(t, lam)[0], lam, grid)
     if not mode_or_rule.dynamics.has_source:
         return at_zero, D, D

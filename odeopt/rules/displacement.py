@@ -17,14 +17,17 @@ import numpy.typing as npt
 from odeopt.checks import iteration_grid
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.linear import eigenvalues_of, error_row, kept
+from odeopt.rules.powers import has_powers, iterates_by_powers
 
 __all__ = ["displacement_polynomials"]
 
 
 def displacement_polynomials(
-    rule: UpdateRule, lam: npt.ArrayLike, k: npt.ArrayLike
+    rule: UpdateRule, lam: npt.ArrayLike, k: npt.ArrayLike, *, stepwise: bool = False
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     r"""Evaluate :math:`\varphi_k(0)`, :math:`D_k` and :math:`R_k`, shapes (T,), (T, n) and (T, n).
+
+    Few late iterates of a steady step come from its powers; `stepwise`, for bounds on what steps round, not.
 
     Examples
     --------
@@ -40,7 +43,10 @@ def displacement_polynomials(
     def gradient(z: np.ndarray) -> np.ndarray:
         return np.stack([0 * z[0], lam * z[1] + z[0]])
 
-    R = kept(iterate(rule, zero, lambda z: lam * z + 1), k, (lam.size,))
+    if not (row or stepwise) and has_powers(rule, k):
+        R = iterates_by_powers(rule, lam, k)
+    else:
+        R = kept(iterate(rule, zero, lambda z: lam * z + 1), k, (lam.size,))
     if not row:  # a step in the error alone: phi(0) = 1
         return np.ones(k.size), R, R
     both = kept(iterate(rule, np.stack([one, zero]), gradient), k, (2, lam.size))

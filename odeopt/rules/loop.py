@@ -58,7 +58,7 @@ def _alike(x: Any, like: Any) -> bool:
     """Whether a vector is of the library, the shape and the field of another; True of numbers and symbols."""
     if not hasattr(like, "shape"):
         return True
-    if type(x) is type(like) and x.shape == like.shape and x.dtype == like.dtype:
+    if type(x) is type(like) and (x.dtype is like.dtype or x.dtype == like.dtype) and x.shape == like.shape:
         return True
     library = type(x).__module__.partition(".")[0] == type(like).__module__.partition(".")[0]
     real = "complex" not in str(getattr(x, "dtype", ""))

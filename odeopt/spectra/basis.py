@@ -65,8 +65,8 @@ class Part:
             nothing = np.zeros((0, 1))
             return Section(np.zeros(0), np.zeros((0, 0)), nothing, nothing)
         if m not in self._decomposed:
-            cut = Chain(self.chain.alpha[:m], self.chain.beta[:m], self.chain.mass, self.chain.error)
-            self._decomposed[m] = tridiagonal_eigen(cut)
+            part = self.chain.alpha[:m], self.chain.beta[:m], self.chain.mass, self.chain.error
+            self._decomposed[m] = tridiagonal_eigen(self.chain if m == self.chain.size else Chain(*part))
         values, vectors = self._decomposed[m]
         along = np.sqrt(self.chain.mass) * vectors[0][:, None]
         return Section(np.clip(values, *interval), vectors, along * self.error, along * self.origin)

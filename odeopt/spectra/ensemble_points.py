@@ -130,7 +130,7 @@ def ensemble_at(
     what = f"{p} points, {n} examples, {steps} Lanczos steps and {len(grid)} times"
     require_room(32 * n * p * (steps + len(grid)), what, "take fewer points or times in a call")
     identity = LinearOperator((n, n), matvec=lambda v: v, matmat=lambda v: v, dtype=float)
-    found = predict(mode_or_rule, rows, identity, grid)
+    found = predict(mode_or_rule, rows, identity, grid, bounds=bounds)
     off = np.sqrt(n) * found.error  # of the norm of each z, from that of its entries
     delta = np.full(len(grid), np.inf)
     if bounds and isinstance(mode_or_rule, UpdateRule):

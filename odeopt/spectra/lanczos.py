@@ -71,6 +71,8 @@ class Chain:
     mass: float
     error: float
     basis: tuple[np.ndarray, ...] = field(default=(), repr=False)
+    # eigenpairs of T, once, where there is a basis: by `tridiagonal_eigen`
+    _eigen: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -97,6 +99,8 @@ class _Run:
         self.slabs: list[np.ndarray] = []
         self.count = 0
         self.n = start.size
+        # how often the unit roundoff, relative to the norm of H, a product or projection is off
+        self.roundings: float = 10 + 2 * math.sqrt(self.n)
         self.done = self.norm == 0.0
         if not self.done:
             self._append(start / self.norm)
@@ -131,13 +135,8 @@ class _Run:
     def last(self) -> np.ndarray:
         return self.slabs[(self.count - 1) // _SLAB][(self.count - 1) % _SLAB]
 
-    @property
-    def roundings(self) -> float:
-        """How often the unit roundoff, relative to the norm of H, a product or projection is off."""
-        return float(10 + 2 * np.sqrt(self.n))
-
     def _see_precision(self, product: np.ndarray) -> None:
-        if product.dtype.kind == "f":
+        if product.dtype.kind == "f" and product.dtype != np.float64:
             self.precision = max(self.precision, float(np.finfo(product.dtype).eps))
         if self.single is False:
             return

@@ -24,7 +24,7 @@ from odeopt.dynamics.displacement import displacement_factors
 from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, error_row, require_numeric
-from odeopt.spectra.basis import Basis, Part, Section
+from odeopt.spectra.basis import Basis, Section
 from odeopt.spectra.curve import averaged, clock_of
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 from odeopt.spectra.point_bounds import displacement_bounds
@@ -34,6 +34,8 @@ __all__ = ["SeenBasis", "predict", "read_curve", "seen_from"]
 
 _EPS = float(np.finfo(float).eps)
 _PRODUCT = "the product of cross_kernel"
+# Ritz values so near, beside the largest, are one that has converged, but for the rounding of Lanczos.
+_CONVERGED = 4 * _EPS
 
 
 @dataclass(frozen=True)
@@ -104,26 +106,26 @@ def seen_from(measure: SpectralMeasure, cross_kernel: npt.ArrayLike | LinearOper
             "spectral_measure(..., keep_basis=True)"
         )
     operator = isinstance(cross_kernel, LinearOperator)
-    cross: Any = cross_kernel if operator else real_array(cross_kernel, "cross_kernel", ndim=2)
+    cross: Any = cross_kernel if operator else _checked(cross_kernel, "cross_kernel")
     if cross.shape[1] != basis.shape[0]:
         raise ValueError(
             f"cross_kernel must have shape (p, {basis.shape[0]}), a column for each example, got "
             f"{cross.shape}"
         )
-    if operator:  # one product, lest it compute its entries anew for each part
-        vectors = [slab for part in basis.parts for slab in part.vectors]
-        whole = real_array(cross.matmat(np.concatenate(vectors).T), _PRODUCT, ndim=2)
-        images = np.split(whole, np.cumsum([part.size for part in basis.parts])[:-1], axis=1)
-    else:
-        images = [real_array(cross @ _rows(part).T, _PRODUCT, ndim=2) for part in basis.parts]
+    # one product: an operator may compute its entries anew for each, and few columns are slow
+    slabs = [slab for part in basis.parts for slab in part.vectors]
+    vectors = (slabs[0] if len(slabs) == 1 else np.concatenate(slabs)).T
+    whole = _checked(cross.matmat(vectors) if operator else cross @ vectors, _PRODUCT)
+    images = np.split(whole, np.cumsum([part.size for part in basis.parts])[:-1], axis=1)
     # an operator may have seen its rows in the product
     norms = getattr(cross, "row_norms", None) if operator else np.linalg.norm(cross, axis=1)
     return SeenBasis(basis, tuple(images), np.inf if norms is None else float(max(norms)))
 
 
-def _rows(part: Part) -> np.ndarray:
-    """The vectors of a part in one array."""
-    return part.vectors[0] if len(part.vectors) == 1 else np.concatenate(part.vectors)
+def _checked(matrix: Any, name: str) -> np.ndarray:
+    """A finite matrix of real numbers, itself where it is one: it is large."""
+    known = type(matrix) is np.ndarray and matrix.dtype == np.float64 and matrix.ndim == 2 and matrix.size
+    return matrix if known and np.isfinite(matrix).all() else real_array(matrix, name, ndim=2)
 
 
 def predict(
@@ -208,7 +210,8 @@ def predict(
             "here points_origin = J_* w_0"
         )
     interval = measure.interval or (0.0, measure.lam_max)  # as that of the decompositions behind bounds
-    found, error, exact = _evaluated(mode_or_rule, seen, interval, grid, vectors.get("points_origin"))
+    origin = vectors.get("points_origin")
+    found, error, exact = _evaluated(mode_or_rule, seen, interval, grid, origin, bounds)
     if "start" in vectors:
         found += vectors["start"].reshape(found.shape[1:])
     t, k = clock_of(mode_or_rule, grid)
@@ -254,6 +257,7 @@ def _evaluated(
     interval: tuple[float, float],
     grid: np.ndarray,
     origin: np.ndarray | None,
+    stepwise: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predictions less their start, shape (T, p, c), the estimated truncation, and where there is none."""
     parts = seen.basis.parts
@@ -265,7 +269,7 @@ def _evaluated(
     if not exact.all():
         fewer = [None if part.whole else part.size - -(-part.size // 8) for part in parts]
         sections += [part.section(interval, steps) for part, steps in zip(parts, fewer, strict=True)]
-    at_zero, *factors = _factors(mode_or_rule, sections, grid)
+    at_zero, *factors = _factors(mode_or_rule, sections, grid, len(parts), stepwise)
     columns = seen.basis.shape[1] if len(seen.basis.shape) == 2 else 1
     found, error = np.zeros((len(grid), seen.num_points, columns)), np.zeros(len(grid))
     with np.errstate(over="ignore", invalid="ignore"):
@@ -285,12 +289,26 @@ def _evaluated(
 
 
 def _factors(
-    mode_or_rule: ModeSolution | UpdateRule, sections: list[Section], grid: np.ndarray
+    mode_or_rule: ModeSolution | UpdateRule,
+    sections: list[Section],
+    grid: np.ndarray,
+    own: int,
+    stepwise: bool,
 ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
-    """The value at 0, and D and R of each section, by one run on the eigenvalues of all."""
-    at_zero, D, R = displacement_factors(mode_or_rule, np.concatenate([s.values for s in sections]), grid)
+    """The value at 0, and D and R of each section, by one run on the eigenvalues of all.
+
+    Sections after the first `own` estimate: where they repeat a converged value, its factors are taken.
+    """
+    values = np.concatenate([s.values for s in sections])
+    count = sum(s.values.size for s in sections[:own])
+    ranked, others, slack = np.argsort(values[:count]), values[count:], _CONVERGED * values.max(initial=0.0)
+    near = np.searchsorted(values[:count], others - slack, sorter=ranked).clip(max=count - 1)
+    same = np.abs(values[ranked[near]] - others) <= slack
+    place = np.concatenate([np.arange(count), np.where(same, ranked[near], count - 1 + np.cumsum(~same))])
+    fresh = np.concatenate([values[:count], others[~same]])
+    at_zero, D, R = displacement_factors(mode_or_rule, fresh, grid, stepwise=stepwise)
     ends = np.cumsum([s.values.size for s in sections])[:-1]
-    return at_zero, np.split(D, ends, axis=1), np.split(R, ends, axis=1)
+    return at_zero, np.split(D[:, place], ends, axis=1), np.split(R[:, place], ends, axis=1)
 
 
 def _along(section: Section, column: int, D: np.ndarray, R: np.ndarray) -> np.ndarray:

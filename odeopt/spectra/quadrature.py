@@ -33,14 +33,20 @@ def gauss(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     >>> nodes.round(12), weights.round(12)
     (array([1., 4.]), array([1., 1.]))
     """
-    return _rule(chain.alpha, chain.beta[:-1], chain.mass)
+    if not chain.size:
+        return np.zeros(0), np.zeros(0)
+    nodes, vectors = tridiagonal_eigen(chain)
+    return nodes, chain.mass * vectors[0] ** 2
 
 
 def tridiagonal_eigen(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     """Return eigenvalues, ascending, and eigenvectors of the Lanczos matrix."""
     if chain.size == 1:
         return chain.alpha, np.ones((1, 1))
-    return scipy.linalg.eigh_tridiagonal(chain.alpha, chain.beta[:-1])
+    found = chain._eigen or [scipy.linalg.eigh_tridiagonal(chain.alpha, chain.beta[:-1])]
+    if chain.basis and not chain._eigen:
+        chain._eigen.extend(found)
+    return found[0]
 
 
 @dataclass(frozen=True)
