@@ -203,11 +203,12 @@ def test_limits_with_a_hessian_of_the_loss_are_refused():
         prediction_dynamics(ode_limit(Nesterov(0.01, 3), resolution=1), LogisticLoss())
 
 
-def test_limits_that_hold_the_curve_itself_or_start_elsewhere_are_refused():
+def test_limits_hold_the_curve_itself_and_are_refused_where_they_start_elsewhere():
     limit = ode_limit(HeavyBall(0.01, 0.8))
     anchored = replace(limit, terms={**limit.terms, limit.curve: sympy.Integer(1)})
-    with pytest.raises(ValueError, match="equation in the error alone"):
-        prediction_dynamics(anchored, LogisticLoss())
+    held = prediction_dynamics(anchored, LogisticLoss())
+    assert held.linear.source == 1
+    assert str(held).endswith("H*grad l(u) + u = (u_0 - J w_0)")
     with pytest.raises(ValueError, match=r"limit starts at 2\*X\(t\), not at the first iterate"):
         prediction_dynamics(replace(limit, initial_position=2 * limit.curve), LogisticLoss())
 
