@@ -105,6 +105,16 @@ def _integers(text: str, name: str) -> list[int]:
     return [require_integer(name, int(v) if v.is_integer() else v, 1, 10**12) for v in numbers]
 
 
+def _noted(*notes: str) -> None:
+    """What a user should know before the run, if there is anything."""
+    for note in filter(None, notes):
+        say(f"odeopt: {note}", err=True)
+
+
+_Unstable = Annotated[bool, typer.Option("--allow-unstable", help="Run above the stability limit.")]
+_Retry = Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before.")]
+
+
 @app.command("check", epilog=epilog("check"))
 def check_command(
     methods: MethodsOption = None,
@@ -129,9 +139,7 @@ def check_command(
     classes: ClassesOption = False,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
-    allow_unstable: Annotated[
-        bool, typer.Option("--allow-unstable", help="Run above the stability limit.")
-    ] = False,
+    allow_unstable: _Unstable = False,
     strict: StrictOption = False,
     out: Annotated[Path, typer.Option(help="Folder for json, npz and png.")] = Path("odeopt-check"),
     pictures: Annotated[str, typer.Option(help="Kinds of the picture: png,pdf,svg or some of them.")] = "png",
@@ -140,12 +148,9 @@ def check_command(
 ) -> None:
     """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
     decay = decay_from_text(weight_decay, decoupled, to_start, steps)
-    names, left = names_of_check(methods, rule, decay)
-    if left:
-        say(f"odeopt: {', '.join(left)} is left out, for it has no weight decay", err=True)
-    if note := note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average):
-        say(f"odeopt: {note}", err=True)
-    rules = rules_written(rule or (), steps)
+    (names, left), rules = names_of_check(methods, rule, decay), rules_written(rule or (), steps)
+    without = f"{', '.join(left)} is left out, for it has no weight decay" if left else ""
+    _noted(without, note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average))
     chosen: dict[str, Any] = {
         "width": width, "seeds": seeds, "num_steps": steps, "lr_fraction": lr_fraction,
         "lr": None if lr is None else number_or_schedule(lr, "lr", steps),
@@ -153,15 +158,14 @@ def check_command(
         "layers": layers, "device": device, "dtype": dtype, "allow_unstable": allow_unstable,
         "average": average_from_text(average, steps), **decay,
     }  # fmt: skip
-    rows = load_rows(data, n, column)
-    options: dict[str, Any] = {"settings": CheckSettings(**chosen), "classes": classes, "strict": strict}
+    rows, settings = load_rows(data, n, column), CheckSettings(**chosen)
+    options: dict[str, Any] = {"settings": settings, "classes": classes, "strict": strict}
     require_report(report)
-    kinds = require_kinds(kind.strip() for kind in pictures.split(",") if kind.strip())
+    kinds = require_kinds(pictures.replace(" ", "").split(","))
     kept = f"nothing of this run was kept, {out} is as it was; the same command begins anew"
     with LongRun("step").kept(lambda done: kept) as progress, OutputFolder(out) as folder:
         found = check(rows, methods=[*names, *rules], progress=progress, **options)
-        show = partial(print_check, pictures=kinds)
-        print_and_save(found, folder, json, show, pictures=kinds)
+        print_and_save(found, folder, json, partial(print_check, pictures=kinds), pictures=kinds)
         save_page(found, report)
 
 
@@ -193,9 +197,7 @@ def sweep_command(
     column: ColumnOption = None,
     classes: ClassesOption = False,
     workers: Annotated[int, typer.Option(help="Processes; 0 for one on each core.")] = 0,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run again what failed before.")
-    ] = False,
+    retry_failed: _Retry = False,
     out: Annotated[Path, typer.Option(help="Folder; continued if it has some.")] = Path("odeopt-sweep"),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, with the index.")] = False,
 ) -> None:
@@ -214,8 +216,7 @@ def sweep_command(
                     (("lr", lr), ("momentum", momentum), ("r", r), ("momenta", momenta))}  # fmt: skip
             grid |= decay_from_text(weight_decay, decoupled, to_start, steps)
             grid["average"] = average_from_text(average, steps)
-            if note := note_on_rules(rule, weight_decay=weight_decay, average=average):
-                say(f"odeopt: {note}", err=True)
+            _noted(note_on_rules(rule, weight_decay=weight_decay, average=average))
             rules = rules_of_sweep(chosen_names(methods, rule, "gd,hb,nag"), rule or [], grid, steps)
             results = run_sweep(x, y, out, rules, steps, widths=_integers(widths, "widths"), layers=layers,
                     seeds=range(require_integer("seeds", seeds, 1)), workers=workers or None, classes=classes,
