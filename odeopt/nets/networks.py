@@ -241,7 +241,7 @@ class DeepReLU(nn.Module):
         Returns
         -------
         torch.Tensor, shape (n,) or (n, outputs)
-            In float64.
+            In the dtype of the weights.
         """
         first, *rest = self.weights
         hidden = x @ first.T
@@ -299,7 +299,7 @@ class ConvReLU(nn.Module):
         Returns
         -------
         torch.Tensor, shape (n,)
-            In float64.
+            In the dtype of the weights.
         """
         images = x.reshape(-1, 1, self.side, self.side) * (self.side / 3)
         hidden = torch.relu(nn.functional.conv2d(images, self.first, padding=1))
