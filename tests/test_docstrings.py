@@ -24,6 +24,7 @@ CLEAN = [
     "rates",
     "rules",
     "spectra",
+    "studies",
 ]
 
 CHECKS = parse_config(ROOT)["checks"]

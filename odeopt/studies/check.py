@@ -79,6 +79,7 @@ def check(
         Names ("gd", "hb", "nag", "hm") or rules of your own, with their own learning rates. By default the
         four names, without those that have no weight decay where there is one.
     settings : CheckSettings, optional
+        Sizes, learning rate and hyperparameters; by default :class:`odeopt.studies.CheckSettings`.
     classes : bool, optional
         Take `y`, shape (n,), as class labels, one output for each (:func:`odeopt.data.one_hot`); the report
         then has the accuracy beside the loss. Without it labels that are numbers are regressed on.

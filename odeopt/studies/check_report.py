@@ -31,23 +31,26 @@ _MOST = 10**12  # of anything that is counted
 class CheckSettings:
     """Options of a check.
 
-    Attributes
+    Parameters
     ----------
     width : int
         Hidden neurons of the trained network.
     seeds : int
         Number of networks, with seeds 0, 1, ...
     num_steps : int
+        Steps of each run.
     lr : float, Schedule or None
         Common learning rate; None takes `lr_fraction` of the smallest stability limit among the methods.
     lr_fraction : float
+        Share of the stability limit that is taken without `lr`, in (0, 1].
     weight_decay : float, Schedule or None
-        Of the methods that are named; with `decoupled` and `to_start` as for their classes.
+        Of the methods that are named.
     decoupled, to_start : bool
+        Which decay it is, as for their classes.
     average : float, Schedule, "polyak" or None
         Take the averaged output of the methods that are named (:class:`odeopt.rules.Averaged`).
     friction : float or None
-        b of heavy ball (:meth:`HeavyBall.with_friction`); None takes the critical
+        The b of heavy ball (:meth:`HeavyBall.with_friction`); None takes the critical
         2 sqrt(lambda_min(H_inf)), or sqrt(2/lr) where that would take a negative momentum.
     r : float
         Friction r/t of Nesterov's method.
@@ -61,6 +64,16 @@ class CheckSettings:
         Where and in which precision the network is trained.
     allow_unstable : bool
         Run a learning rate above the stability limit.
+
+    Examples
+    --------
+    >>> settings = CheckSettings(width=256, seeds=1, weight_decay=0.1, to_start=True)
+    >>> settings.decay
+    {'weight_decay': 0.1, 'to_start': True}
+    >>> CheckSettings(lr_fraction=2.0)
+    Traceback (most recent call last):
+        ...
+    ValueError: lr_fraction must lie in (0, 1], got 2.0
     """
 
     width: int = 4096
@@ -107,7 +120,13 @@ class CheckSettings:
         return {name: value for name, value in kept.items() if value is not None and value is not False}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as plain JSON types."""
+        """Return the options as plain JSON types.
+
+        Returns
+        -------
+        dict
+            Option to value; a schedule is its own mapping.
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {n: v.to_dict() if isinstance(v, Schedule) else v for n, v in values.items()}
 
@@ -116,21 +135,21 @@ class CheckSettings:
 class MethodReport:
     r"""One method of a check.
 
-    Attributes
+    Parameters
     ----------
     name : str
+        Of the method, by which the report finds it.
     rule : UpdateRule
+        With its numbers.
     weight_ode, error_ode, error_ode_latex : str
         The derived limits in the weights and in the error, "" where there is none.
     time_step : float or None
-        t = (k + time_origin) * time_step; None where no limit is known, and then t = k.
+        The clock, t = (k + time_origin) * time_step; None where no limit is known, and then t = k.
     time_origin : float
         In steps.
     exact_ode, exact_discrete : Rate or None
         Of the linear ODE and of the iteration, both per unit of time, for the kernel H(0) of the first seed
         off its null space. None for a rule that has none, as one that is not linear.
-    notes : mapping
-        What is missing to the reason, by the name of the attribute or of the curve.
     fitted_ode, fitted_trained : Rate or None
         Measured on the seed averages of the curves above `CheckReport.problem["loss_floor"]`; None where the
         curve is too short for a fit.
@@ -158,6 +177,19 @@ class MethodReport:
         "k", "t" of shape (K,), the curve "trained" and, where they are known, "discrete_h0", "ode_h0",
         "ode_inf" and "high_resolution_h0" of shape (seeds, K), and "integrated" of shape (K',) at the times
         "integrated_t", for the first seed; of classes "accuracy" and "accuracy_discrete_h0" too.
+    notes : mapping
+        What is missing to the reason, by the name of the attribute or of the curve.
+
+    Examples
+    --------
+    >>> from odeopt import check
+    >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
+    >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
+    >>> method = report["gd"]
+    >>> method.error_ode, method.curves["trained"].shape
+    ("Delta' + H*Delta = 0", (1, 21))
+    >>> list(method.budget)
+    ['trained - discrete H(0)', 'discrete H(0) - ODE H(0)', 'ODE H(0) - ODE H_inf']
     """
 
     name: str
@@ -203,7 +235,13 @@ class MethodReport:
         return float(np.mean(self.drift_by_seed))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the curves, as plain JSON types."""
+        """Return everything but the curves, as plain JSON types.
+
+        Returns
+        -------
+        dict
+            By the names of fields and properties; a rate is its own mapping.
+        """
         plain = {name: getattr(self, name) for name in _PLAIN}
         plain |= {name: rate and rate.to_dict() for name in _RATES for rate in [getattr(self, name)]}
         return {**plain, "rule": type(self.rule).__name__, "hyperparameters": numbers_of(self.rule)}
@@ -221,15 +259,25 @@ _RATES = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
 class CheckReport:
     r"""The result of :func:`odeopt.check`.
 
-    Attributes
+    Parameters
     ----------
     settings : CheckSettings
+        The options with which it was made.
     problem : mapping
-        n, d, "outputs", "classes", "target_note" (what is to be said of the targets), the learning rate, the
-        extreme eigenvalues of H_inf and of H(0) for each seed off the null space, "null_dimension" and
+        The n, d, "outputs", "classes", "target_note" (what is to be said of the targets), the learning rate,
+        the extreme eigenvalues of H_inf and of H(0) for each seed off the null space, "null_dimension" and
         "singular_part", what makes the kernels singular, "loss_floor", the loss that cannot fall at any
         width, and "null_dimension_h0" for each seed, of all outputs together.
     methods : tuple of MethodReport
+        In the order asked for; ``report[name]`` is one of them.
+
+    Examples
+    --------
+    >>> from odeopt import check
+    >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
+    >>> report = check(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], settings=small)
+    >>> [method.name for method in report.methods], report.problem["n"], report.settings.width
+    (['gd'], 3, 64)
     """
 
     settings: CheckSettings
@@ -243,7 +291,13 @@ class CheckReport:
         raise KeyError(f"{name!r} is not among {', '.join(m.name for m in self.methods)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return settings, problem and methods as plain JSON types."""
+        """Return settings, problem and methods as plain JSON types.
+
+        Returns
+        -------
+        dict
+            "version", "settings", "problem", what the parts of the budget mean, and "methods".
+        """
         return {
             "version": importlib.metadata.version("odeopt"),
             "settings": self.settings.to_dict(),
@@ -264,6 +318,7 @@ class CheckReport:
         Returns
         -------
         str
+            Of one HTML file, to be written as it is.
 
         Raises
         ------
@@ -285,6 +340,7 @@ class CheckReport:
         Returns
         -------
         pathlib.Path
+            The folder.
 
         Raises
         ------

@@ -7,6 +7,7 @@ move to their names once those of the run before are gone. What a kill interrupt
 
 from __future__ import annotations
 
+import abc
 import fcntl
 import io
 import json
@@ -22,7 +23,7 @@ import numpy as np
 from odeopt import plot
 from odeopt.plot.files import KINDS, rendered, require_kinds
 
-__all__ = ["OutputFolder", "json_text", "png", "save_check", "save_classes", "save_forecast"]
+__all__ = ["OutputFolder", "Saved", "class_files", "forecast_files", "json_text", "png", "save_check"]
 
 _TESTED = ("k", "loss", "error", "rms", "accuracy")
 _PART, _DONE = ".odeopt-part", ".odeopt-done"
@@ -31,6 +32,13 @@ _PART, _DONE = ".odeopt-part", ".odeopt-done"
 class OutputFolder:
     """A folder created, tried by writing, and held by one run until its block ends or its process does.
 
+    Parameters
+    ----------
+    path : path-like
+        The folder, created with its parents.
+
+    Examples
+    --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as parent, OutputFolder(Path(parent) / "new") as folder:
     ...     sorted(path.name for path in folder.replace({"a.json": b"1"}).iterdir())
@@ -81,7 +89,25 @@ class OutputFolder:
         return ValueError(f"out = {str(self.path)!r} is not a writable folder ({reason}); choose another")
 
     def replace(self, files: Mapping[str, bytes], stale: Iterable[str] = ()) -> Path:
-        """Put `files` in place of those of an earlier run, all or none of them; its `stale` ones go."""
+        """Put files in place of those of an earlier run, all or none of them.
+
+        Parameters
+        ----------
+        files : mapping
+            Name to content.
+        stale : iterable of str, optional
+            Names of files of an earlier run that go.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder.
+
+        Raises
+        ------
+        ValueError
+            If a file cannot be written; those of the earlier run are then untouched.
+        """
         part = self.path / _PART
         try:
             part.mkdir()
@@ -119,6 +145,34 @@ class OutputFolder:
         done.rmdir()
 
 
+class Saved(abc.ABC):
+    """A result that is kept as files."""
+
+    @abc.abstractmethod
+    def _files(self) -> dict[str, bytes]:
+        """Names and contents."""
+
+    def save(self, folder: str | os.PathLike[str] | OutputFolder) -> Path:
+        """Write the files of the result, all or none of them.
+
+        Parameters
+        ----------
+        folder : path-like
+            Created if it does not exist.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder.
+
+        Raises
+        ------
+        ValueError
+            If the folder cannot be written, or another run holds it; what was there before then stays whole.
+        """
+        return _save(folder, self._files())
+
+
 def save_check(
     report: Any, folder: str | os.PathLike[str] | OutputFolder, pictures: Iterable[str] = ("png",)
 ) -> Path:
@@ -132,8 +186,8 @@ def save_check(
     return _save(folder, files, [f"check.{kind}" for kind in KINDS if kind not in drawn])
 
 
-def save_forecast(found: Any, folder: str | os.PathLike[str] | OutputFolder) -> Path:
-    """Write forecast.json, forecast.npz and forecast.png of a forecast."""
+def forecast_files(found: Any) -> dict[str, bytes]:
+    """forecast.json, forecast.npz and forecast.png of a forecast."""
     kept = ("k", "loss", "lower", "upper", "proved")
     curves = {f"{m.name}_{key}": getattr(m.curve, key) for m in found.methods for key in kept}
     tests = {m.name: m.test for m in found.methods if m.test is not None}
@@ -141,11 +195,11 @@ def save_forecast(found: Any, folder: str | os.PathLike[str] | OutputFolder) -> 
     curves |= {f"{name}_test_{key}": value for (name, key), value in seen.items() if value is not None}
     picture = plot.forecast(found).figure
     text = json_text(found.to_dict()).encode()
-    return _save(folder, {"forecast.json": text, "forecast.npz": _npz(curves), "forecast.png": png(picture)})
+    return {"forecast.json": text, "forecast.npz": _npz(curves), "forecast.png": png(picture)}
 
 
-def save_classes(found: Any, folder: str | os.PathLike[str] | OutputFolder) -> Path:
-    """Write forecast.json and forecast.npz of a forecast of classes."""
+def class_files(found: Any) -> dict[str, bytes]:
+    """forecast.json and forecast.npz of a forecast of classes."""
     curves = {(m.name, kind): getattr(m, kind) for m in found.methods for kind in ("training", "test")}
     arrays = {
         f"{name}_{kind}_{key}": getattr(curve, key)
@@ -154,7 +208,7 @@ def save_classes(found: Any, folder: str | os.PathLike[str] | OutputFolder) -> P
         if curve is not None
     }
     text = json_text(found.to_dict()).encode()
-    return _save(folder, {"forecast.json": text, "forecast.npz": _npz(arrays)})
+    return {"forecast.json": text, "forecast.npz": _npz(arrays)}
 
 
 def _save(

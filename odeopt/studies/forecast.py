@@ -88,7 +88,7 @@ def forecast(
         Share of the initial loss, below 1.
     num_matvecs : int
         Lanczos steps, at most n are taken.
-    layers, depth, storage, device
+    layers, depth, storage, device : str, int, str, str, optional
         As in :func:`odeopt.relu_gram_operator`.
     best_at : int, optional
         Tune for the loss after so many steps (:func:`odeopt.rates.tune_for`), not for the asymptotic rate.
@@ -115,6 +115,7 @@ def forecast(
     Returns
     -------
     Forecast
+        Of the linear model of the kernel of infinite width.
 
     Raises
     ------

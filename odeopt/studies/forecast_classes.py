@@ -8,11 +8,9 @@ falls like 1/t and the logits grow without end, so that a network of finite widt
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -37,7 +35,7 @@ from odeopt.rules.schedule import Schedule
 from odeopt.spectra.largest import largest_eigenvalue_bound
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.point_curve import PointCurve, class_accuracy
-from odeopt.studies.files import OutputFolder, save_classes
+from odeopt.studies.files import Saved, class_files
 from odeopt.studies.held_out import shared_text
 from odeopt.studies.methods import chosen_methods, require_constant_kernel
 from odeopt.studies.sources import Examples, rows_and_test
@@ -53,7 +51,7 @@ _LOGITS, _KEPT = 2**26, 2**27
 class ClassCurve:
     """Cross-entropy and accuracy on some examples along training.
 
-    Attributes
+    Parameters
     ----------
     k : numpy.ndarray of int, shape (K,)
         Steps; all of the run where their logits fit into 512 MB, else as many as do, spread evenly.
@@ -61,6 +59,15 @@ class ClassCurve:
         Cross-entropy, summed over the examples.
     accuracy : numpy.ndarray, shape (K,)
         Share of the examples whose largest logit is that of their class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((40, 5))
+    >>> found = forecast_classes(x, np.argmax(x[:, :2], axis=1), test=0.25, methods=["gd"], num_steps=30)
+    >>> curve = found.methods[0].training
+    >>> int(curve.k[-1]), curve.best, bool(curve.accuracy[-1] > curve.accuracy[0])
+    (30, 30, True)
     """
 
     k: np.ndarray = field(repr=False)
@@ -73,7 +80,13 @@ class ClassCurve:
         return int(np.argmin(self.loss))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a table or a JSON file holds."""
+        """Return what a table or a JSON file holds.
+
+        Returns
+        -------
+        dict
+            "best" and "last", each "step", "loss" and "accuracy", and "still_falling".
+        """
         best, last = (
             {"step": int(self.k[i]), "loss": float(self.loss[i]), "accuracy": float(self.accuracy[i])}
             for i in (self.best, -1)
@@ -85,12 +98,24 @@ class ClassCurve:
 class ClassMethod:
     """What is predicted for one method.
 
-    Attributes
+    Parameters
     ----------
     name : str
+        Name, or label of a rule of your own.
     rule : UpdateRule
+        With its learning rate.
     training : ClassCurve
+        Of the examples that are trained on.
     test : ClassCurve or None
+        Of the test set, where there is one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((40, 5))
+    >>> found = forecast_classes(x, np.argmax(x[:, :2], axis=1), test=0.25, methods=["gd"], num_steps=30)
+    >>> [method.name for method in found.methods], found.methods[0].test.k.size
+    (['gd'], 31)
     """
 
     name: str
@@ -99,17 +124,23 @@ class ClassMethod:
     test: ClassCurve | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a table or a JSON file holds."""
+        """Return what a table or a JSON file holds.
+
+        Returns
+        -------
+        dict
+            The label of the rule, its numbers, and both curves as mappings.
+        """
         curves = {"training": self.training.to_dict(), "test": self.test and self.test.to_dict()}
         rule = {"rule": self.rule.label, "hyperparameters": numbers_of(self.rule)}
         return {"name": self.name, **rule, **curves}
 
 
 @dataclass(frozen=True)
-class ClassForecast:
-    """The predictions for a data set of classes.
+class ClassForecast(Saved):
+    """The predictions for a data set of classes; saved as forecast.json and forecast.npz (the curves).
 
-    Attributes
+    Parameters
     ----------
     n, d, p : int
         Examples of the training, their dimension, and those of the test set.
@@ -122,6 +153,15 @@ class ClassForecast:
     overlap : str
         Which rows of the test set are trained on too; "" for none.
     methods : tuple of ClassMethod
+        In the order asked for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((40, 5))
+    >>> found = forecast_classes(x, np.argmax(x[:, :2], axis=1), test=0.25, methods=["gd"], num_steps=30)
+    >>> found.n, found.p, found.classes, bool(abs(found.safe_lr * found.L - 4) < 1e-12), found.overlap
+    (30, 10, (0, 1), True, '')
     """
 
     n: int
@@ -134,29 +174,19 @@ class ClassForecast:
     methods: tuple[ClassMethod, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a JSON file holds."""
+        """Return what a JSON file holds.
+
+        Returns
+        -------
+        dict
+            The numbers by name, the loss, "classes" and "methods".
+        """
         plain = {name: getattr(self, name) for name in ("n", "d", "p", "L", "safe_lr", "overlap")}
         methods = [method.to_dict() for method in self.methods]
         return {"loss": "softmax", **plain, "classes": list(self.classes), "methods": methods}
 
-    def save(self, folder: str | os.PathLike[str] | OutputFolder) -> Path:
-        """Write forecast.json and forecast.npz with the curves, both or none.
-
-        Parameters
-        ----------
-        folder : path-like
-            Created if it does not exist.
-
-        Returns
-        -------
-        pathlib.Path
-
-        Raises
-        ------
-        ValueError
-            If the folder cannot be written, or another run holds it; what was there before then stays whole.
-        """
-        return save_classes(self, folder)
+    def _files(self) -> dict[str, bytes]:
+        return class_files(self)
 
 
 def forecast_classes(
@@ -192,7 +222,7 @@ def forecast_classes(
         Length of the run.
     lr : float or Schedule, optional
         Learning rate of the methods that are named; by default 2/L, one over the smoothness of the loss.
-    layers, depth, storage, device
+    layers, depth, storage, device : str, int, str, str, optional
         As in :func:`odeopt.relu_gram_operator`.
     weight_decay, decoupled, to_start : float or Schedule, bool, bool
         Of the methods that are named, as of their classes.
@@ -206,6 +236,7 @@ def forecast_classes(
     Returns
     -------
     ClassForecast
+        Cross-entropy and accuracy along training, of the linear model of the kernel.
 
     Raises
     ------

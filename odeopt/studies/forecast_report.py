@@ -2,9 +2,7 @@ r"""What a forecast returns: for each method its rule, its limits, its steps to 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
 from odeopt.spectra.curve import LossCurve
 from odeopt.spectra.measure import SpectralMeasure
-from odeopt.studies.files import OutputFolder, save_forecast
+from odeopt.studies.files import Saved, forecast_files
 from odeopt.studies.held_out import HeldOut, HeldOutCurve
 
 __all__ = ["Forecast", "MethodForecast"]
@@ -26,9 +24,10 @@ __all__ = ["Forecast", "MethodForecast"]
 class MethodForecast:
     """What is predicted for one method.
 
-    Attributes
+    Parameters
     ----------
     name : str
+        Name, or label of a rule of your own.
     rule : UpdateRule
         With its tuned hyperparameters.
     lr_limit : float or None
@@ -47,6 +46,15 @@ class MethodForecast:
         Gradients to the target, as a multiple of `Forecast.fewest`.
     test : HeldOutCurve or None
         The loss on the test set along training, the best step and, for classes, the accuracy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import forecast
+    >>> found = forecast(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], target=0.1)
+    >>> method = found.methods[0]
+    >>> method.name, method.steps.value, bool(method.curve.loss[1] <= method.steps.loss)
+    ('gd', 1, True)
     """
 
     name: str
@@ -60,7 +68,13 @@ class MethodForecast:
     test: HeldOutCurve | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a table or a JSON file holds."""
+        """Return what a table or a JSON file holds.
+
+        Returns
+        -------
+        dict
+            "steps" with their bounds, the last loss with its bounds, and the fields by name.
+        """
         return {
             "name": self.name,
             "rule": self.rule.label,
@@ -81,16 +95,17 @@ class MethodForecast:
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """The predictions for a data set.
+class Forecast(Saved):
+    """The predictions for a data set; saved as forecast.json, forecast.npz (the curves) and forecast.png.
 
-    Attributes
+    Parameters
     ----------
     n, d : int
         Examples and their dimension.
     target : float
         Share of the initial loss to be reached.
     initial_loss : float
+        Half the squared norm of the scaled targets.
     loss_floor : float
         The part of it that cannot fall, of the error in the null space.
     mu, L : float
@@ -101,11 +116,14 @@ class Forecast:
     singular : SingularPart
         What in the data makes the kernel singular.
     measure : SpectralMeasure
+        Of kernel and error, which all methods share.
     plan : MemoryPlan
+        Memory of the kernel and of Lanczos.
     fewest : StepsTo or None
         Gradients in which any method that follows them from this start can reach the target at best
         (:func:`odeopt.rates.steps_envelope`); None where it is never reached.
     methods : tuple of MethodForecast
+        In the order asked for.
     test : HeldOut or None
         The test set, scaled, with the rows that are trained on too.
     outputs : int
@@ -114,6 +132,14 @@ class Forecast:
         The class of each output.
     target_note : str
         What is to be said of the targets: that class labels are regressed on.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import forecast
+    >>> found = forecast(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], target=0.1)
+    >>> found.n, found.d, found.singular.dimension, found.fewest.value
+    (3, 3, 0, 1)
     """
 
     n: int
@@ -135,7 +161,13 @@ class Forecast:
     target_note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a JSON file holds."""
+        """Return what a JSON file holds.
+
+        Returns
+        -------
+        dict
+            The numbers by name, "methods" and "test" as mappings.
+        """
         return {
             "n": self.n,
             "d": self.d,
@@ -158,21 +190,5 @@ class Forecast:
             "test": None if self.test is None else self.test.to_dict(),
         }
 
-    def save(self, folder: str | os.PathLike[str] | OutputFolder) -> Path:
-        """Write forecast.json, forecast.npz with the curves, and forecast.png, all or none of them.
-
-        Parameters
-        ----------
-        folder : path-like
-            Created if it does not exist.
-
-        Returns
-        -------
-        pathlib.Path
-
-        Raises
-        ------
-        ValueError
-            If the folder cannot be written, or another run holds it; what was there before then stays whole.
-        """
-        return save_forecast(self, folder)
+    def _files(self) -> dict[str, bytes]:
+        return forecast_files(self)

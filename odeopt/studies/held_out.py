@@ -35,7 +35,7 @@ _SEARCHED = 10_000
 class HeldOutCurve:
     r"""The predicted loss of a method on examples that are not trained on.
 
-    Attributes
+    Parameters
     ----------
     k : numpy.ndarray of int, shape (T,)
         Steps: those of the curve in training, and the best one: of all up to 10,000, of longer runs of the
@@ -51,6 +51,15 @@ class HeldOutCurve:
         several outputs without classes, each on its own scale, in units of their deviations.
     best : int
         Index of the smallest loss.
+
+    Examples
+    --------
+    >>> from odeopt import forecast
+    >>> x = np.random.default_rng(0).standard_normal((40, 5))
+    >>> found = forecast(x, np.sin(x[:, 0]), test=0.25, methods=["gd"], target=0.1)
+    >>> seen = found.methods[0].test
+    >>> int(seen.loss.argmin()) == seen.best, bool(seen.best_step <= seen.k[-1]), seen.accuracy
+    (True, True, None)
     """
 
     k: np.ndarray = field(repr=False)
@@ -71,7 +80,13 @@ class HeldOutCurve:
         return bool(self.k[-1] - self.k[self.best] <= 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a table or a JSON file holds."""
+        """Return what a table or a JSON file holds, as plain JSON types.
+
+        Returns
+        -------
+        dict
+            "best" and "last", each "step", "loss", "error", "rms" and "accuracy", and "still_falling".
+        """
 
         def at(i: int) -> dict[str, Any]:
             accuracy = None if self.accuracy is None else float(self.accuracy[i])

@@ -44,6 +44,7 @@ def load_data(x: Any, y: Any = None) -> tuple[np.ndarray, np.ndarray]:
     x : numpy.ndarray, shape (n, ...)
         Images stay images, shape (n, c, h, w), and tokens integers.
     y : numpy.ndarray, shape (n,) or (n, c)
+        Numbers, or words where a column holds some.
 
     Raises
     ------
