@@ -20,6 +20,7 @@ from .dynamics import prediction_dynamics as prediction_dynamics
 from .kernels import relu_gram as relu_gram
 from .kernels import relu_gram_operator as relu_gram_operator
 from .limits import ode_limit as ode_limit
+from .plot import explore as explore
 from .proofs import Certificate as Certificate
 from .proofs import certify as certify
 from .rates import discrete_rate as discrete_rate

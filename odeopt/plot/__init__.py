@@ -2,6 +2,7 @@
 
 from odeopt.plot.budgets import budget
 from odeopt.plot.ensembles import ensemble
+from odeopt.plot.explorer import Explorer, explore
 from odeopt.plot.files import save
 from odeopt.plot.forecasts import forecast
 from odeopt.plot.maps import phases
@@ -11,11 +12,13 @@ from odeopt.plot.style import COLOURS, style
 
 __all__ = [
     "COLOURS",
+    "Explorer",
     "budget",
     "check",
     "check_budget",
     "curves",
     "ensemble",
+    "explore",
     "forecast",
     "phases",
     "save",
