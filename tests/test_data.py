@@ -252,7 +252,7 @@ def announced(path, shape, descr, content=b""):
 def test_sizes_are_checked_before_anything_is_read(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(np.lib.format, "read_array", lambda *arguments, **options: read.append(arguments))
-    with pytest.raises(ValueError, match=r"x is announced with shape \(1000, 1000\), but only 100 bytes"):
+    with pytest.raises(ValueError, match=r"x is announced with shape \(1000, 1000\), but has only 100 bytes"):
         load_npz(announced(tmp_path / "cut.npz", (1000, 1000), "<f8", bytes(100)))
     # 8 MB of zeros in 8 kB of file, where 4 MB are free
     monkeypatch.setattr("odeopt.data.available_memory", lambda: 2**22)

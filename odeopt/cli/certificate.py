@@ -49,7 +49,7 @@ def flow_from_text(friction: str | None, r: str | None) -> Flow:
     Examples
     --------
     >>> print(flow_from_text(None, "3"))
-    x'' + (3/t) x' + (1) grad f = 0
+    x'' + (3/t) x' + grad f = 0
     """
     if (friction is None) == (r is None):
         raise ValueError("name one of: a method, --friction b, --r r")
