@@ -29,7 +29,9 @@ from odeopt.cli.options import (
     RateOption,
     RulesOption,
     StrictOption,
+    TestOption,
     ToStartOption,
+    held_out,
     load_rows,
     print_and_save,
     require_report,
@@ -135,6 +137,7 @@ def check_command(
     average: AverageOption = None,
     layers: LayersOption = "first",
     data: DataOption = None,
+    test: TestOption = None,
     column: ColumnOption = None,
     classes: ClassesOption = False,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
@@ -149,24 +152,31 @@ def check_command(
     """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
     decay = decay_from_text(weight_decay, decoupled, to_start, steps)
     (names, left), rules = names_of_check(methods, rule, decay), rules_written(rule or (), steps)
-    without = f"{', '.join(left)} is left out, for it has no weight decay" if left else ""
-    _noted(without, note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average))
+    _noted(_without(left), note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average))
     chosen: dict[str, Any] = {
-        "width": width, "seeds": seeds, "num_steps": steps, "lr_fraction": lr_fraction,
-        "lr": None if lr is None else number_or_schedule(lr, "lr", steps),
+        "width": width, "seeds": seeds, "num_steps": steps, **decay,
+        "lr": None if lr is None else number_or_schedule(lr, "lr", steps), "lr_fraction": lr_fraction,
         "friction": friction, "r": r, "momenta": _numbers(momenta, "momenta"), "hm_regime": hm_regime,
-        "layers": layers, "device": device, "dtype": dtype, "allow_unstable": allow_unstable,
-        "average": average_from_text(average, steps), **decay,
+        "layers": layers, "device": device, "dtype": dtype,
+        "average": average_from_text(average, steps), "allow_unstable": allow_unstable,
     }  # fmt: skip
     rows, settings = load_rows(data, n, column), CheckSettings(**chosen)
-    options: dict[str, Any] = {"settings": settings, "classes": classes, "strict": strict}
     require_report(report)
     kinds = require_kinds(pictures.replace(" ", "").split(","))
     kept = f"nothing of this run was kept, {out} is as it was; the same command begins anew"
-    with LongRun("step").kept(lambda done: kept) as progress, OutputFolder(out) as folder:
-        found = check(rows, methods=[*names, *rules], progress=progress, **options)
+    with LongRun("step").kept(lambda _: kept) as progress, OutputFolder(out) as folder:
+        found = check(rows, test=held_out(test, column), methods=[*names, *rules], settings=settings,
+                      classes=classes, strict=strict, progress=progress)  # fmt: skip
         print_and_save(found, folder, json, partial(print_check, pictures=kinds), pictures=kinds)
         save_page(found, report)
+
+
+def _without(left: list[str]) -> str:
+    return f"{', '.join(left)} is left out, for it has no weight decay" if left else ""
+
+
+def _nothing_kept(out: Path, done: dict[str, int]) -> str:
+    return f"nothing of this run was kept, {out} is as it was; the same command begins anew"
 
 
 app.command("derive", epilog=epilog("derive"))(derive_command)

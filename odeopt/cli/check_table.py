@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -52,6 +53,10 @@ def print_check(report: CheckReport, folder: Path | None, pictures: Iterable[str
     console().print(_ode_table(report))
     console().print(_rate_table(report))
     console().print(_budget_table(report))
+    if p["test"]:
+        console().print(_test_table(report))
+        if p["test"]["note"]:
+            say(p["test"]["note"], colour="yellow")
     if p["target_note"]:
         say(f"y {p['target_note']} (--classes)", colour="yellow")
     names = called(report.methods)
@@ -134,3 +139,46 @@ def _budget_table(report: CheckReport) -> Table:
         shown = ("-" if size is None else f"{size:.1e}" for size in sizes)
         table.add_row(names[m.name], *shown, f"{m.kernel_drift:.1%}")
     return table
+
+
+def _test_table(report: CheckReport) -> Table:
+    """Loss on the test set, trained and predicted, and the accuracy under it where there are classes."""
+    about = report.problem["test"]
+    table = Table(
+        title=f"Loss on {about['p']} test examples, of {about['initial_loss']:.5g} for zero outputs",
+        caption="Predicted by the iteration on the kernels of the networks at their start, H(0), and of "
+        "infinite width, exact for these but for rounding; distance: the largest of trained and H(0), "
+        "relative to the loss at the start, measured; best: at the step of least loss, of those recorded.",
+    )
+    table.add_column("method", overflow="fold")
+    for column in (
+        "trained,\nlast",
+        "H(0),\nlast",
+        "H_inf,\nlast",
+        "trained,\nbest",
+        "H(0),\nbest",
+        "distance",
+    ):
+        table.add_column(column, justify="right")
+    names = called(report.methods)
+    for m in report.methods:
+        found = m.test or {}
+        shown = (("trained", "last"), ("discrete_h0", "last"), ("discrete_inf", "last"), ("trained", "best"),
+                 ("discrete_h0", "best"))  # fmt: skip
+        cells = (_test_cell(found.get(level), at) for level, at in shown)
+        distance = found.get("distance", {}).get("trained - discrete H(0)")
+        table.add_row(names[m.name], *cells, "-" if distance is None else f"{max(distance):.1e}")
+    return table
+
+
+def _test_cell(level: dict[str, Any] | None, at: str) -> str:
+    """A loss, the accuracy where there is one, and the step of the best."""
+    if level is None:
+        return "-"
+    found = level[at]
+    parts = [f"{found['loss']:.4g}"]
+    if found["accuracy"] is not None:
+        parts.append(f"{found['accuracy']:.1%}")
+    if at == "best":
+        parts.append(f"k = {found['step']}")
+    return "\n".join(parts)

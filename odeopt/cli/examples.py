@@ -11,6 +11,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "odeopt check --n 60 --width 4096",
         "odeopt check --methods gd,hb --lr cosine:0.1 --report report.html",
         "odeopt check --rule 'Adam lr=0.001' --seeds 1",
+        "odeopt check --n 200 --test 0.2 --classes",
         "odeopt check --data houses.csv --column price --n 0 --json",
     ),
     "predict": (

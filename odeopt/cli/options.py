@@ -29,6 +29,7 @@ __all__ = [
     "RateOption",
     "RulesOption",
     "StrictOption",
+    "TestOption",
     "ToStartOption",
     "held_out",
     "load_rows",
@@ -81,6 +82,15 @@ AverageOption = Annotated[
     typer.Option(help="Averaged output: polyak, or the decay of an exponential average, as 0.99."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+TestOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A file of examples that are not trained on, or the share of these that is held out, as 0.2: "
+        "the loss on them is predicted too, and where to stop."
+    ),
+]
 
 
 def load_rows(data: Path | None, n: int, column: str | None = None) -> Examples:

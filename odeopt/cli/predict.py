@@ -24,6 +24,7 @@ from odeopt.cli.options import (
     LayersOption,
     RulesOption,
     StrictOption,
+    TestOption,
     ToStartOption,
     held_out,
     load_rows,
@@ -66,18 +67,11 @@ _Out = Annotated[Path | None, typer.Option(help="Folder for forecast.json, forec
 _SQUARED: dict[str, Any] = {
     "target": 1e-3, "num_matvecs": 300, "best_at": None, "max_steps": 100_000, "strict": False, "state": None,
 }  # fmt: skip
-_Test = Annotated[
-    str | None,
-    typer.Option(
-        help="A file of examples that are not trained on, or the share of these that is held out, as 0.2: "
-        "the loss on them is predicted too, and where to stop."
-    ),
-]
 
 
 def predict_command(
     data: Annotated[Path, typer.Argument(help="An .npz file with x and y, or a .csv with a header.")],
-    test: _Test = None,
+    test: TestOption = None,
     column: ColumnOption = None,
     classes: ClassesOption = False,
     loss: Annotated[str, typer.Option(help="squared, or softmax: y holds class labels.")] = "squared",

@@ -23,7 +23,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from odeopt.checks import class_note
 from odeopt.data import Dataset, prepare
@@ -42,9 +41,11 @@ from odeopt.rules.schedule import Schedule
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS, Part, losses, predicted_errors
 from odeopt.spectra.point_curve import class_accuracy
 from odeopt.studies.check_report import CheckReport, CheckSettings, MethodReport
+from odeopt.studies.held_out import HeldOut
 from odeopt.studies.methods import chosen_methods, rule_at_rate
 from odeopt.studies.rule_theory import RuleTheory
-from odeopt.studies.sources import rows_and_test
+from odeopt.studies.sources import Examples, rows_and_test
+from odeopt.studies.tested import curves_on_test, kernel_pairs, told_of_test
 
 if TYPE_CHECKING:
     from odeopt.nets.networks import TwoLayerReLU
@@ -61,6 +62,7 @@ def check(
     x: Any,
     y: Any = None,
     *,
+    test: Any = None,
     methods: Sequence[str | UpdateRule] | None = None,
     settings: CheckSettings | None = None,
     classes: bool = False,
@@ -75,6 +77,9 @@ def check(
         Inputs, flattened (images) and scaled to unit norm, and targets, scaled to mean 0 and unit root mean
         square. Blank and parallel rows make the kernel singular; the loss that cannot fall is then named in
         the report.
+    test : pair of array_like, what :func:`odeopt.load_data` takes, or float, optional
+        Examples that are not trained on, or the share of `x` and `y` that is held out, drawn with a fixed
+        seed: the loss on them of the trained networks, and what the iteration predicts of it.
     methods : sequence of str or UpdateRule, optional
         Names ("gd", "hb", "nag", "hm") or rules of your own, with their own learning rates. By default the
         four names, without those that have no weight decay where there is one.
@@ -115,8 +120,8 @@ def check(
     if methods is None:
         methods = with_decay(CHECK_METHODS, settings.decay)
     chosen = chosen_methods(methods, CHECK_METHODS, settings.decay)
-    x, y, _ = rows_and_test(x, y, None)
-    return _checked(_Problem.of(x, y, settings, strict, classes), chosen, progress)
+    x, y, held = rows_and_test(x, y, test)
+    return _checked(_Problem.of(x, y, settings, strict, classes, held), chosen, progress)
 
 
 def _checked(
@@ -150,6 +155,7 @@ def _checked(
         "null_dimension_h0": [zeros for _, _, zeros in start_ends],
         "singular_part": str(problem.singular),
         "loss_floor": problem.floor,
+        "test": None if problem.held is None else problem.held.to_dict(),
     }
     return CheckReport(settings, facts, reports)
 
@@ -163,14 +169,17 @@ class _Problem:
     singular: SingularPart
     limit_kernel: np.ndarray
     note: str
+    held: HeldOut | None = None
 
     @classmethod
     def of(
-        cls, x: npt.ArrayLike, y: npt.ArrayLike, settings: CheckSettings, strict: bool, classes: bool
+        cls, x: Any, y: Any, settings: CheckSettings, strict: bool, classes: bool, test: Examples | None
     ) -> _Problem:
         data = prepare(x, y, targets="classes" if classes else "regression", allow_singular=not strict)
+        held = None if test is None else HeldOut.of(test, x, y, data)
+        rows = len(data.y) + (0 if held is None else len(held.y))
         # weights, the hidden layer three times, and kernels of all outputs together
-        need = 8 * settings.width * (data.x.shape[1] + 3 * len(data.y)) + 32 * data.y.size**2
+        need = 8 * settings.width * (data.x.shape[1] + 3 * rows) + 32 * (rows * data.y[0].size) ** 2
         if need > (free := available_memory()):
             raise ValueError(
                 f"width = {settings.width} takes {need / 2**30:.3g} GiB of memory, and {free / 2**30:.3g} "
@@ -178,7 +187,7 @@ class _Problem:
             )
         kernel = relu_gram(data.x, layers=settings.layers, allow_singular=True)
         note = "" if classes else class_note(np.asarray(y))
-        return cls(data, settings, singular_part(data.x), kernel, note)
+        return cls(data, settings, singular_part(data.x), kernel, note, held)
 
     @property
     def floor(self) -> float:
@@ -252,7 +261,8 @@ def _check_method(
     h, origin = theory.clock
     k = np.unique(np.linspace(0, settings.num_steps, min(settings.num_steps, _RECORDED) + 1).astype(int))
     t = (k + origin) * (h or 1.0)
-    seeds = [_Seed(run, rule, problem, k) for run in _runs(name, rule, problem, k, progress)]
+    runs = _runs(name, rule, problem, k, progress)
+    seeds = [_Seed(run, rule, problem, k, seed) for seed, run in enumerate(runs)]
     first = seeds[0]
     curves = {
         key: np.array([s.curves[key] for s in seeds])
@@ -283,6 +293,7 @@ def _check_method(
         diverged_at=min((s.diverged_at for s in seeds if s.diverged_at is not None), default=None),
         integration_error=integrated.pop("error").item() if integrated else None,
         curves={"k": k, "t": t, **curves, **integrated},
+        test=told_of_test({"k": k, **curves}, problem.held.per_loss) if problem.held else None,
         notes={**theory.notes, **first.notes},
     )
 
@@ -312,6 +323,7 @@ def _runs(
             settings.num_steps,
             record_at=k,
             kernel_at=[settings.num_steps],
+            points=None if problem.held is None else problem.held.x,
             allow_unstable=True,  # what is unstable was refused before
             progress=advance,
         )
@@ -322,7 +334,9 @@ def _runs(
 class _Seed:
     """One trained network and its predictions on the grid k; nan after a divergence."""
 
-    def __init__(self, run: TrainingRun, rule: UpdateRule, problem: _Problem, k: np.ndarray) -> None:
+    def __init__(
+        self, run: TrainingRun, rule: UpdateRule, problem: _Problem, k: np.ndarray, seed: int
+    ) -> None:
         from odeopt.nets.budget import budget_of, initial_kernel
 
         self.kernel = initial_kernel(run, None)
@@ -355,6 +369,11 @@ class _Seed:
             if (error := found.errors.get("discrete_h0")) is not None:
                 u = error.reshape(k.size, *run.targets.shape) + run.targets
                 self.curves["accuracy_discrete_h0"] = class_accuracy(u, labels)
+        if (held := problem.held) is not None:
+            kernels, start = {}, (problem.data.x, self.kernel, problem.limit_kernel)
+            if "discrete_h0" in found.errors:  # what is not linear is trained alone
+                kernels = kernel_pairs(problem.network(seed), held, *start)
+            self.curves |= curves_on_test(held, run, rule, k, kernels, problem.settings.layers)
         budget = budget_of(run, found)
         self.parts = {pair: budget.compare(*pair) for pair in itertools.combinations(budget.errors, 2)}
 

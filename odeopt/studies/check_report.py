@@ -20,6 +20,7 @@ from odeopt.rules.schedule import Schedule
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS
 from odeopt.studies.files import OutputFolder, save_check
 from odeopt.studies.page import check_page
+from odeopt.studies.tested import TEST_LEVELS
 
 __all__ = ["CheckReport", "CheckSettings", "MethodReport"]
 
@@ -176,9 +177,17 @@ class MethodReport:
     curves : mapping
         "k", "t" of shape (K,), the curve "trained" and, where they are known, "discrete_h0", "ode_h0",
         "ode_inf" and "high_resolution_h0" of shape (seeds, K), and "integrated" of shape (K',) at the times
-        "integrated_t", for the first seed; of classes "accuracy" and "accuracy_discrete_h0" too.
+        "integrated_t", for the first seed; of classes "accuracy" and "accuracy_discrete_h0" too. On a test
+        set "test_trained" and, of a linear rule, "test_discrete_h0" and "test_discrete_inf", and
+        "test_accuracy_trained", ... where there are classes.
     notes : mapping
         What is missing to the reason, by the name of the attribute or of the curve.
+    test : mapping or None
+        On the test set: for "trained", "discrete_h0" and "discrete_inf" (the iteration on the kernels of the
+        network at its start, and of infinite width) step, loss, rms and accuracy at the "best" recorded step
+        and at the "last", seeds averaged; and "distance", the largest between two of them over steps for each
+        seed, relative to the loss at the start. Predictions are exact for their linear model but for
+        rounding; what the network does beyond it is measured. None without a test set.
 
     Examples
     --------
@@ -213,6 +222,7 @@ class MethodReport:
     diverged_at: int | None
     curves: dict[str, np.ndarray] = field(repr=False)
     notes: dict[str, str] = field(default_factory=dict, repr=False)
+    test: dict[str, Any] | None = None
 
     @property
     def budget(self) -> dict[str, float]:
@@ -250,7 +260,7 @@ class MethodReport:
 _PLAIN = (
     "name", "weight_ode", "error_ode", "time_step", "time_origin", "budget", "budget_by_seed",
     "vector_budget_by_seed", "step_by_seed", "high_resolution", "integration_error", "kernel_drift",
-    "drift_by_seed", "diverged_at", "times_fewest", "accuracy", "notes",
+    "drift_by_seed", "diverged_at", "times_fewest", "accuracy", "notes", "test",
 )  # fmt: skip
 _RATES = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
 
@@ -304,6 +314,7 @@ class CheckReport:
             "problem": self.problem,
             "budget_parts": {part.name: part.meaning for part in WHOLE_PARTS},
             "step_parts": {part.name: part.meaning for part in STEP_PARTS},
+            "test_levels": TEST_LEVELS,
             "methods": [method.to_dict() for method in self.methods],
         }
 

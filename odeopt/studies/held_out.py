@@ -19,7 +19,7 @@ from odeopt.kernels.relu import gram_between
 from odeopt.kernels.shared_rows import shared_directions
 from odeopt.rules.base import UpdateRule
 from odeopt.spectra.measure import SpectralMeasure
-from odeopt.spectra.point_curve import PointCurve
+from odeopt.spectra.point_curve import PointCurve, class_accuracy
 from odeopt.spectra.predictions import SeenBasis, predict, seen_from
 from odeopt.studies.sources import Examples
 
@@ -145,6 +145,11 @@ class HeldOut:
         """The loss of zero outputs."""
         return float((self.y**2).sum()) / 2
 
+    @property
+    def per_loss(self) -> float:
+        """What takes a loss to a mean square error over examples and outputs in the units of `rms`."""
+        return 2 * self.scale**2 / self.y.size
+
     def to_dict(self) -> dict[str, Any]:
         """Return what a table or a JSON file holds."""
         return {
@@ -152,6 +157,7 @@ class HeldOut:
             "initial_loss": self.initial_loss,
             "overlap": len(self.shared),
             "classes": self.of_classes,
+            "note": shared_text(self.shared, len(self.y)) if self.shared else "",
         }
 
     def seen(
@@ -169,7 +175,7 @@ class HeldOut:
         k = np.union1d(k, self._best_step(rule, measure, seen, int(k[-1])))
         found = self._evaluated(rule, measure, seen, k)
         loss, error, accuracy = found
-        rms = self.scale * np.sqrt(2 * loss / self.y.size)
+        rms = np.sqrt(self.per_loss * loss)
         known = frozen(accuracy) if self.of_classes else None
         return HeldOutCurve(
             frozen(k, int), frozen(loss), frozen(error), known, frozen(rms), int(np.argmin(loss))
@@ -215,12 +221,15 @@ class HeldOut:
                 slack = curve.error * distance + targets.size / 2 * curve.error**2
             total[0] += curve.loss(targets)
             total[1] += np.where(curve.error == 0, 0.0, slack)
-            if self.middle is not None:
-                right = (curve.u >= self.middle) == (targets >= self.middle)
-                total[2] += right.sum(axis=1) / len(self.y)
-            elif self.labels is not None:
-                total[2] += curve.accuracy(self.labels[part]) * len(targets) / len(self.y)
+            if self.of_classes:
+                total[2] += self.accuracy(curve.u, part) * len(targets) / len(self.y)
         return total
+
+    def accuracy(self, u: np.ndarray, part: slice) -> np.ndarray:
+        """Share of some of the examples whose class outputs `u` of theirs predict, at each step."""
+        if self.labels is not None:
+            return class_accuracy(u, self.labels[part])
+        return ((u >= self.middle) == (self.y[part] >= self.middle)).mean(axis=1)
 
 
 def _middle_of_classes(y: np.ndarray, test: np.ndarray) -> float | None:
