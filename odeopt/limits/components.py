@@ -20,8 +20,8 @@ from odeopt.checks import is_symbolic
 from odeopt.rules.counter import Counter, StepRefusal, fraction_meant
 
 if TYPE_CHECKING:  # sympy has no types: for a checker such an expression is anything
-    from odeopt.limits.slow import AnyExpr as Function
-    from odeopt.limits.slow import AnyExpr as Symbol
+    from odeopt.rules.formulas import AnyExpr as Function
+    from odeopt.rules.formulas import AnyExpr as Symbol
 else:
     from sympy import Function, Symbol
 

@@ -18,16 +18,7 @@ from sympy.core.symbol import Str
 from odeopt.limits.text import derivative_latex, derivative_text
 
 if TYPE_CHECKING:
-
-    class AnyExpr:
-        """What a checker is told of sympy's classes, which come without types."""
-
-        args: tuple[Any, ...]
-
-        def __new__(cls, *args: Any, **assumptions: Any) -> Any: ...
-        def __getattr__(self, name: str) -> Any: ...
-
-    Function = AnyExpr
+    from odeopt.rules.formulas import AnyExpr as Function
 else:
     from sympy import Function
 

@@ -115,12 +115,18 @@ def _shown(values: np.ndarray) -> np.ndarray:
 class View:
     """Axes with lines that follow a setting."""
 
-    size = (3.9, 3.5)
+    size: tuple[float, float] = (3.9, 3.5)
+    measure: SpectralMeasure
+    num_steps: int
+    ends: tuple[float, float]
+    figure: Any
+    canvas: Any
+    background: Any
 
     def __init__(self, measure: SpectralMeasure, num_steps: int):
         self.measure, self.num_steps = measure, num_steps
         positive = measure.nodes[measure.nodes > 0]
-        self.ends = float(positive[0]), float(positive[-1])
+        self.ends = (float(positive[0]), float(positive[-1]))
         self.lines: dict[str, Any] = {}
         self._blank()
 
@@ -142,7 +148,7 @@ class View:
         for line in self.lines.values():
             line.set_animated(False)
 
-    place = "upper right"
+    place: str = "upper right"
 
     def prepare(self, ax: Any) -> dict[str, Any]:
         """The lines, without data, by name."""

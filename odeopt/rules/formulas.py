@@ -10,13 +10,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sympy
 from sympy import Add, Expr, Mul, Order, Pow, Rational, S, Symbol
 from sympy.printing.latex import LatexPrinter
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
+
+if TYPE_CHECKING:
+
+    class AnyExpr:
+        """What a checker is told of sympy's classes, which come without types."""
+
+        args: tuple[Any, ...]
+
+        def __new__(cls, *args: Any, **assumptions: Any) -> Any: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+    Name = AnyExpr
+else:
+    Name = Symbol
 
 __all__ = ["ROUNDED", "VectorName", "latex", "normal", "text", "vector_name"]
 
@@ -26,11 +40,11 @@ _LONGEST = 8  # digits of a numerator or denominator that is printed whole
 ROUNDED = "..."  # ends a rational number that is printed to six digits
 
 
-class VectorName(Symbol):
+class VectorName(Name):
     """A symbol that prints in place of a vector, as a curve or one of its derivatives, last in a product."""
 
-    is_coordinate = True
-    derivative = 0
+    is_coordinate: bool = True
+    derivative: int = 0
 
 
 def vector_name(write: Callable[[str, int], str], name: str, derivative: int) -> VectorName:
