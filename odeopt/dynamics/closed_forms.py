@@ -33,16 +33,12 @@ def verified_exponential() -> tuple[Expr, tuple[Symbol, ...], Expr]:
 @functools.cache
 def verified_oscillator() -> tuple[Expr, tuple[Symbol, ...], Expr]:
     """The mode of phi'' + b phi' + q phi = 0 with phi'(0) = v."""
-    t, b, q, v = sympy.symbols("t b q v")
-    omega = sympy.sqrt(q - b**2 / 4)
-    phi = sympy.exp(-b * t / 2) * (sympy.cos(omega * t) + (b / 2 + v) * sympy.sin(omega * t) / omega)
-    residual = sympy.simplify(phi.diff(t, 2) + b * phi.diff(t) + q * phi)
-    start = [phi.subs(t, 0) - 1, sympy.simplify(phi.diff(t).subs(t, 0)) - v]
-    return (
-        phi,
-        (t, b, q, v),
-        _require_zero(residual + sum(abs(sympy.simplify(e)) for e in start), "oscillator"),
-    )
+    t, b, q, v, w = sympy.symbols("t b q v w")  # w = sqrt(q - b^2/4): with it the residual is a polynomial
+    phi = sympy.exp(-b * t / 2) * (sympy.cos(w * t) + (b / 2 + v) * sympy.sin(w * t) / w)
+    residual = sympy.expand(phi.diff(t, 2) + b * phi.diff(t) + (w**2 + b**2 / 4) * phi)
+    start = (phi - 1, phi.diff(t) - v)
+    residual += sum(abs(sympy.expand(each.subs(t, 0))) for each in start)
+    return phi.subs(w, sympy.sqrt(q - b**2 / 4)), (t, b, q, v), _require_zero(residual, "oscillator")
 
 
 @functools.cache
@@ -51,21 +47,22 @@ def verified_bessel() -> tuple[Expr, tuple[Symbol, ...], Expr]:
     t, r, q, d = sympy.symbols("t r q d", positive=True)
     nu, w = (r - 1) / 2, sympy.Symbol("w", positive=True)
     x = t * w  # w = sqrt(q - d^2/4); a symbol of its own keeps the Bessel recurrences in sight
-    psi = sympy.gamma(nu + 1) * (2 / x) ** nu * sympy.besselj(nu, x)
-    phi = sympy.exp(-d * t / 2) * psi
+    scale = sympy.gamma(nu + 1) * (2 / x) ** nu * sympy.exp(-d * t / 2)
+    phi = scale * sympy.besselj(nu, x)
     equation = phi.diff(t, 2) + (r / t + d) * phi.diff(t) + (w**2 + d**2 / 4 + r * d / (2 * t)) * phi
-    residual = _reduce_bessel(sympy.expand(equation * sympy.exp(d * t / 2)), nu, x)
+    residual = _reduce_bessel(sympy.expand(equation / scale), nu, x)
     expr = phi.subs(w, sympy.sqrt(q - d**2 / 4))
     return expr, (t, r, q, d), _require_zero(residual, "Bessel")
 
 
 def _reduce_bessel(expr: Expr, nu: Expr, x: Expr) -> Expr:
-    """Write an expression in J_nu and J_(nu+1) by the three-term recurrence, and simplify."""
+    """Write an expression in J_nu and J_(nu+1) by the three-term recurrence, with coefficients cancelled."""
     j = sympy.besselj
     expr = expr.subs(j(nu + 2, x), 2 * (nu + 1) / x * j(nu + 1, x) - j(nu, x))
     expr = expr.subs(j(nu - 2, x), 2 * (nu - 1) / x * j(nu - 1, x) - j(nu, x))
     expr = expr.subs(j(nu - 1, x), 2 * nu / x * j(nu, x) - j(nu + 1, x))
-    return sympy.simplify(sympy.expand(expr))
+    collected = sympy.collect(sympy.expand(expr), [j(nu, x), j(nu + 1, x)], evaluate=False)
+    return sympy.Add(*(sympy.cancel(c) * each for each, c in collected.items()))
 
 
 @functools.cache
