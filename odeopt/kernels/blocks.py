@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -133,13 +134,16 @@ class ReluGramOperator(SymmetricOperator):
         super().__init__(np.dtype(np.float64), (plan.n, plan.n))
         self._unit, self._norms = self._placed(unit), self._placed(norms)
         self._formula = formula
-        self._share, engine = share_by(plan.engine, plan.storage)
-        self.engine: str = engine
-        self.plan: MemoryPlan = dataclasses.replace(plan, engine=engine)
+        self.plan: MemoryPlan = plan
         self._packing = self._packed(plan)
         self._chunks = equal_chunks(self._packing, LEAST, CHUNKS)
         self._panels: list[Any] = []
-        facts = self._build(progress, refuse)
+        with ThreadPoolExecutor(1) as beside:  # numba takes half a second to load
+            loaded = beside.submit(share_by, plan.engine, plan.storage)
+            facts = self._build(progress, refuse)
+        self._share, engine = loaded.result()
+        self.engine: str = engine
+        self.plan = dataclasses.replace(plan, engine=engine)
         antipodal = [pair for each in facts for pair in each.antipodal]
         if refuse and antipodal and formula.depth == 1:
             require_independent_pairs(unit, antipodal)
@@ -246,9 +250,13 @@ def gram_panel(
         height = rows if left == 0 else max(1, size // (right - left))
         for top in range(0, rows, height):
             part = slice(top, top + height)
-            cosine = xp.clip(cosines[part], -1, 1, out=cosines[part])
+            cosine = cosines[part]
+            largest = max(float(cosine.max()), -float(cosine.min()))
+            if largest > 1:
+                xp.clip(cosine, -1, 1, out=cosine)
             overlap = xp.arccos(-cosine)
-            antipodal += _repair(unit, overlap, cosine, (start + top, start + left), refuse, xp)
+            if largest > 1 - _NEAR:
+                antipodal += _repair(unit, overlap, cosine, (start + top, start + left), refuse, xp)
             gram = formula.entries(cosine, overlap, scale[part], norms[start + left : start + right], xp)
             if left == 0:
                 # A product of blocks need not be symmetric to the last bit; the upper half counts.
@@ -266,8 +274,6 @@ def _repair(
     unit: Any, overlap: Any, cosine: Any, corner: tuple[int, int], refuse: bool, xp: Any
 ) -> list[tuple[int, int]]:
     """Take the angles of nearly parallel pairs from differences, and refuse parallel ones."""
-    if max(float(cosine.max()), -float(cosine.min())) <= 1 - _NEAR:
-        return []
     row, column = corner
     i, j = xp.where(xp.abs(cosine) > 1 - _NEAR)
     keep = column + j > row + i

@@ -103,10 +103,11 @@ def require_a_direction(x: np.ndarray) -> None:
 def unit_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows at unit norm, and their norms; a zero row stays zero."""
     # Dividing by the largest entry first keeps the squares inside the range of float64.
-    scale = np.abs(x).max(axis=1)
+    scale = np.maximum(x.max(axis=1), -x.min(axis=1))
     unit = x / np.where(scale > 0, scale, 1.0)[:, None]
-    norm = np.linalg.norm(unit, axis=1)
-    return unit / np.where(norm > 0, norm, 1.0)[:, None], scale * norm
+    norm = np.sqrt(np.einsum("ij,ij->i", unit, unit))
+    unit /= np.where(norm > 0, norm, 1.0)[:, None]
+    return unit, scale * norm
 
 
 def parallel_tolerance(n: int) -> float:
