@@ -19,7 +19,7 @@ __all__ = ["array_bound", "norm_bound", "require_square", "symmetric_array"]
 
 _ROWS = 512  # of an array at a time, so that checks of a large kernel copy little of it
 _TILE = 256  # both a tile and its transpose stay in the cache of a core
-_TOLERANCE = 2e-3  # a product that lowers a bound by less, relatively, is the last
+_TOLERANCE = 1e-3  # a product that lowers a bound by less, relatively, is the last
 
 
 def require_square(matrix: Any) -> int:
@@ -102,7 +102,7 @@ def _next_vector(vectors: list[np.ndarray], products: list[np.ndarray]) -> np.nd
     """A positive vector: of the products with the Ritz vector of all vectors, or else with the last one."""
     basis, triangle = np.linalg.qr(np.stack(vectors, axis=1))
     size = np.abs(np.diag(triangle))
-    if size.min() > 1e-8 * size.max():
+    if size.size == len(vectors) and size.min() > 1e-8 * size.max():
         images = scipy.linalg.solve_triangular(triangle, np.array(products), trans="T").T
         _, ritz = np.linalg.eigh((basis.T @ images + images.T @ basis) / 2)
         found = images @ ritz[:, -1]

@@ -5,6 +5,7 @@ import pytest
 
 from odeopt.checks import validate_kernel
 from odeopt.kernels.inputs import validate_inputs
+from odeopt.kernels.matrix import norm_bound
 from odeopt.kernels.relu import relu_gram
 
 EPS = np.finfo(float).eps
@@ -269,3 +270,26 @@ def test_single_precision_asymmetry_is_refused_with_its_size():
     gram[0, 1] *= 1 + 1e-6
     with pytest.raises(ValueError, match="H0 must be symmetric"):
         validate_kernel(gram, name="H0")
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 60])
+def test_norm_bound_holds_and_is_near_in_few_products(n):
+    rng, count = np.random.default_rng(n), 0
+    factor = rng.standard_normal((n, 4)) * 10.0 ** rng.uniform(-2, 2, (n, 1))
+    factor[::4] = 0.0
+    for matrix in (
+        factor @ factor.T,
+        relu_gram(rng.standard_normal((n, 5)) + 1),
+        np.diag(np.arange(n) + 1.0),
+    ):
+        size, count = np.abs(matrix), 0
+
+        def product(x, size=size):
+            nonlocal count
+            count += 1
+            return size @ x
+
+        bound, largest = norm_bound(product, n), float(np.linalg.eigvalsh(size)[-1])
+        # each product lowers the bound by a factor of the gap, and the last one by less than 1e-3
+        assert largest * (1 - 8 * n * np.finfo(float).eps) <= bound <= 1.05 * largest + 1e-300
+        assert count <= 8
