@@ -18,12 +18,6 @@ CELL = re.compile(r"^```\{code-cell\}.*?\n(.*?)^```", re.S | re.M)
 FRONT_DOOR = (ROOT / "odeopt/__init__.pyi").read_text()
 
 
-def as_python(cell):
-    """Return the code of a cell, one of bash as the call that runs it."""
-    bash = cell.startswith("%%bash\n")
-    return f"import subprocess\nsubprocess.run({cell[7:]!r}, shell=True, check=True)" if bash else cell
-
-
 def test_pages_that_compute_are_found():
     assert len(RUN) >= 14
 
@@ -32,12 +26,12 @@ def test_pages_that_compute_are_found():
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
 def test_code_of_a_page_runs(page, tmp_path):
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    code = "\n".join(map(as_python, CELL.findall(page.read_text())))
+    code = "\n".join(CELL.findall(page.read_text()))
     output("-c", code, cwd=tmp_path, env=os.environ | {"PATH": path})
 
 
 def test_pages_hold_no_python_that_is_not_run():
-    """A line that begins with ! is run too, but its failure does not end a build."""
+    """A line that begins with ! is run, but its failure does not end a build."""
     not_run = re.compile(r"^(```python|!(?!\[))", flags=re.M)
     assert not [path.name for path in PAGES if not_run.search(path.read_text())]
 
