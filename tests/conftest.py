@@ -27,8 +27,8 @@ hypothesis.settings.register_profile("odeopt", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("odeopt")
 
 
-# Notebooks that take long; what they show is asserted on smaller problems in the tests of nets and rates.
-SLOW_NOTEBOOKS = tuple(f"{number:02}_" for number in range(2, 10))
+# Notebooks that take long; what they show is asserted on smaller problems in the tests of the wings.
+SLOW_NOTEBOOKS = tuple(f"{number:02}_" for number in range(1, 11))
 
 
 def pytest_collection_modifyitems(items):

@@ -68,6 +68,7 @@ def test_check_takes_schedules_decay_and_rules_of_ones_own(monkeypatch, capsys, 
     assert own["weight_ode"] == "X' + 1/2*grad f(X) = 0"
 
 
+@pytest.mark.slow
 def test_methods_without_weight_decay_are_left_out_of_the_default_ones_and_that_is_said(
     monkeypatch, capsys, tmp_path
 ):

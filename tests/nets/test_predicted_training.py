@@ -57,6 +57,7 @@ def test_loss_of_a_wide_network_is_foretold_over_a_fall_of_a_hundred(study):
         assert values[:, 0].mean() < 0.003, method
 
 
+@pytest.mark.slow
 def test_deviation_is_proportional_to_the_initial_error(study):
     """Weights travel in proportion to Delta_0, and what they change is relative to it."""
     base = dataclasses.replace(study.digits(), zero_output=True)

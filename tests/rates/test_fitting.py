@@ -36,6 +36,7 @@ def test_bessel_decay_is_told_from_exponential(r):
     assert fit.low <= fit.value <= fit.high
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_under_noise():
     rng, covered = np.random.default_rng(4), 0
     for _ in range(200):

@@ -13,7 +13,12 @@ Y = np.sin(X[:, 0])
 
 @pytest.mark.parametrize(
     ("options", "classes"),
-    [({}, False), ({"weight_decay": 0.05}, False), ({"layers": "both"}, False), ({"average": 0.9}, True)],
+    [
+        pytest.param({}, False, marks=pytest.mark.slow),
+        ({"weight_decay": 0.05}, False),
+        pytest.param({"layers": "both"}, False, marks=pytest.mark.slow),
+        ({"average": 0.9}, True),
+    ],
 )
 def test_predictions_on_a_test_set_near_the_trained_networks_with_width(options, classes):
     y = (Y > 0).astype(int) + (Y > 0.6) if classes else Y
