@@ -97,7 +97,6 @@ def gone(pid):
         return file.read().rpartition(")")[2].split()[0] == "Z"
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize("kind", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
 def test_two_hundred_runs_survive_five_kills_and_interrupts(tasks, tmp_path, kind):
     folder, ledger = tmp_path / "sweep", tmp_path / "ledger"
