@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.kernels.inputs import parallel_tolerance, require_independent_pairs
-from odeopt.kernels.matrix import norm_bound
+from odeopt.kernels.matrix import norm_bound, require_range
 from odeopt.kernels.memory import PANEL, STRIP, MemoryPlan
 from odeopt.kernels.packing import Packing
 from odeopt.kernels.products import CHUNKS, LEAST, equal_chunks, share_by
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 else:
     from scipy.sparse.linalg import LinearOperator
 
-__all__ = ["Facts", "Formula", "ReluGramOperator", "SymmetricOperator", "gram_panel"]
+__all__ = ["Facts", "Formula", "ReluGramOperator", "SymmetricOperator", "gram_panel", "storage_error"]
 
 # Entries of a strip that are passed through the formula at a time: half a megabyte of each array.
 _PART = 2**16
@@ -108,8 +108,8 @@ class ReluGramOperator(SymmetricOperator):
         The Frobenius norm of H, before its entries are stored.
     storage_error : float
         Bound on the norm of the difference from the exact kernel that single precision causes,
-        :math:`2^{-24}\lVert H\rVert_F`: each eigenvalue moves by at most as much. Where it is not far below
-        :math:`\lambda_{\min}`, late losses need float64. 0 for the other storages.
+        :math:`2^{-24}\lVert H\rVert_F+2^{-126}n`: each eigenvalue moves by at most as much. Where it is not
+        far below :math:`\lambda_{\min}`, late losses need float64. 0 for the other storages.
 
     Examples
     --------
@@ -131,6 +131,7 @@ class ReluGramOperator(SymmetricOperator):
         progress: Callable[[str, int, int], object] | None,
         refuse: bool,
     ) -> None:
+        require_range(float(formula.diagonal(norms).max()), plan.storage)
         super().__init__(np.dtype(np.float64), (plan.n, plan.n))
         self._unit, self._norms = self._placed(unit), self._placed(norms)
         self._formula = formula
@@ -149,7 +150,7 @@ class ReluGramOperator(SymmetricOperator):
             require_independent_pairs(unit, antipodal)
         self._nonnegative = all(each.nonnegative for each in facts)
         self.frobenius: float = float(np.sqrt(sum(each.squares for each in facts)))
-        self.storage_error: float = 2.0**-24 * self.frobenius if plan.storage == "float32" else 0.0
+        self.storage_error: float = storage_error(plan.storage, self.frobenius, plan.n)
         # Recomputed products are dear, and the first bound, the largest row sum, is a bound already.
         products = 2 if plan.storage == "recompute" else 12
         bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], plan.n, products)
@@ -213,6 +214,11 @@ class ReluGramOperator(SymmetricOperator):
         for chunk, found in zip(self._chunks, in_order(share, self._chunks, self.plan.threads), strict=True):
             result[chunk[0] * rows :] += found
         return result
+
+
+def storage_error(storage: str, frobenius: float, n: int) -> float:
+    """What single precision adds to a kernel of this norm: a rounding, or a number below the normal ones."""
+    return 2.0**-24 * frobenius + 2.0**-126 * n if storage == "float32" else 0.0
 
 
 class Facts(NamedTuple):

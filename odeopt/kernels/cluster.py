@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from odeopt.kernels.blocks import Formula, SymmetricOperator, gram_panel
+from odeopt.kernels.blocks import Formula, SymmetricOperator, gram_panel, storage_error
 from odeopt.kernels.inputs import require_independent_pairs, unit_rows, validate_inputs
-from odeopt.kernels.matrix import norm_bound
+from odeopt.kernels.matrix import norm_bound, require_range
 from odeopt.kernels.memory import panel_rows
 from odeopt.kernels.packing import Packing
 from odeopt.kernels.products import chosen_engine, equal_chunks, share_by
@@ -101,6 +101,7 @@ class ClusterReluGram(SymmetricOperator):
         storage: str,
         refuse: bool,
     ) -> None:
+        require_range(float(formula.diagonal(norms).max()), storage)
         n = len(unit)
         super().__init__(np.dtype(np.float64), (n, n))
         self._client: Any = client
@@ -117,7 +118,7 @@ class ClusterReluGram(SymmetricOperator):
         if refuse and pairs and formula.depth == 1:
             require_independent_pairs(unit, pairs)
         squares = sum(each.squares for each in facts)
-        self.storage_error: float = 2.0**-24 * float(np.sqrt(squares)) if storage == "float32" else 0.0
+        self.storage_error: float = storage_error(storage, float(np.sqrt(squares)), n)
         bound = norm_bound(lambda v: self._product(v[:, None], absolute=True)[:, 0], n)
         self.interval: tuple[float, float] = (0.0, bound + self.storage_error)
 

@@ -15,11 +15,27 @@ import scipy
 
 from odeopt.checks import real_array
 
-__all__ = ["array_bound", "norm_bound", "require_square", "symmetric_array"]
+__all__ = ["array_bound", "norm_bound", "require_range", "require_square", "symmetric_array"]
 
 _ROWS = 512  # of an array at a time, so that checks of a large kernel copy little of it
 _TILE = 256  # both a tile and its transpose stay in the cache of a core
 _TOLERANCE = 1e-3  # a product that lowers a bound by less, relatively, is the last
+
+
+def require_range(size: float, storage: str = "float64") -> None:
+    """Refuse what is of the order of a kernel that Lanczos cannot square, or float32 cannot store."""
+    single = storage == "float32"
+    least, most = (1e-20, 1e38) if single else (1e-150, 1e150)
+    if size and not least <= size <= most:
+        lost = (
+            f"which float32 holds from {least:g} to {most:g}; take storage = 'float64', or"
+            if single
+            else "whose square leaves the range of float64 in Lanczos;"
+        )
+        raise ValueError(
+            f"kernel is of the size {size:.3g}, {lost} multiply it by a power of two, and divide learning "
+            "rates or times to match"
+        )
 
 
 def require_square(matrix: Any) -> int:
@@ -58,7 +74,9 @@ def symmetric_array(kernel: Any) -> tuple[np.ndarray, float]:
             f"kernel must be symmetric, but entries {place} and {place[::-1]} differ by {gap:.3g} (largest "
             f"entry {largest:.3g}); if that is rounding, pass (H + H.T) / 2"
         )
-    return kernel / 2 + kernel.T / 2, n * gap / 2  # halved first: the sum of two large entries could overflow
+    # Halved first: the sum of two large entries could overflow. In float64: float32 would round the mean.
+    half = kernel.astype(np.float64) / 2
+    return half + half.T, n * gap / 2
 
 
 def symmetric_product(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -25,10 +25,10 @@ from scipy.sparse.linalg import LinearOperator
 
 from odeopt.checks import frozen, is_number, validate_error, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
-from odeopt.kernels.matrix import require_square, symmetric_array
+from odeopt.kernels.matrix import require_range, require_square, symmetric_array
 from odeopt.spectra.basis import Basis, eigen_basis, krylov_basis
 from odeopt.spectra.joint import JointMeasure, Together, joint_by_chains, joint_starts
-from odeopt.spectra.lanczos import Chain, lanczos, require_range
+from odeopt.spectra.lanczos import Chain, lanczos
 from odeopt.spectra.lanczos_input import (
     columns_of,
     interval_of,

@@ -63,6 +63,25 @@ def test_single_precision_costs_no_more_than_it_says():
     )
 
 
+@pytest.mark.parametrize(
+    ("storage", "least", "most"),
+    [("float32", 1e-20, 1e38), ("float64", 1e-150, 1e150), ("recompute", 1e-150, 1e150)],
+)
+def test_kernels_that_a_storage_or_lanczos_cannot_hold_are_refused(storage, least, most):
+    unit = np.array([[1.0, 0.0], [0.6, 0.8]])
+    for size in (1.01 * least, 0.99 * most):  # of the diagonal, half a squared norm
+        operator = relu_gram_operator(unit * np.sqrt(2 * size), storage=storage)
+        largest = np.linalg.eigvalsh(relu_gram(unit * np.sqrt(2)))[-1] * size
+        assert largest * (1 - 4 * EPS) <= operator.interval[1] <= largest * (1 + 1e-6)
+        # sums of four squares and roots
+        assert operator.frobenius == pytest.approx(
+            size * np.linalg.norm(relu_gram(unit * np.sqrt(2))), rel=1e-14
+        )
+    for size in (0.99 * least, 1.01 * most):
+        with pytest.raises(ValueError, match=r"kernel is of the size .* multiply it by a power of two"):
+            relu_gram_operator(unit * np.sqrt(2 * size), storage=storage)
+
+
 @pytest.mark.usefixtures("_panels")
 def test_products_with_several_vectors_and_the_adjoint():
     operator = relu_gram_operator(random_inputs(), storage="float64")

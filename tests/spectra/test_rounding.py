@@ -93,6 +93,15 @@ def test_both_engines_use_the_symmetric_part_and_count_the_rest(seed):
         assert_holds(curve, rule_losses(HeavyBall(0.3, 0.7), kernel, delta0, k))
 
 
+def test_the_symmetric_part_of_a_float32_kernel_is_not_rounded_to_float32():
+    kernel = np.diag(np.float32([1.0, 1e-3, 1e-3]))
+    kernel[1, 2], kernel[2, 1] = 3e-4, np.nextafter(np.float32(3e-4), np.float32(1))
+    assert kernel[2, 1] - kernel[1, 2] < 1e-10  # what is taken for rounding
+    measure = spectral_measure(kernel, [0.0, 1.0, 1.0], num_matvecs=2)
+    expected = float(kernel[1, 1]) + (float(kernel[1, 2]) + float(kernel[2, 1])) / 2
+    assert measure.lam_max == pytest.approx(expected, rel=4 * EPS, abs=0)  # two products and a root
+
+
 def test_a_decomposition_late_in_time_shows_its_own_rounding():
     """Eigenvalues 1e-13 and 1: at t = 1e13 the first is known to a part in a thousand only."""
     turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
