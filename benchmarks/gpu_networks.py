@@ -1,4 +1,4 @@
-"""Networks on a GPU beside the CPU: modules, training, classes, test points, widths to a million."""
+"""Networks on a GPU beside the CPU: modules, training, classes, test points, widths to 262,144."""
 
 import numpy as np
 import torch
@@ -130,8 +130,8 @@ def several_outputs(card):
 
 def widths(card):
     """Deviation of trained from predicted loss while it falls by 100, relative to the initial loss."""
-    problem, seeds = digits(12 if card.quick else 60), 2 if card.quick else 8
-    sizes = [64, 256] if card.quick else [1024 * 4**k for k in range(6)]
+    problem, seeds = digits(12 if card.quick else 60), 2 if card.quick else 4
+    sizes = [64, 256] if card.quick else [1024 * 4**k for k in range(5)]
     lam = np.linalg.eigvalsh(relu_gram(problem.x))[[0, -1]]
     methods = rules(*lam)
     if card.quick:
