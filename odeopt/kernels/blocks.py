@@ -4,7 +4,8 @@ Of the symmetric matrix one half is stored, in panels of rows from the diagonal 
 panel once and uses it twice (:mod:`odeopt.kernels.products`). Products and sums are those of float64: all
 that single precision costs is the rounding of the stored entries, :attr:`ReluGramOperator.storage_error`.
 
-A panel is computed in strips of columns that stay inside the cache, panels by as many threads as products.
+A panel is computed in strips of columns that stay inside the cache, panels by as many threads as products;
+where numba multiplies, it also writes the entries of a strip in one pass.
 :func:`gram_panel` takes the arrays of numpy or torch, whose module is its argument `xp`; with those of torch
 :mod:`odeopt.kernels.device` runs it on any device.
 """
@@ -15,7 +16,6 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -52,6 +52,10 @@ _PART = 2**16
 _NEAR = 1e-6
 
 
+# See :func:`odeopt.kernels.compiled.compiled_entries`.
+Write = Callable[..., tuple[float, int, int]]
+
+
 class Formula(Protocol):
     """Entries of a kernel, from the cosines, angles pi - theta and norms of inputs of numpy or torch."""
 
@@ -61,6 +65,7 @@ class Formula(Protocol):
     def parts(self) -> int: ...
     def entries(self, cosine: Any, overlap: Any, left: Any, right: Any, xp: Any) -> Any: ...
     def diagonal(self, norms: Any, xp: Any) -> Any: ...
+    def compiled(self) -> Write | None: ...
 
 
 class SymmetricOperator(LinearOperator):
@@ -131,7 +136,7 @@ class ReluGramOperator(SymmetricOperator):
         progress: Callable[[str, int, int], object] | None,
         refuse: bool,
     ) -> None:
-        require_range(float(formula.diagonal(norms).max()), plan.storage)
+        require_range(float(formula.diagonal(norms, np).max()), plan.storage)
         super().__init__(np.dtype(np.float64), (plan.n, plan.n))
         self._unit, self._norms = self._placed(unit), self._placed(norms)
         self._formula = formula
@@ -139,10 +144,9 @@ class ReluGramOperator(SymmetricOperator):
         self._packing = self._packed(plan)
         self._chunks = equal_chunks(self._packing, LEAST, CHUNKS)
         self._panels: list[Any] = []
-        with ThreadPoolExecutor(1) as beside:  # numba takes half a second to load
-            loaded = beside.submit(share_by, plan.engine, plan.storage)
-            facts = self._build(progress, refuse)
-        self._share, engine = loaded.result()
+        self._share, engine = share_by(plan.engine, plan.storage)
+        self._write = formula.compiled() if engine == "numba" else None
+        facts = self._build(progress, refuse)
         self.engine: str = engine
         self.plan = dataclasses.replace(plan, engine=engine)
         antipodal = [pair for each in facts for pair in each.antipodal]
@@ -185,6 +189,7 @@ class ReluGramOperator(SymmetricOperator):
             refuse=refuse,
             strip=self._strip,
             xp=self._library,
+            write=self._write if kept else None,
         )
         return panel, facts
 
@@ -239,41 +244,55 @@ def gram_panel(
     refuse: bool = False,
     strip: int | None = STRIP,
     xp: Any = np,
+    write: Write | None = None,
 ) -> Facts:
     """Write rows of the kernel from `start` on, columns from the diagonal on, into `panel`, in its precision.
 
     With `refuse` parallel rows raise ValueError. `xp` is the module of the arrays, numpy or torch; without
-    `strip` all columns right of the leading square are computed at once.
+    `strip` all columns right of the leading square are computed at once. `write` is of the formula.
     """
     rows, columns = panel.shape
     squares, nonnegative, antipodal = 0.0, True, []
-    scale = norms[start : start + rows, None]
+    scale = norms[start : start + rows]
     cuts = sorted({0, rows, *range(rows, columns, strip or columns), columns})
     for left, right in itertools.pairwise(cuts):
         cosines = unit[start : start + rows] @ unit[start + left : start + right].T
+        across = norms[start + left : start + right]
         # of the leading square both halves at once, that one may be mirrored
         size = rows * (right - left) // formula.parts if strip is None else _PART
         height = rows if left == 0 else max(1, size // (right - left))
         for top in range(0, rows, height):
-            part = slice(top, top + height)
-            cosine = cosines[part]
-            largest = max(float(cosine.max()), -float(cosine.min()))
-            if largest > 1:
-                xp.clip(cosine, -1, 1, out=cosine)
-            overlap = xp.arccos(-cosine)
-            if largest > 1 - _NEAR:
-                antipodal += _repair(unit, overlap, cosine, (start + top, start + left), refuse, xp)
-            gram = formula.entries(cosine, overlap, scale[part], norms[start + left : start + right], xp)
+            end, counted = min(top + height, rows), 1 if left == 0 else 2  # an entry and its mirror image
+            if left > 0 and write is not None:
+                square, below, near = write(cosines, top, end, scale, across, panel, left, 1 - _NEAR)
+                if not near:
+                    squares += counted * square
+                    nonnegative = nonnegative and not below
+                    continue
+            part, place = slice(top, end), (start + top, start + left)
+            overlap, pairs = _angles(unit, cosines[part], place, refuse, xp)
+            antipodal += pairs
+            gram = formula.entries(cosines[part], overlap, scale[part, None], across, xp)
             if left == 0:
                 # A product of blocks need not be symmetric to the last bit; the upper half counts.
                 gram[...] = xp.triu(gram) + xp.triu(gram, 1).T
                 diagonal = xp.arange(rows)
-                gram[diagonal, diagonal] = formula.diagonal(norms[start : start + rows], xp)
-            # Off the leading square an entry counts for its mirror image too.
-            squares += (1 if left == 0 else 2) * float(xp.linalg.norm(gram)) ** 2
+                gram[diagonal, diagonal] = formula.diagonal(scale, xp)
+            squares += counted * float(xp.linalg.norm(gram)) ** 2
             nonnegative = nonnegative and bool(gram.min() >= 0)
             panel[part, left:right] = gram
     return Facts(squares, nonnegative, antipodal)
+
+
+def _angles(
+    unit: Any, cosine: Any, corner: tuple[int, int], refuse: bool, xp: Any
+) -> tuple[Any, list[tuple[int, int]]]:
+    r"""Return :math:`\pi-\theta`, and the pairs of antipodal rows; cosines are clipped in place."""
+    largest = max(float(cosine.max()), -float(cosine.min()))
+    if largest > 1:
+        xp.clip(cosine, -1, 1, out=cosine)
+    overlap = xp.arccos(-cosine)
+    return overlap, _repair(unit, overlap, cosine, corner, refuse, xp) if largest > 1 - _NEAR else []
 
 
 def _repair(

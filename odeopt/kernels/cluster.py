@@ -18,7 +18,7 @@ from odeopt.kernels.inputs import require_independent_pairs, unit_rows, validate
 from odeopt.kernels.matrix import norm_bound, require_range
 from odeopt.kernels.memory import panel_rows
 from odeopt.kernels.packing import Packing
-from odeopt.kernels.products import chosen_engine, equal_chunks, share_by
+from odeopt.kernels.products import Share, chosen_engine, equal_chunks, share_by
 from odeopt.kernels.relu import ReluFormula, validate_architecture
 
 if TYPE_CHECKING:
@@ -35,11 +35,17 @@ _LEAST = 2**25
 def _build(inputs, chunk: range, rows: int, formula: Formula, storage: str, refuse: bool):
     unit, norms = inputs
     n, panels, facts = len(unit), [], []
+    write = formula.compiled() if _sharing(n, storage)[1] == "numba" else None
     for start in (rows * index for index in chunk):
         panel = np.empty((min(rows, n - start), n - start), storage)
-        facts.append(gram_panel(unit, norms, start, panel, formula=formula, refuse=refuse))
+        facts.append(gram_panel(unit, norms, start, panel, formula=formula, refuse=refuse, write=write))
         panels.append((start, panel))
     return panels, facts
+
+
+def _sharing(n: int, storage: str) -> tuple[Share, str]:
+    """What this worker multiplies by, and its name."""
+    return share_by(chosen_engine("auto", n, storage), storage)
 
 
 def _itself(value):
@@ -53,8 +59,7 @@ def _facts(built):
 def _share(built, vectors: np.ndarray, absolute: bool) -> np.ndarray:
     panels, _ = built
     first, panel = panels[0]
-    storage = str(panel.dtype)
-    share, _ = share_by(chosen_engine("auto", len(vectors), storage), storage)
+    share, _ = _sharing(len(vectors), str(panel.dtype))
     return share([(start - first, panel) for start, panel in panels], vectors[first:], absolute)
 
 
@@ -101,7 +106,7 @@ class ClusterReluGram(SymmetricOperator):
         storage: str,
         refuse: bool,
     ) -> None:
-        require_range(float(formula.diagonal(norms).max()), storage)
+        require_range(float(formula.diagonal(norms, np).max()), storage)
         n = len(unit)
         super().__init__(np.dtype(np.float64), (n, n))
         self._client: Any = client

@@ -1,9 +1,13 @@
-r"""The share of a symmetric matrix that a panel of its upper half has in a product, compiled by numba.
+r"""What numba compiles of a symmetric matrix in panels: their entries, and their shares in a product.
 
-Eight rows at a time, :math:`y_i\mathrel{+}=\sum_ja_{ij}x_j` and :math:`y_j\mathrel{+}=\sum_ia_{ij}x_i` in one
-reading of the entries, whatever their precision; products and sums are those of float64. Sums may be taken in
-another order and with fused multiplications, either of which :math:`\gamma_n` covers; infinities and nan keep
-their meaning.
+Entries of a ReLU kernel of one hidden layer are written in one pass over the cosines. With
+:math:`s^2=z=\min\bigl(c^2,\tfrac{1-|c|}2\bigr)\le\tfrac14` and :math:`p=\arcsin s`, to rounding a polynomial
+in z times s, the angle :math:`\pi-\arccos c` is :math:`\tfrac\pi2\pm p`, :math:`2p` or :math:`\pi-2p`.
+
+A share takes eight rows at a time, :math:`y_i\mathrel{+}=\sum_ja_{ij}x_j` and
+:math:`y_j\mathrel{+}=\sum_ia_{ij}x_i` in one reading of the entries, whatever their precision; products and
+sums are those of float64. Sums may be taken in another order and with fused multiplications, either of which
+:math:`\gamma_n` covers; infinities and nan keep their meaning.
 
 To be imported only where numba is installed (extra ``fast``). What is compiled, in some seconds, is kept
 beside this file or in the user's cache, where one of the folders can be written.
@@ -12,19 +16,31 @@ beside this file or in the user's cache, where one of the folders can be written
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
+from numpy.polynomial import Chebyshev, Polynomial
 
-__all__ = ["compiled_share"]
+__all__ = ["compiled_entries", "compiled_share"]
 
 # Columns at a time: what is read and summed of vectors stays in the nearest cache.
 _STRIP = 2048
 
 
-def _jit(function: Callable[..., None]) -> Any:
+def _arcsine(degree: int = 12, terms: int = 45) -> tuple[float, ...]:
+    r"""Coefficients of :math:`(\arcsin s/s-1)/z` on [0, 1/4] from its series, to some 1e-17 of arcsin s."""
+    series = Polynomial([math.comb(2 * k, k) / 4**k / (2 * k + 1) for k in range(1, terms)])
+    short = series.convert(domain=[0, 0.25], kind=Chebyshev).truncate(degree + 1)
+    return tuple(short.convert(domain=[-1, 1], kind=Polynomial, window=[-1, 1]).coef.tolist())
+
+
+_A0, _A1, _A2, _A3, _A4, _A5, _A6, _A7, _A8, _A9, _A10, _A11, _A12 = _arcsine()
+
+
+def _jit(function: Callable[..., Any]) -> Any:
     # reassociation vectorises the sums; nothing is assumed of infinities and nan
     options: dict[str, Any] = {
         "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}
@@ -33,6 +49,17 @@ def _jit(function: Callable[..., None]) -> Any:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written
         return numba.njit(**options)(function)
+
+
+@functools.cache
+def compiled_entries(both: bool) -> Callable[..., tuple[float, int, int]]:
+    """``write(cosines, top, end, left, right, panel, column, limit)``, where a share compiles.
+
+    Rows top to end of the kernel of inputs of the norms `left` and `right` go into the panel, from that
+    column on. Returned are the sum of squares, how many are below 0, and how many cosines exceed the limit.
+    """
+    layers = True if both else None
+    return lambda *arguments: _entries(*arguments, layers)
 
 
 @functools.cache
@@ -52,6 +79,35 @@ def compiled_share(storage: str, absolute: bool) -> tuple[Callable[..., None] | 
     except Exception as error:  # noqa: BLE001 -- a compiler of its own, which any machine may lack parts of
         return None, f"{type(error).__name__} of numba: {(str(error).splitlines() or [''])[0]}"
     return share, ""
+
+
+@_jit
+def _entries(cosines, top, end, left, right, panel, column, limit, both):
+    squares, below, near = 0.0, 0, 0
+    for i in range(top, end):
+        row, out = cosines[i], panel[i, column : column + right.size]
+        scale, total = left[i] / (2 * math.pi), 0.0
+        for j in range(right.size):
+            c = row[j]
+            size = abs(c)
+            half = (1 - size) / 2  # exact from 1/2 on
+            z = c * c if size < 0.5 else half
+            s = size if size < 0.5 else math.sqrt(half)
+            r = _A7 + z * (_A8 + z * (_A9 + z * (_A10 + z * (_A11 + z * _A12))))
+            r = _A0 + z * (_A1 + z * (_A2 + z * (_A3 + z * (_A4 + z * (_A5 + z * (_A6 + z * r))))))
+            p = s + s * z * r
+            wide = 2 * p if c < 0 else math.pi - 2 * p
+            angle = math.pi / 2 + math.copysign(p, c) if size < 0.5 else wide
+            e = c * angle
+            if both is not None:
+                e = 2 * e + math.sqrt((1 - size) * (1 + size))
+            e *= scale * right[j]
+            near += size > limit
+            below += e < 0
+            total += e * e
+            out[j] = e
+        squares += total
+    return squares, below, near
 
 
 @_jit

@@ -304,6 +304,9 @@ class _Entries:
     def depth(self) -> int:
         return self.kernel.depth
 
+    def compiled(self) -> None:
+        """There is no code for it that numba compiles."""
+
     def entries(self, cosine: Any, overlap: Any, left: Any, right: Any, xp: Any = np) -> Any:
         with np.errstate(over="ignore", invalid="ignore"):
             gram = self.kernel._recursion(left**2, right**2, left * right * cosine, overlap, xp)

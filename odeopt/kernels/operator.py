@@ -3,6 +3,7 @@ r"""The infinite-width ReLU kernel as an operator: by numpy on the host, by torc
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.inputs import unit_rows, validate_inputs
 from odeopt.kernels.memory import MemoryPlan, Storage, memory_plan
-from odeopt.kernels.products import Engine
+from odeopt.kernels.products import Engine, share_by
 from odeopt.kernels.relu import ReluFormula, validate_architecture
 
 __all__ = ["planned", "relu_gram_operator"]
@@ -94,7 +95,9 @@ def relu_gram_operator(
         num_vectors=num_vectors,
         memory_limit=memory_limit,
     )
-    unit, norms = unit_rows(x)
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(share_by, plan.engine, plan.storage)  # numba takes half a second to load
+        unit, norms = unit_rows(x)
     del x  # no longer needed, and as large as `unit`
     return build(unit, norms, ReluFormula(layers, depth), plan, progress, not allow_singular)
 

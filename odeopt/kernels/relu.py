@@ -15,6 +15,7 @@ with the angle :math:`\theta` between the inputs :math:`x, x'` (of any norm):
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,6 +176,14 @@ class ReluFormula:
     layers: str
     depth: int
     parts: int = 1  # of a panel on a GPU, for its work arrays
+
+    def compiled(self) -> Callable[..., tuple[float, int, int]] | None:
+        """Code that writes its entries in one pass, of one hidden layer, where numba is at work."""
+        if self.depth > 1:
+            return None
+        from odeopt.kernels.compiled import compiled_entries
+
+        return compiled_entries(self.layers == "both")
 
     def entries(self, cosine: Any, overlap: Any, left: Any, right: Any, xp: Any = np) -> Any:
         """The kernel between inputs of these norms, of a column and of a row."""

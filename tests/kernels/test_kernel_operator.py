@@ -31,14 +31,16 @@ def _panels(request, monkeypatch):
 
 @LAYERS
 @pytest.mark.parametrize("depth", [1, 3])
-@pytest.mark.parametrize("storage", ["float64", "recompute"])
+@pytest.mark.parametrize(
+    ("storage", "engine"), [("float64", "numpy"), ("float64", "numba"), ("recompute", "numpy")]
+)
 @pytest.mark.usefixtures("_panels")
-def test_operator_equals_the_dense_kernel(layers, depth, storage):
+def test_operator_equals_the_dense_kernel(layers, depth, storage, engine):
     x = random_inputs()
     x[7] = x[3] + 1e-9  # nearly parallel, where a cosine has lost its digits
     x[9] = -x[4] + 1e-9
     gram = relu_gram(x, layers=layers, depth=depth)
-    operator = relu_gram_operator(x, layers=layers, depth=depth, storage=storage)
+    operator = relu_gram_operator(x, layers=layers, depth=depth, storage=storage, engine=engine)
     # cosines accurate to d eps turn into angles accurate to eps / sin(theta) < 2e-13 away from parallel
     np.testing.assert_allclose(dense(operator), gram, rtol=0, atol=2e-13 * gram.max())
     assert np.array_equal(dense(operator), dense(operator).T)

@@ -1,9 +1,10 @@
-"""Products by panels: both engines against sums in extended precision, their choice, and the threads."""
+"""Products by panels and entries: against sums and angles of more digits, choice of engines, and threads."""
 
 import sys
 import tempfile
 import threading
 
+import mpmath as mp
 import numpy as np
 import pytest
 import threadpoolctl
@@ -56,6 +57,30 @@ def test_infinities_and_nan_are_not_lost(engine):
         found, expected = share([(0, matrix)], vectors, False), matrix.astype(float) @ vectors
     assert np.array_equal(np.isnan(found), np.isnan(expected))
     assert np.array_equal(found[np.isinf(expected)], expected[np.isinf(expected)])
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_entries_of_one_pass_are_those_of_forty_digits(both):
+    rng, half = np.random.default_rng(0), [0.5, np.nextafter(0.5, 0), np.nextafter(0.5, 1)]
+    # both halves of the line, either side of the changes of formula at +-1/2, and down to the limit
+    ends = 1 - 10 ** rng.uniform(-6, -0.5, 200)
+    c = np.concatenate([rng.uniform(-1, 1, 500), ends, -ends, half, np.negative(half), [0.0, 1e-300]])
+    left, right, panel = np.array([0.0, 2.0, 3.0]), rng.uniform(0.5, 2, c.size), np.full((3, c.size + 1), 7.0)
+    write = compiled.compiled_entries(both)
+    squares, below, near = write(np.tile(c, (3, 1)), 1, 2, left, right, panel, 1, 1 - 1e-6)
+    found, expected = panel[1, 1:], []
+    with mp.workdps(40):
+        for cosine, norm in zip(c.tolist(), right.tolist(), strict=True):
+            angle = mp.pi - mp.acos(cosine)
+            entry = (1 + both) * cosine * angle + (mp.sin(angle) if both else 0)
+            expected.append(float(entry * 2 * mp.mpf(norm) / (2 * mp.pi)))
+    # six roundings of the angle and five of its factors; of both layers two terms cancel below 0
+    size = np.abs(expected) + (right if both else 0)
+    assert (np.abs(found - expected) <= 6 * EPS * size).all()
+    assert (panel[0] == 7).all() and (panel[2] == 7).all() and panel[1, 0] == 7
+    assert squares == pytest.approx(float(found @ found), rel=c.size * EPS)
+    assert (below, near) == (np.count_nonzero(found < 0), 0)
+    assert write(np.array([[0.9, -0.9, 1.0]]), 0, 1, left[1:], right[:3], panel, 0, 0.95)[2] == 1
 
 
 @pytest.mark.parametrize("engine", ["numba", "numpy"])
