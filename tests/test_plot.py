@@ -1,6 +1,7 @@
 """Pictures are drawn on the axes given, labelled, and show the numbers of the report."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from odeopt import (
     spectral_measure,
 )
 from odeopt.studies import CheckSettings
+
+LONG = "lr=(Warmup(100, 0.25) * Cosine(0.0123456, 1000, 0)), momentum=0.98765432, weight_decay=0.00123456"
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +170,8 @@ def test_budget_of_a_run_is_drawn_in_loss_and_in_vectors():
     assert r"HeavyBall($\eta$ = 0.1, $\beta$ = 0.5), $m$ = 64, $n$ = 3" in figure.get_suptitle()
     given = Figure().subplots(1, 3)
     assert plot.budget(found.until(2), given) is given[0]
-    assert [text.get_text() for text in given[1].get_legend().get_texts()] == parts
+    folded = [text.get_text().replace("\n", " ") for text in given[1].get_legend().get_texts()]
+    assert folded == parts  # a third of the figure is narrow
 
 
 def test_phases_paint_what_lies_outside_grey_and_leave_out_what_is_not_there():
@@ -197,6 +201,33 @@ def test_a_forecast_draws_every_method_and_begins_its_colours_anew():
     assert ax.lines[0].get_color() == "red"
     assert len(lines) == 8 > len(plot.COLOURS)
     assert lines[len(plot.COLOURS)].get_color() == lines[0].get_color() == plot.COLOURS[0]
+
+
+def test_pictures_grow_with_long_names_and_many_methods(report, points):
+    """Words on given axes stay within them, and the layout of their figure is the user's."""
+    from matplotlib.figure import Figure
+
+    found = forecast(np.eye(3), [0.0, 1.0, 3.0], methods=["gd"], target=0.1)
+    named = [f"HeavyBall({LONG}) {i}" for i in range(14)]
+    many = dataclasses.replace(
+        found, methods=[dataclasses.replace(found.methods[0], name=name) for name in named]
+    )
+    small = Figure(figsize=(2.2, 1.6), layout="constrained").subplots()
+    test, _, y, _ = points
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "axes sizes collapsed to zero"
+        for count in (1, 14):
+            require_fit(plot.forecast(dataclasses.replace(many, methods=many.methods[:count])).figure)
+            require_fit(plot.test_curves(dict.fromkeys(named[:count], test["GD"]), y).figure)
+        require_fit(plot.curves(report["hb"], labels={"trained": LONG}).figure)
+        one = dataclasses.replace(report, methods=report.methods[:1])
+        require_fit(plot.check(one, labels={"trained": LONG}).figure)
+        plot.forecast(dataclasses.replace(many, methods=many.methods[:3]), small)
+        small.figure.draw_without_rendering()
+    axes, legend = small.get_window_extent(), small.get_legend().get_window_extent()
+    assert legend.width < axes.width
+    assert legend.height < axes.height
+    assert axes.width > 0.6 * small.figure.bbox.width
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from odeopt.plot.style import BELOW, explain, labelled, line_of, panels_of, styled, typeset
+from odeopt.plot.legends import explain, explain_below, folded
+from odeopt.plot.style import labelled, line_of, panels_of, styled, typeset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,9 +88,8 @@ def budget(
             explain(ax, own=False)
     if own is not None:
         count = next(iter(found.vector_parts.values())).shape[1]
-        own.suptitle(typeset(f"{found.label}, n={count}"), fontsize="medium")
-        own.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", **BELOW)
-        own.legend(*panels[1].get_legend_handles_labels(), loc="outside lower right", **BELOW)
+        own.suptitle(folded(typeset(f"{found.label}, n={count}"), 140), fontsize="medium")
+        explain_below(own, [(panels[0], ""), (panels[1], "")], 3.3, 3)
     return panels[0]
 
 

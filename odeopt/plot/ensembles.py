@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from odeopt.checks import require_integer
+from odeopt.plot.legends import explain
 from odeopt.plot.style import (
     COLOURS,
     Colours,
     abscissa_from_zero,
-    colours_of,
-    explain,
     labelled,
+    looks_of,
     named,
     on_axes,
     styled,
@@ -85,10 +85,10 @@ def ensemble(
     chosen = list(range(min(len(COLOURS), count)) if points is None else np.atleast_1d(points))
     chosen = [require_integer("points", i, 0, count - 1) for i in chosen]
     drawn, pale = on_axes(ax), max(0.08, 0.3 / max(1, len(chosen)))  # many bands lie on one another
-    for i, colour in zip(chosen, colours_of(chosen, colours), strict=True):
+    for i, look in zip(chosen, looks_of(chosen, colours), strict=True):
         middle, half = column[:, i], 2 * found.std[:, i]
-        drawn.plot(grid, middle, color=colour, label=named(i, f"point {i}", labels, chosen))
-        drawn.fill_between(grid, middle - half, middle + half, color=colour, alpha=pale, linewidth=0)
+        drawn.plot(grid, middle, **look, label=named(i, f"point {i}", labels, chosen))
+        drawn.fill_between(grid, middle - half, middle + half, color=look["color"], alpha=pale, linewidth=0)
     labelled(drawn, label, r"prediction, mean $\pm$ 2 s.d.")
     abscissa_from_zero(drawn, grid)
     explain(drawn, ax is None)

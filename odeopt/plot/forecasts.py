@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from odeopt.plot.style import Colours, colours_of, explain, labelled, named, on_axes, styled
+from odeopt.plot.legends import explain
+from odeopt.plot.style import Colours, labelled, looks_of, named, on_axes, styled, typeset
 from odeopt.rates.steps import StepsTo
 from odeopt.spectra.curve import LossCurve
 
@@ -71,13 +72,13 @@ def forecast(
     """
     drawn, last = on_axes(ax), 10.0
     names = [method.name for method in found.methods]
-    for method, colour in zip(found.methods, colours_of(names, colours), strict=True):
+    for method, look in zip(found.methods, looks_of(names, colours), strict=True):
         curve, k, initial = method.curve, np.asarray(method.curve.k), found.initial_loss
-        label = named(method.name, f"{method.name}: {method.steps} steps", labels, names)
-        drawn.plot(k, curve.loss / initial, color=colour, label=label)
+        label = named(method.name, typeset(f"{method.name}: {method.steps} steps"), labels, names)
+        drawn.plot(k, curve.loss / initial, **look, label=label)
         # On a logarithmic axis a lower bound of 0 has no place; the band then reaches the lower edge.
         low = np.maximum(curve.lower / initial, found.target * 1e-4)
-        drawn.fill_between(k, low, curve.upper / initial, color=colour, alpha=0.2, linewidth=0)
+        drawn.fill_between(k, low, curve.upper / initial, color=look["color"], alpha=0.2, linewidth=0)
         last = max(last, float(k[-1]))
     drawn.axhline(found.target, color="0.5", linestyle=":", linewidth=1)
     drawn.set(xscale="log", xlim=(1, last), yscale="log", ylim=(found.target / 10, 2))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from odeopt.plot.legends import explain, explain_below
 from odeopt.plot.style import (
-    BELOW,
     Colours,
     abscissa_from_zero,
-    colours_of,
     labelled,
+    looks_of,
     panels_of,
     styled,
 )
@@ -96,13 +96,13 @@ def test_curves(
     own, grid = panels_of(axes, 1, count, (0.6 + 3.6 * count, 3.5))
     panels = list(grid[0])
     ax = panels[-1]
-    for (name, curve), colour in zip(test.items(), colours_of(list(test), colours), strict=True):
-        label = _drawn(ax, name, colour, curve, trained.get(name), y, clock)
+    for (name, curve), look in zip(test.items(), looks_of(list(test), colours), strict=True):
+        label = _drawn(ax, name, look, curve, trained.get(name), y, clock)
         if name in training:
-            _line(panels[0], training[name], training[name].loss, clock, color=colour)
+            _line(panels[0], training[name], training[name].loss, clock, **look)
         if name in trained:
-            _line(panels[0], trained[name], trained[name].loss, "k", color=colour, **_BROAD)
-        ax.plot([], [], color=colour, label=label)
+            _line(panels[0], trained[name], trained[name].loss, "k", **look, **_BROAD)
+        ax.plot([], [], **look, label=label)
     abscissa = "iteration $k$" if clock == "k" else "time $t$"
     along = np.unique(
         np.concatenate([getattr(curve, clock) for curve in (*test.values(), *training.values())])
@@ -114,10 +114,9 @@ def test_curves(
     _within(panels)
     _explained(ax, bool(trained))
     if own is not None:
-        entries = ax.get_legend_handles_labels()
-        own.legend(*entries, loc="outside lower center", **(BELOW | {"ncols": 1 + count}))
+        explain_below(own, [(ax, "")], 3.1, 1 + count)
     else:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), **(BELOW | {"ncols": 2}))
+        explain(ax, own=False)
     return ax
 
 
@@ -177,7 +176,13 @@ def _line(ax: Axes, curve: Any, loss: np.ndarray, clock: str, **style: Any) -> N
 
 
 def _drawn(
-    ax: Axes, name: str, colour: str, curve: PointCurve, run: _Run | None, y: npt.ArrayLike, clock: str
+    ax: Axes,
+    name: str,
+    look: dict[str, Any],
+    curve: PointCurve,
+    run: _Run | None,
+    y: npt.ArrayLike,
+    clock: str,
 ) -> str:
     """Draw the test loss of a method, predicted and trained; say where each is best."""
     label = name
@@ -185,9 +190,9 @@ def _drawn(
         if found is None:
             continue
         loss, best = found.loss(y), found.best(y)
-        _line(ax, found, loss, clock, color=colour, **style)
+        _line(ax, found, loss, clock, **look, **style)
         grid = getattr(found, clock)
-        ax.plot(grid[best], loss[best] / loss[0], color=colour, zorder=3, **mark)
+        ax.plot(grid[best], loss[best] / loss[0], zorder=3, **look | mark)
         if found is curve:
             label = f"{name}, best at {clock} = {grid[best]:.4g}" + label.removeprefix(name)
         else:

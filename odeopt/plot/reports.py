@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from odeopt.plot.style import BELOW, explain, labelled, line_of, on_axes, panels_of, styled, typeset
+from odeopt.plot.legends import explain, explain_below
+from odeopt.plot.style import labelled, line_of, on_axes, panels_of, styled, typeset
 from odeopt.rates.rate import Rate
 from odeopt.rules.base import UpdateRule
 
@@ -258,12 +259,10 @@ def _around(own: Figure, grid: np.ndarray, report: _Report) -> None:
         ax.set_xlabel("")
     for ax in grid[:, 1:].flat:
         ax.set_ylabel("")
-    below = BELOW | {"ncols": (1, 1, 2, 4)[min(count, 4) - 1]}
-    levels = grid[0, 0].get_legend_handles_labels()
-    own.legend(*levels, loc="outside lower left", title="loss (upper row)", **below)
-    for ax in [ax for ax in grid[1] if ax.lines][:1]:
-        parts = ax.get_legend_handles_labels()
-        own.legend(*parts, loc="outside lower right", title="parts of the error budget (lower rows)", **below)
+    parts = [(ax, "parts of the error budget (lower rows)") for ax in grid[1] if ax.lines][:1]
+    widest = max(ax.title.get_window_extent().width for ax in grid[0]) / own.dpi
+    own.set_size_inches(max(own.get_size_inches()[0], count * (widest + 0.45) + 0.5), 6.4)
+    explain_below(own, [(grid[0, 0], "loss (upper row)"), *parts], 5.7, 4)
 
 
 def _title(method: _Method) -> str:

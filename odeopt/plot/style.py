@@ -16,16 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "BELOW",
     "COLOURS",
     "LEVELS",
     "PARTS",
     "Colours",
     "abscissa_from_zero",
     "colours_of",
-    "explain",
     "labelled",
     "line_of",
+    "looks_of",
     "named",
     "on_axes",
     "panels_of",
@@ -36,6 +35,7 @@ __all__ = [
 
 # Colours by Okabe and Ito, told apart by colour-blind readers: one a method, or a schedule.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
+_DASHES = ("-", "--", ":", "-.")
 _FINER: dict[str, Any] = {"color": "#56B4E9", "linestyle": (0, (1, 1))}
 _STEP: dict[str, Any] = {"color": "#0072B2", "linestyle": (0, (5, 1.5))}
 LEVELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -58,7 +58,6 @@ SYMBOLS = {
     "momenta": r"$(\beta_1,\beta_2)$",
     **{name: f"${name}$" for name in ("r", "m", "n")},
 }
-BELOW: dict[str, Any] = {"ncols": 3, "frameon": False}
 
 
 def style() -> dict[Any, Any]:
@@ -164,12 +163,6 @@ def labelled(ax: Axes, x: str, y: str) -> None:
     ax.set(xlabel=ax.get_xlabel() or x, ylabel=ax.get_ylabel() or y)
 
 
-def explain(ax: Axes, own: bool, **options: Any) -> None:
-    """A legend off the data: beside own axes, and on given ones where it hides least."""
-    beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
-    ax.legend(**(beside if own else {"loc": "best"}), **options)
-
-
 def typeset(label: str) -> str:
     """The label of a rule with the symbols of its hyperparameters."""
     return re.sub(r"\b(\w+)=", lambda found: f"{SYMBOLS.get(found[1], found[1].replace('_', ' '))} = ", label)
@@ -187,6 +180,16 @@ def colours_of(names: Sequence[Any], colours: Colours | None) -> list[Any]:
     found = [by_name.get(name, turn[i % len(turn)]) for i, name in enumerate(names)]
     _require_colours(found)
     return found
+
+
+def looks_of(names: Sequence[Any], colours: Colours | None) -> list[dict[str, Any]]:
+    """Colour and dashes of a curve a name: a colour that comes again comes with other dashes."""
+    from matplotlib.colors import to_hex
+
+    found = colours_of(names, colours)
+    same = [to_hex(colour, keep_alpha=True) for colour in found]
+    dashes = (_DASHES[same[:i].count(colour) % len(_DASHES)] for i, colour in enumerate(same))
+    return [{"color": colour, "linestyle": dash} for colour, dash in zip(found, dashes, strict=True)]
 
 
 def _require_colours(found: Iterable[Any]) -> None:

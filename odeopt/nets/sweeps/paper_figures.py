@@ -49,7 +49,7 @@ def paper_figures(results: JobResults) -> Any:
     """
     from matplotlib import rc_context
 
-    from odeopt.plot.style import BELOW, panels_of, style
+    from odeopt.plot.style import panels_of, style
 
     runs: dict[str, dict[str, _Runs]] = {}
     for entry in results.entries:
@@ -65,7 +65,7 @@ def paper_figures(results: JobResults) -> Any:
                 (_against_width if name.endswith("width") else _against_epoch)(ax, runs[name], name)
         _averaged(axes[0, 2], runs)
         assert figure is not None  # for no axes were given
-        figure.legend(handles=_styles(), loc="outside lower center", **(BELOW | {"ncols": 5}))
+        figure.legend(handles=_styles(), loc="outside lower center", ncols=5, frameon=False)
     return figure
 
 
@@ -179,7 +179,7 @@ def _finished(ax: Axes, title: str, abscissa: str, widths: list[int] | None = No
     """Names, scales and a legend beside the panel."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    from odeopt.plot.style import explain
+    from odeopt.plot.legends import explain
 
     ax.set(xlabel=abscissa, ylabel="mean squared error", xscale="log", yscale="log")
     ax.set_title(title)
