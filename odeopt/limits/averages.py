@@ -58,7 +58,7 @@ class StepReading:
         self.x: Symbol = Coordinate("X_0", real=True)
         self.points: list[Expr] = []
         self.gradients: list[Symbol] = []
-        start = self._guarded(lambda: family.initial_memory(Component(self.x))) or ()
+        start = self._guarded(lambda: family.initial_memory(Component(self.x, given=True))) or ()
         self.displacements: tuple[Symbol, ...] = tuple(
             Coordinate(f"V_{j}", real=True) for j in range(1, family.history)
         )
@@ -86,12 +86,14 @@ class StepReading:
         iterates = [x]
         for v in self.displacements:
             iterates.append(iterates[-1] - h * v)
-        memory = tuple(map(Component, self.memory)) if self.memory else None
+        memory = tuple(Component(m, given=True) for m in self.memory) if self.memory else None
 
         def run():
             self.points, self.gradients = [], []
             step = named_rule(self.family).step if self.named else self.family.step
-            x_next, memory_next = step(k, tuple(map(Component, iterates)), memory, self._gradient)
+            x_next, memory_next = step(
+                k, tuple(Component(z, given=True) for z in iterates), memory, self._gradient
+            )
             return _expression(x_next) - x, [_expression(m) for m in memory_next or ()]
 
         moved, following = self._guarded(run, again=not self.named)

@@ -13,11 +13,13 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import sympy
 from sympy import Expr, Mul, Rational
 
 from odeopt.checks import is_symbolic
 from odeopt.rules.counter import Counter, StepRefusal, fraction_meant
+from odeopt.rules.vectors import VectorLike
 
 if TYPE_CHECKING:  # sympy has no types: for a checker such an expression is anything
     from odeopt.rules.formulas import AnyExpr as Function
@@ -37,11 +39,9 @@ _FUNCTIONS = {
     "rsqrt": lambda e: 1 / sympy.sqrt(e), "sigmoid": lambda e: 1 / (1 + sympy.exp(-e)),
 }  # fmt: skip
 _OPERATIONS = {
-    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "divide": operator.truediv,
-    "true_divide": operator.truediv, "power": operator.pow, "float_power": operator.pow,
-    "maximum": sympy.Max, "fmax": sympy.Max, "minimum": sympy.Min, "fmin": sympy.Min,
+    "power": operator.pow, "float_power": operator.pow, "pow": operator.pow, "maximum": sympy.Max,
+    "fmax": sympy.Max, "minimum": sympy.Min, "fmin": sympy.Min,
 }  # fmt: skip
-_COPIES = ("copy", "clone", "detach")
 _ABOUT_SHAPE = (
     "shape",
     "size",
@@ -150,16 +150,20 @@ def _joined(operation: str) -> StepRefusal:
     return StepRefusal("joined", f"takes {operation}, which joins the coordinates; {_REMEDY}")
 
 
-class Component:
+class Component(VectorLike):
     """The general coordinate of a vector, or a number made of vectors by ``norm`` and ``dot``."""
 
-    __slots__ = ("expr",)
+    __slots__ = ("expr", "given")
     __hash__: None = None  # type: ignore[assignment]
     _op_priority = 300.0  # sympy's expressions leave mixed arithmetic to this class
     __array_priority__: float = 300.0
 
-    def __init__(self, expr: Expr) -> None:
+    def __init__(self, expr: Expr, given: bool = False) -> None:
         self.expr: Expr = expr
+        self.given: bool = given
+
+    def _operand(self, value: Any) -> Component:
+        return Component(_plain(value))
 
     def norm(self) -> Component:
         """Euclidean norm over all coordinates."""
@@ -219,14 +223,12 @@ class Component:
         return Component(-self.expr)
 
     def __pos__(self) -> Component:
-        return self
+        return Component(self.expr)
 
     def __abs__(self) -> Component:
         return Component(sympy.Abs(self.expr))
 
     def __getattr__(self, name: str) -> Callable[[], Component]:
-        if name in _COPIES:
-            return lambda: Component(self.expr)
         if name in _FUNCTIONS:
             return lambda: Component(_FUNCTIONS[name](self.expr))
         if name.startswith("__") or name in ("free_symbols", "_sympy_", "is_commutative"):
@@ -237,42 +239,22 @@ class Component:
             )
         raise _joined(f".{name}() of a vector")
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Component:
-        name = ufunc.__name__
-        if options.get("out") is not None:
-            raise StepRefusal(
-                "broken", f"writes into an array with np.{name}(..., out=...); a step returns new values"
-            )
-        if method != "__call__":
-            raise _joined(f"np.{name}.{method} of a vector")
-        if name in ("negative", "positive"):
-            return -self if name == "negative" else self
-        if name in _FUNCTIONS and len(inputs) == 1:
-            return Component(_FUNCTIONS[name](self.expr))
-        if name in _OPERATIONS and len(inputs) == 2:
-            return Component(_OPERATIONS[name](*map(_plain, inputs)))
-        raise StepRefusal("unread", f"takes np.{name} of a vector, which has no reading in symbols")
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Component:
-        name = function.__name__
-        if name in ("zeros_like", "ones_like"):
-            return Component(sympy.Integer(int(name == "ones_like")))
-        if name == "copy":
-            return Component(self.expr)
-        if name == "clip":
-            return args[0].clip(*args[1:], **kwargs)
-        if name in ("where", "select", "piecewise"):
-            raise StepRefusal(
-                "unread", f"takes np.{name} of a vector, a choice that has no reading in symbols"
-            )
-        raise _joined(f"np.{name} of a vector")
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Component:
-        name = getattr(function, "__name__", str(function))
-        if name in _FUNCTIONS and isinstance(args[0], Component):
-            return Component(_FUNCTIONS[name](args[0].expr))
-        raise _joined(f"torch.{name} of a vector")
+    def _unread(self, name: str, args: Any, options: Any) -> Component:
+        """A function entry by entry, or the refusal of one that joins coordinates or chooses among them."""
+        plain = name.partition(".")[2]
+        if plain in _FUNCTIONS and len(args) == 1:
+            return Component(_FUNCTIONS[plain](_plain(args[0])))
+        if plain in _OPERATIONS and len(args) == 2:
+            return Component(_OPERATIONS[plain](*map(_plain, args)))
+        if plain == "ones_like":
+            return Component(sympy.S.One)
+        if plain in ("clip", "clamp"):
+            return args[0].clip(*args[1:], **options)
+        if plain in ("where", "select", "piecewise"):
+            raise StepRefusal("unread", f"takes {name} of a vector, a choice that has no reading in symbols")
+        if isinstance(getattr(np, plain, None), np.ufunc):
+            raise StepRefusal("unread", f"takes {name} of a vector, which has no reading in symbols")
+        raise _joined(f"{name} of a vector")
 
 
 def _refusing(operation: str):

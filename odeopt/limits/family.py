@@ -125,8 +125,9 @@ def _power(rule: UpdateRule, h: Symbol) -> Rational:
 
 
 def _is_rational(rule: UpdateRule) -> bool:
-    """Whether all coefficients of a step are rational functions of k."""
-    reading = read(rule)
+    """Whether all coefficients of a step are rational functions of k and of a root of lr."""
+    u = Symbol("u", positive=True)
+    reading = read(_with_lr(rule, u**12))
     laws = [reading.law(r) for r in range(reading.period)]
     entries = [v for law in laws for m in (law.M, law.N, law.A, law.B) for row in m for v in row]
-    return all(v.is_rational_function(reading.k) for v in entries if isinstance(v, Expr))
+    return all(v.is_rational_function(reading.k, u) for v in entries if isinstance(v, Expr))

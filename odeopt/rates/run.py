@@ -17,6 +17,7 @@ import numpy as np
 
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees
+from odeopt.rules.loop import first_memory
 from odeopt.rules.reading import require_linear
 from odeopt.spectra.responses import Matrices, advanced, step_floats
 
@@ -58,7 +59,7 @@ class Run:
         self.steps: int = steps
         self.matrices: list[Matrices] = step_floats(reading, steps)
         self.degree: np.ndarray = degrees(rule, np.arange(steps + 1)).astype(float)
-        memory = rule.initial_memory(1.0) or ()
+        memory = first_memory(rule, 1.0) or ()
         self.start: np.ndarray = np.array([1.0] * rule.history + [float(m) for m in memory])
 
     def sizes(self, lam: np.ndarray, slack: float, *, last: bool = False) -> tuple[np.ndarray, ...]:

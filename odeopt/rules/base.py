@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from odeopt.checks import is_number, require_integer
 from odeopt.rules.hyperparameters import Parametrised
-from odeopt.rules.loop import run_from
+from odeopt.rules.loop import first_memory, run_from
 from odeopt.rules.resolve import (
     at_extremes,
     fields_said,
@@ -212,7 +212,7 @@ class UpdateRule(Parametrised, abc.ABC):
         (0.0, 0.5) None
         """
         history = require_integer(f"history of {type(self).__name__}", self.history, 1)
-        return self.states_from(0, (x0,) * history, self.initial_memory(x0), grad)
+        return self.states_from(0, (x0,) * history, first_memory(self, x0), grad)
 
     def states_from(
         self, k: int, iterates: tuple[Any, ...], memory: Any, grad: Callable[[Any], Any]

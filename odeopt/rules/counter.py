@@ -37,6 +37,8 @@ _REMEDY = "declare `period = p` if the step repeats, or write the schedule as a 
 _NUMBER = "float() or the module math"
 _NUMPY = "no number in a derivation; take np.cos, np.exp, np.sqrt of numpy in place of those of math"
 
+_ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
 # Why a step is refused that gives two results from one state.
 CHANCE = "does two things in two runs at the same k, so chance or a state is in it"
 
@@ -138,6 +140,27 @@ class Counter:
     def __ne__(self, value: Any) -> bool:
         return not self == value
 
+    def _order(self, operation: str, value: Any) -> bool:
+        """A comparison that has one answer from some early iteration on; the last other one is noted."""
+        import sympy
+
+        known = isinstance(value, Counter) or _is_real(value) or is_symbolic(value)
+        j, (above, below) = sympy.Dummy(positive=True), self.k.as_numer_denom()
+        left: Any = self
+        change = sympy.sympify(left - value if known else left).subs(above, j * below)
+        product = sympy.Mul(*sympy.cancel(change).as_numer_denom()).as_poly(j)  # of the sign of the quotient
+        if not known or product is None or not all(c.is_Rational for c in product.coeffs()):
+            raise self._refusal(operation)
+        later = bool(_ORDERS[operation](product.LC(), 0))
+        last = max((int(sympy.floor(root)) for root in product.real_roots()), default=-1)
+        while last >= 0 and bool(_ORDERS[operation](product.eval(last), 0)) == later:
+            last -= 1
+        if last >= START:
+            raise self._refusal(operation)
+        if last >= 0:
+            self.seen.add(last)
+        return later
+
     def __bool__(self) -> bool:
         return self != 0
 
@@ -197,6 +220,18 @@ class Named(Counter):
     def __eq__(self, value: Any) -> bool:
         return bool(self.expr == (value.expr if isinstance(value, Counter) else value))
 
+    def _order(self, operation: str, value: Any) -> bool:
+        left: Any = self
+        change = (left - value).expr
+        if not (change.is_number and change.is_real):
+            raise self._refusal(operation)
+        return bool(_ORDERS[operation](change, 0))
+
+    def __float__(self) -> float:
+        if not self.expr.is_number:
+            raise self._refusal(_NUMBER)
+        return float(self.expr)
+
     def __hash__(self) -> int:
         return hash(self.expr)
 
@@ -248,13 +283,21 @@ for _name in ("add", "sub", "mul", "truediv", "pow"):
     setattr(Counter, f"__{_name}__", _binary(getattr(operator, _name)))
     setattr(Counter, f"__r{_name}__", _binary(getattr(operator, _name), swapped=True))
 for _name, _operation in {
-    "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "rmod": "%", "rfloordiv": "//", "abs": "abs()",
+    "rmod": "%", "rfloordiv": "//", "abs": "abs()",
     "index": "an index or a range", "int": "int()", "float": _NUMBER, "round": "round()",
     "floor": "math.floor", "ceil": "math.ceil", "trunc": "math.trunc", "and": "&", "rand": "&",
     "or": "|", "ror": "|", "xor": "^", "rxor": "^", "lshift": "<<", "rlshift": "<<", "rshift": ">>",
     "rrshift": ">>", "invert": "~",
 }.items():  # fmt: skip
     setattr(Counter, f"__{_name}__", _refused(_operation))
+
+
+def _ordered(operation: str) -> Callable[[Counter, Any], bool]:
+    return lambda self, value: self._order(operation, value)
+
+
+for _name, _operation in {"lt": "<", "le": "<=", "gt": ">", "ge": ">="}.items():
+    setattr(Counter, f"__{_name}__", _ordered(_operation))
 
 
 def counter(expr: Any, *, period: int = 1, residue: int = 0) -> Counter:

@@ -16,6 +16,7 @@ from typing import Any
 
 from odeopt.checks import is_symbolic
 from odeopt.rules.counter import Counter, StepRefusal, fraction_meant
+from odeopt.rules.vectors import VectorLike
 
 __all__ = ["CONSTANT", "Form", "exact_coefficient", "is_zero"]
 
@@ -118,7 +119,7 @@ def _times(a: Any, b: Any) -> Any:
     return _symbolic(a) * _symbolic(b) if is_symbolic(a) or is_symbolic(b) else a * b
 
 
-class Form:
+class Form(VectorLike):
     """A linear form; ``given`` marks those that the step was handed and must not change in place."""
 
     __slots__ = ("given", "terms")
@@ -181,38 +182,13 @@ class Form:
     def __rmul__(self, other: Any) -> Form:
         return self * other
 
-    # --- numpy and torch come here with the name of their function --------------------------------------
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Form:
-        if options.get("out") is not None:
-            raise StepRefusal("broken", f"writes into an array with np.{ufunc.__name__}(..., out=...)")
-        function = _UFUNCS.get(ufunc.__name__) if method == "__call__" else None
-        if function is None:
-            how = "" if method == "__call__" else f".{method}"
-            raise StepRefusal("nonlinear", f"takes np.{ufunc.__name__}{how} of a vector")
-        return function(*(v if isinstance(v, Form) else exact_coefficient(v) for v in inputs))
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Form:
-        return self._called(f"np.{function.__name__}")
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Form:
-        form = next(v for v in args if isinstance(v, cls))
-        return form._called(f"torch.{getattr(function, '__name__', function)}")
-
-    def _called(self, name: str) -> Form:
-        if name.endswith("zeros_like"):
-            return Form({})
-        if name in ("np.copy", "torch.clone"):
-            return +self
-        raise StepRefusal("nonlinear", f"takes {name} of a vector")
+    def _operand(self, value: Any) -> Any:
+        return exact_coefficient(value)
 
     def __array__(self, *args: Any, **options: Any) -> Any:
         raise StepRefusal("broken", "turns a vector into a numpy array; leave the iterates as they come")
 
     def __getattr__(self, name: str) -> Callable[[], Form]:
-        if name in ("copy", "clone", "detach"):
-            return lambda: +self
         if name.startswith("__") or name in ("free_symbols", "_sympy_", "is_commutative"):
             raise AttributeError(name)
         if name in ("shape", "size", "ndim", "dtype", "device", "numel", "dim", "reshape", "ravel"):
@@ -221,25 +197,9 @@ class Form:
         raise StepRefusal("nonlinear", f"takes .{name} of a vector")
 
 
-_UFUNCS: dict[str, Callable[..., Form]] = {
-    "add": lambda a, b: a + b, "subtract": lambda a, b: a - b, "multiply": lambda a, b: a * b,
-    "divide": lambda a, b: a / b, "negative": lambda a: -a, "positive": lambda a: +a,
-}  # fmt: skip
-
-
 def _refused(operation: str) -> Callable:
     def method(self: Form, *args: Any) -> Any:
         raise StepRefusal("nonlinear", operation)
-
-    return method
-
-
-def _in_place(operation: str, plain: Callable) -> Callable:
-    def method(self: Form, other: Any) -> Form:
-        if self.given:
-            reason = f"changes an iterate or a memory in place with `{operation}=`; write x = x {operation} y"
-            raise StepRefusal("broken", reason)
-        return plain(self, other)
 
     return method
 
@@ -257,6 +217,3 @@ for _names, _operation in {
 }.items():  # fmt: skip
     for _name in _names.split():
         setattr(Form, f"__{_name}__", _refused(_operation))
-for _name, _plain in {"+": Form.__add__, "-": Form.__sub__, "*": Form.__mul__, "/": Form.__truediv__}.items():
-    _method = {"+": "__iadd__", "-": "__isub__", "*": "__imul__", "/": "__itruediv__"}[_name]
-    setattr(Form, _method, _in_place(_name, _plain))

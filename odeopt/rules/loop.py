@@ -11,7 +11,7 @@ from typing import Any
 
 from odeopt.rules.counter import StepRefusal
 
-__all__ = ["place_of", "run_from"]
+__all__ = ["first_memory", "place_of", "run_from"]
 
 
 def run_from(
@@ -54,6 +54,18 @@ def run_from(
         yield iterates, memory
 
 
+def first_memory(rule: Any, x0: Any) -> tuple[Any, ...] | None:
+    """The memory before the first step; a slip in its code is refused with its line."""
+    try:
+        return rule.initial_memory(x0)
+    except _SLIPS as error:
+        where = f"on an object of type {type(x0).__name__} with {type(error).__name__}"
+        place = place_of(error.__traceback__)
+        raise ValueError(
+            f"the initial_memory of {rule.label} fails {where} in {place}; write 0 * x0, which all kinds take"
+        ) from error
+
+
 def _alike(x: Any, like: Any) -> bool:
     """Whether a vector is of the library, the shape and the field of another; True of numbers and symbols."""
     if not hasattr(like, "shape"):
@@ -68,21 +80,20 @@ def _alike(x: Any, like: Any) -> bool:
 # What a slip in the code of a step raises, apart from what a machine or a user's interrupt does.
 _SLIPS = (TypeError, AttributeError, IndexError, KeyError, NameError, ZeroDivisionError, ValueError)
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
-_OWN = (
-    *(
-        "base",
-        "counter",
-        "forms",
-        "functions",
-        "loop",
-        "pieces",
-        "resolve",
-        "schedule",
-        "schedules",
-        "tables",
-    ),
+_OWN = [
+    "base",
+    "counter",
+    "forms",
+    "functions",
+    "loop",
+    "pieces",
+    "resolve",
+    "schedule",
+    "schedules",
+    "tables",
     "trace",
-)
+    "vectors",
+]
 _MACHINERY = {os.path.join(_FOLDER, f"{name}.py") for name in _OWN}
 
 
@@ -91,7 +102,8 @@ def place_of(traceback: TracebackType | None, own: tuple[str, ...] = ()) -> str:
     place = ""
     while traceback is not None:
         name, line = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
-        if os.path.abspath(name) not in (*_MACHINERY, *own) and "site-packages" not in name:
+        compiled = name.endswith(".pyx") or "site-packages" in name
+        if not compiled and os.path.abspath(name) not in (*_MACHINERY, *own):
             text = linecache.getline(name, line).strip()
             place = f"{os.path.basename(name)}, line {line}" + (f": {text}" if text else "")
         traceback = traceback.tb_next

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.vectors import VectorLike
 
 __all__ = ["Shifted", "first_pull", "states_of_origin"]
 
@@ -23,13 +24,11 @@ _ROUNDING = 1e-15
 _EPS = sys.float_info.epsilon
 
 
-class Shifted:
+class Shifted(VectorLike):
     r"""The vector :math:`s-\tau q` along q: `part` is s as a multiple of q, `weight` the exact :math:`\tau`.
 
     `slack` bounds what rounded factors of the step did to the weight; a part that counts roundings is told.
     """
-
-    __array_ufunc__ = None  # a numpy scalar times this is asked here
 
     def __init__(self, part: Any, weight: Fraction, slack: float = 0.0) -> None:
         self.part: Any = part
@@ -47,7 +46,7 @@ class Shifted:
 
     def __add__(self, other: Any) -> Shifted:
         if not isinstance(other, Shifted):
-            return self  # a zero, as the start of a sum: nothing else passes the reader
+            return +self  # a zero, as the start of a sum: nothing else passes the reader
         return Shifted(self.part + other.part, self.weight + other.weight, self.slack + other.slack)
 
     __radd__ = __add__
@@ -56,7 +55,7 @@ class Shifted:
         return Shifted(-self.part, -self.weight, self.slack)
 
     def __pos__(self) -> Shifted:
-        return self
+        return Shifted(self.part, self.weight, self.slack)
 
     def __sub__(self, other: Any) -> Shifted:
         return self + (-other if isinstance(other, Shifted) else 0)

@@ -27,6 +27,7 @@ import numpy as np
 
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, descent_speed, residual_polynomials
+from odeopt.rules.loop import first_memory
 from odeopt.rules.reading import require_linear
 from odeopt.spectra.bracket import Bracket, Integrand, bracket
 from odeopt.spectra.extrapolation import Extrapolation, extrapolation_of
@@ -202,7 +203,7 @@ def residual_half_widths(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasu
     if responses is not None:
         closed = responses.powers is not None
         parts = [_widths(distances(rule, pair, responses, by_matrices=closed)) for pair in measure.pairs]
-        memory = rule.initial_memory(1.0) or ()
+        memory = first_memory(rule, 1.0) or ()
         start = np.array([1.0] * rule.history + [float(m) for m in memory])
         result[:4, : found.size] = np.sum(parts, axis=0)
         result[4, : found.size] = responses.driven(start, np.zeros((responses.last, responses.gradients)))

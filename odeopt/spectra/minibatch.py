@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from odeopt.checks import frozen, iteration_grid, real_array, require_integer, validate_kernel
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.loop import first_memory
 from odeopt.spectra.errors import losses
 
 __all__ = ["SGDPrediction", "sgd_prediction"]
@@ -139,7 +140,7 @@ def sgd_prediction(
     batch_size = require_batch_size(batch_size, n)
     require_numeric(rule)
     reading = require_linear(rule, "law under mini-batches", equivariant=True, k=steps)
-    memory = rule.initial_memory(delta0)
+    memory = first_memory(rule, delta0)
     state = np.array([*(delta0,) * rule.history, *(memory or ())])
     covariance = np.zeros((len(state), len(state), n, n))
     kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}

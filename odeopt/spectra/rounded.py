@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from odeopt.rules.vectors import VectorLike
+
 __all__ = ["Rounded"]
 
 _EPS = float(np.finfo(float).eps)
 
 
-class Rounded:
+class Rounded(VectorLike):
     """Values with bounds on their distance from what exact arithmetic gives.
 
     Examples
@@ -25,8 +27,6 @@ class Rounded:
     >>> float((0.1 * x + x).error[0] / _EPS)
     1.4...
     """
-
-    __array_ufunc__ = None  # a numpy scalar times this is asked here
 
     def __init__(self, value: np.ndarray, error: np.ndarray | float = 0.0) -> None:
         self.value: np.ndarray = value
@@ -48,7 +48,7 @@ class Rounded:
 
     def __add__(self, other: Any) -> Rounded:
         if not isinstance(other, Rounded):
-            return self  # a zero, as the start of a sum: nothing else passes the reader
+            return +self  # a zero, as the start of a sum: nothing else passes the reader
         value = self.value + other.value
         return Rounded(value, self.error + other.error + _EPS * np.abs(value))
 
@@ -58,7 +58,7 @@ class Rounded:
         return Rounded(-self.value, self.error)
 
     def __pos__(self) -> Rounded:
-        return self
+        return Rounded(self.value, self.error)
 
     def __sub__(self, other: Any) -> Rounded:
         return self + (-other if isinstance(other, Rounded) else 0)

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import sympy
+import torch
 from steps import LATE, NOT_LINEAR, SLIPS, descent, rule_of
 
 from odeopt import QHM, Adam, GradientDescent, HeavyBall, Nesterov, TorchSGD
@@ -68,6 +69,9 @@ LINEAR_ALL_THE_SAME = {
     "x - x": lambda s, k, x, m, grad: (x[0] - s.lr * grad(x[0]) + (x[0] - x[0]) * 7, m),
     "a copy": lambda s, k, x, m, grad: (x[0].copy() - s.lr * grad(x[0]) + np.zeros_like(x[0]), m),
     "an array of one number": lambda s, k, x, m, grad: (x[0] - np.array(s.lr) * grad(x[0]), m),
+    "a choice by k": lambda s, k, x, m, grad: (x[0] - s.lr * np.where(k == -1, x[0], grad(x[0])), m),
+    "a product with a number": lambda s, k, x, m, grad: (x[0] - np.dot(s.lr, grad(x[0])), m),
+    "torch": lambda s, k, x, m, grad: (torch.add(x[0], grad(x[0]).clone().mul_(2), alpha=-s.lr / 2), m),
     "a list of two": lambda s, k, x, m, grad: [x[0] - s.lr * grad(x[0]), m],
 }
 
