@@ -113,6 +113,11 @@ def batch_norm_without_records():
     return hidden(nn.BatchNorm1d(8, track_running_stats=False), nn.ReLU()).eval(), rows()
 
 
+@kind()
+def batch_norm_in_training_without_records():
+    return hidden(nn.BatchNorm1d(8, track_running_stats=False), nn.ReLU()), rows()
+
+
 @kind(both="BatchNorm1d")
 def batch_norm_in_training():
     return hidden(nn.BatchNorm1d(8), nn.ReLU()), rows()
@@ -348,6 +353,14 @@ def complex_weights():
 @kind(train="bfloat16, in which steps below 0.004", lifted=False)
 def brain_floats():
     return hidden(nn.Tanh()).bfloat16(), rows().bfloat16()
+
+
+@kind()
+def pixels_told_from_numbers_by_their_type():
+    def forward(s, x):
+        return s.a(x.to(s.a.weight) / (255 if x.dtype == torch.uint8 else 1))
+
+    return Written(forward, a=nn.Linear(5, 1)), (100 * rows().abs()).to(torch.uint8)
 
 
 @kind(kernel="less than double precision inside")

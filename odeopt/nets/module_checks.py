@@ -53,9 +53,7 @@ def require_module(module: object) -> nn.Module:
             raise ValueError(
                 f"module has {where} in training mode, so its outputs are random; call module.eval()"
             )
-        if isinstance(part, nn.modules.batchnorm._NormBase) and (
-            isinstance(part, nn.modules.batchnorm._BatchNorm) or part.track_running_stats
-        ):
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.track_running_stats:
             raise ValueError(
                 f"module has {where} in training mode: each pass changes its statistics; call module.eval()"
             )
@@ -78,7 +76,7 @@ def require_module(module: object) -> nn.Module:
 
 
 def inputs_of(x: npt.ArrayLike | torch.Tensor, name: str = "x") -> torch.Tensor:
-    """Return inputs on the host: finite float64, or int64 (tokens) and booleans as they are.
+    """Return inputs on the host: finite float64, or integers (tokens, bytes) and booleans as they are.
 
     >>> inputs_of([[1, 2]]).dtype, inputs_of(torch.ones(2, 1, dtype=torch.bfloat16)).dtype
     (torch.int64, torch.float64)
@@ -89,10 +87,9 @@ def inputs_of(x: npt.ArrayLike | torch.Tensor, name: str = "x") -> torch.Tensor:
         x = x.detach().cpu()
         x = (x.double() if x.is_floating_point() else x).resolve_conj().resolve_neg().numpy()
     values = real_array(x, name, ndim=None)  # finite, of numbers, not empty
-    kind = np.asarray(x).dtype.kind
-    if kind in "iu":
-        return torch.from_numpy(np.asarray(x).astype(np.int64))
-    return torch.from_numpy(np.array(x) if kind == "b" else values)
+    dtype = np.asarray(x).dtype
+    # A module may tell bytes of images from tokens by their type.
+    return torch.from_numpy(np.array(x, dtype.newbyteorder("=")) if dtype.kind in "iub" else values)
 
 
 def targets_of(y: npt.ArrayLike | torch.Tensor) -> np.ndarray:
@@ -108,7 +105,8 @@ def targets_of(y: npt.ArrayLike | torch.Tensor) -> np.ndarray:
 
 def integers_refused(dtype: object, reason: str, name: str = "x") -> ValueError:
     """The refusal of integers by what takes none."""
-    return ValueError(f"{name} holds integers (dtype {dtype}), {reason}; convert it to float")
+    tokens = "" if dtype == torch.int64 else ", or tokens to int64"
+    return ValueError(f"{name} holds integers (dtype {dtype}), {reason}; convert it to float{tokens}")
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -186,6 +184,8 @@ def fitting(x: torch.Tensor, name: str = "x") -> Iterator[None]:
             ) from error
         if not x.is_floating_point():
             raise integers_refused(x.dtype, f"which the module does not take ({reason})", name) from error
+        mixed = "dtype" in reason or "scalar type" in reason
+        remedy = "let its weights and what forward makes have one dtype" if mixed else "reshape it"
         raise ValueError(
-            f"{name} of shape {tuple(x.shape)} does not fit the module ({reason}); reshape it"
+            f"{name} of shape {tuple(x.shape)} does not fit the module ({reason}); {remedy}"
         ) from error

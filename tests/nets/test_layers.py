@@ -111,6 +111,19 @@ def test_weights_of_no_layer_are_batched_beside_the_layers(batch_size, monkeypat
     assert_same(cross.gram(), jacobian(module, few) @ J.T)
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["ascending", "descending"])
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+@pytest.mark.parametrize(
+    "mix", [lambda h: h - h.mean(0), lambda h: h[h[:, 0].argsort()]], ids=["mean", "sorted"]
+)
+def test_batches_are_refused_where_examples_influence_each_other(mix, batch_size, order):
+    module = Written(lambda s, x: s.a(mix(x)), a=nn.Linear(5, 2).double())
+    x = rows().numpy()
+    x = x[x[:, 0].argsort()[::order]]
+    with pytest.raises(ValueError, match="outputs do not depend on other examples"):
+        empirical_operator(module, x, batch_size=batch_size)
+
+
 @pytest.mark.parametrize(
     ("kind", "route"),
     [

@@ -284,13 +284,13 @@ class Jacobian:
         def pulled(x: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
             return self.held.run(lambda: self.record(x).pull_back(part))
 
-        whole = pulled(batch, c)
-        halves = pulled(batch[:cut], c[: cut * self.outputs]) + pulled(batch[cut:], c[cut * self.outputs :])
-        if not equal_to_rounding(whole, halves):
-            raise ValueError(
-                "batch_size is for modules whose outputs do not depend on other examples, and this one's do; "
-                "leave it out"
-            )
+        for x in (batch, batch.flip(0)):  # in both orders: what sorts examples leaves sorted ones alone
+            parts = ((x[:cut], c[: cut * self.outputs]), (x[cut:], c[cut * self.outputs :]))
+            if not equal_to_rounding(pulled(x, c), sum(pulled(*part) for part in parts)):
+                raise ValueError(
+                    "batch_size is for modules whose outputs do not depend on other examples, and this one's "
+                    "do; leave it out"
+                )
 
 
 def _is_below_double(module: nn.Module) -> bool:
