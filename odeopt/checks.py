@@ -14,26 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "DAMAGED",
-    "class_note",
-    "frozen",
-    "is_finite",
-    "is_integer",
-    "is_number",
-    "is_symbolic",
-    "iteration_grid",
-    "nonnegative_grid",
-    "predictions_and_targets",
-    "real_array",
-    "require_choice",
-    "require_integer",
-    "require_mapping",
-    "require_positive",
-    "spectral_interval",
-    "validate_error",
-    "validate_kernel",
-    "words_of",
-]
+    "DAMAGED", "class_note", "frozen", "is_finite", "is_integer", "is_number", "is_symbolic",
+    "iteration_grid", "nonnegative_grid", "predictions_and_targets", "real_array", "require_choice",
+    "require_integer", "require_mapping", "require_positive", "spectral_interval", "validate_error",
+    "validate_kernel", "words_of",
+]  # fmt: skip
 
 
 # What numpy, zipfile and json raise on files that are cut, changed, encrypted, or of another format.

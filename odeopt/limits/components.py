@@ -43,19 +43,8 @@ _OPERATIONS = {
     "fmax": sympy.Max, "minimum": sympy.Min, "fmin": sympy.Min,
 }  # fmt: skip
 _ABOUT_SHAPE = (
-    "shape",
-    "size",
-    "ndim",
-    "dtype",
-    "device",
-    "numel",
-    "dim",
-    "item",
-    "tolist",
-    "reshape",
-    "ravel",
-    "T",
-)
+    "shape", "size", "ndim", "dtype", "device", "numel", "dim", "item", "tolist", "reshape", "ravel", "T",
+)  # fmt: skip
 
 
 class Coordinate(Symbol):
@@ -173,7 +162,7 @@ class Component(VectorLike):
         """Inner product over all coordinates."""
         other = _plain(other)
         if not (is_vector_valued(self.expr) and is_vector_valued(other)):
-            return Component(sympy.S.Zero) if 0 in (self.expr, other) else self * other
+            return Component(sympy.S.Zero if 0 in (self.expr, other) else self.expr * other)
         return Component(Dot(self.expr, other))
 
     def clip(self, *bounds: Any, **named: Any) -> Component:
@@ -185,39 +174,6 @@ class Component(VectorLike):
         return Component(expr if high is None else sympy.Min(expr, _plain(high)))
 
     clamp = clip
-
-    def _binary(self, other: Any, combine: Callable[[Expr, Expr], Expr]) -> Component:
-        return Component(combine(self.expr, _plain(other)))
-
-    def __add__(self, other: Any) -> Component:
-        return self._binary(other, operator.add)
-
-    def __sub__(self, other: Any) -> Component:
-        return self._binary(other, operator.sub)
-
-    def __rsub__(self, other: Any) -> Component:
-        return self._binary(other, lambda a, b: b - a)
-
-    def __mul__(self, other: Any) -> Component:
-        return self._binary(other, operator.mul)
-
-    def __truediv__(self, other: Any) -> Component:
-        return self._binary(other, operator.truediv)
-
-    def __rtruediv__(self, other: Any) -> Component:
-        return self._binary(other, lambda a, b: b / a)
-
-    def __pow__(self, other: Any) -> Component:
-        return self._binary(other, operator.pow)
-
-    def __rpow__(self, other: Any) -> Component:
-        return self._binary(other, lambda a, b: b**a)
-
-    def __radd__(self, other: Any) -> Component:
-        return self + other
-
-    def __rmul__(self, other: Any) -> Component:
-        return self * other
 
     def __neg__(self) -> Component:
         return Component(-self.expr)
@@ -255,6 +211,17 @@ class Component(VectorLike):
         if isinstance(getattr(np, plain, None), np.ufunc):
             raise StepRefusal("unread", f"takes {name} of a vector, which has no reading in symbols")
         raise _joined(f"{name} of a vector")
+
+
+def _binary(combine: Callable[[Expr, Expr], Expr], swapped: bool = False) -> Callable[..., Component]:
+    if swapped:
+        return lambda self, other: Component(combine(_plain(other), self.expr))
+    return lambda self, other: Component(combine(self.expr, _plain(other)))
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow"):
+    setattr(Component, f"__{_name}__", _binary(getattr(operator, _name)))
+    setattr(Component, f"__r{_name}__", _binary(getattr(operator, _name), swapped=True))
 
 
 def _refusing(operation: str):

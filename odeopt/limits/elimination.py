@@ -21,18 +21,9 @@ from odeopt.rules.forms import is_zero
 from odeopt.rules.reading import Reading
 
 __all__ = [
-    "LinearStep",
-    "Row",
-    "ScalarEquation",
-    "are_determined",
-    "cancelled",
-    "combination",
-    "eliminate",
-    "exact",
-    "linear_step",
-    "shift",
-    "shortened",
-]
+    "LinearStep", "Row", "ScalarEquation", "are_determined", "cancelled", "combination", "eliminate",
+    "exact", "linear_step", "shift", "shortened",
+]  # fmt: skip
 
 # ("x", s), ("m", i, s) or ("g", l, s), the last entry a shift in periods, to its coefficient
 Row = dict[tuple[Any, ...], Any]

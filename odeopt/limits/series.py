@@ -24,18 +24,9 @@ from odeopt.limits.text import derivative_latex, derivative_text
 from odeopt.rules.formulas import VectorName, latex, text, vector_name
 
 __all__ = [
-    "GradientDifferential",
-    "NoLimitError",
-    "canonical",
-    "combined",
-    "directed",
-    "expand_gradient",
-    "gradient_coefficient",
-    "gradient_series",
-    "multilinear",
-    "substitute",
-    "time_derivative",
-]
+    "GradientDifferential", "NoLimitError", "canonical", "combined", "directed", "expand_gradient",
+    "gradient_coefficient", "gradient_series", "multilinear", "substitute", "time_derivative",
+]  # fmt: skip
 
 
 class GradientDifferential(Function):

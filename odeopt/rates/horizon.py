@@ -22,16 +22,9 @@ from odeopt.rules.resolve import schedules_of
 from odeopt.rules.schedule import Schedule
 
 __all__ = [
-    "GROWTH",
-    "Growth",
-    "frozen_radius",
-    "largest_lr",
-    "peak_of",
-    "rate_of_run",
-    "require_growth",
-    "run_growth",
-    "run_length",
-]
+    "GROWTH", "Growth", "frozen_radius", "largest_lr", "peak_of", "rate_of_run", "require_growth",
+    "run_growth", "run_length",
+]  # fmt: skip
 
 # By what a run may grow, unless it is said; factors of 2 by which a limit is looked for.
 GROWTH = 10.0

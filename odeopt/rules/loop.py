@@ -81,19 +81,9 @@ def _alike(x: Any, like: Any) -> bool:
 _SLIPS = (TypeError, AttributeError, IndexError, KeyError, NameError, ZeroDivisionError, ValueError)
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _OWN = [
-    "base",
-    "counter",
-    "forms",
-    "functions",
-    "loop",
-    "pieces",
-    "resolve",
-    "schedule",
-    "schedules",
-    "tables",
-    "trace",
-    "vectors",
-]
+    "base", "counter", "forms", "functions", "loop", "pieces", "resolve", "schedule", "schedules",
+    "tables", "trace", "vectors",
+]  # fmt: skip
 _MACHINERY = {os.path.join(_FOLDER, f"{name}.py") for name in _OWN}
 
 

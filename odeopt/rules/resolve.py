@@ -14,24 +14,10 @@ from odeopt.rules.pieces import exact_number
 from odeopt.rules.schedule import Schedule
 
 __all__ = [
-    "at_extremes",
-    "changed",
-    "complement",
-    "fields_said",
-    "holds_schedule",
-    "in_order",
-    "is_switch",
-    "label_of",
-    "last_of",
-    "number_at",
-    "read_as_printed",
-    "require_rate",
-    "require_scalar",
-    "resolved",
-    "schedules_of",
-    "with_values",
-    "written",
-]
+    "at_extremes", "changed", "complement", "fields_said", "holds_schedule", "in_order", "is_switch",
+    "label_of", "last_of", "number_at", "read_as_printed", "require_rate", "require_scalar", "resolved",
+    "schedules_of", "with_values", "written",
+]  # fmt: skip
 
 
 _PLAIN = {float, int, bool, type(None)}
