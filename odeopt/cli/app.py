@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -26,12 +25,14 @@ from odeopt.cli.options import (
     JsonOption,
     LayersOption,
     MethodsOption,
+    PicturesOption,
     RateOption,
     RulesOption,
     StrictOption,
     TestOption,
     ToStartOption,
     held_out,
+    kinds_of,
     load_rows,
     print_and_save,
     require_report,
@@ -49,7 +50,6 @@ from odeopt.cli.rule_options import (
     rules_of_sweep,
 )
 from odeopt.cli.sweep import print_sweep, run_study, run_sweep, sweep_json
-from odeopt.plot.files import require_kinds
 from odeopt.rules.names import rules_written
 from odeopt.rules.schedule_text import number_or_schedule
 from odeopt.studies.check import check
@@ -145,7 +145,7 @@ def check_command(
     allow_unstable: _Unstable = False,
     strict: StrictOption = False,
     out: Annotated[Path, typer.Option(help="Folder for json, npz and png.")] = Path("odeopt-check"),
-    pictures: Annotated[str, typer.Option(help="Kinds of the picture: png,pdf,svg or some of them.")] = "png",
+    pictures: PicturesOption = "png",
     report: Annotated[Path | None, typer.Option(help="Write one HTML page too, for a colleague.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -162,12 +162,12 @@ def check_command(
     }  # fmt: skip
     rows, settings = load_rows(data, n, column), CheckSettings(**chosen)
     require_report(report)
-    kinds = require_kinds(pictures.replace(" ", "").split(","))
+    kinds = kinds_of(pictures)
     kept = f"nothing of this run was kept, {out} is as it was; the same command begins anew"
     with LongRun("step").kept(lambda _: kept) as progress, OutputFolder(out) as folder:
         found = check(rows, test=held_out(test, column), methods=[*names, *rules], settings=settings,
                       classes=classes, strict=strict, progress=progress)  # fmt: skip
-        print_and_save(found, folder, json, partial(print_check, pictures=kinds), pictures=kinds)
+        print_and_save(found, folder, json, print_check, kinds)
         save_page(found, report)
 
 
@@ -209,6 +209,7 @@ def sweep_command(
     workers: Annotated[int, typer.Option(help="Processes; 0 for one on each core.")] = 0,
     retry_failed: _Retry = False,
     out: Annotated[Path, typer.Option(help="Folder; continued if it has some.")] = Path("odeopt-sweep"),
+    pictures: PicturesOption = "png",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document, with the index.")] = False,
 ) -> None:
     """Train many networks, each beside its linear prediction; interrupted, the same command continues."""
@@ -216,11 +217,14 @@ def sweep_command(
         raise ValueError(f"study must be 'paper', got {study!r}; leave it out for a sweep of your own")
     if study and classes:
         raise ValueError("the networks of study paper have one output; leave --classes out")
+    kinds = kinds_of(pictures)
     x, y = load_rows(data, n, column).flat
 
     with LongRun("run").kept(lambda done: f"the same command goes on with what is in {out}") as progress:
         if study == "paper":
-            results = run_study(x, y, out, digits=data is None, workers=workers or None, progress=progress)
+            results = run_study(
+                x, y, out, digits=data is None, kinds=kinds, workers=workers or None, progress=progress
+            )
         else:
             grid: dict[str, Any] = {name: rates_from_text(text, name, steps) for name, text in
                     (("lr", lr), ("momentum", momentum), ("r", r), ("momenta", momenta))}  # fmt: skip
@@ -230,7 +234,7 @@ def sweep_command(
             rules = rules_of_sweep(chosen_names(methods, rule, "gd,hb,nag"), rule or [], grid, steps)
             results = run_sweep(x, y, out, rules, steps, widths=_integers(widths, "widths"), layers=layers,
                     seeds=range(require_integer("seeds", seeds, 1)), workers=workers or None, classes=classes,
-                    retry_failed=retry_failed, progress=progress)  # fmt: skip
+                    retry_failed=retry_failed, kinds=kinds, progress=progress)  # fmt: skip
     if json:
         typer.echo(json_text(sweep_json(results)), nl=False)
     else:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -26,14 +23,14 @@ _MISSING = {
 }
 
 
-def print_check(report: CheckReport, folder: Path | None, pictures: Iterable[str] = ("png",)) -> None:
-    """Print the ODEs, the rates and the error budget of a check, and where its files are.
+def print_check(report: CheckReport) -> None:
+    """Print the ODEs, the rates and the error budget of a check.
 
     >>> from odeopt import check
     >>> from odeopt.studies import CheckSettings
     >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
     >>> report = check([[1, 0], [0, 1], [1, 1]], [0, 1, 3], methods=["gd"], settings=small)
-    >>> print_check(report, None)  # doctest: +ELLIPSIS
+    >>> print_check(report)  # doctest: +ELLIPSIS
     n = 3, d = 2, width 64, 1 seed(s), 20 steps...
     """
     s, p = report.settings, report.problem
@@ -72,9 +69,6 @@ def print_check(report: CheckReport, folder: Path | None, pictures: Iterable[str
             if missing in _MISSING:
                 why = reason.removeprefix("not available: ")
                 say(f"{name}: {_MISSING[missing]}: {why}", hang=4)
-    if folder is not None:
-        drawn = "".join(f", check.{kind}" for kind in pictures)
-        say(f"Written to {os.fspath(folder)}: check.json, curves.npz{drawn}")
 
 
 def singular_line(part: str, dimension: int, floor: float) -> str:

@@ -2,9 +2,6 @@ r"""The table of ``odeopt predict --loss softmax``."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from rich.table import Table
 
 from odeopt.cli.printed import called, console, say
@@ -13,8 +10,8 @@ from odeopt.studies.forecast_classes import ClassForecast
 __all__ = ["print_classes"]
 
 
-def print_classes(found: ClassForecast, folder: Path | None) -> None:
-    """Print where each method ends and where it would best stop, and where the files are."""
+def print_classes(found: ClassForecast) -> None:
+    """Print where each method ends and where it would best stop."""
     say(
         f"n = {found.n}, d = {found.d}, {len(found.classes)} classes; largest eigenvalue of the kernel below "
         f"{found.L:.5g}: gradient descent descends below lr = {found.safe_lr:.4g}"
@@ -47,8 +44,6 @@ def print_classes(found: ClassForecast, folder: Path | None) -> None:
         say(f"{', '.join(falling)}: the last step is the best one; more --steps go further")
     if found.overlap:
         say(found.overlap, colour="yellow")
-    if folder is not None:
-        say(f"Written to {os.fspath(folder)}: forecast.json, forecast.npz")
 
 
 def _cell(at: dict[str, float], size: int) -> str:

@@ -2,8 +2,6 @@ r"""The table of ``odeopt predict``."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -18,8 +16,8 @@ __all__ = ["print_forecast"]
 _FOUND = 1e-4  # an enclosure of the largest eigenvalue this narrow, relative to it, is printed as a number
 
 
-def print_forecast(found: Forecast, folder: Path | None) -> None:
-    """Print the spectrum, the table of methods, and where the files are."""
+def print_forecast(found: Forecast) -> None:
+    """Print the spectrum and the table of methods."""
     how = "exact" if found.measure.exact else f"{found.measure.num_matvecs} Lanczos steps"
     low, high = found.largest
     largest = (
@@ -49,8 +47,6 @@ def print_forecast(found: Forecast, folder: Path | None) -> None:
         say(f"y {found.target_note} (--classes)", colour="yellow")
     if found.test is not None:
         _print_test(found, found.test)
-    if folder is not None:
-        say(f"Written to {os.fspath(folder)}: forecast.json, forecast.npz, forecast.png")
 
 
 def _print_test(found: Forecast, test: HeldOut) -> None:

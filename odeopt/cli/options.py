@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,31 +12,17 @@ import typer
 
 from odeopt.cli.printed import say
 from odeopt.data import load_digits
-from odeopt.studies.files import OutputFolder, json_text
+from odeopt.plot.files import require_kinds
+from odeopt.studies.files import OutputFolder, Saved, file_names, json_text
 from odeopt.studies.page import require_page
 from odeopt.studies.sources import Examples, examples_of
 
 __all__ = [
-    "AverageOption",
-    "ClassesOption",
-    "ColumnOption",
-    "DataOption",
-    "DecayOption",
-    "DecoupledOption",
-    "JsonOption",
-    "LayersOption",
-    "MethodsOption",
-    "RateOption",
-    "RulesOption",
-    "StrictOption",
-    "TestOption",
-    "ToStartOption",
-    "held_out",
-    "load_rows",
-    "print_and_save",
-    "require_report",
-    "save_page",
-]
+    "AverageOption", "ClassesOption", "ColumnOption", "DataOption", "DecayOption", "DecoupledOption",
+    "JsonOption", "LayersOption", "MethodsOption", "PicturesOption", "RateOption", "RulesOption",
+    "StrictOption", "TestOption", "ToStartOption", "held_out", "kinds_of", "load_rows", "print_and_save",
+    "require_report", "save_page",
+]  # fmt: skip
 
 DataOption = Annotated[
     Path | None,
@@ -80,6 +66,9 @@ ToStartOption = Annotated[
 AverageOption = Annotated[
     str | None,
     typer.Option(help="Averaged output: polyak, or the decay of an exponential average, as 0.99."),
+]
+PicturesOption = Annotated[
+    str, typer.Option(help="Kinds of the picture that is saved: png,pdf,svg or some of them.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -130,8 +119,17 @@ def save_page(found: Any, path: Path | None) -> None:
         path.write_text(found.to_html(shlex.join(["odeopt", *sys.argv[1:]])), encoding="utf-8")
 
 
+def kinds_of(pictures: str) -> tuple[str, ...]:
+    """The kinds of files in which a picture is asked for."""
+    return require_kinds(pictures.replace(" ", "").split(","))
+
+
 def print_and_save(
-    found: Any, folder: OutputFolder | None, json: bool, show: Callable[..., None], **options: Any
+    found: Saved,
+    folder: OutputFolder | None,
+    json: bool,
+    show: Callable[[Any], None],
+    pictures: Sequence[str],
 ) -> None:
     """Save, then print; what cannot be saved is printed all the same, before the refusal."""
 
@@ -139,13 +137,15 @@ def print_and_save(
         if json:
             typer.echo(json_text(found.to_dict()), nl=False)
         else:
-            show(found, saved)
+            show(found)
+            if saved is not None:
+                say(f"Written to {saved}: {', '.join(file_names(found, pictures))}")
 
     if folder is None:
         shown(None)
         return
     try:
-        saved = found.save(folder, **options)
+        saved = found.save(folder, pictures)
     except ValueError:
         shown(None)
         raise

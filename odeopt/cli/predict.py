@@ -22,11 +22,13 @@ from odeopt.cli.options import (
     DecoupledOption,
     JsonOption,
     LayersOption,
+    PicturesOption,
     RulesOption,
     StrictOption,
     TestOption,
     ToStartOption,
     held_out,
+    kinds_of,
     load_rows,
     print_and_save,
 )
@@ -60,7 +62,7 @@ _Rate = Annotated[
     ),
 ]
 _State = Annotated[Path | None, typer.Option(help="File (.npz) from which an interrupted run is continued.")]
-_Out = Annotated[Path | None, typer.Option(help="Folder for forecast.json, forecast.npz and forecast.png.")]
+_Out = Annotated[Path | None, typer.Option(help="Folder for forecast.json, forecast.npz and the picture.")]
 
 
 # What the squared loss alone asks for, with its defaults.
@@ -95,6 +97,7 @@ def predict_command(
     strict: StrictOption = False,
     state: _State = None,
     out: _Out = None,
+    pictures: PicturesOption = "png",
     json: JsonOption = False,
 ) -> None:
     """Predict learning-rate limits, tuned hyperparameters and steps to a target, before any training."""
@@ -108,6 +111,7 @@ def predict_command(
     }  # fmt: skip
     squared = (target, matvecs, best_at, max_steps, strict, state)
     study, show, more = _study(loss, dict(zip(_SQUARED, squared, strict=True)), classes, length)
+    kinds = kinds_of(pictures)
     examples = load_rows(data, n, column)
     if note := note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average):
         say(f"odeopt: {note}", err=True)
@@ -116,12 +120,12 @@ def predict_command(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* rows of test are rows of x")  # told by the table
             found = study(examples, progress=progress, on_plan=_print_plan, **options, **more)
-        print_and_save(found, folder, json, show)
+        print_and_save(found, folder, json, show, kinds)
 
 
 def _study(
     loss: str, squared: dict[str, Any], classes: bool, steps: int
-) -> tuple[Callable[..., Any], Callable[..., None], dict[str, Any]]:
+) -> tuple[Callable[..., Any], Callable[[Any], None], dict[str, Any]]:
     """What is run for a loss, how it is printed, and the options that it has alone."""
     require_choice("loss", loss, ("squared", "softmax"))
     if loss == "squared":

@@ -13,8 +13,9 @@ import numpy as np
 from odeopt.checks import class_note
 from odeopt.cli.printed import say
 from odeopt.data import prepare
+from odeopt.plot.files import KINDS
 from odeopt.rules.base import UpdateRule
-from odeopt.studies.files import OutputFolder, png
+from odeopt.studies.files import OutputFolder, pictures_of
 
 if TYPE_CHECKING:
     from odeopt.nets.sweeps.jobs import JobResults
@@ -24,25 +25,35 @@ __all__ = ["print_sweep", "run_study", "run_sweep", "sweep_json"]
 
 def run_sweep(
     x: np.ndarray, y: np.ndarray, folder: Path, rules: Sequence[UpdateRule], num_steps: int, *,
-    classes: bool, **options: Any,
+    classes: bool, kinds: Sequence[str], **options: Any,
 ) -> JobResults:  # fmt: skip
-    """Run a sweep of one's own; see :func:`odeopt.nets.sweep` for the options."""
+    """Run a sweep of one's own and draw it; see :func:`odeopt.nets.sweep` for the options."""
     from odeopt import nets
 
     if not classes and (note := class_note(np.asarray(y))):
         say(f"odeopt: y {note} (--classes)", err=True)
     data = prepare(x, y, targets="classes" if classes else "regression", allow_singular=True)
-    return nets.sweep(rules, data.x, data.y, num_steps, folder, **options)
+    results = nets.sweep(rules, data.x, data.y, num_steps, folder, **options)
+    if len(results.failures) < len(results.entries):
+        _draw(nets.sweep_figure(results), "sweep", folder, kinds)
+    return results
 
 
-def run_study(x: np.ndarray, y: np.ndarray, folder: Path, *, digits: bool, **options: Any) -> JobResults:
+def _draw(figure: Any, name: str, folder: Path, kinds: Sequence[str]) -> None:
+    stale = [f"{name}.{kind}" for kind in KINDS if kind not in kinds]
+    with OutputFolder(folder) as held:
+        held.replace(pictures_of(figure, name, kinds), stale)
+
+
+def run_study(
+    x: np.ndarray, y: np.ndarray, folder: Path, *, digits: bool, kinds: Sequence[str], **options: Any
+) -> JobResults:
     """Run the paper's study and draw its figures, ``paper.png``."""
     from odeopt import nets
 
     squared_norm = nets.DIGITS_SQUARED_NORM if digits else None
     results = nets.paper_study(x, y, folder, squared_norm=squared_norm, **options)
-    with OutputFolder(folder) as held:
-        held.replace({"paper.png": png(nets.paper_figures(results))})
+    _draw(nets.paper_figures(results), "paper", folder, kinds)
     return results
 
 

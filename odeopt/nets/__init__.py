@@ -23,6 +23,7 @@ from odeopt.nets.sweeps.paper import (
 )
 from odeopt.nets.sweeps.paper_figures import paper_figures
 from odeopt.nets.sweeps.sweep import sweep
+from odeopt.nets.sweeps.sweep_figure import sweep_figure
 from odeopt.nets.torch_schedules import rule_of, torch_schedule
 from odeopt.nets.training.batch import train_batch
 from odeopt.nets.training.laziness import Laziness
@@ -34,43 +35,11 @@ from odeopt.nets.trust import TrustEstimate, trust_estimate
 from odeopt.rules.names import rule_grid
 
 __all__ = [
-    "DIGITS_SQUARED_NORM",
-    "ConvReLU",
-    "DeepReLU",
-    "DeviceReluGram",
-    "EmpiricalCross",
-    "EmpiricalOperator",
-    "ErrorBudget",
-    "JobResults",
-    "Laziness",
-    "ModulePrediction",
-    "MonteCarloKernel",
-    "PaperReLU",
-    "PaperSettings",
-    "SGDReport",
-    "Snapshot",
-    "TrainingRun",
-    "TrustEstimate",
-    "TwoLayerReLU",
-    "empirical_gram",
-    "empirical_operator",
-    "error_budget",
-    "infinite_width_kernel",
-    "monte_carlo_kernel",
-    "paper_data",
-    "paper_figures",
-    "paper_study",
-    "power_slopes",
-    "predict_module",
-    "rule_grid",
-    "rule_of",
-    "run_jobs",
-    "sgd_report",
-    "sweep",
-    "torch_schedule",
-    "train",
-    "train_batch",
-    "train_sgd",
-    "trust_estimate",
-    "unstable_runs",
-]
+    "DIGITS_SQUARED_NORM", "ConvReLU", "DeepReLU", "DeviceReluGram", "EmpiricalCross", "EmpiricalOperator",
+    "ErrorBudget", "JobResults", "Laziness", "ModulePrediction", "MonteCarloKernel", "PaperReLU",
+    "PaperSettings", "SGDReport", "Snapshot", "TrainingRun", "TrustEstimate", "TwoLayerReLU",
+    "empirical_gram", "empirical_operator", "error_budget", "infinite_width_kernel", "monte_carlo_kernel",
+    "paper_data", "paper_figures", "paper_study", "power_slopes", "predict_module", "rule_grid", "rule_of",
+    "run_jobs", "sgd_report", "sweep", "sweep_figure", "torch_schedule", "train", "train_batch",
+    "train_sgd", "trust_estimate", "unstable_runs",
+]  # fmt: skip

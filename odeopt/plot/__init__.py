@@ -4,24 +4,13 @@ from odeopt.plot.budgets import budget
 from odeopt.plot.ensembles import ensemble
 from odeopt.plot.explorer import Explorer, explore
 from odeopt.plot.files import save
-from odeopt.plot.forecasts import forecast
+from odeopt.plot.forecasts import class_curves, forecast
 from odeopt.plot.maps import phases
 from odeopt.plot.points import test_curves
 from odeopt.plot.reports import check, check_budget, curves
 from odeopt.plot.style import COLOURS, style
 
 __all__ = [
-    "COLOURS",
-    "Explorer",
-    "budget",
-    "check",
-    "check_budget",
-    "curves",
-    "ensemble",
-    "explore",
-    "forecast",
-    "phases",
-    "save",
-    "style",
-    "test_curves",
-]
+    "COLOURS", "Explorer", "budget", "check", "check_budget", "class_curves", "curves", "ensemble",
+    "explore", "forecast", "phases", "save", "style", "test_curves",
+]  # fmt: skip

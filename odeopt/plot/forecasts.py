@@ -1,21 +1,32 @@
-"""Pictures of a forecast."""
+"""Pictures of forecasts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from odeopt.plot.legends import explain
-from odeopt.plot.style import Colours, labelled, looks_of, named, on_axes, styled, typeset
+from odeopt.plot.legends import explain, explain_below
+from odeopt.plot.style import (
+    Colours,
+    abscissa_from_zero,
+    labelled,
+    looks_of,
+    named,
+    on_axes,
+    panels_of,
+    plain_ordinate,
+    styled,
+    typeset,
+)
 from odeopt.rates.steps import StepsTo
 from odeopt.spectra.curve import LossCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["forecast"]
+__all__ = ["class_curves", "forecast"]
 
 
 class _MethodForecast(Protocol):
@@ -25,6 +36,15 @@ class _MethodForecast(Protocol):
     def steps(self) -> StepsTo: ...
     @property
     def curve(self) -> LossCurve: ...
+
+
+class _ClassForecast(Protocol):
+    @property
+    def n(self) -> int: ...
+    @property
+    def p(self) -> int: ...
+    @property
+    def methods(self) -> Sequence[Any]: ...
 
 
 class _Forecast(Protocol):
@@ -85,3 +105,64 @@ def forecast(
     labelled(drawn, "iteration $k$", "loss $L_k/L_0$")
     explain(drawn, ax is None, title=f"to {found.target:g} of the initial loss")
     return drawn
+
+
+@styled
+def class_curves(
+    found: _ClassForecast,
+    axes: Sequence[Axes] | np.ndarray | None = None,
+    *,
+    colours: Colours | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Axes:
+    r"""Draw the predicted cross-entropy, an example, and below it the accuracy of each method along training.
+
+    Parameters
+    ----------
+    found : ClassForecast
+        What :func:`odeopt.studies.forecast_classes` found.
+    axes : array of matplotlib.axes.Axes, shape (2, 2), or (2,) without a test set, optional
+        Where to draw; by default a new figure. A column for the examples, and one for the test set.
+    colours : mapping or sequence of colours, optional
+        By the name of the method, or in turn.
+    labels : mapping of str to str, optional
+        By the name of the method.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The first of them; its ``figure`` holds the others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from odeopt import plot
+    >>> from odeopt.studies import forecast_classes
+    >>> x = np.random.default_rng(0).standard_normal((40, 5))
+    >>> found = forecast_classes(x, np.argmax(x[:, :2], axis=1), test=0.25, methods=["gd"], num_steps=30)
+    >>> [ax.get_title() for ax in plot.class_curves(found).figure.axes[:2]]
+    ['30 training examples', '10 test examples']
+    """
+    sizes = {"training": found.n} | ({"test": found.p} if found.p else {})
+    own, grid = panels_of(axes, 2, len(sizes), (0.6 + 3.6 * len(sizes), 4.8))
+    names = [method.name for method in found.methods]
+    for method, look in zip(found.methods, looks_of(names, colours), strict=True):
+        label = named(method.name, typeset(method.name), labels, names)
+        for (loss, accuracy), (kind, size) in zip(grid.T, sizes.items(), strict=True):
+            curve = getattr(method, kind)
+            loss.plot(curve.k, curve.loss / size, **look, label=label)
+            accuracy.plot(curve.k, curve.accuracy, **look, label=label)
+            loss.set_title(loss.get_title() or f"{size} {kind} examples")
+    for ax in grid.flat:
+        abscissa_from_zero(ax, found.methods[0].training.k)
+    for ax in grid[0]:
+        ax.set_yscale("log")
+        plain_ordinate(ax)
+        labelled(ax, "iteration $k$", "cross-entropy, an example")
+    for ax in grid[1]:
+        labelled(ax, "iteration $k$", "accuracy")
+    if own is None:
+        explain(grid[0, 0], own=False)
+    else:
+        explain_below(own, [(grid[0, 0], "")], 4.4, 3)
+    return grid[0, 0]

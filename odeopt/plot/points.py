@@ -15,6 +15,7 @@ from odeopt.plot.style import (
     labelled,
     looks_of,
     panels_of,
+    plain_ordinate,
     styled,
 )
 from odeopt.spectra.curve import LossCurve
@@ -202,17 +203,12 @@ def _drawn(
 
 def _within(panels: list[Axes]) -> None:
     """Limits that the curves fill, six decades at most; what overshoots or diverges leaves the upper edge."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     for ax in panels:
         values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
         values = values[np.isfinite(values) & (values > 0)]
         least = max(values.min(initial=1.0), 1e-6)
         ax.set_ylim(0.9 * least, 1.1 * min(3.0, values.max(initial=1.0)))
-        if least > 0.02:  # within two decades powers of ten say little
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            ax.yaxis.set_minor_formatter(NullFormatter())
+        plain_ordinate(ax)
 
 
 def _explained(ax: Axes, trained: bool) -> None:

@@ -16,22 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLOURS",
-    "LEVELS",
-    "PARTS",
-    "Colours",
-    "abscissa_from_zero",
-    "colours_of",
-    "labelled",
-    "line_of",
-    "looks_of",
-    "named",
-    "on_axes",
-    "panels_of",
-    "style",
-    "styled",
-    "typeset",
-]
+    "COLOURS", "LEVELS", "PARTS", "Colours", "abscissa_from_zero", "colours_of", "labelled", "line_of",
+    "looks_of", "named", "on_axes", "panels_of", "plain_ordinate", "style", "styled", "typeset",
+]  # fmt: skip
 
 # Colours by Okabe and Ito, told apart by colour-blind readers: one a method, or a schedule.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
@@ -219,6 +206,17 @@ def line_of(key: str, colours: Mapping[str, Any] | None, labels: Mapping[str, st
     own = _known("colours", colours or {}, names)
     _require_colours(own.values())
     return look | ({"color": own[key]} if key in own else {}) | {"label": named(key, default, labels, names)}
+
+
+def plain_ordinate(ax: Axes) -> None:
+    """A logarithmic ordinate within two decades, where powers of ten say little, has plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = ax.get_ylim()
+    if high < 100 * low:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def abscissa_from_zero(ax: Axes, grid: np.ndarray) -> None:

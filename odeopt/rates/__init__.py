@@ -10,21 +10,7 @@ from odeopt.rates.steps import StepsTo, steps_to
 from odeopt.rates.tuning import tune, tune_for
 
 __all__ = [
-    "Growth",
-    "Rate",
-    "StepsTo",
-    "crossover_step",
-    "discrete_rate",
-    "envelope",
-    "exact_rate",
-    "fit_rate",
-    "frozen_radius",
-    "max_learning_rate",
-    "radius_map",
-    "rate_map",
-    "run_growth",
-    "steps_envelope",
-    "steps_to",
-    "tune",
-    "tune_for",
-]
+    "Growth", "Rate", "StepsTo", "crossover_step", "discrete_rate", "envelope", "exact_rate", "fit_rate",
+    "frozen_radius", "max_learning_rate", "radius_map", "rate_map", "run_growth", "steps_envelope",
+    "steps_to", "tune", "tune_for",
+]  # fmt: skip

@@ -14,24 +14,8 @@ from odeopt.spectra.predictions import SeenBasis, predict, seen_from
 from odeopt.spectra.weights import squared_weights
 
 __all__ = [
-    "EffectiveDimension",
-    "EnsembleCurve",
-    "FixedPoint",
-    "LossCurve",
-    "PointCurve",
-    "SGDPrediction",
-    "SeenBasis",
-    "SpectralMeasure",
-    "effective_dimension",
-    "ensemble",
-    "ensemble_at",
-    "ensemble_limit",
-    "fixed_point",
-    "loss_curve",
-    "predict",
-    "predicted_errors",
-    "seen_from",
-    "sgd_prediction",
-    "spectral_measure",
-    "squared_weights",
-]
+    "EffectiveDimension", "EnsembleCurve", "FixedPoint", "LossCurve", "PointCurve", "SGDPrediction",
+    "SeenBasis", "SpectralMeasure", "effective_dimension", "ensemble", "ensemble_at", "ensemble_limit",
+    "fixed_point", "loss_curve", "predict", "predicted_errors", "seen_from", "sgd_prediction",
+    "spectral_measure", "squared_weights",
+]  # fmt: skip

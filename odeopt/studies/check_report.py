@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from odeopt import plot
 from odeopt.checks import is_number, require_integer
 from odeopt.rates.rate import Rate
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
 from odeopt.rules.schedule import Schedule
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS
-from odeopt.studies.files import OutputFolder, save_check
+from odeopt.studies.files import Saved
 from odeopt.studies.page import check_page
 from odeopt.studies.tested import TEST_LEVELS
 
@@ -266,7 +264,7 @@ _RATES = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class CheckReport(Saved):
     r"""The result of :func:`odeopt.check`.
 
     Parameters
@@ -293,6 +291,7 @@ class CheckReport:
     settings: CheckSettings
     problem: dict[str, Any]
     methods: tuple[MethodReport, ...]
+    _names = ("check.json", "curves.npz", "check")
 
     def __getitem__(self, name: str) -> MethodReport:
         for method in self.methods:
@@ -338,25 +337,8 @@ class CheckReport:
         """
         return check_page(self, command)
 
-    def save(self, folder: str | os.PathLike[str] | OutputFolder, pictures: Iterable[str] = ("png",)) -> Path:
-        """Write check.json, curves.npz and check.png, all or none of them.
+    def _arrays(self) -> dict[str, Any]:
+        return {f"{m.name}_{key}": value for m in self.methods for key, value in m.curves.items()}
 
-        Parameters
-        ----------
-        folder : path-like
-            Created if it does not exist.
-        pictures : iterable of {"png", "pdf", "svg"}, optional
-            The kinds of files in which the picture is written.
-
-        Returns
-        -------
-        pathlib.Path
-            The folder.
-
-        Raises
-        ------
-        ValueError
-            If a kind is none of these, the folder cannot be written, or another run holds it; what was there
-            before then stays whole.
-        """
-        return save_check(self, folder, pictures)
+    def _picture(self) -> Any:
+        return plot.check(self)

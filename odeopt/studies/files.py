@@ -16,14 +16,21 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from odeopt import plot
 from odeopt.plot.files import KINDS, rendered, require_kinds
 
-__all__ = ["OutputFolder", "Saved", "class_files", "forecast_files", "json_text", "png", "save_check"]
+__all__ = [
+    "OutputFolder",
+    "Saved",
+    "class_arrays",
+    "file_names",
+    "forecast_arrays",
+    "json_text",
+    "pictures_of",
+]
 
 _TESTED = ("k", "loss", "error", "rms", "accuracy")
 _PART, _DONE = ".odeopt-part", ".odeopt-done"
@@ -146,19 +153,32 @@ class OutputFolder:
 
 
 class Saved(abc.ABC):
-    """A result that is kept as files."""
+    """A result that is kept as files: what it says, its curves, and a picture of them."""
+
+    # The files of numbers and of curves, and the name of the picture.
+    _names: ClassVar[tuple[str, str, str]]
 
     @abc.abstractmethod
-    def _files(self) -> dict[str, bytes]:
-        """Names and contents."""
+    def to_dict(self) -> dict[str, Any]:
+        """What the file of numbers holds."""
 
-    def save(self, folder: str | os.PathLike[str] | OutputFolder) -> Path:
-        """Write the files of the result, all or none of them.
+    @abc.abstractmethod
+    def _arrays(self) -> dict[str, Any]:
+        """The curves."""
+
+    @abc.abstractmethod
+    def _picture(self) -> Any:
+        """The axes on which they are drawn."""
+
+    def save(self, folder: str | os.PathLike[str] | OutputFolder, pictures: Iterable[str] = ("png",)) -> Path:
+        """Write the numbers, the curves and the picture of the result, all or none of them.
 
         Parameters
         ----------
         folder : path-like
             Created if it does not exist.
+        pictures : iterable of {"png", "pdf", "svg"}, optional
+            The kinds of files in which the picture is written.
 
         Returns
         -------
@@ -168,56 +188,49 @@ class Saved(abc.ABC):
         Raises
         ------
         ValueError
-            If the folder cannot be written, or another run holds it; what was there before then stays whole.
+            If a kind is none of these, the folder cannot be written, or another run holds it; what was there
+            before then stays whole.
         """
-        return _save(folder, self._files())
+        drawn = require_kinds(pictures)
+        numbers, curves, name = self._names
+        files = {numbers: json_text(self.to_dict()).encode(), curves: _npz(self._arrays())}
+        files |= pictures_of(self._picture(), name, drawn)
+        stale = [f"{name}.{kind}" for kind in KINDS if kind not in drawn]
+        if isinstance(folder, OutputFolder):
+            return folder.replace(files, stale)
+        with OutputFolder(folder) as held:
+            return held.replace(files, stale)
 
 
-def save_check(
-    report: Any, folder: str | os.PathLike[str] | OutputFolder, pictures: Iterable[str] = ("png",)
-) -> Path:
-    """Write check.json, curves.npz, check.png and other pictures of a check."""
-    drawn = require_kinds(pictures)
-    curves = {f"{m.name}_{key}": value for m in report.methods for key, value in m.curves.items()}
-    picture = plot.check(report).figure
-    text = json_text(report.to_dict()).encode()
-    files = {"check.json": text, "curves.npz": _npz(curves)}
-    files |= {f"check.{kind}": rendered(picture, kind) for kind in drawn}
-    return _save(folder, files, [f"check.{kind}" for kind in KINDS if kind not in drawn])
+def file_names(found: Saved, pictures: Iterable[str]) -> list[str]:
+    """Names of the files in which a result is kept."""
+    *held, name = found._names
+    return [*held, *(f"{name}.{kind}" for kind in pictures)]
 
 
-def forecast_files(found: Any) -> dict[str, bytes]:
-    """forecast.json, forecast.npz and forecast.png of a forecast."""
+def pictures_of(picture: Any, name: str, kinds: Iterable[str]) -> dict[str, bytes]:
+    """A file of each kind, by its name."""
+    return {f"{name}.{kind}": rendered(picture, kind) for kind in kinds}
+
+
+def forecast_arrays(found: Any) -> dict[str, Any]:
+    """The curves of a forecast, and those of its test set."""
     kept = ("k", "loss", "lower", "upper", "proved")
     curves = {f"{m.name}_{key}": getattr(m.curve, key) for m in found.methods for key in kept}
     tests = {m.name: m.test for m in found.methods if m.test is not None}
     seen = {(name, key): getattr(test, key) for name, test in tests.items() for key in _TESTED}
-    curves |= {f"{name}_test_{key}": value for (name, key), value in seen.items() if value is not None}
-    picture = plot.forecast(found).figure
-    text = json_text(found.to_dict()).encode()
-    return {"forecast.json": text, "forecast.npz": _npz(curves), "forecast.png": png(picture)}
+    return curves | {f"{name}_test_{key}": value for (name, key), value in seen.items() if value is not None}
 
 
-def class_files(found: Any) -> dict[str, bytes]:
-    """forecast.json and forecast.npz of a forecast of classes."""
+def class_arrays(found: Any) -> dict[str, Any]:
+    """The curves of a forecast of classes."""
     curves = {(m.name, kind): getattr(m, kind) for m in found.methods for kind in ("training", "test")}
-    arrays = {
+    return {
         f"{name}_{kind}_{key}": getattr(curve, key)
         for (name, kind), curve in curves.items()
         for key in ("k", "loss", "accuracy")
         if curve is not None
     }
-    text = json_text(found.to_dict()).encode()
-    return {"forecast.json": text, "forecast.npz": _npz(arrays)}
-
-
-def _save(
-    folder: str | os.PathLike[str] | OutputFolder, files: Mapping[str, bytes], stale: Iterable[str] = ()
-) -> Path:
-    if isinstance(folder, OutputFolder):
-        return folder.replace(files, stale)
-    with OutputFolder(folder) as held:
-        return held.replace(files, stale)
 
 
 def json_text(value: Any) -> str:
@@ -241,8 +254,3 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
-
-
-def png(figure: Any) -> bytes:
-    """Return the bytes of a picture."""
-    return rendered(figure, "png")

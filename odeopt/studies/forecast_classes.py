@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from odeopt import plot
 from odeopt.checks import frozen, require_integer
 from odeopt.data import one_hot
 from odeopt.dynamics.iterates import predict_iterates
@@ -35,7 +36,7 @@ from odeopt.rules.schedule import Schedule
 from odeopt.spectra.largest import largest_eigenvalue_bound
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.point_curve import PointCurve, class_accuracy
-from odeopt.studies.files import Saved, class_files
+from odeopt.studies.files import Saved, class_arrays
 from odeopt.studies.held_out import shared_text
 from odeopt.studies.methods import chosen_methods, require_constant_kernel
 from odeopt.studies.sources import Examples, rows_and_test
@@ -138,7 +139,7 @@ class ClassMethod:
 
 @dataclass(frozen=True)
 class ClassForecast(Saved):
-    """The predictions for a data set of classes; saved as forecast.json and forecast.npz (the curves).
+    """The predictions for a data set of classes, saved as forecast.json, forecast.npz and forecast.png.
 
     Parameters
     ----------
@@ -172,6 +173,7 @@ class ClassForecast(Saved):
     safe_lr: float
     overlap: str
     methods: tuple[ClassMethod, ...]
+    _names = ("forecast.json", "forecast.npz", "forecast")
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a JSON file holds.
@@ -185,8 +187,11 @@ class ClassForecast(Saved):
         methods = [method.to_dict() for method in self.methods]
         return {"loss": "softmax", **plain, "classes": list(self.classes), "methods": methods}
 
-    def _files(self) -> dict[str, bytes]:
-        return class_files(self)
+    def _arrays(self) -> dict[str, Any]:
+        return class_arrays(self)
+
+    def _picture(self) -> Any:
+        return plot.class_curves(self)
 
 
 def forecast_classes(

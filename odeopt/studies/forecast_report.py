@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from odeopt import plot
 from odeopt.kernels.inputs import SingularPart
 from odeopt.kernels.memory import MemoryPlan
 from odeopt.rates.steps import StepsTo
@@ -14,7 +15,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
 from odeopt.spectra.curve import LossCurve
 from odeopt.spectra.measure import SpectralMeasure
-from odeopt.studies.files import Saved, forecast_files
+from odeopt.studies.files import Saved, forecast_arrays
 from odeopt.studies.held_out import HeldOut, HeldOutCurve
 
 __all__ = ["Forecast", "MethodForecast"]
@@ -159,6 +160,7 @@ class Forecast(Saved):
     outputs: int = 1
     classes: np.ndarray | None = field(default=None, repr=False)
     target_note: str = ""
+    _names = ("forecast.json", "forecast.npz", "forecast")
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a JSON file holds.
@@ -190,5 +192,8 @@ class Forecast(Saved):
             "test": None if self.test is None else self.test.to_dict(),
         }
 
-    def _files(self) -> dict[str, bytes]:
-        return forecast_files(self)
+    def _arrays(self) -> dict[str, Any]:
+        return forecast_arrays(self)
+
+    def _picture(self) -> Any:
+        return plot.forecast(self)

@@ -37,9 +37,10 @@ def test_check_writes_its_picture_as_vectors_for_a_paper_if_asked(monkeypatch, c
         # a picture of an earlier run does not stay beside the numbers of this one
         assert sorted(path.name for path in tmp_path.iterdir()) == ["check.json", *written, "curves.npz"]
         assert written[0] in out
-    code, _, error = run(monkeypatch, capsys, "check", *SMALL, "--out", str(tmp_path), "--pictures", "doc")
-    assert code == 2
-    assert "png, pdf, svg, got 'doc'" in error
+    for command in (["check"], ["predict", "d.npz"], ["sweep"]):  # told before anything is read or computed
+        code, _, error = run(monkeypatch, capsys, *command, "--pictures", "doc")
+        assert code == 2
+        assert "png, pdf, svg, got 'doc'" in error
 
 
 def test_json_output_is_the_file(monkeypatch, capsys, tmp_path):

@@ -225,7 +225,11 @@ def test_command_sweeps_in_processes_and_continues(monkeypatch, capsys, tmp_path
     assert code == 0
     assert "4 runs done, 0 of all there before; 4 failed" in out
     assert out.count("lr = 50 exceeds the stability limit") == 4
-    code, out, _ = run(monkeypatch, capsys, "sweep", *options, "--json")
+    assert (tmp_path / "sweep.png").exists()
+    code, out, _ = run(monkeypatch, capsys, "sweep", *options, "--json", "--pictures", "svg")
+    picture = (tmp_path / "sweep.svg").read_text()
+    assert picture.count("= 0.1") == 2  # what failed is not drawn
+    assert not (tmp_path / "sweep.png").exists()
     told = json.loads(out)
     assert (told["done"], told["reused"], told["failed"]) == (4, 8, 4)  # what failed is there too
     assert [entry["status"] for entry in told["runs"]].count("done") == 4

@@ -96,7 +96,7 @@ def test_a_report_with_gaps_is_saved_and_printed(report, tmp_path, capsys):
     }
     assert "discrete_h0" in stored[0]["notes"]
     assert stored[1]["time_step"] is None
-    print_check(report, folder)
+    print_check(report)
     out = " ".join(capsys.readouterr().out.split())
     assert "Adam: trained without linear prediction: the step of Adam" in out
     assert "GradientDescent: no ODE: GradientDescent(lr=Table(80 values)) has no limit" in out

@@ -67,15 +67,14 @@ def path(tmp_path, digits):
 
 
 def test_predict_prints_a_plan_and_a_table_and_writes_three_files(monkeypatch, capsys, tmp_path, path):
-    code, out, err = run(
-        monkeypatch, capsys, path, "--target", "0.02", "--matvecs", "60", "--out", tmp_path / "o"
-    )
+    options = ["--target", "0.02", "--matvecs", "60", "--out", tmp_path / "o", "--pictures", "pdf"]
+    code, out, err = run(monkeypatch, capsys, path, *options)
     assert code == 0
     for word in ("gd", "hb", "nag", "HeavyBall(lr=", "Steps to 0.02", "rigorous"):
         assert word in out
     assert "Memory: n = 150, storage float64" in err
     names = sorted(p.name for p in (tmp_path / "o").iterdir())
-    assert names == ["forecast.json", "forecast.npz", "forecast.png"]
+    assert names == ["forecast.json", "forecast.npz", "forecast.pdf"]
 
 
 def test_device_changes_no_number_that_is_shown(monkeypatch, capsys, path):

@@ -5,8 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from figures import require_fit
 
-from odeopt import Adam, HeavyBall, cli, relu_gram
+from odeopt import Adam, HeavyBall, cli, plot, relu_gram
 from odeopt.data import load_digits
 from odeopt.studies import forecast_classes
 
@@ -114,6 +115,8 @@ def test_predict_with_softmax_prints_and_writes_test_curves(monkeypatch, capsys,
     assert (shown["n"], shown["p"], shown["loss"], [m["name"] for m in shown["methods"]]) == (
         60, 32, "softmax", ["gd", "hb", "nag"],
     )  # fmt: skip
+    require_fit(plot.class_curves(forecast_classes(x, y, test=(more, wanted), num_steps=3)).figure)
+    assert (tmp_path / "o" / "forecast.png").exists()
     with np.load(tmp_path / "o" / "forecast.npz") as arrays:
         assert arrays["nag_test_loss"][-1] == pytest.approx(
             shown["methods"][2]["test"]["last"]["loss"], rel=1e-12

@@ -177,20 +177,17 @@ def _final_band(ax: Axes, widths: list[int], by_width: list[list[dict]], colour:
 
 def _finished(ax: Axes, title: str, abscissa: str, widths: list[int] | None = None) -> None:
     """Names, scales and a legend beside the panel."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import NullFormatter
 
     from odeopt.plot.legends import explain
+    from odeopt.plot.style import plain_ordinate
 
     ax.set(xlabel=abscissa, ylabel="mean squared error", xscale="log", yscale="log")
     ax.set_title(title)
     if widths is not None:
         ax.set_xticks(widths, [str(width) for width in widths])
         ax.xaxis.set_minor_formatter(NullFormatter())
-        low, high = ax.get_ylim()
-        if high < 100 * low:  # within two decades powers of ten say little
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            ax.yaxis.set_minor_formatter(NullFormatter())
+        plain_ordinate(ax)
     explain(ax, own=True)
 
 
