@@ -33,15 +33,15 @@ import scipy
 
 from odeopt.spectra.lanczos import Chain
 from odeopt.spectra.measure import SpectralMeasure
-from odeopt.spectra.quadrature import Ritz, lobatto, radau
+from odeopt.spectra.quadrature import Ritz, lobatto, radau, radau_size
 
-__all__ = ["Bracket", "Integrand", "Series", "bessel_zero_bound", "bracket"]
+__all__ = ["PERTURBATIONS", "Bracket", "Integrand", "Series", "bessel_zero_bound", "bracket"]
 
 _EPS = float(np.finfo(float).eps)
 _BLOCK = 2**22  # entries of a work array: 32 MB of float64
 # Perturbations of H that one bound meets: E of the decomposition, the shift of a prescribed node by
 # |E| off the spectrum, and its return to the interval.
-_PERTURBATIONS = 3
+PERTURBATIONS = 3
 # Roundings in the evaluation of f at a node and in the sum over nodes, relative to the value.
 _EVALUATION = 64 * _EPS
 # An interval without proof of resolution is sampled until the last quarter of the series is this small.
@@ -188,11 +188,12 @@ def _signed(integrand: Integrand, chain: Chain | None, low: float, high: float, 
         return none, none, np.zeros(integrand.size)
     signed_low = integrand.alternating(2 * chain.size, high) | integrand.convex
     # Nodes are prescribed a rounding outside the interval, where T has no eigenvalue.
-    rule = radau(chain, low - chain.error)
-    signed_high = integrand.alternating(2 * rule[0].size - 1, high)
-    outer = _integral(integrand, *rule, low, high) if signed_high.any() else np.zeros(integrand.size)
+    node, outer = low - chain.error, np.zeros(integrand.size)
+    signed_high = integrand.alternating(2 * radau_size(chain, node) - 1, high)
+    if signed_high.any():
+        outer = _integral(integrand, *radau(chain, node), low, high)
     if integrand.convex and not signed_high.all():
-        ends = _integral(integrand, *lobatto(chain, low - chain.error, high + chain.error), low, high)
+        ends = _integral(integrand, *lobatto(chain, node, high + chain.error), low, high)
         outer = np.where(signed_high, outer, ends)
         signed_high = np.ones_like(signed_high)
     return signed_low, signed_high, outer
@@ -217,7 +218,7 @@ def _rounding(
     else:
         change = pair.perturbation * (series.lipschitz() if lipschitz is None else lipschitz)
     skew = 2 * pair.skew * np.sqrt(f**2 @ pair.start**2) + pair.skew**2 * np.abs(f).max(axis=1)
-    return 0.5 * pair.norm**2 * (_PERTURBATIONS * change + skew + integrand.evaluation)
+    return 0.5 * pair.norm**2 * (PERTURBATIONS * change + skew + integrand.evaluation)
 
 
 class Series:

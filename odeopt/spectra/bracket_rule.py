@@ -29,7 +29,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, descent_speed, residual_polynomials
 from odeopt.rules.loop import first_memory
 from odeopt.rules.reading import require_linear
-from odeopt.spectra.bracket import Bracket, Integrand, bracket
+from odeopt.spectra.bracket import PERTURBATIONS, Bracket, Integrand, bracket
 from odeopt.spectra.extrapolation import Extrapolation, extrapolation_of
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.panels import PANEL_RATIO, panel_bounds
@@ -54,6 +54,8 @@ _MOST_SERIES = 2000
 _SINGLE = 8
 # Relative to the loss: a bracket so narrow, and mostly rounding, is not worth the cost of another bound.
 _NARROW = 1e-4
+# Places between the lower end and the next node that show the slope there, and what of a rise is no rounding.
+_NEAR_LOW, _SEEN = 10.0 ** np.arange(-3.0, 0), 1e-8
 
 
 class Widths(NamedTuple):
@@ -82,8 +84,13 @@ class Distances(NamedTuple):
 def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> Bracket:
     """Enclose the loss of a linear rule at iterations k: by the residual, and a priori where that is wide."""
     speed, degree = descent_speed(rule), degrees(rule, k)
+    low, high = measure.interval or (0.0, measure.lam_max)
+    # beside the nodes some near the lower end, where a polynomial is steepest
+    above = measure.nodes[measure.nodes > low].min(initial=high) - low
+    lam = np.concatenate([measure.nodes, low + above * _NEAR_LOW])
     with np.errstate(over="ignore", invalid="ignore"):
-        values = residual_polynomials(rule, measure.nodes, k)
+        reached = residual_polynomials(rule, lam, k)
+        values = reached[:, : measure.nodes.size]
         loss = 0.5 * values**2 @ measure.weights
     finite = np.isfinite(loss)
     widths = np.full((5, k.size), np.inf)
@@ -101,6 +108,9 @@ def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> B
     found = trivial.met(least).narrowed(widths[0], widths[1], known)
     with np.errstate(invalid="ignore"):
         narrow = found.upper - found.lower <= np.minimum(3 * found.rounding, _NARROW * loss)
+        # what the other bound allows for rounding, at least: then it lies outside on both sides
+        within = np.maximum(found.value - found.lower, found.upper - found.value)
+        narrow |= within <= _least_allowance(lam, reached, measure)
     again = np.flatnonzero(finite & ~(narrow & found.proved) & ((speed is not None) | (k <= _MOST_SERIES)))
     if again.size and measure.chains:
         seen = measure.nodes, values[again]
@@ -111,6 +121,15 @@ def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> B
         moved = np.where(found.proved, np.inf, _change(rule, k, measure, values))
         found = found.narrowed(moved, moved, False)
     return found
+
+
+def _least_allowance(lam: np.ndarray, values: np.ndarray, measure: SpectralMeasure) -> np.ndarray:
+    """What :func:`odeopt.spectra.bracket.bracket` allows for the decomposition, from slopes between points."""
+    order = np.argsort(lam)
+    rise, run = np.abs(np.diff(values[:, order] ** 2)), np.diff(lam[order])
+    steep = (rise > _SEEN) & (run > 0)
+    slope = np.where(steep, rise / np.where(run > 0, run, 1.0), 0.0).max(axis=1, initial=0.0)
+    return 0.5 * PERTURBATIONS * sum(pair.norm**2 * pair.perturbation for pair in measure.pairs) * slope
 
 
 def _replace(found: Bracket, rows: np.ndarray, other: Bracket) -> Bracket:

@@ -19,7 +19,7 @@ import scipy
 
 from odeopt.spectra.lanczos import Chain
 
-__all__ = ["Ritz", "gauss", "lobatto", "radau", "ritz", "top_residual", "tridiagonal_eigen"]
+__all__ = ["Ritz", "gauss", "lobatto", "radau", "radau_size", "ritz", "top_residual", "tridiagonal_eigen"]
 
 _EPS = float(np.finfo(float).eps)
 
@@ -151,6 +151,11 @@ def _usable(pivots: np.ndarray, sign: int) -> int:
     """How many leading steps have pivots of the required sign."""
     wrong = np.flatnonzero(~(sign * pivots > 0))
     return int(wrong[0]) if wrong.size else pivots.size
+
+
+def radau_size(chain: Chain, node: float) -> int:
+    """How many nodes :func:`radau` has with a node below the spectrum."""
+    return _usable(_pivots(chain, node), 1) + 1
 
 
 def radau(chain: Chain, node: float, *, side: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -220,6 +220,13 @@ class TwoTerm:
         return _largest_power(self.rho, self.ranges), _largest_power(self.sigma, self.ranges)
 
     @functools.cached_property
+    def _before(self) -> np.ndarray:
+        r"""Bounds on :math:`|U_{i-1}|` in each range, of which there is none at 0."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            count = np.minimum(np.maximum(self.ranges[1] - 1, 0), self.steep[:, None])
+            return _largest_power(self.rho, np.maximum(self.ranges - 1, 0)) * count
+
+    @functools.cached_property
     def _plain(self) -> np.ndarray:
         r"""Bounds on :math:`|U_i|` in each range."""
         with np.errstate(over="ignore", invalid="ignore"):
@@ -241,11 +248,8 @@ class TwoTerm:
         either = np.maximum(upper, lower)
         large = np.where(self.sign > 0, upper, np.where(self.sign < 0, lower, either))[:, None]
         small = np.where(self.sign > 0, lower, np.where(self.sign < 0, upper, either))[:, None]
-        rho, sigma = self._powers
+        (rho, sigma), before = self._powers, self._before
         with np.errstate(all="ignore"):
-            before = _largest_power(self.rho, np.maximum(self.ranges - 1, 0))
-            # no U_(-1)
-            before = before * np.minimum(np.maximum(self.ranges[1] - 1, 0), self.steep[:, None])
             apart = (large * rho + small * sigma) / self.gap[:, None]
             found = np.fmin(apart, np.fmin(rho + small * before, sigma + large * before))
         return np.where(np.isnan(found), np.inf, found)
@@ -269,7 +273,7 @@ def _ranges(last: int) -> np.ndarray:
 
 
 def _largest_power(base: np.ndarray, ranges: np.ndarray) -> np.ndarray:
-    """Bounds on base^i for i in each range."""
+    """Bounds on base^i for i in each range: at its first where powers fall, else at its last."""
+    first, last = ranges[0], np.maximum(ranges[1] - 1, 0)
     with np.errstate(over="ignore", under="ignore"):
-        least, most = (np.power(base[:, None], i) for i in (ranges[0], np.maximum(ranges[1] - 1, 0)))
-    return np.maximum(least, most)
+        return np.power(base[:, None], np.where(base[:, None] <= 1, first, last))
