@@ -46,23 +46,23 @@ def verified_bessel() -> tuple[Expr, tuple[Symbol, ...], Expr]:
     """The mode of phi'' + (r/t + d) phi' + (q + r d / 2t) phi = 0 that starts regularly."""
     t, r, q, d = sympy.symbols("t r q d", positive=True)
     nu, w = (r - 1) / 2, sympy.Symbol("w", positive=True)
-    x = t * w  # w = sqrt(q - d^2/4); a symbol of its own keeps the Bessel recurrences in sight
+    x = t * w  # w = sqrt(q - d^2/4); a symbol of its own keeps the residual rational
     scale = sympy.gamma(nu + 1) * (2 / x) ** nu * sympy.exp(-d * t / 2)
-    phi = scale * sympy.besselj(nu, x)
-    equation = phi.diff(t, 2) + (r / t + d) * phi.diff(t) + (w**2 + d**2 / 4 + r * d / (2 * t)) * phi
-    residual = _reduce_bessel(sympy.expand(equation / scale), nu, x)
-    expr = phi.subs(w, sympy.sqrt(q - d**2 / 4))
+    growth = sympy.expand(scale.diff(t) / scale)
+
+    def derivative(a: Expr, b: Expr) -> tuple[Expr, Expr]:
+        """That of scale (a J_nu + b J_(nu+1)), by x J_nu' = nu J_nu - x J_(nu+1) and its like."""
+        of_next = b.diff(t) + (growth - (nu + 1) / t) * b - w * a
+        return a.diff(t) + (growth + nu / t) * a + w * b, of_next
+
+    phi = Integer(1), Integer(0)
+    first = derivative(*phi)
+    second = derivative(*first)
+    stiffness = w**2 + d**2 / 4 + r * d / (2 * t)
+    terms = (c + (r / t + d) * b + stiffness * a for c, b, a in zip(second, first, phi, strict=True))
+    residual = sum(abs(sympy.expand(term)) for term in terms)
+    expr = (scale * sympy.besselj(nu, x)).subs(w, sympy.sqrt(q - d**2 / 4))
     return expr, (t, r, q, d), _require_zero(residual, "Bessel")
-
-
-def _reduce_bessel(expr: Expr, nu: Expr, x: Expr) -> Expr:
-    """Write an expression in J_nu and J_(nu+1) by the three-term recurrence, with coefficients cancelled."""
-    j = sympy.besselj
-    expr = expr.subs(j(nu + 2, x), 2 * (nu + 1) / x * j(nu + 1, x) - j(nu, x))
-    expr = expr.subs(j(nu - 2, x), 2 * (nu - 1) / x * j(nu - 1, x) - j(nu, x))
-    expr = expr.subs(j(nu - 1, x), 2 * nu / x * j(nu, x) - j(nu + 1, x))
-    collected = sympy.collect(sympy.expand(expr), [j(nu, x), j(nu + 1, x)], evaluate=False)
-    return sympy.Add(*(sympy.cancel(c) * each for each, c in collected.items()))
 
 
 @functools.cache

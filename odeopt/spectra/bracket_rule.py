@@ -106,7 +106,7 @@ def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> B
         most = 0.5 * measure.mass * (1 + _MASS) * widths[4] ** 2
     least = Bracket(loss, zero, np.fmax(most, loss), np.isfinite(most) & measure.interval_proved, zero)
     found = trivial.met(least).narrowed(widths[0], widths[1], known)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         narrow = found.upper - found.lower <= np.minimum(3 * found.rounding, _NARROW * loss)
         # what the other bound allows for rounding, at least: then it lies outside on both sides
         within = np.maximum(found.value - found.lower, found.upper - found.value)
@@ -124,7 +124,7 @@ def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> B
 
 
 def _least_allowance(lam: np.ndarray, values: np.ndarray, measure: SpectralMeasure) -> np.ndarray:
-    """What :func:`odeopt.spectra.bracket.bracket` allows for the decomposition, from slopes between points."""
+    """What :func:`odeopt.spectra.bracket.bracket` allows for the decomposition at least, from slopes."""
     order = np.argsort(lam)
     rise, run = np.abs(np.diff(values[:, order] ** 2)), np.diff(lam[order])
     steep = (rise > _SEEN) & (run > 0)
