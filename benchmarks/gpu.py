@@ -71,8 +71,8 @@ class Card:
         return time.perf_counter() - start, result
 
     def free(self):
-        gc.collect()
         if self.is_gpu:
+            gc.collect()
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 

@@ -1,5 +1,6 @@
 """What every test shares. The environment is set here, before numpy or torch is imported."""
 
+import gc
 import os
 
 # One thread unless OMP_NUM_THREADS asks for more: for the small products of the tests a second one, where
@@ -31,6 +32,17 @@ hypothesis.settings.load_profile("odeopt")
 SLOW_NOTEBOOKS = tuple(f"{number:02}_" for number in range(1, 11))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is collected lives to the end: searches for garbage pass it by, which took a tenth of all time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items):
     """Mark the slow studies among the notebooks."""
     for item in items:
@@ -50,6 +62,14 @@ def _threads_of_torch():
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() > int(_THREADS):
         torch.set_num_threads(int(_THREADS))
+
+
+@pytest.fixture
+def axes_as_they_fall(monkeypatch):
+    """Axes are not fitted to their labels, most of the work of a picture; test_plot looks at that."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda self, figure: None)
 
 
 @pytest.fixture(autouse=True)

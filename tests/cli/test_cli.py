@@ -10,6 +10,8 @@ import pytest
 import odeopt
 from odeopt import cli
 
+pytestmark = pytest.mark.usefixtures("axes_as_they_fall")
+
 SMALL = ["--n", "12", "--width", "128", "--seeds", "1", "--steps", "40"]
 
 

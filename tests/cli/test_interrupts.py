@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import typer
 from odeopt import cli
 from odeopt.cli.long_run import LongRun
 from odeopt.studies import OutputFolder
+
+pytestmark = pytest.mark.usefixtures("axes_as_they_fall")
 
 CHECK = ["check", "--n", "8", "--width", "32", "--seeds", "1", "--steps", "20", "--methods", "gd,hb", "--out"]
 
@@ -28,6 +31,25 @@ def run(monkeypatch, capsys, *arguments):
 
 def held(path):
     return {each.name: each.read_bytes() for each in path.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """The folder of a check that ran to its end."""
+    folder = tmp_path_factory.mktemp("checked")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["odeopt", *CHECK, str(folder)])
+        with pytest.raises(SystemExit) as status:
+            cli.main()
+    assert status.value.code == 0
+    return folder
+
+
+@pytest.fixture
+def before(checked, tmp_path):
+    """What an earlier check left in the folder of the next one."""
+    shutil.copytree(checked, tmp_path, dirs_exist_ok=True)
+    return held(tmp_path)
 
 
 @pytest.fixture
@@ -51,9 +73,10 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
 @SIGNALS
-def test_a_stopped_check_leaves_the_results_of_the_run_before(monkeypatch, capsys, tmp_path, stopped, number):
-    assert run(monkeypatch, capsys, *CHECK, tmp_path)[0] == 0
-    before, handler = held(tmp_path), signal.getsignal(signal.SIGTERM)
+def test_a_stopped_check_leaves_the_results_of_the_run_before(
+    monkeypatch, capsys, tmp_path, stopped, number, before
+):
+    handler = signal.getsignal(signal.SIGTERM)
     stopped(number, "hb", 7)
     code, out, err = run(monkeypatch, capsys, *CHECK, tmp_path, "--momenta", "0.5")
     assert (code, out) == (128 + number, "")
@@ -126,20 +149,18 @@ cli.main()
 """
 
 
-def test_a_killed_check_frees_its_folder_as_it_was(monkeypatch, capsys, tmp_path):
-    assert run(monkeypatch, capsys, *CHECK, tmp_path)[0] == 0
-    before = held(tmp_path)
+def test_a_killed_check_frees_its_folder_as_it_was(tmp_path, before):
     done = subprocess.run(
         [sys.executable, "-c", KILLED, *CHECK, str(tmp_path)], check=False, capture_output=True
     )
     assert done.returncode == -signal.SIGKILL
     assert held(tmp_path) == before
-    assert run(monkeypatch, capsys, *CHECK, tmp_path)[0] == 0
+    with OutputFolder(tmp_path):  # which is refused where a run holds the folder
+        assert held(tmp_path) == before
 
 
-def test_on_a_full_disk_the_result_is_printed_and_the_old_files_stay(monkeypatch, capsys, tmp_path):
-    assert run(monkeypatch, capsys, *CHECK, tmp_path)[0] == 0
-    before, limits = held(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+def test_on_a_full_disk_the_result_is_printed_and_the_old_files_stay(monkeypatch, capsys, tmp_path, before):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
         code, out, err = run(monkeypatch, capsys, *CHECK, tmp_path, "--json")

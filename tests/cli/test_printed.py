@@ -11,6 +11,8 @@ from odeopt import cli
 from odeopt.cli.printed import called, say
 from odeopt.studies.files import json_text
 
+pytestmark = pytest.mark.usefixtures("axes_as_they_fall")
+
 SMALL = ["--n", "10", "--width", "32", "--seeds", "1", "--steps", "20"]
 LONG_RULES = [
     "--rule", "HeavyBall lr=0.0003 momentum=0.99 weight_decay=0.0001 to_start=true",

@@ -14,7 +14,11 @@ from odeopt import UpdateRule, discrete_rate, loss_curve, max_learning_rate, spe
 from odeopt.rules import characteristic, norm, residual_polynomials, sign, sqrt, transition_matrix
 from odeopt.rules.reading import read
 
-FEW, MANY = range(20), range(20, 560)
+# The curves on which the stability of 0, 6 and 19 ends take seconds to eliminate. 9 is refused as 0 and 6
+# are, and 24 has steps of period 4 under decay, as 19 has.
+LONG = (0, 6, 19)
+FEW = [seed for seed in range(25) if seed not in LONG]
+MANY = [*LONG, *range(25, 560)]
 
 
 @dataclass(frozen=True)
