@@ -134,7 +134,7 @@ def _as_array(value: Any, name: str) -> np.ndarray:
         RuntimeError,
     ) as error:  # a ragged list; a tensor on a device or with a gradient
         reason = (
-            "it is a tensor off the host or with a gradient"
+            "it is a tensor off the host, with a gradient, or of a type that numpy lacks"
             if hasattr(value, "detach")
             else "its rows differ"
         )

@@ -21,7 +21,7 @@ from odeopt.dynamics.iterates import predict_iterates
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss, require_loss
 from odeopt.nets.kernels.cross import EmpiricalCross
 from odeopt.nets.kernels.empirical import EmpiricalOperator, empirical_operator
-from odeopt.nets.module_checks import targets_of
+from odeopt.nets.module_checks import inputs_of, targets_of
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import pulls, require_numeric
 from odeopt.spectra.curve import LossCurve, loss_curve
@@ -138,13 +138,13 @@ def predict_module(
     squared = isinstance(objective, SquaredLoss)
     if num_matvecs is not None and not squared:
         raise ValueError(f"num_matvecs is for the squared loss; leave it out for {objective!r}")
+    x = inputs_of(x)
     kernel = empirical_operator(module, x, dense=None if num_matvecs is None else False, **options)
-    cross = None if points is None else empirical_operator(module, points, x, **options)
-    inputs: Any = x
-    c = kernel.predictions.size // len(inputs)
+    cross = None if points is None else empirical_operator(module, inputs_of(points, "points"), x, **options)
+    c = kernel.predictions.size // len(x)
     if y.size != kernel.predictions.size or y.shape[1:] not in ((c,), () if c == 1 else (c,)):
         raise ValueError(
-            f"y must have the shape of the outputs of the module, {c} for each of {len(inputs)} examples, "
+            f"y must have the shape of the outputs of the module, {c} for each of {len(x)} examples, "
             f"got {y.shape}"
         )
     pulled = any(pulls(rule, k) for rule in rules)

@@ -293,7 +293,7 @@ def _check_method(
         diverged_at=min((s.diverged_at for s in seeds if s.diverged_at is not None), default=None),
         integration_error=integrated.pop("error").item() if integrated else None,
         curves={"k": k, "t": t, **curves, **integrated},
-        test=told_of_test({"k": k, **curves}, problem.held.per_loss) if problem.held else None,
+        test=told_of_test({"k": k, **curves}, problem.held) if problem.held else None,
         notes={**theory.notes, **first.notes},
     )
 

@@ -29,6 +29,8 @@ __all__ = ["HeldOut", "HeldOutCurve", "shared_text"]
 _ENTRIES = 2**24
 # Steps among which the best is looked for: all of a run, half of them at the beginning of a longer one.
 _SEARCHED = 10_000
+# Deviations of the targets, of which so many can still be squared and summed.
+_FAR = 1e150
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,12 @@ class HeldOut:
         rows = np.asarray(test.flat[0], dtype=np.float64)
         unit, _ = unit_rows(rows)
         labels = None if data.classes is None else scaled.argmax(axis=1)
-        scale = 1.0 if isinstance(data.target_scale, np.ndarray) else data.target_scale
+        if (largest := np.abs(scaled).max()) > _FAR:
+            raise ValueError(
+                f"test has targets up to {largest:.3g} deviations of y off its mean, whose squares leave the "
+                "range of float64; leave them out of test"
+            )
+        scale = np.asarray(data.target_scale).item() if np.size(data.target_scale) == 1 else 1.0
         return cls(unit, scaled, scale, middle, tuple(shared_directions(rows, x)), labels)
 
     @property
@@ -145,10 +152,9 @@ class HeldOut:
         """The loss of zero outputs."""
         return float((self.y**2).sum()) / 2
 
-    @property
-    def per_loss(self) -> float:
-        """What takes a loss to a mean square error over examples and outputs in the units of `rms`."""
-        return 2 * self.scale**2 / self.y.size
+    def rms(self, loss: np.ndarray) -> np.ndarray:
+        """The root mean square error over examples and outputs that is a loss, in the units of `scale`."""
+        return self.scale * np.sqrt(2 * loss / self.y.size)  # whose square may leave the range of float64
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a table or a JSON file holds."""
@@ -175,8 +181,7 @@ class HeldOut:
         k = np.union1d(k, self._best_step(rule, measure, seen, int(k[-1])))
         found = self._evaluated(rule, measure, seen, k)
         loss, error, accuracy = found
-        rms = np.sqrt(self.per_loss * loss)
-        known = frozen(accuracy) if self.of_classes else None
+        known, rms = frozen(accuracy) if self.of_classes else None, self.rms(loss)
         return HeldOutCurve(
             frozen(k, int), frozen(loss), frozen(error), known, frozen(rms), int(np.argmin(loss))
         )

@@ -134,7 +134,8 @@ def examples_of(x: Any, y: Any = None) -> Examples:
     elif isinstance(x, (str, os.PathLike)):
         x, y = _of_npz(os.fspath(x), y)
     elif _is_frame(x):
-        x, y, columns = _of_columns(_columns_of_frame(x, "y" if y is None else y), y, "x")
+        wanted = "y" if y is None else y if isinstance(y, str) else None
+        x, y, columns = _of_columns(_columns_of_frame(x, wanted), y, "x")
     elif isinstance(y, str):
         raise ValueError(f"y = {y!r} names a column, but x ({_kind(x)}) has none; pass the targets")
     elif y is None:
@@ -286,7 +287,7 @@ def _is_frame(x: Any) -> bool:
     return hasattr(x, "columns") and hasattr(x, "to_numpy")
 
 
-def _columns_of_frame(frame: Any, wanted: Any) -> dict[str, np.ndarray]:
+def _columns_of_frame(frame: Any, wanted: str | None) -> dict[str, np.ndarray]:
     labels = list(frame.columns)
     _require_names([str(label) for label in labels], "x")
     return {str(label): _column(frame[label], str(label), str(label) == wanted) for label in labels}

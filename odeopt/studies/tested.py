@@ -77,11 +77,10 @@ def curves_on_test(
     return found
 
 
-def told_of_test(curves: Mapping[str, np.ndarray], scale: float) -> dict[str, Any]:
+def told_of_test(curves: Mapping[str, np.ndarray], held: HeldOut) -> dict[str, Any]:
     """Each level at its best recorded step and at the last, seeds averaged, and the largest distances.
 
-    `scale` takes a loss to a squared error in the units of the targets; distances are relative to the loss at
-    the start.
+    Distances are relative to the loss at the start.
     """
     levels = [level for level in TEST_LEVELS if f"test_{level}" in curves]
     if not levels:
@@ -96,7 +95,7 @@ def told_of_test(curves: Mapping[str, np.ndarray], scale: float) -> dict[str, An
             name: {
                 "step": int(k[i]),
                 "loss": float(loss[i]),
-                "rms": float(np.sqrt(scale * loss[i])),
+                "rms": float(held.rms(loss[i])),
                 "accuracy": None if right is None else float(right[:, i].mean()),
             }
             for name, i in (("best", best), ("last", len(k) - 1))

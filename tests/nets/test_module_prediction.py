@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from odeopt import GradientDescent, HeavyBall, Nesterov, SoftmaxLoss, SquaredLoss, TorchSGD
-from odeopt.nets import TwoLayerReLU, predict_module, train
+from odeopt.nets import TwoLayerReLU, monte_carlo_kernel, predict_module, train
 
 RNG = np.random.default_rng(0)
 X, POINTS = RNG.standard_normal((9, 4)), RNG.standard_normal((5, 4))
@@ -62,6 +62,28 @@ def test_a_wide_network_of_one_output_is_predicted_nearly():
     assert found.points.u.shape == (4, 5)
 
 
+class Rows:
+    """What numpy reads, and no more."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+def test_inputs_are_whatever_numpy_reads():
+    rule, module = GradientDescent(0.1), features(2)
+    found, same = (
+        predict_module(module, rule, form(X), TARGETS, K, points=form(POINTS)) for form in (Rows, list)
+    )
+    np.testing.assert_array_equal(found[0].points.u, same[0].points.u)
+    drawn = [
+        monte_carlo_kernel(lambda _: nn.Linear(X.shape[1], 1), form(X), draws=2).ntk for form in (Rows, list)
+    ]
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_what_does_not_fit_a_module_is_refused():
     rule = GradientDescent(0.1)
     for y, more, message in (
@@ -71,6 +93,7 @@ def test_what_does_not_fit_a_module_is_refused():
         (TARGETS, {"reduction": "max"}, "reduction must be 'sum' or 'mean'"),
         (TARGETS, {"objective": "softmax"}, "objective must be a PredictionLoss"),
         (TARGETS, {"points": POINTS[:, :3]}, "does not fit the module"),
+        (TARGETS, {"points": np.where(POINTS == POINTS.max(), np.nan, POINTS)}, "points must be finite, but"),
     ):
         with pytest.raises(ValueError, match=message):
             predict_module(features(2), rule, X, y, K, **more)

@@ -7,9 +7,12 @@ import warnings
 import numpy as np
 import pytest
 
-from odeopt import GradientDescent, HeavyBall, cli, forecast, relu_gram
+from odeopt import GradientDescent, HeavyBall, check, cli, forecast, relu_gram
 from odeopt.data import load_digits, prepare
 from odeopt.rules import Averaged
+from odeopt.studies import CheckSettings
+
+SMALL = CheckSettings(width=16, seeds=1, num_steps=3)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +122,30 @@ def test_a_test_set_that_overlaps_the_training_set_is_said(digits):
     ):
         found = forecast(x, y, test=both, methods=["gd"], target=0.5)
     assert found.to_dict()["test"]["overlap"] == 2
+
+
+@pytest.mark.parametrize("units", [2.0**-660, 1.0, 2.0**660])
+def test_errors_are_in_the_units_of_the_targets_whatever_those_are(rng, units):
+    x, more, y, wanted = (rng.standard_normal(shape) for shape in ((12, 4), (5, 4), 12, 5))
+    told, curves = [], []
+    for shape, unit in (((-1,), 1.0), ((-1,), units), ((-1, 1), units)):
+        data = (x, unit * y.reshape(shape)), (more, unit * wanted.reshape(shape))
+        (method,) = forecast(*data[0], test=data[1], methods=["gd"], max_steps=20).methods
+        curves.append(method.test.rms / unit)
+        report = check(*data[0], test=data[1], methods=["gd"], settings=SMALL)
+        told.append([at["best"]["rms"] / unit for at in report["gd"].test.values() if "best" in at])
+    for found in (curves, told):
+        # a power of two rounds nothing, and one column is scaled as a vector is
+        np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=1e-13)
+
+
+def test_targets_whose_squares_leave_the_numbers_are_refused(rng):
+    x, more, y = rng.standard_normal((12, 4)), rng.standard_normal((5, 4)), rng.standard_normal(12)
+    for call in (forecast, check):
+        with pytest.raises(
+            ValueError, match=r"test has targets up to 1e\+160 deviations .* leave them out of test"
+        ):
+            call(x, y, test=(more, y.mean() + y.std() * np.array([0, 1, -1, 2, 1e160])), methods=["gd"])
 
 
 @pytest.mark.parametrize(

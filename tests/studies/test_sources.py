@@ -124,7 +124,8 @@ def test_frames_are_taken_by_their_columns_without_their_package():
     frame = Frame(a=[1, 2], price=[3.0, 4.0], b=np.array([5, 6.5], dtype=object))
     x, y = load_data(frame, "price")
     assert (x.tolist(), y.tolist()) == ([[1.0, 5.0], [2.0, 6.5]], [3.0, 4.0])
-    assert load_data(Frame(a=[1, 2]), [7, 8])[1].tolist() == [7, 8]
+    for targets in ([7, 8], np.array([7, 8])):
+        assert load_data(Frame(a=[1, 2]), targets)[1].tolist() == [7, 8]
     with pytest.raises(ValueError, match="y = 'y' is no column of x; take one of its columns: a, price, b"):
         load_data(frame)
 

@@ -222,7 +222,7 @@ def empirical_operator(
     if x2 is not None:
         if dense:
             raise ValueError("dense is for one set of inputs; multiply the operator by an identity matrix")
-        examples = Jacobian(module, chosen, inputs_of(x2), batch_size)
+        examples = Jacobian(module, chosen, inputs_of(x2, "x2"), batch_size)
         warn_of_shared_rows(*(np.reshape(j.x.cpu().numpy(), (len(j.x), -1)) for j in (jacobian, examples)))
         return EmpiricalCross(
             jacobian, examples, 1.0 if reduction == "sum" else 2.0 / examples.predictions.size

@@ -24,6 +24,7 @@ from torch import nn
 
 from odeopt.checks import frozen, require_integer
 from odeopt.nets.kernels.empirical import empirical_operator
+from odeopt.nets.module_checks import inputs_of
 
 __all__ = ["MonteCarloKernel", "monte_carlo_kernel"]
 
@@ -117,6 +118,7 @@ def monte_carlo_kernel(
             f"{type(module_factory).__name__}; take lambda seed: ..., which makes a new one"
         )
     draws, seed = require_integer("draws", draws, 2), require_integer("seed", seed, 0)
+    x, x2 = inputs_of(x), None if x2 is None else inputs_of(x2, "x2")
     seeds = np.random.SeedSequence(seed).generate_state(draws)
     mean = squares = np.zeros(())
     rows, columns = [], []
