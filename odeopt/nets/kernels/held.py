@@ -62,11 +62,14 @@ class HeldWeights:
 
     def run(self, action: Callable[[], _T]) -> _T:
         """Run an action with these weights in the module, in the modes of the time when they were copied."""
-        device = self.leaves[0].device
-        with left_as_it_was(self._module), plain_arithmetic(device):
-            for part, mode in self._modes:
-                part.training = mode
-            return functional_call(_Inside(self._module), self._tensors, (action,))
+        with left_as_it_was(self._module), plain_arithmetic(self.leaves[0].device):
+            return self.run_as_it_is(action)
+
+    def run_as_it_is(self, action: Callable[[], _T]) -> _T:
+        """The same, where the caller puts the module back and has set the arithmetic."""
+        for part, mode in self._modes:
+            part.training = mode
+        return functional_call(_Inside(self._module), self._tensors, (action,))
 
     @contextlib.contextmanager
     def fitting(self, x: torch.Tensor) -> Iterator[None]:

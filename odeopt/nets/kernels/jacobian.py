@@ -22,6 +22,7 @@ from odeopt.nets.kernels.matrix import (
     Plan,
     gram_of,
     parts_at,
+    planned_by_all,
     product_matrix,
     pulled_back,
     pushed,
@@ -102,8 +103,11 @@ class Jacobian:
         self.batches: tuple[torch.Tensor, ...] = (self.x,) if batch_size is None else self.x.split(batch_size)
         self._tape: Tape | None = None
         self.plan: Plan | None = None
+        self.whole: Parts | None = None
+        self.is_tried = False
         self._parts: Parts | None = None  # of moved weights
         self._is_moved = False
+        self.outputs: int = 1  # of one example
         self._probed: tuple[torch.Tensor, torch.Tensor] | None = None
         self.held: HeldWeights = HeldWeights(module, self.names)
         self._require_reached(chosen)
@@ -111,7 +115,7 @@ class Jacobian:
             self.held = HeldWeights(module, self.names, lifted=True)
             self._tape = self._probed = None
         self.predictions: np.ndarray = self._outputs()
-        self.outputs: int = len(self.predictions) // len(self.x)  # of one example
+        self.outputs = len(self.predictions) // len(self.x)
         if len(self.batches) > 1:
             self._require_independent()
 
@@ -126,7 +130,7 @@ class Jacobian:
             c = probe(len(own.output), own.output)
             with differentiable():
                 parts = torch.autograd.grad(own.output, own.leaves, c, allow_unused=True)
-        _, others = self.held.run(lambda: self._recorded(x, c))
+        others = self.held.run(lambda: self._recorded(x, c))
         for name, agrees in zip(self.names, self._agreement(parts, others), strict=True):
             if not agrees:
                 if chosen[name]._backward_hooks:
@@ -151,26 +155,45 @@ class Jacobian:
             with differentiable():
                 output.backward(c, retain_graph=True)
             parts = [p.grad for p in chosen.values()]
-            held, others = self.held.run(lambda: self._recorded(x, c))
-        return (
-            held.shape == output.shape
-            and equal_to_rounding(output.detach(), held)
-            and all(self._agreement(parts, others))
-        )
+            return self.held.run_as_it_is(lambda: self._is_same(x, c, output.detach(), parts))
 
-    def _recorded(
-        self, x: torch.Tensor, c: torch.Tensor
-    ) -> tuple[torch.Tensor, Sequence[torch.Tensor | None]]:
-        """Outputs by held weights, and their derivatives by c; both are kept where x is all inputs."""
+    def _is_same(
+        self, x: torch.Tensor, c: torch.Tensor, own: torch.Tensor, parts: Sequence[torch.Tensor | None]
+    ) -> bool:
+        """Whether a pass by held weights has these outputs, and derivatives by c.
+
+        Where one backward pass holds all rows, those of its layers are tried first: they give the matrix too.
+        """
         self._tape, self._probed, leaves = None, None, self.held.leaves
         output = self.module(x).reshape(-1)
+        if (
+            not output.requires_grad
+            or output.shape != own.shape
+            or not equal_to_rounding(own, output.detach())
+        ):
+            return False
+        if len(own) == len(self.x) and len(self.batches) == 1 and not _is_below_double(self.module):
+            self._tape, self._probed = Tape(output, leaves), (c, flat(parts, leaves))
+            self.plan, self.whole, self.is_tried = *planned_by_all(self), True
+            if self.whole is not None:
+                return True
+        return all(self._agreement(parts, self._derivatives(output, c)))
+
+    def _recorded(self, x: torch.Tensor, c: torch.Tensor) -> Sequence[torch.Tensor | None]:
+        """Derivatives by held weights, none of outputs that are not open to them."""
+        output = self.module(x).reshape(-1)
         if not output.requires_grad or output.shape != c.shape:
-            return output.detach(), [None] * len(leaves)
+            return [None] * len(self.held.leaves)
+        return self._derivatives(output, c)
+
+    def _derivatives(self, output: torch.Tensor, c: torch.Tensor) -> Sequence[torch.Tensor | None]:
+        """Those of outputs by c; both are kept where they are of all inputs."""
+        leaves = self.held.leaves
         with differentiable():
             found = torch.autograd.grad(output, leaves, c, allow_unused=True, retain_graph=True)
         if len(self.batches) == 1:  # of what is double, the products'
             self._tape, self._probed = Tape(output.double(), leaves), (c, flat(found, leaves).double())
-        return output.detach(), found
+        return found
 
     def _agreement(
         self, parts: Sequence[torch.Tensor | None], others: Sequence[torch.Tensor | None]
@@ -181,6 +204,9 @@ class Jacobian:
             (vector(one, leaf), vector(other, leaf))
             for leaf, one, other in zip(leaves, parts, others, strict=True)
         ]
+        if all(torch.equal(*pair) for pair in pairs):  # the usual case, without norms
+            yield from (True for _ in pairs)
+            return
         floor = math.hypot(*(float(one.norm()) for one, _ in pairs))
         for one, other in pairs:
             yield equal_to_rounding(one, other, floor=floor)
@@ -188,7 +214,10 @@ class Jacobian:
     # --- products ---
 
     def _outputs(self) -> np.ndarray:
-        outputs = self.held.run(lambda: torch.cat([tape.output.detach() for tape in self.each_tape()]))
+        if self._tape is not None:
+            outputs = self._tape.output.detach().clone()
+        else:
+            outputs = self.held.run(lambda: torch.cat([tape.output.detach() for tape in self.each_tape()]))
         found = outputs.cpu().numpy()
         found.setflags(write=False)
         return found
@@ -250,7 +279,7 @@ class Jacobian:
         """J at other weights of the same module, without the first checks, and by layers if it has those."""
         other = copy.copy(self)
         other.held, other._tape, other._probed = self.held.moved(weights), None, None
-        other._parts, other._is_moved = None, True
+        other.whole, other._parts, other._is_moved = None, None, True
         other.predictions = other._outputs()
         return other
 
@@ -286,7 +315,7 @@ class Jacobian:
 
         for x in (batch, batch.flip(0)):  # in both orders: what sorts examples leaves sorted ones alone
             parts = ((x[:cut], c[: cut * self.outputs]), (x[cut:], c[cut * self.outputs :]))
-            if not equal_to_rounding(pulled(x, c), sum(pulled(*part) for part in parts)):
+            if not equal_to_rounding(pulled(x, c), torch.stack([pulled(*part) for part in parts]).sum(0)):
                 raise ValueError(
                     "batch_size is for modules whose outputs do not depend on other examples, and this one's "
                     "do; leave it out"

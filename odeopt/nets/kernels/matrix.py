@@ -25,7 +25,16 @@ from odeopt.nets.kernels.held import HeldWeights
 from odeopt.nets.kernels.layers import Factor, factors_of, layers_of
 from odeopt.nets.kernels.tape import Tape, equal_to_rounding, real_size, vector
 
-__all__ = ["Parts", "Plan", "gram_of", "parts_at", "product_matrix", "pulled_back", "pushed"]
+__all__ = [
+    "Parts",
+    "Plan",
+    "gram_of",
+    "parts_at",
+    "planned_by_all",
+    "product_matrix",
+    "pulled_back",
+    "pushed",
+]
 
 _BLOCK = 2**25  # entries of rows held at a time: two blocks of 256 MB of float64, and one to make them
 _TRIED = 3  # examples on which the layers are tried
@@ -61,6 +70,8 @@ class Side(Protocol):
     module: nn.Module
     held: HeldWeights
     plan: Plan | None  # of the layers, kept where the weights are moved
+    whole: Parts | None  # of all examples, until used, for which the layers were tried if `is_tried`
+    is_tried: bool
 
     def record(self, x: torch.Tensor) -> Tape: ...
     def each_tape(self) -> Iterator[Tape]: ...
@@ -203,9 +214,9 @@ def _among_all(rows: Side, columns: Side) -> _Routed:
 
 
 def _by_layers(rows: Side, columns: Side) -> _Routed:
-    plan, whole = columns.plan, None
-    if plan is None and columns.outputs == len(columns.batches) == 1:
-        plan, whole = columns.held.run(lambda: _planned_by_all(columns))
+    (plan, whole), columns.whole = (columns.plan, columns.whole), None
+    if plan is None and not columns.is_tried and columns.outputs == len(columns.batches) == 1:
+        plan, whole = columns.held.run(lambda: planned_by_all(columns))
     plan = columns.plan = plan or columns.held.run(lambda: _planned_by_few(columns))
 
     def parts(side: Side, examples: range) -> Parts | None:
@@ -259,11 +270,14 @@ def _planned_by_few(side: Side) -> Plan:
     return plan
 
 
-def _planned_by_all(side: Side) -> tuple[Plan | None, Parts | None]:
+def planned_by_all(side: Side) -> tuple[Plan | None, Parts | None]:
     """The same on all examples, and their parts of J; None where these are not all of it, or too many."""
     tape, (c, expected) = next(side.each_tape()), side.probed()
     sizes = [real_size(leaf) for leaf in tape.leaves]
-    plan, parts = _planned(side, tape, _agreement(c, expected.split(sizes)), keep=_BLOCK)
+    try:
+        plan, parts = _planned(side, tape, _agreement(c, expected.split(sizes)), keep=_BLOCK)
+    except _UNSUITED:
+        return None, None
     if plan.rest or len(side.x) * plan.recorded > _BLOCK:
         return None, None
     return plan, parts
