@@ -10,6 +10,8 @@ _THREADS = os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = _THREADS
 os.environ["MPLBACKEND"] = "Agg"
+# Else each of some thirty processes that tests start would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import signal
 import sys

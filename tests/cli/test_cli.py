@@ -158,14 +158,6 @@ def test_duplicate_rows_in_a_file_are_named(monkeypatch, capsys, tmp_path):
     assert "parallel rows 1 and 4" in err
 
 
-def test_module_entry_point_shows_help():
-    shown = subprocess.run(
-        [sys.executable, "-c", "from odeopt.cli import main; main()", "check", "--help"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert "--friction" in shown.stdout
-
-
 def certify(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["odeopt", "certify", *arguments])
     with pytest.raises(SystemExit) as status:

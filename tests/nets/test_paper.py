@@ -235,6 +235,7 @@ def test_command_sweeps_in_processes_and_continues(monkeypatch, capsys, tmp_path
     assert [entry["status"] for entry in told["runs"]].count("done") == 4
 
 
+@pytest.mark.usefixtures("axes_as_they_fall")
 def test_command_draws_the_study(monkeypatch, capsys, tmp_path, study):
     monkeypatch.setattr("odeopt.nets.paper_study", lambda *_, **__: study)
     code, out, _ = run(monkeypatch, capsys, "sweep", "--study", "paper", "--out", str(tmp_path))

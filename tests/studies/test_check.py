@@ -179,6 +179,7 @@ def test_unstable_learning_rate_is_refused_with_the_limit_and_runs_on_request(da
     assert not np.isfinite(report["gd"].curves["discrete_h0"][0, -1])
 
 
+@pytest.mark.usefixtures("axes_as_they_fall")
 def test_saved_files_hold_the_report(report, tmp_path):
     folder = report.save(tmp_path / "deep" / "out")
     stored = json.loads((folder / "check.json").read_text())

@@ -83,6 +83,7 @@ def test_an_averaged_rule_is_compared_at_the_average(report):
     assert "discrete_h0" in method.curves
 
 
+@pytest.mark.usefixtures("axes_as_they_fall")
 def test_a_report_with_gaps_is_saved_and_printed(report, tmp_path, capsys):
     from odeopt.cli.check_table import print_check
 

@@ -1,11 +1,11 @@
 """A check as one page: what it holds, and, in a browser, that it works without a network."""
 
 import re
+import sys
 
 import pytest
-from processes import run
 
-from odeopt import check
+from odeopt import check, cli
 from odeopt.data import load_digits
 from odeopt.studies import CheckSettings
 
@@ -37,11 +37,17 @@ def test_nothing_is_fetched_by_the_page(page):
     assert "<script src" not in page
 
 
-def test_a_folder_that_is_missing_is_noticed_before_training(tmp_path):
-    command = ["-m", "odeopt", "check", "--n", "12", "--report", str(tmp_path / "none" / "r.html")]
-    done = run(*command, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "there is no folder" in done.stderr
+def test_a_folder_that_is_missing_is_noticed_before_training(monkeypatch, capsys, tmp_path):
+    def started(*_, **__):
+        raise AssertionError("the check was begun")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("odeopt.cli.app.check", started)
+    monkeypatch.setattr(sys, "argv", ["odeopt", "check", "--n", "12", "--report", "none/r.html"])
+    with pytest.raises(SystemExit) as status:
+        cli.main()
+    assert status.value.code == 2
+    assert "there is no folder" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # needs chromium and its driver: apt install chromium-driver
