@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,12 +20,13 @@ from numpy.lib import format as npy
 from odeopt.checks import DAMAGED, real_array, require_choice, words_of
 from odeopt.kernels.inputs import require_a_direction, unit_rows, validate_inputs
 from odeopt.kernels.memory import available_memory
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["Dataset", "load_digits", "load_npz", "one_hot", "prepare"]
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Shown):
     r"""Inputs of unit norm, and targets of mean zero and unit root mean square, or labels -1 and 1.
 
     Of classes there is one output each, and the mean is zero and the mean square one over all outputs.
@@ -45,15 +46,20 @@ class Dataset:
     Examples
     --------
     >>> data = prepare([[3.0, 4.0], [1.0, 0.0]], ["cat", "dog"], targets="classes")
-    >>> data, data.labels
-    (Dataset(target_mean=0.5, target_scale=0.5), array([0, 1]))
+    >>> data.labels
+    array([0, 1])
     """
 
-    x: np.ndarray = field(repr=False)
-    y: np.ndarray = field(repr=False)
+    x: np.ndarray
+    y: np.ndarray
     target_mean: float | np.ndarray
     target_scale: float | np.ndarray
-    classes: np.ndarray | None = field(repr=False, default=None)
+    classes: np.ndarray | None = None
+
+    def _summary(self) -> Summary:
+        outputs = 1 if self.y.ndim == 1 else self.y.shape[1]
+        kind = "target(s)" if self.classes is None else "classes"
+        return Summary([f"{len(self.x)} inputs of dimension {self.x.shape[1]}", f"{outputs} {kind}"])
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -130,8 +136,7 @@ def load_digits(
         ) from error
     x, y = datasets.load_digits(return_X_y=True)
     x, y = (x, y) if classes is None else _two_classes(x, y, classes)
-    total = len(x)
-    n = total if n is None else n
+    total, n = len(x), len(x) if n is None else n
     if not _is_integer(n) or not 1 <= n <= total:
         raise ValueError(f"n must be an integer from 1 to {total} (the digits there are), got {n!r}")
     if seed is None:
@@ -358,7 +363,9 @@ def prepare(
     require_a_direction(x)
     unit, _ = unit_rows(x)
     if targets == "labels":
-        _require_labels(y)
+        if set(np.unique(y)) != {-1.0, 1.0}:
+            found = np.unique(y)[:5]
+            raise ValueError(f"y must hold the labels -1 and 1, both, got {found}; map two classes to them")
         scaled, mean, scale = y, 0.0, 1.0
     elif classes is not None:
         c = len(classes)  # 1 of c entries is 1: their mean is 1/c, their variance (c - 1)/c^2
@@ -372,13 +379,6 @@ def prepare(
     for array in (unit, scaled):
         array.setflags(write=False)
     return Dataset(x=unit, y=scaled, target_mean=mean, target_scale=scale, classes=classes)
-
-
-def _require_labels(y: np.ndarray) -> None:
-    if set(np.unique(y)) != {-1.0, 1.0}:
-        raise ValueError(
-            f"y must hold the labels -1 and 1, both of them, got {np.unique(y)[:5]}; map two classes to them"
-        )
 
 
 def _standardised(y: np.ndarray, name: str = "y") -> tuple[np.ndarray, float, float]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from odeopt.rules.shown import Shown
+
 __all__ = ["Assumption", "assumptions_of"]
 
 
-@dataclass(frozen=True)
-class Assumption:
+@dataclass(frozen=True, repr=False)
+class Assumption(Shown):
     """A term that the linear dynamics drops, and when it vanishes.
 
     Parameters

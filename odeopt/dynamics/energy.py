@@ -7,7 +7,7 @@ particle in the potential :math:`c\,\ell(u)` whose mass is :math:`H^{-1}`: the d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from sympy import Expr, Function, Symbol
 from odeopt.checks import require_integer, validate_kernel
 from odeopt.dynamics.integrate import PredictionTrajectory
 from odeopt.dynamics.prediction import PredictionDynamics
+from odeopt.limits.text import factor_text
 from odeopt.rules.formulas import latex
+from odeopt.rules.shown import Equation, Shown, Summary, along, rows_at, span
 
 __all__ = ["Energy", "Lagrangian", "energy", "lagrangian"]
 
@@ -27,8 +29,8 @@ __all__ = ["Energy", "Lagrangian", "energy", "lagrangian"]
 _MOST_COORDINATES = 4
 
 
-@dataclass(frozen=True)
-class Energy:
+@dataclass(frozen=True, repr=False)
+class Energy(Shown):
     r"""Energy along a trajectory, per unit mass: :math:`E=c\,\ell(u)+\tfrac12\dot u^\top H^{-1}\dot u`.
 
     Parameters
@@ -53,6 +55,11 @@ class Energy:
     potential: np.ndarray
     kinetic: np.ndarray
     dissipation: np.ndarray
+
+    def _summary(self) -> Summary:
+        columns = {"t": self.t, "total": self.total, "potential": self.potential, "kinetic": self.kinetic}
+        facts = [along(self), f"energy {span(self.total)}", "of an integrated trajectory"]
+        return Summary(facts, *rows_at(columns | {"dissipation": self.dissipation}))
 
     @property
     def total(self) -> np.ndarray:
@@ -158,8 +165,8 @@ def _mechanical(dynamics: PredictionDynamics) -> tuple[Expr | None, Expr]:
     return (damping[0] if damping else None), stiffness
 
 
-@dataclass(frozen=True)
-class Lagrangian:
+@dataclass(frozen=True, repr=False)
+class Lagrangian(Equation):
     r"""The Lagrangian :math:`\mathcal L=\mu(t)[\tfrac12\dot u^\top H^{-1}\dot u-c\,\ell(u)]`, verified.
 
     Parameters
@@ -184,10 +191,10 @@ class Lagrangian:
     """
 
     factor: Expr
-    expression: Expr = field(repr=False)
-    equations: tuple[sympy.Eq, ...] = field(repr=False)
-    residual: sympy.Matrix = field(repr=False)
-    stiffness: Expr = field(repr=False)
+    expression: Expr
+    equations: tuple[sympy.Eq, ...]
+    residual: sympy.Matrix
+    stiffness: Expr
 
     def __post_init__(self) -> None:
         if any(entry != 0 for entry in self.residual):
@@ -205,8 +212,9 @@ class Lagrangian:
         kinetic = r"\tfrac12\dot u^\top H^{-1}\dot u"
         return rf"\mathcal L={latex(self.factor)}\left({kinetic}-{c}\ell(u)\right)"
 
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
+    def _summary(self) -> Summary:
+        before, of_loss = map(factor_text, (self.factor, self.stiffness))
+        return Summary([f"L = {before}(u'^T H^-1 u'/2 - {of_loss}l(u))", "verified"])
 
 
 def lagrangian(dynamics: PredictionDynamics, *, size: int = 2) -> Lagrangian:

@@ -14,7 +14,7 @@ terms are dropped; they are listed in :attr:`ErrorDynamics.assumptions`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, overload
 
 import sympy
@@ -28,8 +28,16 @@ from odeopt.dynamics.momentum import ErrorMomentum, error_momentum
 from odeopt.limits.adaptive import SystemLimit
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
-from odeopt.limits.text import derivative_latex, derivative_text, equation_latex, equation_text, factor_text
+from odeopt.limits.text import (
+    clock_text,
+    derivative_latex,
+    derivative_text,
+    equation_latex,
+    equation_text,
+    factor_text,
+)
 from odeopt.rules.formulas import latex
+from odeopt.rules.shown import Equation, Summary
 
 __all__ = [
     "Assumption",
@@ -40,8 +48,8 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class ErrorDynamics:
+@dataclass(frozen=True, repr=False)
+class ErrorDynamics(Equation):
     r"""The linear ODE :math:`\sum_jA_j(t,H)\Delta^{(j)}=S(t,H)q` of the prediction error.
 
     Parameters
@@ -89,16 +97,16 @@ class ErrorDynamics:
     t: Symbol
     lam: Symbol
     time_step: float | Expr
-    assumptions: tuple[Assumption, ...] = field(repr=False)
-    limit: ODELimit | None = field(default=None, repr=False)
+    assumptions: tuple[Assumption, ...]
+    limit: ODELimit | None = None
     start: Expr = sympy.S.One
     time_origin: float | Expr = sympy.S.Zero
     source: Expr = sympy.S.Zero
     source_data: tuple[Expr, ...] = ()
-    printed: tuple[Expr, ...] | None = field(default=None, repr=False)
-    printed_source: Expr | None = field(default=None, repr=False)
-    valid_until: Any = field(default=None, repr=False)
-    momentum: ErrorMomentum | None = field(default=None, repr=False)
+    printed: tuple[Expr, ...] | None = None
+    printed_source: Expr | None = None
+    valid_until: Any = None
+    momentum: ErrorMomentum | None = None
 
     @property
     def has_source(self) -> bool:
@@ -231,8 +239,8 @@ class ErrorDynamics:
         source = latex((self.printed_source or self.source).subs(self.lam, Symbol("H")))
         return left if self.source == 0 else left.removesuffix("0") + rf"\left({source}\right)q"
 
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
+    def _summary(self) -> Summary:
+        return Summary([str(self), clock_text(self.time_step, self.time_origin)])
 
     def __str__(self) -> str:
         left = equation_text(self.parts(False, "Delta", "Delta"))
@@ -240,8 +248,8 @@ class ErrorDynamics:
         return left if self.source == 0 else left.removesuffix("0") + factor_text(source) + "q"
 
 
-@dataclass(frozen=True)
-class PreconditionedDynamics:
+@dataclass(frozen=True, repr=False)
+class PreconditionedDynamics(Equation):
     r"""The error of an adaptive method: :math:`\dot\Delta=-JD(w)^{-1}J^\top\Delta`.
 
     The preconditioner acts on the weights, so the equation does not close in (Delta, H); integrate the
@@ -264,7 +272,7 @@ class PreconditionedDynamics:
     """
 
     limit: SystemLimit
-    assumptions: tuple[Assumption, ...] = field(repr=False)
+    assumptions: tuple[Assumption, ...]
     is_closed: ClassVar[bool] = False
 
     @property
@@ -284,8 +292,8 @@ class PreconditionedDynamics:
             return rf"\dot{{\Delta}} = J\dot{{X}},\quad {self.limit.latex()}"
         return rf"\dot{{\Delta}} = -J D^{{-1}} J^\top \Delta,\quad D = {dotted_latex(self.preconditioner)}"
 
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
+    def _summary(self) -> Summary:
+        return Summary(["not closed in (Delta, H)", str(self)])
 
     def __str__(self) -> str:
         if self.preconditioner is None:

@@ -22,6 +22,7 @@ from odeopt.dynamics.losses import SquaredLoss
 from odeopt.dynamics.prediction import PredictionDynamics
 from odeopt.dynamics.system import Problem, image, solve
 from odeopt.limits.initial_value import require_finite, solver_options
+from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -30,8 +31,8 @@ __all__ = ["PredictionTrajectory", "Trajectory", "integrate", "integrate_predict
 Method = Literal["DOP853", "RK45", "RK23", "Radau", "BDF", "LSODA"]
 
 
-@dataclass(frozen=True)
-class Trajectory:
+@dataclass(frozen=True, repr=False)
+class Trajectory(Pictured):
     """Errors along time, as integrated.
 
     Parameters
@@ -63,13 +64,16 @@ class Trajectory:
     message: str
     layer: ClassVar[str] = "linear ODE"
 
+    def _summary(self) -> Summary:
+        return _summary_of(self)
+
     def __post_init__(self) -> None:
         for name in ("t", "delta", "loss"):
             getattr(self, name).setflags(write=False)
 
 
-@dataclass(frozen=True)
-class PredictionTrajectory:
+@dataclass(frozen=True, repr=False)
+class PredictionTrajectory(Pictured):
     r"""Predictions along time, as integrated.
 
     Parameters
@@ -106,10 +110,19 @@ class PredictionTrajectory:
     points: np.ndarray | None = None
     layer: ClassVar[str] = "prediction-space ODE"
 
+    def _summary(self) -> Summary:
+        return _summary_of(self)
+
     def __post_init__(self) -> None:
         for array in (self.t, self.u, self.velocity, self.loss, self.points):
             if array is not None:
                 array.setflags(write=False)
+
+
+def _summary_of(found: Trajectory | PredictionTrajectory) -> Summary:
+    how = f"{found.layer}, integrated with {found.nfev} evaluations"
+    facts = [along(found), f"loss {span(found.loss)}", how]
+    return Summary(facts, *rows_at({"t": found.t, "loss": found.loss}))
 
 
 def integrate(

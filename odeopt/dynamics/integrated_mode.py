@@ -8,7 +8,8 @@ import sympy
 from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import ErrorDynamics
 from odeopt.dynamics.losses import SquaredLoss
-from odeopt.dynamics.modes import AlongOrigin, ModeSolution
+from odeopt.dynamics.mode_values import AlongOrigin
+from odeopt.dynamics.modes import ModeSolution
 from odeopt.dynamics.system import Problem, solve
 from odeopt.limits.initial_value import solver_options
 

@@ -15,6 +15,7 @@ from odeopt.dynamics.losses import PredictionLoss, require_loss
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.linear import error_row, require_numeric
 from odeopt.rules.reading import require_linear
+from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["PredictionIterates", "predict_iterates"]
 
 
-@dataclass(frozen=True)
-class PredictionIterates:
+@dataclass(frozen=True, repr=False)
+class PredictionIterates(Pictured):
     r"""Predictions of a linear model, step by step.
 
     Parameters
@@ -49,6 +50,10 @@ class PredictionIterates:
     u: npt.NDArray[np.float64]
     loss: npt.NDArray[np.float64]
     points: npt.NDArray[np.float64] | None = None
+
+    def _summary(self) -> Summary:
+        facts = [along(self), f"loss {span(self.loss)}", "exact for a constant kernel"]
+        return Summary(facts, *rows_at({"k": self.k, "loss": self.loss}))
 
     def __post_init__(self) -> None:
         for array in (self.k, self.u, self.loss, self.points):

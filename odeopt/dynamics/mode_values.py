@@ -2,16 +2,28 @@ r"""Numerical evaluation of the modes, each in a form that stays accurate where 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import flint
 import numpy as np
 import numpy.typing as npt
 import scipy
+from sympy import Expr
 
-__all__ = ["bessel_mode", "damped_oscillator", "kummer_mode"]
+__all__ = ["AlongOrigin", "bessel_mode", "damped_oscillator", "kummer_mode"]
 
 # Beyond it Gamma(nu + 1) (2/x)^nu leaves the range of float64 where the series no longer converges fast.
 _MAX_FRICTION = 800
 _MOST_BITS = 2**14
+
+
+@dataclass(frozen=True)
+class AlongOrigin:
+    r"""The error :math:`\chi` along q: its expression, and its values (T, n) at times and eigenvalues."""
+
+    expr: Expr
+    values: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def damped_oscillator(

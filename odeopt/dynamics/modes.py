@@ -14,7 +14,7 @@ solves the equation without its right side, so that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,14 +36,15 @@ from odeopt.dynamics.error import ErrorDynamics
 from odeopt.dynamics.friction import agree, vanishing_friction
 from odeopt.dynamics.intrinsic import intrinsic_mode
 from odeopt.dynamics.mean import averaged_dynamics, mean_expression
-from odeopt.dynamics.mode_values import bessel_mode, damped_oscillator, kummer_mode
-from odeopt.rules.formulas import latex
+from odeopt.dynamics.mode_values import AlongOrigin, bessel_mode, damped_oscillator, kummer_mode
+from odeopt.rules.formulas import latex, text
+from odeopt.rules.shown import Shown, Summary
 
-__all__ = ["AlongOrigin", "ModeSolution", "mode_solution"]
+__all__ = ["ModeSolution", "mode_solution"]
 
 
-@dataclass(frozen=True)
-class ModeSolution:
+@dataclass(frozen=True, repr=False)
+class ModeSolution(Shown):
     r"""The closed form :math:`\varphi(t;\lambda)` of one mode.
 
     Parameters
@@ -78,9 +79,15 @@ class ModeSolution:
     expr: Expr
     family: str
     residual: Expr
-    _evaluate: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = field(repr=False)
-    _origin: AlongOrigin | None = field(default=None, repr=False)
-    clock: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    _evaluate: Callable[[np.ndarray, np.ndarray], np.ndarray] | None
+    _origin: AlongOrigin | None = None
+    clock: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def _summary(self) -> Summary:
+        exact = self.residual == 0
+        return Summary(
+            [self.family, *(("exact", text(self.expr)) if exact else ("numerical", str(self.dynamics)))]
+        )
 
     @property
     def origin_expr(self) -> Expr:
@@ -173,14 +180,6 @@ class ModeSolution:
 
     def _repr_latex_(self) -> str:
         return rf"$\displaystyle \varphi(t;\lambda) = {latex(self.expr)}$"
-
-
-@dataclass(frozen=True)
-class AlongOrigin:
-    r"""The error :math:`\chi` along q: its expression, and its values (T, n) at times and eigenvalues."""
-
-    expr: Expr
-    values: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def mode_solution(dynamics: ErrorDynamics) -> ModeSolution:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sympy import Expr, Symbol
+from sympy import Expr, Symbol, sympify
 
 from odeopt.dynamics.mode_image import coefficients_image, start_image
 from odeopt.limits.momentum_form import MomentumForm
+from odeopt.limits.text import equation_text, factor_text
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["ErrorMomentum", "error_momentum"]
 
 
-@dataclass(frozen=True)
-class ErrorMomentum:
+@dataclass(frozen=True, repr=False)
+class ErrorMomentum(Shown):
     r"""The equation of second order :math:`\dot\Delta=wP`, :math:`\dot P+C_1(t,H)P+C_0(t,H)\Delta=S(t,H)q`.
 
     Parameters
@@ -41,6 +43,13 @@ class ErrorMomentum:
     coefficients: tuple[Expr, Expr]
     source: Expr
     start: tuple[Expr, Expr]
+
+    def _summary(self) -> Summary:
+        parts = zip((1, *self.coefficients[::-1]), ("P'", "P", "Delta"), strict=True)
+        left = equation_text((sympify(c), vector) for c, vector in parts)
+        source = "" if self.source == 0 else f"{factor_text(self.source)}q"
+        right = left.removesuffix("0") + source if source else left
+        return Summary([f"Delta' = {factor_text(self.weight)}P", right])
 
     def map(self, function: Callable[[Expr], Expr]) -> ErrorMomentum:
         """Return the equation with a function applied to every coefficient.

@@ -27,12 +27,14 @@ from odeopt.dynamics.losses import PredictionLoss, require_loss
 from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential
 from odeopt.limits.text import equation_latex, equation_text, factor_text
+from odeopt.rules.formulas import latex
+from odeopt.rules.shown import Equation, Summary
 
 __all__ = ["PredictionDynamics", "prediction_dynamics"]
 
 
-@dataclass(frozen=True)
-class PredictionDynamics:
+@dataclass(frozen=True, repr=False)
+class PredictionDynamics(Equation):
     r"""The ODE :math:`\sum_{j\ge1}a_j\,u^{(j)}+a_0(u-u_0+Jw_0)+c\,H\,\nabla\ell(u)=0` of the predictions.
 
     Parameters
@@ -145,8 +147,11 @@ class PredictionDynamics:
         left = equation_latex(self.linear.parts(True, "u", r"\,\nabla\ell(u)"))
         if not self.linear.has_source:
             return left
-        pull = sympy.latex(self.linear.printed_source or self.linear.source)
+        pull = latex(self.linear.printed_source or self.linear.source)
         return left.removesuffix("0") + rf"\left({pull}\right)(u_0-Jw_0)"
+
+    def _summary(self) -> Summary:
+        return Summary([str(self), repr(self.loss)])
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()},\\quad {self.loss.latex()}$"

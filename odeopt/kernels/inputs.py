@@ -3,7 +3,7 @@ r"""Inputs of a ReLU kernel: checked, scaled to unit rows, and what in them make
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from odeopt.checks import real_array
+from odeopt.rules.shown import Shown
 
 __all__ = [
     "SingularPart",
@@ -126,8 +127,8 @@ def index_chunks(d: int, *arrays: np.ndarray) -> Iterator[tuple[np.ndarray, ...]
         yield tuple(a[start : start + size] for a in arrays)
 
 
-@dataclass(frozen=True)
-class SingularPart:
+@dataclass(frozen=True, repr=False)
+class SingularPart(Shown):
     r"""What makes the kernel of unit rows singular: blank rows, parallel rows, dependent antipodal pairs.
 
     In the null space that they span the error never changes, for the infinite network and for every finite
@@ -161,8 +162,8 @@ class SingularPart:
     blank: tuple[int, ...]
     parallel: tuple[tuple[int, ...], ...]
     antipodal: tuple[tuple[int, int], ...]
-    directions: np.ndarray = field(repr=False)
-    _null: np.ndarray = field(repr=False)
+    directions: np.ndarray
+    _null: np.ndarray
 
     def __bool__(self) -> bool:
         return self.dimension > 0

@@ -12,6 +12,7 @@ from typing import Literal
 from odeopt.checks import is_number, require_integer
 from odeopt.kernels.products import Engine, chosen_engine
 from odeopt.kernels.threads import allowed_threads
+from odeopt.rules.shown import Shown
 
 __all__ = [
     "MemoryPlan",
@@ -33,8 +34,8 @@ WORK_ARRAYS = 8
 SHARE = 0.8
 
 
-@dataclass(frozen=True)
-class MemoryPlan:
+@dataclass(frozen=True, repr=False)
+class MemoryPlan(Shown):
     """What a kernel operator and a Lanczos run with it will hold in memory.
 
     Parameters

@@ -22,8 +22,9 @@ from odeopt.limits.derivation_lines import DerivationStep, system_steps
 from odeopt.limits.failures import is_infinite
 from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, NoLimitError, dotted_latex, plain
-from odeopt.limits.text import readable
+from odeopt.limits.text import clock_text, readable
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.shown import Equation, Summary
 
 __all__ = ["SystemLimit", "scale_of", "system_limit"]
 
@@ -31,8 +32,8 @@ __all__ = ["SystemLimit", "scale_of", "system_limit"]
 _POWERS = tuple(map(Rational, ("1", "1/2", "2", "1/3", "2/3", "3/2", "4/3", "3", "4")))
 
 
-@dataclass(frozen=True)
-class SystemLimit:
+@dataclass(frozen=True, repr=False)
+class SystemLimit(Equation):
     r"""A first-order system :math:`\dot X=F(X,M,t)`, :math:`\dot M_i=G_i(X,M,t)`, componentwise.
 
     Parameters
@@ -92,12 +93,12 @@ class SystemLimit:
     scale: Rational = field(default=sympy.S.One)
     resolution: int = 0
     initial: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}))
-    reading: ReadStep | None = field(default=None, repr=False, compare=False)
-    steps: tuple[DerivationStep, ...] = field(default=(), repr=False, compare=False)
-    schedules: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}), repr=False)
-    printed: tuple[Expr, ...] | None = field(default=None, repr=False)
-    breaks: tuple[Any, ...] = field(default=(), repr=False)
-    valid_until: Any = field(default=None, repr=False)
+    reading: ReadStep | None = field(default=None, compare=False)
+    steps: tuple[DerivationStep, ...] = field(default=(), compare=False)
+    schedules: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}))
+    printed: tuple[Expr, ...] | None = None
+    breaks: tuple[Any, ...] = ()
+    valid_until: Any = None
 
     @property
     def accuracy(self) -> Rational:
@@ -178,8 +179,8 @@ class SystemLimit:
         """
         return r",\quad ".join(f"{dotted_latex(x)} = {dotted_latex(e)}" for x, e in self._printed())
 
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
+    def _summary(self) -> Summary:
+        return Summary([str(self), clock_text(self.time_step), self.rule.label])
 
     def __str__(self) -> str:
         return "; ".join(f"{plain(x)} = {plain(e)}" for x, e in self._printed())

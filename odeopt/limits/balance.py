@@ -17,6 +17,7 @@ from sympy import Add, Expr, Integer, Rational, Symbol
 from odeopt.limits.elimination import eliminate, linear_step
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.reading import require_linear
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["RejectedScale", "TimeScale", "time_scale"]
 
@@ -33,8 +34,8 @@ class RejectedScale:
     reason: str
 
 
-@dataclass(frozen=True)
-class TimeScale:
+@dataclass(frozen=True, repr=False)
+class TimeScale(Shown):
     r"""The power p in :math:`t=k\,\eta^p`.
 
     Parameters
@@ -56,6 +57,11 @@ class TimeScale:
     power: Rational
     balance: tuple[str, ...]
     rejected: tuple[RejectedScale, ...]
+
+    def _summary(self) -> Summary:
+        rows = [(f"t = k lr^({other.power})", other.reason) for other in self.rejected]
+        facts = [f"t = k lr^{self.power}", f"balance of {', '.join(self.balance)}"]
+        return Summary(facts, ("rejected", "why"), rows)
 
 
 def time_scale(rule: UpdateRule) -> TimeScale:

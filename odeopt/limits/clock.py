@@ -19,14 +19,16 @@ from odeopt.limits.derivation_lines import on_curve
 from odeopt.limits.elimination import eliminate, linear_step
 from odeopt.limits.series import GradientDifferential, NoLimitError, plain
 from odeopt.limits.start import initial_data
+from odeopt.limits.text import clock_text
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.reading import require_linear
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["Correspondence", "correspondences"]
 
 
-@dataclass(frozen=True)
-class Correspondence:
+@dataclass(frozen=True, repr=False)
+class Correspondence(Shown):
     r"""A clock from steps to time with the ODE that belongs to it.
 
     Parameters
@@ -62,6 +64,10 @@ class Correspondence:
     gradient: Expr
     order: int
     reason: str
+
+    def _summary(self) -> Summary:
+        clock = clock_text(self.time_step, self.origin)
+        return Summary([self.name, f"order {self.order}", clock, self.reason])
 
 
 def correspondences(family: UpdateRule, h: Symbol) -> tuple[Correspondence, ...]:

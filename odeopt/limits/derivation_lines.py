@@ -15,12 +15,13 @@ from odeopt.limits.elimination import exact
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
 from odeopt.rules.formulas import VectorName, text, vector_name
 from odeopt.rules.reading import Reading
+from odeopt.rules.shown import Equation
 
 __all__ = ["DerivationStep", "derivation_steps", "on_curve", "shifted", "system_steps"]
 
 
-@dataclass(frozen=True)
-class DerivationStep:
+@dataclass(frozen=True, repr=False)
+class DerivationStep(Equation):
     """One line of a derivation: what is done, and the equations that result."""
 
     title: str
@@ -30,9 +31,6 @@ class DerivationStep:
         r"""Return the line as LaTeX, the title as text."""
         body = r",\quad ".join(dotted_latex(e) for e in self.equations)
         return rf"\text{{{self.title}: }}\quad {body}"
-
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -15,14 +15,15 @@ from odeopt.limits.derivation_lines import DerivationStep
 from odeopt.limits.momentum_form import MomentumForm
 from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
-from odeopt.limits.text import equation_latex, equation_text, readable
+from odeopt.limits.text import clock_text, equation_latex, equation_text, readable
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.shown import Equation, Summary
 
 __all__ = ["ODELimit", "with_terms"]
 
 
-@dataclass(frozen=True)
-class ODELimit:
+@dataclass(frozen=True, repr=False)
+class ODELimit(Equation):
     r"""The limiting ODE of an update rule, with its corrections and its derivation.
 
     Parameters
@@ -83,17 +84,17 @@ class ODELimit:
     time_step: float | Expr
     initial_position: Expr
     initial: tuple[Expr, ...]
-    steps: tuple[DerivationStep, ...] = field(repr=False)
+    steps: tuple[DerivationStep, ...]
     resolution: int = 0
     time_origin: float | Expr = S.Zero
     accuracy: int = 1
     note: str = ""
-    reading: ReadStep | None = field(default=None, repr=False, compare=False)
-    schedules: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}), repr=False)
-    printed: Mapping[Expr, Expr] | None = field(default=None, repr=False)
-    breaks: tuple[Any, ...] = field(default=(), repr=False)
-    valid_until: Any = field(default=None, repr=False)
-    momentum: MomentumForm | None = field(default=None, repr=False)
+    reading: ReadStep | None = field(default=None, compare=False)
+    schedules: Mapping[Expr, Expr] = field(default_factory=lambda: MappingProxyType({}))
+    printed: Mapping[Expr, Expr] | None = None
+    breaks: tuple[Any, ...] = ()
+    valid_until: Any = None
+    momentum: MomentumForm | None = None
 
     @property
     def curve(self) -> Expr:
@@ -223,8 +224,8 @@ class ODELimit:
         """
         return equation_latex((c, dotted_latex(v)) for v, c in (self.printed or self.terms).items())
 
-    def _repr_latex_(self) -> str:
-        return f"$\\displaystyle {self.latex()}$"
+    def _summary(self) -> Summary:
+        return Summary([str(self), clock_text(self.time_step, self.time_origin), self.rule.label])
 
     def __str__(self) -> str:
         return equation_text((c, plain(v)) for v, c in (self.printed or self.terms).items())

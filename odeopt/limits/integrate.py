@@ -28,12 +28,13 @@ from odeopt.limits.intervals import intervals, on_interval, require_reached
 from odeopt.limits.momentum_form import MomentumForm
 from odeopt.limits.poles import Term, equation_start, is_finite_at_zero, require_determined
 from odeopt.limits.series import GradientDifferential
+from odeopt.rules.shown import Shown, Summary, along, rows_at
 
 __all__ = ["WeightTrajectory", "integrate_limit", "system_field"]
 
 
-@dataclass(frozen=True)
-class WeightTrajectory:
+@dataclass(frozen=True, repr=False)
+class WeightTrajectory(Shown):
     """Weights along time, as integrated.
 
     Parameters
@@ -61,6 +62,10 @@ class WeightTrajectory:
     def __post_init__(self) -> None:
         for name in ("t", "x"):
             getattr(self, name).setflags(write=False)
+
+    def _summary(self) -> Summary:
+        facts = [along(self), f"{self.x.shape[1]} weights", f"integrated with {self.nfev} evaluations"]
+        return Summary(facts, *rows_at({"t": self.t, "|x|": np.linalg.norm(self.x, axis=1)}))
 
 
 def integrate_limit(

@@ -10,12 +10,13 @@ from sympy import Symbol
 from odeopt.limits.elimination import exact
 from odeopt.rules.formulas import text
 from odeopt.rules.reading import Reading
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["ReadStep", "read_step"]
 
 
-@dataclass(frozen=True)
-class ReadStep:
+@dataclass(frozen=True, repr=False)
+class ReadStep(Shown):
     r"""What the step of a rule was read to be.
 
     Parameters
@@ -45,6 +46,9 @@ class ReadStep:
     points: tuple[str, ...]
     averages: tuple[str, ...]
     steadiness: str
+
+    def _summary(self) -> Summary:
+        return Summary(str(self).splitlines())
 
     def __str__(self) -> str:
         kind = "linear" if self.linear else "not linear"

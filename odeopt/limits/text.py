@@ -3,6 +3,7 @@ r"""Plain and LaTeX forms of equations, as a paper prints them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import sympy
 from sympy import Add, Expr, Symbol
@@ -10,6 +11,7 @@ from sympy import Add, Expr, Symbol
 from odeopt.rules.formulas import latex, normal, text
 
 __all__ = [
+    "clock_text",
     "derivative_latex",
     "derivative_text",
     "equation_latex",
@@ -90,6 +92,11 @@ def equation_text(parts: Iterable[tuple[Expr, str]]) -> str:
     "X'' + b*X' + (1/(1 - b))*X = 0"
     """
     return _equation((normal(c), vector, factor_text) for c, vector in parts)
+
+
+def clock_text(step: Any, origin: Any = 0) -> str:
+    """Print the time of a step k, as ``t = 0.1*(k + 1/2)``."""
+    return f"t = {factor_text(sympy.sympify(step))}{'k' if origin == 0 else f'(k + {text(origin)})'}"
 
 
 def equation_latex(parts: Iterable[tuple[Expr, str]]) -> str:

@@ -31,7 +31,8 @@ from odeopt.nets.training.record import TrainingRun
 from odeopt.nets.training.sgd import train_sgd
 from odeopt.nets.training.snapshot import Snapshot
 from odeopt.nets.training.train import train
-from odeopt.nets.trust import TrustEstimate, trust_estimate
+from odeopt.nets.trust import trust_estimate
+from odeopt.nets.trust_report import TrustEstimate
 from odeopt.rules.names import rule_grid
 
 __all__ = [

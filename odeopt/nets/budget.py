@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -28,13 +28,14 @@ from odeopt.nets.kernels.empirical import EmpiricalOperator
 from odeopt.nets.training.record import TrainingRun
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
+from odeopt.rules.shown import Pictured, Summary
 from odeopt.spectra.errors import LEVELS, PARTS, Prediction, losses, predicted_errors
 
 __all__ = ["ErrorBudget", "budget_of", "error_budget", "initial_kernel"]
 
 
-@dataclass(frozen=True)
-class ErrorBudget:
+@dataclass(frozen=True, repr=False)
+class ErrorBudget(Pictured):
     r"""The error vectors of a run and of its predictions, and the parts of the distance between them.
 
     Parameters
@@ -71,13 +72,15 @@ class ErrorBudget:
 
     rule: UpdateRule
     width: int | None
-    k: np.ndarray = field(repr=False)
+    k: np.ndarray
     time_step: float
     time_origin: float
-    errors: Mapping[str, np.ndarray] = field(repr=False)
-    equations: Mapping[str, str] = field(repr=False)
-    notes: Mapping[str, str] = field(repr=False)
+    errors: Mapping[str, np.ndarray]
+    equations: Mapping[str, str]
+    notes: Mapping[str, str]
     outputs: int = 1
+
+    _picture = "budget"
 
     @property
     def t(self) -> np.ndarray:
@@ -214,23 +217,26 @@ class ErrorBudget:
         first, last = self.losses["trained"][[0, -1]]
         return float(first / last) if last > 0 else np.inf
 
-    def __str__(self) -> str:
-        columns = ("|dL|/L_0", "|dL|/L_k", "|dD|/|D_0|", "|dD|/|D_k|")
+    def _summary(self) -> Summary:
         several = "" if self.outputs == 1 else f" examples of {self.outputs} outputs"
-        lines = [
-            f"{self.label}, n = {self.errors['trained'].shape[1] // self.outputs}{several}, "
-            f"up to step {self.k[-1]}, "
+        facts = [
+            self.label,
+            f"n = {self.errors['trained'].shape[1] // self.outputs}{several}",
+            f"measured up to step {self.k[-1]}",
             f"where the loss is 1/{self._fall:.3g} of the initial one",
-            f"{'largest over the steps':<31}" + "".join(f"{column:>12}" for column in columns),
         ]
-        lines += [
-            f"{row['part']:<31}"
-            + "".join(f"{row[key]:>12.2g}" for key in ("initial", "current", "vector", "vector_current"))
-            + f"   {row['upper']} - {row['lower']}"
+        sizes = {
+            "initial": "|dL|/L_0",
+            "current": "|dL|/L_k",
+            "vector": "|dD|/|D_0|",
+            "vector_current": "|dD|/|D_k|",
+        }
+        rows = [
+            [row["part"], *(f"{row[key]:.2g}" for key in sizes), f"{row['upper']} - {row['lower']}"]
             for row in self.rows()
         ]
-        lines += [f"{LEVELS[level]}: {reason}" for level, reason in self.notes.items()]
-        return "\n".join(lines)
+        notes = [f"{LEVELS[level]}: {reason}" for level, reason in self.notes.items()]
+        return Summary(facts, ["largest over the steps", *sizes.values(), "between"], rows, notes)
 
 
 def error_budget(

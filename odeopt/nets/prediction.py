@@ -8,7 +8,7 @@ decay to 0, :math:`Jw_0`; with `num_matvecs` no kernel is stored.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from odeopt.nets.kernels.empirical import EmpiricalOperator, empirical_operator
 from odeopt.nets.module_checks import inputs_of, targets_of
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import pulls, require_numeric
+from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
 from odeopt.spectra.curve import LossCurve, loss_curve
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.point_curve import PointCurve
@@ -32,8 +33,8 @@ from odeopt.spectra.predictions import predict, seen_from
 __all__ = ["ModulePrediction", "predict_module"]
 
 
-@dataclass(frozen=True)
-class ModulePrediction:
+@dataclass(frozen=True, repr=False)
+class ModulePrediction(Pictured):
     r"""What the kernel of a module at its present weights predicts of its training by one rule.
 
     Parameters
@@ -63,10 +64,18 @@ class ModulePrediction:
 
     rule: UpdateRule
     objective: PredictionLoss
-    k: np.ndarray = field(repr=False)
-    loss: np.ndarray = field(repr=False)
-    curve: LossCurve | None = field(repr=False, default=None)
-    points: PointCurve | None = field(repr=False, default=None)
+    k: np.ndarray
+    loss: np.ndarray
+    curve: LossCurve | None = None
+    points: PointCurve | None = None
+
+    def _summary(self) -> Summary:
+        kind = "exact for the linear model of the kernel"
+        if self.curve is not None and not self.curve.proved.all():
+            kind = "bounded for the linear model of the kernel, in part by estimates"
+        points = [] if self.points is None else [f"{self.points.u.shape[1]} point(s)"]
+        facts = [along(self), f"loss {span(self.loss)}", kind, *points, self.rule.label]
+        return Summary(facts, *rows_at({"k": self.k, "loss": self.loss}))
 
 
 def predict_module(

@@ -3,7 +3,7 @@ r"""Runs of SGD over seeds beside the law of their mean."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,15 @@ from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets.budget import initial_kernel
 from odeopt.nets.kernels.empirical import EmpiricalOperator
 from odeopt.nets.training.record import TrainingRun
+from odeopt.rules.shown import Pictured, Summary, along
 from odeopt.spectra.errors import predicted_errors
 from odeopt.spectra.minibatch import SGDPrediction, sgd_prediction
 
 __all__ = ["SGDReport", "sgd_report"]
 
 
-@dataclass(frozen=True)
-class SGDReport:
+@dataclass(frozen=True, repr=False)
+class SGDReport(Pictured):
     r"""Runs of SGD over several seeds beside the law of their mean.
 
     Parameters
@@ -53,13 +54,18 @@ class SGDReport:
     """
 
     prediction: SGDPrediction
-    ode_mean: np.ndarray = field(repr=False)
+    ode_mean: np.ndarray
     equation: str
     seeds: int
-    mean: np.ndarray = field(repr=False)
-    mean_error: np.ndarray = field(repr=False)
-    loss: np.ndarray = field(repr=False)
-    loss_error: np.ndarray = field(repr=False)
+    mean: np.ndarray
+    mean_error: np.ndarray
+    loss: np.ndarray
+    loss_error: np.ndarray
+
+    @property
+    def k(self) -> np.ndarray:
+        """Recorded steps, shape (K,)."""
+        return self.prediction.k
 
     def rows(self) -> list[dict[str, float]]:
         r"""Return the comparison at each step.
@@ -91,17 +97,19 @@ class SGDReport:
             for row in zip(*columns.values(), strict=True)
         ]
 
-    def __str__(self) -> str:
+    def _summary(self) -> Summary:
         found, rows = self.prediction, self.rows()
-        shown = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, 9).astype(int))]
         names = [name for name in rows[0] if name != "k"]
-        lines = [
-            f"{found.rule.label}, batches of {found.batch_size} of {found.mean.shape[1]}, "
-            f"{self.seeds} seeds, mean by {self.equation}",
-            f"{'k':>7}" + "".join(f"{name:>15}" for name in names),
+        shown = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, 9).astype(int))]
+        facts = [
+            f"{self.seeds} seeds",
+            along(self),
+            f"batches of {found.batch_size} of {found.mean.shape[1]}",
+            f"measured beside the mean by {self.equation}",
+            found.rule.label,
         ]
-        lines += [f"{row['k']:>7}" + "".join(f"{row[name]:>15.3g}" for name in names) for row in shown]
-        return "\n".join(lines)
+        cells = [[f"{row['k']}", *(f"{row[name]:.3g}" for name in names)] for row in shown]
+        return Summary(facts, ["k", *names], cells)
 
 
 def sgd_report(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -26,96 +26,14 @@ from odeopt.checks import frozen
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 from odeopt.nets.training.flat import FlatProblem, problem_of, running
 from odeopt.nets.training.laziness import spectral_norm
-from odeopt.nets.training.record import TrainingRun
 from odeopt.nets.training.stability import require_linear, require_numeric
+from odeopt.nets.trust_report import TrustEstimate, last_within
 from odeopt.rules.base import UpdateRule, iterate
 
-__all__ = ["TrustEstimate", "trust_estimate"]
+__all__ = ["trust_estimate"]
 
 _FAR = 1e12  # times the initial loss: beyond it a run has diverged
 _SPARE = 4  # halvings of stretches, times the number of checkpoints
-
-
-@dataclass(frozen=True)
-class TrustEstimate:
-    r"""What is expected to separate a network from its linear prediction; an estimate, not a bound.
-
-    Parameters
-    ----------
-    rule : UpdateRule
-        That of the linear prediction.
-    tolerance : float
-        The relative deviation of the loss that is accepted.
-    trusted_until : int
-        Last step up to which the estimated deviation stays within `tolerance` of the current loss; 0
-        if the linear recursion is unstable.
-    stable : bool
-        Whether the linear recursion stays finite and does not grow over the steps considered.
-    linear_loss, corrected_loss : numpy.ndarray, shape (num_steps + 1,)
-        Loss of the linear prediction, and that estimated for the network; inf after overflow, and the
-        latter inf after step 0 where the linear recursion is unstable.
-    checkpoints : numpy.ndarray of int, shape (C,)
-        Steps at which the network was linearised anew; only 0 for an unstable recursion.
-    kernel_drift : numpy.ndarray, shape (C,)
-        Estimate of :math:`\lVert H(k)-H(0)\rVert_2/\lVert H(0)\rVert_2`.
-    lam_min : numpy.ndarray, shape (C,)
-        Estimate of the smallest eigenvalue of H(k).
-    weight_travel : numpy.ndarray, shape (C,)
-        Estimate of :math:`\lVert w_k-w_0\rVert`.
-
-    Examples
-    --------
-    >>> from odeopt import GradientDescent
-    >>> from odeopt.nets import TwoLayerReLU, train
-    >>> arguments = TwoLayerReLU(4, 20_000), GradientDescent(0.5), np.eye(4), [1, -1, 0.5, 0], 20
-    >>> found = trust_estimate(*arguments)
-    >>> found.trusted_until, found.measured_until(train(*arguments))
-    (20, 20)
-    """
-
-    rule: UpdateRule
-    tolerance: float
-    trusted_until: int
-    stable: bool
-    linear_loss: np.ndarray = field(repr=False)
-    corrected_loss: np.ndarray = field(repr=False)
-    checkpoints: np.ndarray = field(repr=False)
-    kernel_drift: np.ndarray = field(repr=False)
-    lam_min: np.ndarray = field(repr=False)
-    weight_travel: np.ndarray = field(repr=False)
-
-    def measured_until(self, run: TrainingRun) -> int:
-        r"""Last recorded step up to which a run did stay within `tolerance` of the linear prediction.
-
-        Parameters
-        ----------
-        run : TrainingRun
-            A run of the same network and rule.
-
-        Returns
-        -------
-        int
-            At least 0, where both losses are the same.
-
-        Raises
-        ------
-        ValueError
-            If the run is longer than the estimate.
-        """
-        if run.k[-1] >= self.linear_loss.size:
-            raise ValueError(
-                f"run has {run.k[-1]} steps, the estimate {self.linear_loss.size - 1}; ask for as many steps"
-            )
-        return int(run.k[_last_within(run.loss, self.linear_loss[run.k], self.tolerance)])
-
-    def __str__(self) -> str:
-        if not self.stable:
-            return "the linear recursion grows: no linear prediction can be trusted; lower the learning rate"
-        return (
-            f"estimate, not a bound: within {self.tolerance:.0%} of the current loss up to step "
-            f"{self.trusted_until} of {self.linear_loss.size - 1}; kernel drift {self.kernel_drift[-1]:.1%}, "
-            f"smallest eigenvalue {self.lam_min[0]:.3g} -> {self.lam_min[-1]:.3g}"
-        )
 
 
 def trust_estimate(
@@ -206,7 +124,7 @@ def trust_estimate(
     return TrustEstimate(
         rule,
         tolerance,
-        _last_within(corrected, linear, tolerance) if stable else 0,
+        last_within(corrected, linear, tolerance) if stable else 0,
         stable,
         frozen(linear),
         frozen(corrected),
@@ -391,10 +309,3 @@ def _stretch(
     there = _Point(here.problem, after.weights)
     losses[-1] = there.loss
     return (losses, (after, there)) if np.isfinite(losses).all() else nothing
-
-
-def _last_within(losses: np.ndarray, reference: np.ndarray, tolerance: float) -> int:
-    """Last index before the first one whose relative deviation exceeds the tolerance."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        outside = np.flatnonzero(~(np.abs(losses - reference) <= tolerance * reference))
-    return int(outside[0]) - 1 if outside.size else len(losses) - 1

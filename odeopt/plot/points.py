@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from odeopt.plot.legends import explain, explain_below
 from odeopt.plot.style import (
+    STAR,
     Colours,
     abscissa_from_zero,
     labelled,
@@ -122,7 +123,6 @@ def test_curves(
 
 
 _BROAD: dict[str, Any] = {"linewidth": 4, "alpha": 0.35, "solid_capstyle": "butt"}
-_STAR: dict[str, Any] = {"marker": "*", "markersize": 10, "markeredgecolor": "black", "linestyle": "none"}
 _RING: dict[str, Any] = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle": "none"}
 
 
@@ -187,7 +187,7 @@ def _drawn(
 ) -> str:
     """Draw the test loss of a method, predicted and trained; say where each is best."""
     label = name
-    for found, style, mark in ((None if run is None else run.points, _BROAD, _RING), (curve, {}, _STAR)):
+    for found, style, mark in ((None if run is None else run.points, _BROAD, _RING), (curve, {}, STAR)):
         if found is None:
             continue
         loss, best = found.loss(y), found.best(y)
@@ -215,7 +215,7 @@ def _explained(ax: Axes, trained: bool) -> None:
     """Entries of the legend for what lines and marks mean."""
     if trained:
         ax.plot([], [], color="0.4", label="predicted")
-    ax.plot([], [], color="0.4", label="best step, predicted", **_STAR)
+    ax.plot([], [], color="0.4", label="best step, predicted", **STAR)
     if trained:
         ax.plot([], [], color="0.4", label="trained network", **_BROAD)
         ax.plot([], [], color="0.4", label="best step, trained", **_RING)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLOURS", "LEVELS", "PARTS", "Colours", "abscissa_from_zero", "colours_of", "labelled", "line_of",
-    "looks_of", "named", "on_axes", "panels_of", "plain_ordinate", "style", "styled", "typeset",
+    "COLOURS", "LEVELS", "PARTS", "STAR", "Colours", "abscissa_from_zero", "colours_of", "labelled",
+    "line_of", "line_options", "looks_of", "named", "on_axes", "panels_of", "plain_ordinate", "style",
+    "styled", "typeset",
 ]  # fmt: skip
 
 # Colours by Okabe and Ito, told apart by colour-blind readers: one a method, or a schedule.
@@ -45,6 +46,7 @@ SYMBOLS = {
     "momenta": r"$(\beta_1,\beta_2)$",
     **{name: f"${name}$" for name in ("r", "m", "n")},
 }
+STAR: dict[str, Any] = {"marker": "*", "markersize": 10, "markeredgecolor": "black", "linestyle": "none"}
 
 
 def style() -> dict[Any, Any]:
@@ -151,7 +153,8 @@ def labelled(ax: Axes, x: str, y: str) -> None:
 
 
 def typeset(label: str) -> str:
-    """The label of a rule with the symbols of its hyperparameters."""
+    """The label of a rule with the symbols of its hyperparameters, or an equation of the error."""
+    label = re.sub(r"(?<!\*)\*(?!\*)", " ", label.replace("Delta", r"$\Delta$"))
     return re.sub(r"\b(\w+)=", lambda found: f"{SYMBOLS.get(found[1], found[1].replace('_', ' '))} = ", label)
 
 
@@ -217,6 +220,19 @@ def plain_ordinate(ax: Axes) -> None:
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def line_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Properties of a line by their full names; one that matplotlib does not know is refused."""
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    try:
+        found = normalize_kwargs(dict(given), Line2D)
+        Line2D([], [], **found)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{error}; give properties of a line, as color or linewidth") from error
+    return found
 
 
 def abscissa_from_zero(ax: Axes, grid: np.ndarray) -> None:

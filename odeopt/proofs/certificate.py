@@ -28,11 +28,12 @@ from odeopt.proofs.storage import statement_from_json, statement_to_json
 from odeopt.proofs.value import value_constant
 from odeopt.proofs.verification import Verification
 from odeopt.rates.rate import Rate
+from odeopt.rules.shown import Summary
 
 __all__ = ["Certificate"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certificate(Statement):
     r"""A rate of convergence and its proof.
 
@@ -282,6 +283,9 @@ class Certificate(Statement):
         (True, False)
         """
         return cls(**statement_from_json(text))
+
+    def _summary(self) -> Summary:
+        return Summary([str(self), "with a proof that verify() checks"])
 
     def __str__(self) -> str:
         if self.law == "potential":

@@ -15,6 +15,7 @@ from sympy import Expr, Symbol
 
 from odeopt.proofs.exact.field import Element, Field
 from odeopt.rules.formulas import latex, text
+from odeopt.rules.shown import Shown
 
 __all__ = ["Flow", "Iteration"]
 
@@ -36,8 +37,8 @@ f0, f1, x0, x1, g0, g1 = sympy.symbols("f_0 f_1 x_0 x_1 g_0 g_1", real=True)
 time: Symbol = Symbol("t", real=True)
 
 
-@dataclass(frozen=True)
-class Flow:
+@dataclass(frozen=True, repr=False)
+class Flow(Shown):
     r"""The flow :math:`x^{(n)}+\sum_jb_jx^{(j)}+\beta\nabla^2f(x)\dot x+\gamma\nabla f(x)=0`, n = 1, 2, 3.
 
     Parameters
@@ -211,8 +212,8 @@ def _word(coefficient: Expr) -> str:
     return f"{written} " if plain else f"({written}) "
 
 
-@dataclass(frozen=True)
-class Iteration:
+@dataclass(frozen=True, repr=False)
+class Iteration(Shown):
     r"""The iteration with momentum beta and the gradient taken at an extrapolated point.
 
     .. math:: x_{k+1}=x_k+\beta(x_k-x_{k-1})-\eta\nabla f(y_k),\qquad y_k=x_k+\gamma(x_k-x_{k-1}).

@@ -15,14 +15,15 @@ import sympy
 from sympy import Expr
 
 from odeopt.rules.formulas import latex, text
+from odeopt.rules.shown import Shown
 
 __all__ = ["FunctionClass", "convex", "quadratic", "strongly_convex"]
 
 KINDS = ("strongly convex", "convex", "quadratic")
 
 
-@dataclass(frozen=True)
-class FunctionClass:
+@dataclass(frozen=True, repr=False)
+class FunctionClass(Shown):
     r"""A class of functions with a minimiser.
 
     Parameters

@@ -13,14 +13,16 @@ from odeopt.proofs.exact.field import Element, Field
 from odeopt.proofs.exact.signs import exact_number
 from odeopt.proofs.flow import Flow, Iteration, time
 from odeopt.proofs.functions import FunctionClass
+from odeopt.rules.formulas import text
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["LAWS", "Check", "Ends", "Evidence", "Multiplier", "Search", "Statement"]
 
 LAWS = ("exponential", "power", "integral", "factor", "potential")
 
 
-@dataclass(frozen=True)
-class Multiplier:
+@dataclass(frozen=True, repr=False)
+class Multiplier(Shown):
     """An inequality of the class with its multiplier.
 
     Parameters
@@ -44,9 +46,12 @@ class Multiplier:
     value: Expr
     inequality: Expr
 
+    def _summary(self) -> Summary:
+        return Summary([f"{self.name} times {text(self.value)}", f"{text(self.inequality)} <= 0"])
 
-@dataclass(frozen=True)
-class Search:
+
+@dataclass(frozen=True, repr=False)
+class Search(Shown):
     """How a certificate was found: the bisected optimum of its form, and what the proof lost against it.
 
     Parameters
@@ -73,9 +78,14 @@ class Search:
     bound: str
     steps: int
 
+    def _summary(self) -> Summary:
+        return Summary(
+            [f"optimum {self.optimum:.4g}", self.bound, f"gap {self.gap:.1e}", f"{self.steps} steps"]
+        )
 
-@dataclass(frozen=True)
-class Check:
+
+@dataclass(frozen=True, repr=False)
+class Check(Shown):
     """One line of a verification.
 
     Parameters
@@ -102,6 +112,10 @@ class Check:
     holds: bool
     reason: str = ""
     undecided: bool = False
+
+    def _summary(self) -> Summary:
+        outcome = "holds" if self.holds else "undecided" if self.undecided else "fails"
+        return Summary([f"{self.claim} {outcome}", *filter(None, [self.reason])])
 
 
 @dataclass(frozen=True)
@@ -141,8 +155,8 @@ class Evidence:
     divisors: tuple[Expr, ...] = ()
 
 
-@dataclass(frozen=True)
-class Statement:
+@dataclass(frozen=True, repr=False)
+class Statement(Shown):
     r"""A rate of convergence, and what its proof consists of; the fields are those of Certificate."""
 
     title: str
@@ -159,7 +173,7 @@ class Statement:
     correction: Expr = sympy.S.Zero
     search: Search | None = None
     ends: Ends | None = None
-    evidence: Evidence | None = field(default=None, compare=False, repr=False)
+    evidence: Evidence | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.law not in LAWS:

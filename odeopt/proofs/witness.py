@@ -23,6 +23,7 @@ from odeopt.dynamics.prediction import PredictionDynamics
 from odeopt.proofs import flow as flows
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.flow import Iteration
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["Witness", "witness"]
 
@@ -30,8 +31,8 @@ _TOLERANCES: Any = {"rtol": 1e-10, "atol": 1e-18}
 _ATTAINED = 1e-9  # relative error of a rate so measured
 
 
-@dataclass(frozen=True)
-class Witness:
+@dataclass(frozen=True, repr=False)
+class Witness(Shown):
     """A function on which the decay of V was measured.
 
     Parameters
@@ -57,6 +58,10 @@ class Witness:
     certified: float
     measured: float
     window: tuple[float, float]
+
+    def _summary(self) -> Summary:
+        rates = f"measured rate {self.measured:.8g}", f"certified {self.certified:.8g}"
+        return Summary([self.function, *rates])
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import require_numeric, transition_matrix
 from odeopt.rules.resolve import schedules_of
 from odeopt.rules.schedule import Schedule
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = [
     "GROWTH", "Growth", "frozen_radius", "largest_lr", "peak_of", "rate_of_run", "require_growth",
@@ -33,8 +34,8 @@ _DOUBLINGS = 60
 _SEEN = 2000
 
 
-@dataclass(frozen=True)
-class Growth:
+@dataclass(frozen=True, repr=False)
+class Growth(Shown):
     r"""How far a run strays: :math:`\max_{k\le K}\max_\lambda|P_k(\lambda)|`.
 
     Parameters
@@ -67,6 +68,9 @@ class Growth:
     step: int
     lam: float
     num_steps: int
+
+    def _summary(self) -> Summary:
+        return Summary([str(self), f"bound {self.bound:.4g}"])
 
     def __str__(self) -> str:
         place = f"step {self.step}, lam = {self.lam:.4g}"

@@ -22,6 +22,7 @@ from odeopt.checks import spectral_interval
 from odeopt.dynamics.characteristic import characteristic_roots, exact_roots
 from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import ErrorDynamics
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["Rate", "exact_rate"]
 
@@ -29,8 +30,8 @@ __all__ = ["Rate", "exact_rate"]
 _SCAN = 801
 
 
-@dataclass(frozen=True)
-class Rate:
+@dataclass(frozen=True, repr=False)
+class Rate(Shown):
     r"""A rate of decay of the loss.
 
     Parameters
@@ -90,6 +91,9 @@ class Rate:
         """
         ends = {"low": self.low, "high": self.high}
         return {name: value for name, value in asdict(self).items() if name != "interval"} | ends
+
+    def _summary(self) -> Summary:
+        return Summary([str(self), *filter(None, [self.note])])
 
     def __str__(self) -> str:
         spread = f" in [{self.low:.4g}, {self.high:.4g}]" if self.kind == "measured" else ""

@@ -14,6 +14,7 @@ from odeopt.checks import is_number
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.linear import error_row, pulls, require_numeric
 from odeopt.rules.shifted import states_of_origin
+from odeopt.rules.shown import Shown, Summary
 from odeopt.spectra.curve import LossCurve, loss_curve, require_joint
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 
@@ -23,8 +24,8 @@ __all__ = ["StepsTo", "require_loss", "steps_to"]
 _EVERY_STEP = 2000
 
 
-@dataclass(frozen=True)
-class StepsTo:
+@dataclass(frozen=True, repr=False)
+class StepsTo(Shown):
     """When a loss is reached first.
 
     Parameters
@@ -79,6 +80,10 @@ class StepsTo:
         if self.value is None or least.value is None:
             return None
         return 1.0 if self.value == least.value else float(self.value / max(least.value, 1e-300))
+
+    def _summary(self) -> Summary:
+        kind = "rigorous" if self.rigorous else "estimated"
+        return Summary([str(self), f"{kind} bounds", f"to a loss of {self.loss:.4g}"])
 
     def __str__(self) -> str:
         if self.value is None:

@@ -29,6 +29,7 @@ from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.averaged import with_average
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import error_polynomials, error_row, pulls, require_numeric, residual_polynomials
+from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
 from odeopt.rules.weight_decay import is_pulled_to_zero
 from odeopt.spectra.bracket import Bracket, bracket
 from odeopt.spectra.bracket_joint import joint_mode_bracket, joint_rule_bracket
@@ -45,8 +46,8 @@ _NARROW = 1e-4
 _UNDERFLOW, _SMALLEST = 1e-300, 5e-324
 
 
-@dataclass(frozen=True)
-class LossCurve:
+@dataclass(frozen=True, repr=False)
+class LossCurve(Pictured):
     """A loss along time or iterations.
 
     Parameters
@@ -93,12 +94,13 @@ class LossCurve:
     proved: np.ndarray
     rounding: np.ndarray
 
-    def __repr__(self) -> str:
-        if not self.loss.size:
-            return f"LossCurve(empty, {self.layer})"
-        first, last = self.loss[0], self.loss[-1]
+    def _summary(self) -> Summary:
         kind = "proved bounds" if self.rigorous else "bounds proved in part, estimated elsewhere"
-        return f"LossCurve({self.loss.size} points, {first:.4g} to {last:.4g}, {self.layer}, {kind})"
+        if not self.proved.any():
+            kind = "estimated bounds" if np.isfinite(self.upper).any() else "no bounds"
+        facts = [along(self), f"loss {span(self.loss)}", kind, self.source]
+        columns = {"loss": self.loss, "lower": self.lower, "upper": self.upper, "proved": self.proved}
+        return Summary(facts, *rows_at({"k": self.k, "t": self.t} | columns))
 
     @property
     def rigorous(self) -> bool:

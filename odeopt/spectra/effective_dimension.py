@@ -11,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from odeopt.checks import is_number, require_integer, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
+from odeopt.rules.shown import Shown, Summary
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.quadrature import gauss
 
@@ -20,8 +21,8 @@ __all__ = ["EffectiveDimension", "effective_dimension"]
 _MOST_PROBES = 1_000_000
 
 
-@dataclass(frozen=True)
-class EffectiveDimension:
+@dataclass(frozen=True, repr=False)
+class EffectiveDimension(Shown):
     r"""The effective dimension :math:`\mathrm{tr}\,H(H+\rho)^{-1}` with its uncertainty.
 
     Parameters
@@ -42,6 +43,11 @@ class EffectiveDimension:
 
     value: float
     standard_error: float
+
+    def _summary(self) -> Summary:
+        if self.standard_error:
+            return Summary([f"{self.value:.4g} +- {self.standard_error:.1g}", "estimated by random probes"])
+        return Summary([f"{self.value:.4g}", "exact"])
 
 
 def effective_dimension(
@@ -83,7 +89,7 @@ def effective_dimension(
     Examples
     --------
     >>> effective_dimension(np.diag([3.0, 1.0, 0.0]), ridge=1.0)
-    EffectiveDimension(value=1.25, standard_error=0.0)
+    EffectiveDimension(1.25, exact)
     """
     if not is_number(ridge) or not 0 < ridge < math.inf:
         raise ValueError(f"ridge must be a positive number, got {ridge!r}")

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.checks import frozen, real_array
+from odeopt.rules.shown import Pictured, Summary, along, rows_at
 
 __all__ = ["EnsembleCurve"]
 
 
-@dataclass(frozen=True)
-class EnsembleCurve:
+@dataclass(frozen=True, repr=False)
+class EnsembleCurve(Pictured):
     r"""Mean and covariance of predictions over initialisations, along training.
 
     Parameters
@@ -64,6 +65,20 @@ class EnsembleCurve:
         for values in vars(self).values():
             if isinstance(values, np.ndarray):
                 values.setflags(write=False)
+
+    _picture = "ensemble"
+
+    def _summary(self) -> Summary:
+        kind = "by all eigenvectors" if self.mean_error is None else "by Lanczos, exact but for rounding"
+        if self.mean_error is not None and self.mean_error.any():
+            kind = f"means estimated within {self.mean_error.max():.1g}"
+        if self.mean_bound is not None and np.isfinite(self.mean_bound).all():
+            kind = f"means proved within {self.mean_bound.max():.1g}"
+        points, means = self.variance.shape[1], self.mean.reshape(*self.variance.shape, -1)
+        columns = {"k": self.k, "t": self.t}
+        for i in range(min(points, 3)):
+            columns |= {f"mean[{i}]": means[:, i, 0], f"s.d.[{i}]": self.std[:, i]}
+        return Summary([along(self), f"{points} point(s)", kind, self.source], *rows_at(columns))
 
     @property
     def std(self) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from odeopt.checks import frozen, validate_error, validate_kernel
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["LEVELS", "PARTS", "STEP_PARTS", "WHOLE_PARTS", "Part", "Prediction", "losses", "predicted_errors"]
 
@@ -70,8 +71,8 @@ _OTHER_CLOCK = (
 )
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Shown):
     """Error vectors of the levels below the network, and what is known of them.
 
     Attributes
@@ -91,6 +92,13 @@ class Prediction:
     notes: dict[str, str]
     time_step: float
     time_origin: float
+
+    def _summary(self) -> Summary:
+        steps = len(next(iter(self.errors.values()), ()))
+        ends = {level: f"{losses(error)[-1]:.4g}" for level, error in self.errors.items()}
+        rows = [(LEVELS[level], end, self.equations.get(level, "")) for level, end in ends.items()]
+        notes = [f"{LEVELS.get(level, level)}: {reason}" for level, reason in self.notes.items()]
+        return Summary([f"errors at {steps} steps", *ends], ("level", "last loss", "ODE"), rows, notes)
 
 
 def predicted_errors(

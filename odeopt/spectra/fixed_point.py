@@ -17,11 +17,13 @@ import sympy
 from sympy import Expr, Matrix, Symbol
 
 from odeopt.checks import validate_error, validate_kernel
+from odeopt.limits.text import factor_text
 from odeopt.rules.averaged import Averaged
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.forms import CONSTANT
 from odeopt.rules.linear import limit_matrices, require_numeric, still_memories
 from odeopt.rules.reading import StepMatrices, require_linear
+from odeopt.rules.shown import Shown, Summary
 from odeopt.spectra.lanczos_input import origin_of
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 
@@ -30,8 +32,8 @@ __all__ = ["FixedPoint", "fixed_point"]
 _LAM = Symbol("lam", positive=True)
 
 
-@dataclass(frozen=True)
-class FixedPoint:
+@dataclass(frozen=True, repr=False)
+class FixedPoint(Shown):
     r"""The error :math:`\Delta_\infty=\varphi_\infty(H)\Delta_0+\chi_\infty(H)q` in which a stable rule ends.
 
     Parameters
@@ -153,8 +155,13 @@ class FixedPoint:
         q = delta0 - origin_of(delta0 if origin is None else origin, delta0.shape)
         return vectors @ (phi * (vectors.T @ delta0) + chi * (vectors.T @ q))
 
+    def _summary(self) -> Summary:
+        return Summary([str(self), self.rule.label])
+
     def __str__(self) -> str:
-        return f"Delta = ({self.of_start})*Delta_0 + ({self.of_origin})*q at each eigenvalue lam"
+        ends = {"Delta_0": self.of_start, "q": self.of_origin}
+        parts = [factor_text(factor) + vector for vector, factor in ends.items() if factor != 0]
+        return f"Delta = {' + '.join(parts) or 0} at each eigenvalue lambda"
 
 
 def fixed_point(rule: UpdateRule) -> FixedPoint:

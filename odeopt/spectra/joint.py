@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from odeopt.rules.shown import Shown, Summary
 from odeopt.spectra.quadrature import Ritz
 
 __all__ = ["JointMeasure", "Polarised", "Together", "joint_by_chains", "joint_starts", "start_shares"]
@@ -81,11 +82,16 @@ class Polarised:
         return phi**2 @ aa + 2 * (phi * chi) @ aq + chi**2 @ qq
 
 
-@dataclass(frozen=True)
-class JointMeasure:
+@dataclass(frozen=True, repr=False)
+class JointMeasure(Shown):
     """The parts of the measure of both vectors: one by ``eigh``, one for each right-hand side by Lanczos."""
 
     parts: tuple[Together | Polarised, ...]
+
+    def _summary(self) -> Summary:
+        of_error, _, of_origin = self.weights.sum(axis=1)
+        masses = f"mass {of_error:.4g} of the error, {of_origin:.4g} of its distance from J w_0"
+        return Summary([f"{self.nodes.size} nodes", masses])
 
     @functools.cached_property
     def nodes(self) -> np.ndarray:

@@ -7,11 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator
 
 from odeopt.checks import is_finite, real_array, validate_error
-from odeopt.kernels.matrix import array_bound, symmetric_product
+from odeopt.kernels.matrix import array_bound, symmetric_array, symmetric_product
 
-__all__ = ["columns_of", "interval_of", "origin_of", "precision_of", "product_of", "steps_of"]
+__all__ = [
+    "columns_of",
+    "interval_of",
+    "matrix_of",
+    "origin_of",
+    "precision_of",
+    "product_of",
+    "steps_of",
+]
 
 # Without `num_matvecs` an adaptive run stops here at the latest.
 _MAX_MATVECS = 2000
@@ -48,6 +57,15 @@ def columns_of(delta0: Any, n: int) -> np.ndarray:
             "eigh, for an array without num_matvecs, takes it"
         )
     return delta0.reshape(n, -1)
+
+
+def matrix_of(kernel: Any) -> tuple[Any, float]:
+    """What Lanczos multiplies with, and a bound on its distance from the kernel."""
+    if isinstance(kernel, LinearOperator):
+        return kernel, float(getattr(kernel, "storage_error", 0.0))
+    matrix, slack = symmetric_array(kernel)
+    # Converted once: a product of a float32 array with float64 vectors would convert it every time.
+    return matrix.astype(np.float64, copy=False), slack
 
 
 def product_of(matrix: Any) -> Callable[[np.ndarray], np.ndarray]:

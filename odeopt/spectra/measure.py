@@ -15,7 +15,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,15 @@ from scipy.sparse.linalg import LinearOperator
 
 from odeopt.checks import frozen, is_number, validate_error, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
-from odeopt.kernels.matrix import require_range, require_square, symmetric_array
+from odeopt.kernels.matrix import require_range, require_square
+from odeopt.rules.shown import Pictured, Summary, rows_at, span
 from odeopt.spectra.basis import Basis, eigen_basis, krylov_basis
 from odeopt.spectra.joint import JointMeasure, Together, joint_by_chains, joint_starts
 from odeopt.spectra.lanczos import Chain, lanczos
 from odeopt.spectra.lanczos_input import (
     columns_of,
     interval_of,
+    matrix_of,
     origin_of,
     precision_of,
     product_of,
@@ -42,8 +44,8 @@ from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pair
 __all__ = ["SpectralMeasure", "require_measure", "spectral_measure"]
 
 
-@dataclass(frozen=True)
-class SpectralMeasure:
+@dataclass(frozen=True, repr=False)
+class SpectralMeasure(Pictured):
     r"""Nodes :math:`\lambda_i`, ascending, and weights :math:`w_i=(v_i^\top\Delta_0)^2`.
 
     Parameters
@@ -82,15 +84,19 @@ class SpectralMeasure:
     interval_proved: bool = True
     decomposition: tuple[float, float] = (0.0, 0.0)
     joint: JointMeasure | None = None
-    basis: Basis | None = field(default=None, repr=False)
+    basis: Basis | None = None
+
+    _picture = "spectrum"
 
     def __post_init__(self) -> None:
         for name in ("nodes", "weights"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
 
-    def __repr__(self) -> str:
-        ends = f" from {self.nodes[0]:.4g} to {self.nodes[-1]:.4g}" if self.nodes.size else ""
-        return f"SpectralMeasure({self.nodes.size} nodes{ends}, mass {self.mass:.4g}, exact={self.exact})"
+    def _summary(self) -> Summary:
+        kind = "exact" if self.exact else "Gauss rule by Lanczos"
+        facts = [f"{self.nodes.size} nodes from {span(self.nodes)}", f"mass {self.mass:.4g}", kind]
+        columns = {"lambda": self.nodes, "weight": self.weights}
+        return Summary(facts, *rows_at(columns | {"sum": np.cumsum(self.weights)}))
 
     @property
     def mass(self) -> float:
@@ -263,7 +269,7 @@ def spectral_measure(
             raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
         found = _by_eigh(kernel, delta0, origin)
         return found if keep_basis else replace(found, basis=None)
-    matrix, slack = _matrix_of(kernel)
+    matrix, slack = matrix_of(kernel)
     n = require_square(matrix)
     starts = errors = columns_of(delta0, n)
     places, q = None, None if origin is None else errors - origin_of(origin, np.shape(delta0)).reshape(n, -1)
@@ -293,15 +299,6 @@ def spectral_measure(
     )
     basis = krylov_basis(chains, np.shape(delta0), places, errors, q) if keep_basis else None
     return replace(measure(chains), basis=basis)
-
-
-def _matrix_of(kernel: Any) -> tuple[Any, float]:
-    """What Lanczos multiplies with, and a bound on its distance from the kernel."""
-    if isinstance(kernel, LinearOperator):
-        return kernel, float(getattr(kernel, "storage_error", 0.0))
-    matrix, slack = symmetric_array(kernel)
-    # Converted once: a product of a float32 array with float64 vectors would convert it every time.
-    return matrix.astype(np.float64, copy=False), slack
 
 
 def _joined(found: SpectralMeasure, places, errors: np.ndarray, q: np.ndarray) -> SpectralMeasure:

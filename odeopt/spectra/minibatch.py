@@ -19,7 +19,7 @@ The limit of the mean is therefore the ODE of the rule; the loss has the varianc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,14 @@ import numpy.typing as npt
 from odeopt.checks import frozen, iteration_grid, real_array, require_integer, validate_kernel
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.loop import first_memory
+from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
 from odeopt.spectra.errors import losses
 
 __all__ = ["SGDPrediction", "sgd_prediction"]
 
 
-@dataclass(frozen=True)
-class SGDPrediction:
+@dataclass(frozen=True, repr=False)
+class SGDPrediction(Pictured):
     r"""Mean and second moment of SGD's error in the linear model, exact at every step.
 
     Parameters
@@ -70,10 +71,16 @@ class SGDPrediction:
 
     rule: UpdateRule
     batch_size: int
-    k: np.ndarray = field(repr=False)
-    mean: np.ndarray = field(repr=False)
-    std: np.ndarray = field(repr=False)
-    loss: np.ndarray = field(repr=False)
+    k: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    loss: np.ndarray
+
+    def _summary(self) -> Summary:
+        loss = f"expected loss {span(self.loss)}, exact for a constant kernel"
+        facts = [along(self), loss, f"batches of {self.batch_size} of {self.mean.shape[1]}", self.rule.label]
+        columns = {"k": self.k, "expected loss": self.loss, "loss of the mean": self.mean_loss}
+        return Summary(facts, *rows_at(columns | {"variance part": self.variance_loss}))
 
     @property
     def mean_loss(self) -> np.ndarray:

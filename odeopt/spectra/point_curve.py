@@ -9,12 +9,13 @@ import numpy.typing as npt
 
 from odeopt.checks import frozen, real_array
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss, require_loss
+from odeopt.rules.shown import Pictured, Summary, along, rows_at
 
 __all__ = ["PointCurve", "class_accuracy"]
 
 
-@dataclass(frozen=True)
-class PointCurve:
+@dataclass(frozen=True, repr=False)
+class PointCurve(Pictured):
     r"""Predictions on points along training.
 
     Parameters
@@ -57,10 +58,18 @@ class PointCurve:
     error: np.ndarray
     bound: np.ndarray
 
-    def __repr__(self) -> str:
-        steps, *points = self.u.shape
-        exact = "exact" if self.exact.all() else f"exact up to entry {int(np.argmin(self.exact))}"
-        return f"PointCurve({steps} steps, predictions of shape {tuple(points)}, {exact}, {self.source})"
+    _picture = "predictions"
+
+    def _summary(self) -> Summary:
+        kind = "exact but for rounding" if self.exact.all() else f"estimated within {self.error.max():.1g}"
+        if np.isfinite(self.bound).all():
+            kind = f"proved within {self.bound.max():.1g}"
+        facts = [along(self), f"predictions of shape {self.u.shape[1:]}", kind, self.source]
+        seen = list(np.ndindex(self.u.shape[1:]))[:4]
+        outputs = {f"u{list(at)}": self.u[(slice(None), *at)] for at in seen}
+        bound = self.bound if np.isfinite(self.bound).any() else None
+        columns = {"k": self.k, "t": self.t, **outputs, "estimated error": self.error, "bound": bound}
+        return Summary(facts, *rows_at(columns))
 
     def __post_init__(self) -> None:
         for name in ("u", "exact", "error", "bound"):

@@ -24,6 +24,7 @@ from odeopt.dynamics.displacement import displacement_factors
 from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, error_row, require_numeric
+from odeopt.rules.shown import Shown, Summary
 from odeopt.spectra.basis import Basis, Section
 from odeopt.spectra.curve import averaged, clock_of
 from odeopt.spectra.measure import SpectralMeasure, require_measure
@@ -38,8 +39,8 @@ _PRODUCT = "the product of cross_kernel"
 _CONVERGED = 4 * _EPS
 
 
-@dataclass(frozen=True)
-class SeenBasis:
+@dataclass(frozen=True, repr=False)
+class SeenBasis(Shown):
     r"""The vectors of a measure as they are seen from other points, :math:`H_*Q`.
 
     Parameters
@@ -63,6 +64,10 @@ class SeenBasis:
     basis: Basis
     images: tuple[np.ndarray, ...]
     norm: float
+
+    def _summary(self) -> Summary:
+        vectors = sum(image.shape[1] for image in self.images)
+        return Summary([f"{vectors} vectors seen from {self.num_points} point(s)", f"norm {self.norm:.4g}"])
 
     @property
     def num_points(self) -> int:

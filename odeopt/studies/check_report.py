@@ -15,9 +15,10 @@ from odeopt.rates.rate import Rate
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
 from odeopt.rules.schedule import Schedule
+from odeopt.rules.shown import Pictured, Shown, Summary, changed
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS
 from odeopt.studies.files import Saved
-from odeopt.studies.page import check_page
+from odeopt.studies.page import check_page, check_table
 from odeopt.studies.tested import TEST_LEVELS
 
 __all__ = ["CheckReport", "CheckSettings", "MethodReport"]
@@ -26,8 +27,8 @@ __all__ = ["CheckReport", "CheckSettings", "MethodReport"]
 _MOST = 10**12  # of anything that is counted
 
 
-@dataclass(frozen=True)
-class CheckSettings:
+@dataclass(frozen=True, repr=False)
+class CheckSettings(Shown):
     """Options of a check.
 
     Parameters
@@ -93,6 +94,9 @@ class CheckSettings:
     dtype: Literal["float32", "float64"] = "float64"
     allow_unstable: bool = False
 
+    def _summary(self) -> Summary:
+        return Summary(changed(self))
+
     def __post_init__(self) -> None:
         for name in ("width", "seeds", "num_steps"):
             require_integer(name, getattr(self, name), 1, _MOST)
@@ -130,8 +134,8 @@ class CheckSettings:
         return {n: v.to_dict() if isinstance(v, Schedule) else v for n, v in values.items()}
 
 
-@dataclass(frozen=True)
-class MethodReport:
+@dataclass(frozen=True, repr=False)
+class MethodReport(Pictured):
     r"""One method of a check.
 
     Parameters
@@ -218,9 +222,19 @@ class MethodReport:
     integration_error: float | None
     drift_by_seed: tuple[float, ...]
     diverged_at: int | None
-    curves: dict[str, np.ndarray] = field(repr=False)
-    notes: dict[str, str] = field(default_factory=dict, repr=False)
+    curves: dict[str, np.ndarray]
+    notes: dict[str, str] = field(default_factory=dict)
     test: dict[str, Any] | None = None
+
+    _picture = "curves"
+
+    def _summary(self) -> Summary:
+        rates = [str(rate) for rate in [self.exact_ode or self.exact_discrete] if rate]
+        rows = [(name.replace("_", " "), str(getattr(self, name) or "-")) for name in _RATES]
+        rows += [(part, f"{size:.1e} of L_0, measured") for part, size in self.budget.items()]
+        rows.append(("drift of H", f"{self.kernel_drift:.1%}, measured"))
+        facts = [self.rule.label, self.error_ode or self.weight_ode or "no ODE", *rates]
+        return Summary(facts, ("quantity", "value"), rows)
 
     @property
     def budget(self) -> dict[str, float]:
@@ -263,8 +277,8 @@ _PLAIN = (
 _RATES = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
 
 
-@dataclass(frozen=True)
-class CheckReport(Saved):
+@dataclass(frozen=True, repr=False)
+class CheckReport(Saved, Pictured):
     r"""The result of :func:`odeopt.check`.
 
     Parameters
@@ -292,6 +306,13 @@ class CheckReport(Saved):
     problem: dict[str, Any]
     methods: tuple[MethodReport, ...]
     _names = ("check.json", "curves.npz", "check")
+    _picture = "check"
+
+    def _summary(self) -> Summary:
+        s, names = self.settings, ", ".join(method.name for method in self.methods)
+        size = f"n = {self.problem['n']}, d = {self.problem['d']}, width {s.width}"
+        facts = [size, f"{s.seeds} seeds, {s.num_steps} steps", names, "predicted and measured"]
+        return Summary(facts, *check_table(self.methods))
 
     def __getitem__(self, name: str) -> MethodReport:
         for method in self.methods:

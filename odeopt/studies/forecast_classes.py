@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +33,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent, HeavyBall, Nesterov
 from odeopt.rules.names import numbers_of
 from odeopt.rules.schedule import Schedule
+from odeopt.rules.shown import Pictured, Shown, Summary, along, rows_at, span
 from odeopt.spectra.largest import largest_eigenvalue_bound
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.point_curve import PointCurve, class_accuracy
@@ -48,8 +49,8 @@ _METHODS = ("gd", "hb", "nag")
 _LOGITS, _KEPT = 2**26, 2**27
 
 
-@dataclass(frozen=True)
-class ClassCurve:
+@dataclass(frozen=True, repr=False)
+class ClassCurve(Pictured):
     """Cross-entropy and accuracy on some examples along training.
 
     Parameters
@@ -71,9 +72,14 @@ class ClassCurve:
     (30, 30, True)
     """
 
-    k: np.ndarray = field(repr=False)
-    loss: np.ndarray = field(repr=False)
-    accuracy: np.ndarray = field(repr=False)
+    k: np.ndarray
+    loss: np.ndarray
+    accuracy: np.ndarray
+
+    def _summary(self) -> Summary:
+        shares = f"accuracy {self.accuracy[0]:.1%} to {self.accuracy[-1]:.1%}"
+        facts = [along(self), f"cross-entropy {span(self.loss)}", shares, "at infinite width"]
+        return Summary(facts, *rows_at({"k": self.k, "cross-entropy": self.loss, "accuracy": self.accuracy}))
 
     @property
     def best(self) -> int:
@@ -95,8 +101,8 @@ class ClassCurve:
         return {"best": best, "last": last, "still_falling": bool(self.k[-1] - self.k[self.best] <= 1)}
 
 
-@dataclass(frozen=True)
-class ClassMethod:
+@dataclass(frozen=True, repr=False)
+class ClassMethod(Shown):
     """What is predicted for one method.
 
     Parameters
@@ -124,6 +130,11 @@ class ClassMethod:
     training: ClassCurve
     test: ClassCurve | None
 
+    def _summary(self) -> Summary:
+        curves = {"training": self.training, **({"test": self.test} if self.test else {})}
+        last = [f"{name} accuracy {curve.accuracy[-1]:.1%}" for name, curve in curves.items()]
+        return Summary([*last, f"after {self.training.k[-1]} steps", self.rule.label])
+
     def to_dict(self) -> dict[str, Any]:
         """Return what a table or a JSON file holds.
 
@@ -137,8 +148,8 @@ class ClassMethod:
         return {"name": self.name, **rule, **curves}
 
 
-@dataclass(frozen=True)
-class ClassForecast(Saved):
+@dataclass(frozen=True, repr=False)
+class ClassForecast(Saved, Pictured):
     """The predictions for a data set of classes, saved as forecast.json, forecast.npz and forecast.png.
 
     Parameters
@@ -174,6 +185,21 @@ class ClassForecast(Saved):
     overlap: str
     methods: tuple[ClassMethod, ...]
     _names = ("forecast.json", "forecast.npz", "forecast")
+    _picture = "class_curves"
+
+    def _summary(self) -> Summary:
+        def cells(curve: ClassCurve | None, i: int) -> tuple[str, str, str]:
+            if curve is None:
+                return ("-", "-", "-")
+            return str(curve.k[i]), f"{curve.loss[i]:.4g}", f"{curve.accuracy[i]:.1%}"
+
+        on = ("last step", "cross-entropy", "accuracy", "best step on test", "cross-entropy", "accuracy")
+        rows = [
+            (m.name, m.rule.label, *cells(m.training, -1), *cells(m.test, m.test.best if m.test else 0))
+            for m in self.methods
+        ]
+        facts = [f"n = {self.n}, d = {self.d}, {len(self.classes)} classes", "predicted at infinite width"]
+        return Summary(facts, ("method", "rule", *on), rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a JSON file holds.

@@ -2,7 +2,7 @@ r"""What a forecast returns: for each method its rule, its limits, its steps to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from odeopt.kernels.memory import MemoryPlan
 from odeopt.rates.steps import StepsTo
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
+from odeopt.rules.shown import Pictured, Shown, Summary
 from odeopt.spectra.curve import LossCurve
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.studies.files import Saved, forecast_arrays
@@ -21,8 +22,8 @@ from odeopt.studies.held_out import HeldOut, HeldOutCurve
 __all__ = ["Forecast", "MethodForecast"]
 
 
-@dataclass(frozen=True)
-class MethodForecast:
+@dataclass(frozen=True, repr=False)
+class MethodForecast(Shown):
     """What is predicted for one method.
 
     Parameters
@@ -62,11 +63,15 @@ class MethodForecast:
     rule: UpdateRule
     lr_limit: float | None
     steps: StepsTo
-    curve: LossCurve = field(repr=False)
+    curve: LossCurve
     run: int | None = None
     ends_at: float | None = None
     times_fewest: float | None = None
     test: HeldOutCurve | None = None
+
+    def _summary(self) -> Summary:
+        kind = "rigorous" if self.steps.rigorous else "estimated"
+        return Summary([f"{self.steps} steps to {self.steps.loss:.4g}", f"{kind} bounds", self.rule.label])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a table or a JSON file holds.
@@ -95,8 +100,8 @@ class MethodForecast:
         }
 
 
-@dataclass(frozen=True)
-class Forecast(Saved):
+@dataclass(frozen=True, repr=False)
+class Forecast(Saved, Pictured):
     """The predictions for a data set; saved as forecast.json, forecast.npz (the curves) and forecast.png.
 
     Parameters
@@ -151,16 +156,29 @@ class Forecast(Saved):
     mu: float
     L: float
     largest: tuple[float, float]
-    singular: SingularPart = field(repr=False)
-    measure: SpectralMeasure = field(repr=False)
-    plan: MemoryPlan = field(repr=False)
+    singular: SingularPart
+    measure: SpectralMeasure
+    plan: MemoryPlan
     fewest: StepsTo | None
     methods: tuple[MethodForecast, ...]
-    test: HeldOut | None = field(default=None, repr=False)
+    test: HeldOut | None = None
     outputs: int = 1
-    classes: np.ndarray | None = field(default=None, repr=False)
+    classes: np.ndarray | None = None
     target_note: str = ""
     _names = ("forecast.json", "forecast.npz", "forecast")
+
+    _picture = "forecast"
+
+    def _summary(self) -> Summary:
+        def cells(m: MethodForecast) -> list[str]:
+            numbers = (m.lr_limit, m.times_fewest, m.test and m.test.best_step)
+            told = [m.name, m.rule.label, str(m.steps), "rigorous" if m.steps.rigorous else "estimated"]
+            return told + ["-" if v is None else f"{v:.5g}" for v in numbers]
+
+        head = ("method", "rule", "steps", "bounds", "limit of lr", "times fewest", "best step on test")
+        steps = ", ".join(f"{m.name} {m.steps}" for m in self.methods)
+        facts = [f"n = {self.n}, d = {self.d}", f"steps to {self.target:g} L_0: {steps}"]
+        return Summary([*facts, "predicted at infinite width"], head, [cells(m) for m in self.methods])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a JSON file holds.

@@ -6,7 +6,7 @@ training :math:`u_*(k)=-H_*\psi_k(H)\Delta_0`. Inputs are scaled to unit norm an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from odeopt.kernels.inputs import unit_rows
 from odeopt.kernels.relu import gram_between
 from odeopt.kernels.shared_rows import shared_directions
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.shown import Pictured, Shown, Summary, along, rows_at, span
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.point_curve import PointCurve, class_accuracy
 from odeopt.spectra.predictions import SeenBasis, predict, seen_from
@@ -33,8 +34,8 @@ _SEARCHED = 10_000
 _FAR = 1e150
 
 
-@dataclass(frozen=True)
-class HeldOutCurve:
+@dataclass(frozen=True, repr=False)
+class HeldOutCurve(Pictured):
     r"""The predicted loss of a method on examples that are not trained on.
 
     Parameters
@@ -64,12 +65,23 @@ class HeldOutCurve:
     (True, True, None)
     """
 
-    k: np.ndarray = field(repr=False)
-    loss: np.ndarray = field(repr=False)
-    error: np.ndarray = field(repr=False)
-    accuracy: np.ndarray | None = field(repr=False)
-    rms: np.ndarray = field(repr=False)
+    k: np.ndarray
+    loss: np.ndarray
+    error: np.ndarray
+    accuracy: np.ndarray | None
+    rms: np.ndarray
     best: int
+
+    def _summary(self) -> Summary:
+        worst = (
+            f"estimated within {self.error.max():.1g}"
+            if self.error.any()
+            else "exact for infinite width but for rounding"
+        )
+        best = f"best {self.loss[self.best]:.4g} at step {self.best_step}"
+        facts = [along(self), f"test loss {span(self.loss)}", best, worst]
+        columns = {"k": self.k, "test loss": self.loss, "rms": self.rms, "accuracy": self.accuracy}
+        return Summary(facts, *rows_at(columns))
 
     @property
     def best_step(self) -> int:
@@ -98,8 +110,8 @@ class HeldOutCurve:
         return {"best": at(self.best), "last": at(-1), "still_falling": self.still_falling}
 
 
-@dataclass(frozen=True)
-class HeldOut:
+@dataclass(frozen=True, repr=False)
+class HeldOut(Shown):
     """Examples beside those of the training, on their scale.
 
     Attributes
@@ -116,12 +128,15 @@ class HeldOut:
         Outputs of the classes; None where there is none for each class.
     """
 
-    x: np.ndarray = field(repr=False)
-    y: np.ndarray = field(repr=False)
+    x: np.ndarray
+    y: np.ndarray
     scale: float
     middle: float | None
-    shared: tuple[tuple[int, int], ...] = field(repr=False)
-    labels: np.ndarray | None = field(repr=False, default=None)
+    shared: tuple[tuple[int, int], ...]
+    labels: np.ndarray | None = None
+
+    def _summary(self) -> Summary:
+        return Summary([f"{len(self.y)} test examples", f"loss {self.initial_loss:.4g} for zero outputs"])
 
     @classmethod
     def of(cls, test: Examples, x: np.ndarray, y: np.ndarray, data: Dataset) -> HeldOut:

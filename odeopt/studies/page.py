@@ -22,9 +22,10 @@ from odeopt.plot.style import COLOURS
 from odeopt.proofs.certify import certify
 from odeopt.proofs.wanted import UnsolvedError
 from odeopt.rates.rate import Rate
+from odeopt.rules.shown import Summary
 from odeopt.spectra.errors import WHOLE_PARTS
 
-__all__ = ["check_page", "require_page"]
+__all__ = ["check_page", "check_table", "require_page"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --line: #d0d0d0; --faint: #6b6b6b }
@@ -102,11 +103,23 @@ def _provenance(command: str | None) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    def line(cells: list[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return f'<div class="scroll">{Summary((), head, rows).table()}</div>'
 
-    body = "".join(line(row, "td") for row in rows)
-    return f'<div class="scroll"><table>{line(head, "th")}{body}</table></div>'
+
+def check_table(methods: Any) -> tuple[list[str], list[list[str]], list[str]]:
+    """Head, rows and notes of what a check says in short: rates, and what parts the levels."""
+    rates = {
+        "ODE, exact": "exact_ode",
+        "iteration, exact": "exact_discrete",
+        "network, fitted": "fitted_trained",
+    }
+    rows, notes = [], []
+    for m in methods:
+        found = (getattr(m, name) for name in rates.values())
+        rows.append([m.name, *("-" if rate is None else rate.formula for rate in found), *_sizes(m)[1:]])
+        notes.append(f"{m.name}: {m.rule.label}; {m.error_ode or m.weight_ode or 'no ODE'}")
+    told = "Rates of the loss per unit of time; parts: largest difference over the run by L_0, measured."
+    return ["method", *rates, *(part.title for part in WHOLE_PARTS), "drift of H"], rows, [*notes, told]
 
 
 def _sizes(method: Any) -> list[str]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,13 @@ from torch import nn
 from odeopt.checks import frozen, require_integer
 from odeopt.nets.kernels.empirical import empirical_operator
 from odeopt.nets.module_checks import inputs_of
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["MonteCarloKernel", "monte_carlo_kernel"]
 
 
-@dataclass(frozen=True)
-class MonteCarloKernel:
+@dataclass(frozen=True, repr=False)
+class MonteCarloKernel(Shown):
     r"""Kernels as means over initialisations, with their standard errors.
 
     Parameters
@@ -54,11 +55,15 @@ class MonteCarloKernel:
     True
     """
 
-    ntk: np.ndarray = field(repr=False)
-    nngp: np.ndarray = field(repr=False)
-    ntk_error: np.ndarray = field(repr=False)
-    nngp_error: np.ndarray = field(repr=False)
+    ntk: np.ndarray
+    nngp: np.ndarray
+    ntk_error: np.ndarray
+    nngp_error: np.ndarray
     draws: int
+
+    def _summary(self) -> Summary:
+        size, error = "x".join(map(str, self.ntk.shape)), self.ntk_error.max()
+        return Summary([f"{size} from {self.draws} draws", f"ntk estimated, standard errors to {error:.2g}"])
 
 
 def monte_carlo_kernel(

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ import numpy as np
 from odeopt.checks import DAMAGED, require_integer
 from odeopt.nets.sweeps.pool import outcomes
 from odeopt.nets.sweeps.store import Store, locked, read_run
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["JobResults", "job_key", "run_jobs"]
 
 
-@dataclass(frozen=True)
-class JobResults:
+@dataclass(frozen=True, repr=False)
+class JobResults(Shown):
     """The runs of a folder.
 
     Parameters
@@ -54,9 +55,15 @@ class JobResults:
     """
 
     folder: Path
-    entries: tuple[dict[str, Any], ...] = field(repr=False)
+    entries: tuple[dict[str, Any], ...]
     reused: int
     set_aside: tuple[str, ...] = ()
+
+    def _summary(self) -> Summary:
+        done = [f"{len(self.entries) - len(self.failures)} runs done", f"{self.reused} of them before"]
+        failed = [f"{len(self.failures)} failed"] if self.failures else []
+        rows = [(json.dumps(e["spec"]), e["reason"]) for e in self.failures[:9]]
+        return Summary([*done, *failed, f"in {self.folder.name}"], ("failed, the first nine", "why"), rows)
 
     @property
     def failures(self) -> tuple[dict[str, Any], ...]:

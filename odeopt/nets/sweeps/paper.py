@@ -31,6 +31,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum
 from odeopt.rules.momentum import TorchSGD
 from odeopt.rules.names import rule_spec
+from odeopt.rules.shown import Shown, Summary, changed
 
 __all__ = ["PaperSettings", "paper_data", "paper_study", "power_slopes", "unstable_runs"]
 
@@ -39,8 +40,8 @@ __all__ = ["PaperSettings", "paper_data", "paper_study", "power_slopes", "unstab
 DIGITS_SQUARED_NORM = 54.0
 
 
-@dataclass(frozen=True)
-class PaperSettings:
+@dataclass(frozen=True, repr=False)
+class PaperSettings(Shown):
     """Sizes of the study; the defaults are the authors', with 60 examples.
 
     Parameters
@@ -82,6 +83,9 @@ class PaperSettings:
     seeds: int = 3
     restart: int = 100
     curve_seeds: int = 1
+
+    def _summary(self) -> Summary:
+        return Summary(changed(self))
 
     def __post_init__(self) -> None:
         for name in ("width", "epochs", "width_epoch", "seeds", "restart", "curve_seeds"):

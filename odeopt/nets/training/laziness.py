@@ -12,13 +12,14 @@ with the sign of :math:`a_r` for both directions of the flip. The linear equatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from odeopt.checks import frozen
+from odeopt.rules.shown import Shown, Summary, along, rows_at
 
 if TYPE_CHECKING:
     from odeopt.nets.training.flat import FlatProblem
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Laziness"]
 
 
-@dataclass(frozen=True)
-class Laziness:
+@dataclass(frozen=True, repr=False)
+class Laziness(Shown):
     r"""Change of a network along a run; arrays are float64 (steps and counts: int64) and read-only.
 
     Parameters
@@ -63,15 +64,24 @@ class Laziness:
     (array([ 0, 20]), True, True)
     """
 
-    k: np.ndarray = field(repr=False)
+    k: np.ndarray
     kernel_drift: np.ndarray
-    lam_min: np.ndarray = field(repr=False)
-    lam_max: np.ndarray = field(repr=False)
-    weight_travel: np.ndarray = field(repr=False)
-    neuron_travel: np.ndarray | None = field(repr=False)
-    flipped: np.ndarray | None = field(repr=False)
-    flips: np.ndarray | None = field(repr=False)
-    impulses: np.ndarray | None = field(repr=False)
+    lam_min: np.ndarray
+    lam_max: np.ndarray
+    weight_travel: np.ndarray
+    neuron_travel: np.ndarray | None
+    flipped: np.ndarray | None
+    flips: np.ndarray | None
+    impulses: np.ndarray | None
+
+    def _summary(self) -> Summary:
+        changes = (
+            f"kernel drift {self.kernel_drift[-1]:.2%}",
+            f"weights moved by {self.weight_travel[-1]:.3g}",
+        )
+        names = ("k", "kernel_drift", "lam_min", "lam_max", "weight_travel", "neuron_travel", "flipped")
+        columns = {name.replace("_", " "): getattr(self, name) for name in names}
+        return Summary([along(self), *changes, "measured"], *rows_at(columns))
 
 
 class LazinessRecorder:

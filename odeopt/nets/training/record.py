@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,13 +15,14 @@ from odeopt.nets.training.flat import FlatProblem
 from odeopt.nets.training.laziness import Laziness, spectral_norm
 from odeopt.nets.training.snapshot import Snapshot
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
 from odeopt.spectra.point_curve import PointCurve, class_accuracy
 
 __all__ = ["TrainingRun", "record_of"]
 
 
-@dataclass(frozen=True)
-class TrainingRun:
+@dataclass(frozen=True, repr=False)
+class TrainingRun(Pictured):
     r"""What :func:`train` measured; arrays are float64 (steps: int64) and read-only.
 
     Parameters
@@ -84,19 +85,24 @@ class TrainingRun:
     objective: PredictionLoss
     kernel_scale: float
     diverged_at: int | None
-    k: np.ndarray = field(repr=False)
-    loss: np.ndarray = field(repr=False)
-    predictions: np.ndarray = field(repr=False)
-    targets: np.ndarray = field(repr=False)
-    initial_kernel: np.ndarray | None = field(repr=False)
-    kernel_k: np.ndarray = field(repr=False)
-    kernel_drift: np.ndarray = field(repr=False)
-    laziness: Laziness | None = field(repr=False, default=None)
-    snapshots: tuple[Snapshot, ...] = field(repr=False, default=())
-    origin: np.ndarray | None = field(repr=False, default=None)
-    points: PointCurve | None = field(repr=False, default=None)
+    k: np.ndarray
+    loss: np.ndarray
+    predictions: np.ndarray
+    targets: np.ndarray
+    initial_kernel: np.ndarray | None
+    kernel_k: np.ndarray
+    kernel_drift: np.ndarray
+    laziness: Laziness | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+    origin: np.ndarray | None = None
+    points: PointCurve | None = None
     batch_size: int | None = None
     layer: ClassVar[str] = "finite net"
+
+    def _summary(self) -> Summary:
+        end = [] if self.diverged_at is None else [f"diverged at step {self.diverged_at}"]
+        facts = [along(self), f"loss {span(self.loss)}", "measured", *end, self.label]
+        return Summary(facts, *rows_at({"k": self.k, "loss": self.loss}))
 
     @property
     def label(self) -> str:

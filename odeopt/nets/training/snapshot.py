@@ -8,18 +8,19 @@ kernel :math:`H_k=J_kJ_k^\top`: the prediction from step k on is the rule's own 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["Snapshot"]
 
 
-@dataclass(frozen=True)
-class Snapshot:
+@dataclass(frozen=True, repr=False)
+class Snapshot(Shown):
     r"""The state of a run at one step, as its linear continuation needs it.
 
     Parameters
@@ -48,9 +49,13 @@ class Snapshot:
 
     rule: UpdateRule
     k: int
-    kernel: np.ndarray = field(repr=False)
-    errors: np.ndarray = field(repr=False)
-    memory: np.ndarray | None = field(repr=False, default=None)
+    kernel: np.ndarray
+    errors: np.ndarray
+    memory: np.ndarray | None = None
+
+    def _summary(self) -> Summary:
+        size = f"n = {self.errors.shape[1]}", f"|Delta| = {np.linalg.norm(self.errors[0]):.4g}"
+        return Summary([f"step {self.k}", *size, self.rule.label])
 
     @property
     def lam_max(self) -> float:
