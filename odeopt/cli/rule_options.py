@@ -11,16 +11,9 @@ from odeopt.rules.schedule_text import number_or_schedule
 from odeopt.studies.check import CHECK_METHODS
 
 __all__ = [
-    "average_from_text",
-    "chosen_names",
-    "decay_from_text",
-    "names_from_text",
-    "names_of_check",
-    "note_on_rules",
-    "rate_of_forecast",
-    "rates_from_text",
-    "rules_of_sweep",
-]
+    "average_from_text", "chosen_names", "decay_from_text", "names_from_text", "names_of_check",
+    "note_on_rules", "rate_of_forecast", "rates_from_text", "rules_of_sweep",
+]  # fmt: skip
 
 
 def names_from_text(text: str) -> list[str]:

@@ -8,12 +8,9 @@ import sympy
 from sympy import Expr, Integer, Symbol
 
 __all__ = [
-    "verified_bessel",
-    "verified_characteristic",
-    "verified_exponential",
-    "verified_kummer",
+    "verified_bessel", "verified_characteristic", "verified_exponential", "verified_kummer",
     "verified_oscillator",
-]
+]  # fmt: skip
 
 
 def _require_zero(residual: Expr, family: str) -> Expr:

@@ -40,12 +40,8 @@ from odeopt.rules.formulas import latex
 from odeopt.rules.shown import Equation, Summary
 
 __all__ = [
-    "Assumption",
-    "ErrorDynamics",
-    "ErrorLoss",
-    "PreconditionedDynamics",
-    "error_dynamics",
-]
+    "Assumption", "ErrorDynamics", "ErrorLoss", "PreconditionedDynamics", "error_dynamics",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,18 +11,7 @@ from odeopt.kernels.operator import relu_gram_operator
 from odeopt.kernels.relu import relu_gram
 
 __all__ = [
-    "ClusterReluGram",
-    "ConvolutionKernel",
-    "CrossOperator",
-    "MemoryPlan",
-    "NetworkKernel",
-    "ReluGramOperator",
-    "SingularPart",
-    "cluster_relu_gram",
-    "memory_plan",
-    "relu_cross_operator",
-    "relu_gram",
-    "relu_gram_operator",
-    "singular_part",
-    "validate_inputs",
-]
+    "ClusterReluGram", "ConvolutionKernel", "CrossOperator", "MemoryPlan", "NetworkKernel",
+    "ReluGramOperator", "SingularPart", "cluster_relu_gram", "memory_plan", "relu_cross_operator",
+    "relu_gram", "relu_gram_operator", "singular_part", "validate_inputs",
+]  # fmt: skip

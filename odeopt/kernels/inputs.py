@@ -14,15 +14,9 @@ from odeopt.checks import real_array
 from odeopt.rules.shown import Shown
 
 __all__ = [
-    "SingularPart",
-    "index_chunks",
-    "parallel_tolerance",
-    "require_a_direction",
-    "require_independent_pairs",
-    "singular_part",
-    "unit_rows",
-    "validate_inputs",
-]
+    "SingularPart", "index_chunks", "parallel_tolerance", "require_a_direction",
+    "require_independent_pairs", "singular_part", "unit_rows", "validate_inputs",
+]  # fmt: skip
 
 WORK_ENTRIES = 2**22  # entries of a work array: 32 MB of float64
 _SHOWN = 4  # rows, groups or pairs that a text names

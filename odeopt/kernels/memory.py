@@ -15,14 +15,9 @@ from odeopt.kernels.threads import allowed_threads
 from odeopt.rules.shown import Shown
 
 __all__ = [
-    "MemoryPlan",
-    "Storage",
-    "available_memory",
-    "cgroups_free",
-    "first_fitting",
-    "memory_plan",
+    "MemoryPlan", "Storage", "available_memory", "cgroups_free", "first_fitting", "memory_plan",
     "panel_rows",
-]
+]  # fmt: skip
 
 Storage = Literal["auto", "float64", "float32", "recompute"]
 _STORAGES = ("float64", "float32", "recompute")

@@ -9,15 +9,6 @@ from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import NoLimitError
 
 __all__ = [
-    "Correspondence",
-    "NoLimitError",
-    "ODELimit",
-    "ReadStep",
-    "SystemLimit",
-    "TimeScale",
-    "WeightTrajectory",
-    "correspondences",
-    "integrate_limit",
-    "ode_limit",
-    "time_scale",
-]
+    "Correspondence", "NoLimitError", "ODELimit", "ReadStep", "SystemLimit", "TimeScale",
+    "WeightTrajectory", "correspondences", "integrate_limit", "ode_limit", "time_scale",
+]  # fmt: skip

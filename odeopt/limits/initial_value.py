@@ -12,16 +12,9 @@ import scipy
 from odeopt.checks import is_finite, is_number, nonnegative_grid
 
 __all__ = [
-    "EXPLICIT",
-    "MOST_EVALUATIONS",
-    "IntegrationError",
-    "Piece",
-    "follow",
-    "follow_pieces",
-    "report_times",
-    "require_finite",
-    "solver_options",
-]
+    "EXPLICIT", "MOST_EVALUATIONS", "IntegrationError", "Piece", "follow", "follow_pieces",
+    "report_times", "require_finite", "solver_options",
+]  # fmt: skip
 
 EXPLICIT = ("DOP853", "RK45", "RK23")
 METHODS = (*EXPLICIT, "Radau", "BDF", "LSODA")

@@ -11,16 +11,9 @@ from sympy import Add, Expr, Symbol
 from odeopt.rules.formulas import latex, normal, text
 
 __all__ = [
-    "clock_text",
-    "derivative_latex",
-    "derivative_text",
-    "equation_latex",
-    "equation_text",
-    "factor_latex",
-    "factor_text",
-    "in_powers",
-    "readable",
-]
+    "clock_text", "derivative_latex", "derivative_text", "equation_latex", "equation_text",
+    "factor_latex", "factor_text", "in_powers", "readable",
+]  # fmt: skip
 
 
 def readable(coefficient: Expr) -> Expr:

@@ -15,16 +15,9 @@ from torch import nn
 from odeopt.checks import class_note, real_array
 
 __all__ = [
-    "differentiable",
-    "first_words",
-    "fitting",
-    "inputs_of",
-    "integers_refused",
-    "require_module",
-    "require_outputs",
-    "targets_of",
-    "trained_parameters",
-]
+    "differentiable", "first_words", "fitting", "inputs_of", "integers_refused", "require_module",
+    "require_outputs", "targets_of", "trained_parameters",
+]  # fmt: skip
 
 # What a forward pass raises where module and inputs do not go together.
 _MISFITS = (RuntimeError, IndexError, TypeError, AttributeError, KeyError, AssertionError, ArithmeticError)

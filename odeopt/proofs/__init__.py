@@ -10,17 +10,6 @@ from odeopt.proofs.wanted import NoCertificateError, UnsolvedError
 from odeopt.proofs.witness import Witness, witness
 
 __all__ = [
-    "Certificate",
-    "Check",
-    "Flow",
-    "FunctionClass",
-    "Iteration",
-    "Multiplier",
-    "NoCertificateError",
-    "Search",
-    "UnsolvedError",
-    "Witness",
-    "certify",
-    "families",
-    "witness",
-]
+    "Certificate", "Check", "Flow", "FunctionClass", "Iteration", "Multiplier", "NoCertificateError",
+    "Search", "UnsolvedError", "Witness", "certify", "families", "witness",
+]  # fmt: skip

@@ -14,14 +14,8 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "FEASIBLE",
-    "INFEASIBLE",
-    "SOLVERS",
-    "UNSOLVED",
-    "Answer",
-    "feasibility",
-    "feasibility_by_clarabel",
-]
+    "FEASIBLE", "INFEASIBLE", "SOLVERS", "UNSOLVED", "Answer", "feasibility", "feasibility_by_clarabel",
+]  # fmt: skip
 
 FEASIBLE, INFEASIBLE, UNSOLVED = "feasible", "infeasible", "unsolved"
 

@@ -20,14 +20,9 @@ if TYPE_CHECKING:
     import sympy
 
 __all__ = [
-    "GradientDescent",
-    "HeavyBall",
-    "HigherMomentum",
-    "Nesterov",
-    "NesterovConstant",
-    "UpdateRule",
+    "GradientDescent", "HeavyBall", "HigherMomentum", "Nesterov", "NesterovConstant", "UpdateRule",
     "iterate",
-]
+]  # fmt: skip
 
 
 def _inertial(rule: HeavyBall | NesterovConstant, h: sympy.Symbol) -> Scaling:

@@ -16,14 +16,9 @@ if TYPE_CHECKING:
     import sympy
 
 __all__ = [
-    "Piece",
-    "compiled",
-    "exact_number",
-    "require_number",
-    "steps_symbol",
-    "sympy_function",
+    "Piece", "compiled", "exact_number", "require_number", "steps_symbol", "sympy_function",
     "value_range",
-]
+]  # fmt: skip
 
 # Iterations at which the range of a schedule is looked for: all up to here, later ones in geometric steps.
 _EVERY = 100_000

@@ -16,15 +16,8 @@ from odeopt.rules.pieces import Piece, exact_number, require_number, steps_symbo
 from odeopt.rules.schedule import Number, Schedule
 
 __all__ = [
-    "Constant",
-    "Cosine",
-    "Exponential",
-    "InverseSqrt",
-    "Linear",
-    "Step",
-    "Warmup",
-    "WarmupStableDecay",
-]
+    "Constant", "Cosine", "Exponential", "InverseSqrt", "Linear", "Step", "Warmup", "WarmupStableDecay",
+]  # fmt: skip
 
 
 def _require_steps(name: str, value: Any, least: float = 0) -> None:

@@ -13,14 +13,8 @@ from odeopt.checks import is_finite, real_array, validate_error
 from odeopt.kernels.matrix import array_bound, symmetric_array, symmetric_product
 
 __all__ = [
-    "columns_of",
-    "interval_of",
-    "matrix_of",
-    "origin_of",
-    "precision_of",
-    "product_of",
-    "steps_of",
-]
+    "columns_of", "interval_of", "matrix_of", "origin_of", "precision_of", "product_of", "steps_of",
+]  # fmt: skip
 
 # Without `num_matvecs` an adaptive run stops here at the latest.
 _MAX_MATVECS = 2000

@@ -18,14 +18,9 @@ from odeopt.spectra.driven import driven_by_blocks
 from odeopt.spectra.two_term import TwoTerm
 
 __all__ = [
-    "OVERSAMPLING",
-    "Responses",
-    "advanced",
-    "checkpoint_spacing",
-    "has_two_terms",
-    "share_seen",
+    "OVERSAMPLING", "Responses", "advanced", "checkpoint_spacing", "has_two_terms", "share_seen",
     "step_floats",
-]
+]  # fmt: skip
 
 # Points for each degree of a response. On M Chebyshev points a polynomial of degree N < M is seen up to a
 # factor cos(pi N / 2M) (Ehlich and Zeller, Math. Z. 86, 1964).

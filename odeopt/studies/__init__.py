@@ -9,18 +9,7 @@ from odeopt.studies.held_out import HeldOutCurve
 from odeopt.studies.sources import load_data
 
 __all__ = [
-    "CheckReport",
-    "CheckSettings",
-    "ClassCurve",
-    "ClassForecast",
-    "ClassMethod",
-    "Forecast",
-    "HeldOutCurve",
-    "MethodForecast",
-    "MethodReport",
-    "OutputFolder",
-    "check",
-    "forecast",
-    "forecast_classes",
-    "load_data",
-]
+    "CheckReport", "CheckSettings", "ClassCurve", "ClassForecast", "ClassMethod", "Forecast",
+    "HeldOutCurve", "MethodForecast", "MethodReport", "OutputFolder", "check", "forecast",
+    "forecast_classes", "load_data",
+]  # fmt: skip

@@ -23,14 +23,8 @@ import numpy as np
 from odeopt.plot.files import KINDS, rendered, require_kinds
 
 __all__ = [
-    "OutputFolder",
-    "Saved",
-    "class_arrays",
-    "file_names",
-    "forecast_arrays",
-    "json_text",
-    "pictures_of",
-]
+    "OutputFolder", "Saved", "class_arrays", "file_names", "forecast_arrays", "json_text", "pictures_of",
+]  # fmt: skip
 
 _TESTED = ("k", "loss", "error", "rms", "accuracy")
 _PART, _DONE = ".odeopt-part", ".odeopt-done"

@@ -16,15 +16,9 @@ from odeopt.proofs.exact.field import Field
 from odeopt.proofs.exact.roots import UndecidedError
 
 __all__ = [
-    "exact_number",
-    "is_positive_semidefinite",
-    "is_zero",
-    "nearest_float",
-    "number_sign",
-    "proves_nonnegative",
-    "short_text",
-    "simplest_fraction",
-]
+    "exact_number", "is_positive_semidefinite", "is_zero", "nearest_float", "number_sign",
+    "proves_nonnegative", "short_text", "simplest_fraction",
+]  # fmt: skip
 
 
 def exact_number(value: Any, name: str = "value") -> Expr:

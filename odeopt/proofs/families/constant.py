@@ -27,13 +27,9 @@ from odeopt.proofs.functions import convex, quadratic, strongly_convex
 from odeopt.rules.base import Scalar
 
 __all__ = [
-    "gradient_flow",
-    "gradient_flow_convex",
-    "heavy_ball",
-    "heavy_ball_classical",
-    "heavy_ball_quadratic",
+    "gradient_flow", "gradient_flow_convex", "heavy_ball", "heavy_ball_classical", "heavy_ball_quadratic",
     "heavy_ball_smooth",
-]
+]  # fmt: skip
 
 _mu, _b, _s, _m, _c = real("mu b s m c")
 

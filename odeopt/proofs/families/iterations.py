@@ -21,13 +21,9 @@ from odeopt.proofs.functions import convex, strongly_convex
 from odeopt.rules.base import Scalar
 
 __all__ = [
-    "accelerated",
-    "gradient_descent",
-    "gradient_descent_convex",
-    "nesterov_constant",
-    "nesterov_descent",
+    "accelerated", "gradient_descent", "gradient_descent_convex", "nesterov_constant", "nesterov_descent",
     "triple_momentum",
-]
+]  # fmt: skip
 
 _mu, _L, _lr, _M, _s, _r, _N = real("mu L lr M s r N")
 _ZERO, _ONE = sympy.S.Zero, sympy.S.One

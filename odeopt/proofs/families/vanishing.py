@@ -25,13 +25,9 @@ from odeopt.proofs.statement import Search
 from odeopt.rules.base import Scalar
 
 __all__ = [
-    "any_damping",
-    "nesterov_convex",
-    "nesterov_hessian",
-    "nesterov_quadratic",
-    "nesterov_smooth",
+    "any_damping", "nesterov_convex", "nesterov_hessian", "nesterov_quadratic", "nesterov_smooth",
     "nesterov_strongly_convex",
-]
+]  # fmt: skip
 
 t: Symbol = time
 _r, _mu, _beta, _k, _u, _s, _s1, _s2 = real("r mu beta k u s s_1 s_2")
