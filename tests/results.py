@@ -1,4 +1,4 @@
-"""An instance of every public class, as a reader meets it at a prompt."""
+"""An instance of every class of results, by wing, as a reader meets it at a prompt."""
 
 import concurrent.futures as cf
 import tempfile
@@ -12,6 +12,7 @@ from odeopt.proofs import families
 
 X = np.array([[1.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.0, 0.6, 0.8], [0.5, 0.5, 0.7]])
 Y = np.array([0.0, 1.0, 3.0, -2.0])
+POINTS = np.array([[0.3, 0.2, 0.9], [0.9, 0.1, 0.2]])
 RULE = odeopt.HeavyBall(0.01, 0.9)
 TOLERANCES = {"rtol": 1e-6, "atol": 1e-8}
 
@@ -57,7 +58,7 @@ def of_spectra():
     gram = odeopt.relu_gram(X)
     measure = odeopt.spectral_measure(gram, -Y)
     decay = odeopt.spectral_measure(gram, -Y, origin=0 * Y)
-    k, cross = range(0, 21, 5), odeopt.relu_gram(X[:2] + 0.1, X)
+    k, cross = range(0, 21, 5), odeopt.relu_gram(POINTS, X)
     mode = odeopt.mode_solution(odeopt.error_dynamics(odeopt.ode_limit(RULE)))
     curve = odeopt.loss_curve(RULE, measure, k)
     return [
@@ -83,7 +84,7 @@ def of_spectra():
         kernels.singular_part([[1.0], [2.0], [-1.0], [0.0]]),
         kernels.memory_plan(60_000, 784, memory_limit=12 * 2**30),
         odeopt.relu_gram_operator(X),
-        kernels.relu_cross_operator(X[:2], X),
+        kernels.relu_cross_operator(POINTS, X),
         kernels.NetworkKernel(depth=2),
         kernels.ConvolutionKernel(depth=2),
         data.prepare(X, Y),
@@ -106,7 +107,7 @@ def of_proofs():
 
 def of_networks():
     net, descent = nets.TwoLayerReLU(3, 64), odeopt.GradientDescent(0.01)
-    options = {"laziness_at": [10], "snapshot_at": [5], "points": X[:2]}
+    options = {"laziness_at": [10], "snapshot_at": [5], "points": POINTS}
     run = nets.train(net, RULE, X, Y, 10, **options)
     batches = [
         nets.train_sgd(nets.TwoLayerReLU(3, 64), descent, X, Y, 10, batch_size=2, record_at=[0, 10], seed=s)
@@ -115,20 +116,16 @@ def of_networks():
     with tempfile.TemporaryDirectory() as folder, cf.ThreadPoolExecutor(1) as pool:
         jobs = nets.run_jobs(lambda p: {"sum": np.arange(p)}, [({"p": 3}, 3)], folder, executor=pool)
     return [
-        net,
-        nets.PaperReLU(3, 64),
-        nets.DeepReLU(3, 16, depth=2),
-        nets.ConvReLU(8, 4),
         run,
         run.laziness,
         run.snapshots[0],
         nets.error_budget(run),
-        *nets.predict_module(net, RULE, X, Y, [0, 5, 10], points=X[:1]),
+        *nets.predict_module(net, RULE, X, Y, [0, 5, 10], points=POINTS),
         nets.trust_estimate(net, RULE, X, Y, 10),
         nets.sgd_report(batches),
         nets.monte_carlo_kernel(lambda seed: nets.TwoLayerReLU(3, 16, seed=seed), X, draws=2),
         nets.empirical_operator(net, X),
-        nets.empirical_operator(net, X[:2], X),
+        nets.empirical_operator(net, POINTS, X),
         jobs,
         nets.PaperSettings(),
     ]

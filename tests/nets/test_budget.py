@@ -216,8 +216,11 @@ def test_table_and_json_hold_the_same_numbers(data):
     assert stored["equations"]["ode_h0"] == "Delta'' + (3/t)*Delta' + H*Delta = 0"
     gap = np.abs(budget.loss_parts["finite width"])
     assert stored["parts"][3]["initial"] == (gap / budget.losses["trained"][0]).max()
+    lines = [" ".join(line.split()) for line in str(budget).splitlines()]
     for row in stored["parts"]:
-        assert f"{row['part']:<31}{row['initial']:>12.2g}{row['current']:>12.2g}" in str(budget)
+        assert any(
+            line.startswith(f"{row['part']} {row['initial']:.2g} {row['current']:.2g}") for line in lines
+        )
 
 
 def test_a_diverging_prediction_is_a_result(data):
