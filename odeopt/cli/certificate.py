@@ -24,8 +24,6 @@ __all__ = ["exact_from_text", "flow_from_text", "print_certificate", "read_certi
 def exact_from_text(text: str | None, name: str) -> Expr | None:
     """Read 0.1, 1/3 or 3/sqrt(2) as an exact number.
 
-    Examples
-    --------
     >>> exact_from_text("0.1", "mu"), exact_from_text("3/sqrt(2)", "mu")
     (1/10, 3*sqrt(2)/2)
     """
@@ -46,8 +44,6 @@ def exact_from_text(text: str | None, name: str) -> Expr | None:
 def flow_from_text(friction: str | None, r: str | None) -> Flow:
     """Return the flow x'' + b x' + grad f = 0 with b = friction or b = r/t.
 
-    Examples
-    --------
     >>> print(flow_from_text(None, "3"))
     x'' + (3/t) x' + grad f = 0
     """
@@ -69,8 +65,6 @@ def read_certificate(path: Path) -> Certificate:
 def print_certificate(certificate: Certificate) -> bool:
     """Print the claim and each line of its verification, and return whether all hold.
 
-    Examples
-    --------
     >>> from odeopt.proofs.families.constant import gradient_flow
     >>> print_certificate(gradient_flow(mu=1))  # doctest: +ELLIPSIS
     gradient flow: exp(-2 t) on F(1, oo)

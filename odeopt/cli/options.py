@@ -64,8 +64,7 @@ ToStartOption = Annotated[
     bool, typer.Option("--to-start", help="Decay to the weights at the start, not to 0.")
 ]
 AverageOption = Annotated[
-    str | None,
-    typer.Option(help="Averaged output: polyak, or the decay of an exponential average, as 0.99."),
+    str | None, typer.Option(help="Averaged output: polyak, or the decay of an exponential average, as 0.99.")
 ]
 PicturesOption = Annotated[
     str, typer.Option(help="Kinds of the picture that is saved: png,pdf,svg or some of them.")

@@ -29,8 +29,6 @@ _MOST_BITS = 2**16
 def characteristic_roots(monic: np.ndarray) -> npt.NDArray[np.complex128]:
     r"""Roots of :math:`z^n+c_{n-1}z^{n-1}+\dots+c_0`, shape (m, n), of m polynomials given as (n, m).
 
-    Examples
-    --------
     >>> np.sort(characteristic_roots(np.array([[1e-20], [1.0]])).real)  # z^2 + z + 1e-20
     array([[-1.e+00, -1.e-20]])
     """
@@ -43,8 +41,6 @@ def characteristic_roots(monic: np.ndarray) -> npt.NDArray[np.complex128]:
 def exact_roots(coefficients: list[Fraction]) -> npt.NDArray[np.complex128]:
     """Return all roots of a polynomial with rational coefficients, ascending, multiple roots repeated.
 
-    Examples
-    --------
     >>> exact_roots([Fraction(1, 4), Fraction(-1), Fraction(1)]).real
     array([0.5, 0.5])
     """
@@ -64,8 +60,6 @@ def constant_coefficient_mode(
     Times (T,), coefficients (n, m) and the other initial derivatives (n - 1, m) of m modes give (T, m);
     `mean`, the means :math:`\frac1t\int_0^t\varphi`.
 
-    Examples
-    --------
     >>> constant_coefficient_mode(np.array([1.0]), np.array([[1.0], [2.0]]), np.array([[0.0]]))
     array([[0.73575888]])
     """

@@ -36,8 +36,6 @@ def displacement_factors(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     r"""Return :math:`\varphi(0)`, D and R at times or steps, shapes (T,), (T, n) and (T, n).
 
-    Examples
-    --------
     >>> from odeopt import GradientDescent, error_dynamics, mode_solution, ode_limit
     >>> mode = mode_solution(error_dynamics(ode_limit(GradientDescent(0.1))))
     >>> at_zero, D, R = displacement_factors(mode, np.array([0.0, 1e-13, 1.0]), np.array([3.0]))

@@ -31,8 +31,6 @@ def damped_oscillator(
 ) -> np.ndarray:
     r"""Solve :math:`\varphi''+b\varphi'+q\varphi=0` in all regimes, :math:`\varphi(0)=1,\varphi'(0)=v`.
 
-    Examples
-    --------
     >>> damped_oscillator(np.array([1.0]), 2.0, np.array([1.0]))  # critical: (1 + t) exp(-t)
     array([[0.73575888]])
     """
@@ -58,8 +56,6 @@ def damped_oscillator(
 def bessel_mode(x: np.ndarray, r: float) -> np.ndarray:
     r"""Evaluate :math:`\Gamma(\nu+1)(2/x)^\nu J_\nu(x)={}_0F_1(;\nu+1;-x^2/4)`, :math:`\nu=\frac{r-1}2`.
 
-    Examples
-    --------
     >>> bessel_mode(np.array([0.0, 1.0]), 2.0)  # sin(x)/x
     array([1.        , 0.84147098])
     """
@@ -91,8 +87,6 @@ def _bessel_series(x: np.ndarray, nu: float) -> np.ndarray:
 def kummer_mode(x: np.ndarray, a: float, r: float) -> np.ndarray:
     r"""Evaluate :math:`{}_1F_1(a;r;-x)` for x >= 0 in ball arithmetic, of which float64 is left exact.
 
-    Examples
-    --------
     >>> kummer_mode(np.array([0.0, 1.0]), 1.0, 2.0)  # (1 - exp(-x)) / x
     array([1.        , 0.63212056])
     """

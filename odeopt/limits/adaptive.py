@@ -205,8 +205,6 @@ def system_limit(
     Without a family the rule itself is it, and where it does not depend on `h` its learning rate is
     :math:`h^{1/p}` with the first p that has a limit. Resolution 1 adds the correction of order h.
 
-    Examples
-    --------
     >>> from odeopt.rules import AdaGrad, SignDescent
     >>> h = Symbol("h", positive=True)
     >>> print(system_limit(SignDescent(lr=h), h))

@@ -48,8 +48,6 @@ class DerivationStep(Equation):
 def shifted(name: str, origin: Expr) -> str:
     """Write k, or (k + origin).
 
-    Examples
-    --------
     >>> shifted("k", sympy.Rational(1, 2))
     '(k + 1/2)'
     """
@@ -67,8 +65,6 @@ def derivation_steps(
 ) -> tuple[DerivationStep, ...]:
     """Lines from the update rule to the initial conditions.
 
-    Examples
-    --------
     >>> from odeopt import GradientDescent, ode_limit
     >>> [step.title for step in ode_limit(GradientDescent(0.1)).steps][:2]
     ['Update rule', 'Samples of a curve, t = k h']

@@ -234,8 +234,6 @@ class ODELimit(Equation):
 def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> ODELimit:
     """Return the limit with other coefficients, and other fields as named.
 
-    Examples
-    --------
     >>> from odeopt import GradientDescent, ode_limit
     >>> limit = ode_limit(GradientDescent(lr=0.1))
     >>> print(with_terms(limit, {v: 2 * c for v, c in limit.terms.items()}))

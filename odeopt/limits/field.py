@@ -16,10 +16,7 @@ from odeopt.limits.series import GradientDifferential, NoLimitError
 __all__ = ["Field"]
 
 _EXTREMA = {sympy.Max: sympy.Function("maximum"), sympy.Min: sympy.Function("minimum")}
-_NUMPY = [
-    {"Norm": np.linalg.norm, "Dot": np.dot, "maximum": np.maximum, "minimum": np.minimum},
-    "numpy",
-]
+_NUMPY = [{"Norm": np.linalg.norm, "Dot": np.dot, "maximum": np.maximum, "minimum": np.minimum}, "numpy"]
 
 
 class Field:

@@ -19,8 +19,6 @@ __all__ = ["analytic", "counted_powers", "laurent", "taylor"]
 def taylor(coefficient: Expr, h: Symbol, order: int) -> list[Expr]:
     r"""Taylor coefficients :math:`c_0,\dots,c_N` of a scalar function of h at h = 0; a pole is refused.
 
-    Examples
-    --------
     >>> from sympy.abc import b, h
     >>> taylor((1 - b * h) / (1 + b * h), h, 2)
     [1, -2*b, 2*b**2]

@@ -32,8 +32,6 @@ __all__ = [
 class GradientDifferential(Function):
     r"""The elementary differential :math:`\nabla^{p+1}f(X)[v_1,\dots,v_p]`, a vector.
 
-    Examples
-    --------
     >>> from sympy import Function, Symbol, latex
     >>> t = Symbol("t"); X = Function("X")(t)
     >>> print(latex(GradientDifferential(X)), latex(GradientDifferential(X, X.diff(t))))
@@ -209,8 +207,6 @@ def directed(point: list[Expr], directions: list[list[Expr]], curve: tuple[Symbo
 def multilinear(point: Expr, directions: tuple[Expr, ...], curve: tuple[Symbol, ...]) -> Expr:
     r"""Write :math:`\nabla^{p+1}f(X)[v_1,\dots,v_p]` as a combination of atoms, for combinations v_i.
 
-    Examples
-    --------
     >>> from sympy import symbols
     >>> X, V, a = symbols("X V a")
     >>> multilinear(X, (a * V + GradientDifferential(X),), (X, V))
@@ -226,8 +222,6 @@ def multilinear(point: Expr, directions: tuple[Expr, ...], curve: tuple[Symbol, 
 def substitute(expr: Expr, values: dict[Expr, Expr], curve: tuple[Symbol, ...]) -> Expr:
     """Replace curve symbols by combinations of atoms, also inside directions.
 
-    Examples
-    --------
     >>> from sympy import symbols
     >>> X, V, W = symbols("X V W")
     >>> substitute(V + GradientDifferential(X, V), {V: -2 * W}, (X, V, W))
@@ -246,8 +240,6 @@ def substitute(expr: Expr, values: dict[Expr, Expr], curve: tuple[Symbol, ...]) 
 def time_derivative(expr: Expr, t: Symbol, curve: tuple[Symbol, ...]) -> Expr:
     r"""Differentiate a combination of atoms along the curve: :math:`X^{(j)}\to X^{(j+1)}`.
 
-    Examples
-    --------
     >>> from sympy import symbols
     >>> t, X, V = symbols("t X V")
     >>> time_derivative(GradientDifferential(X) / t, t, (X, V))

@@ -28,8 +28,6 @@ __all__ = ["Function", "Slow", "expanded", "is_rational", "names_of", "slow_func
 class Slow(Function):
     r"""The derivative :math:`s^{(q)}` of a named function at a point.
 
-    Examples
-    --------
     >>> from sympy.abc import h, t
     >>> s = slow_function("s", t - h)
     >>> s, s.diff(t), expanded(s, h, 1)

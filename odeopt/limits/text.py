@@ -19,8 +19,6 @@ __all__ = [
 def readable(coefficient: Expr) -> Expr:
     """Turn rationals that stem from floats, with long denominators, back into floats.
 
-    Examples
-    --------
     >>> readable(sympy.Rational(3, 10)), readable(sympy.Rational("0.123456"))
     (3/10, 0.123456000000000)
     """
@@ -30,8 +28,6 @@ def readable(coefficient: Expr) -> Expr:
 def in_powers(coefficient: Expr, h: Symbol) -> Expr:
     """Write a polynomial in h as a sum of powers with factored coefficients.
 
-    Examples
-    --------
     >>> from sympy.abc import h, r, t
     >>> in_powers((h * r + 2 * t) / (2 * t), h)
     h*r/(2*t) + 1
@@ -50,8 +46,6 @@ def _is_one(coefficient: Expr) -> bool:
 def factor_text(coefficient: Expr) -> str:
     """Write a coefficient to stand before a vector, with its product sign, empty for 1.
 
-    Examples
-    --------
     >>> factor_text(sympy.Symbol("b")), factor_text(1 - sympy.Symbol("b")), factor_text(sympy.Integer(1))
     ('b*', '(1 - b)*', '')
     """
@@ -65,8 +59,6 @@ def factor_text(coefficient: Expr) -> str:
 def factor_latex(coefficient: Expr) -> str:
     r"""Write a coefficient as LaTeX to stand before a vector, empty for 1.
 
-    Examples
-    --------
     >>> print(factor_latex(1 - sympy.Symbol("b")))
     \left(1 - b\right)\,
     """
@@ -79,8 +71,6 @@ def factor_latex(coefficient: Expr) -> str:
 def equation_text(parts: Iterable[tuple[Expr, str]]) -> str:
     """Print sum coefficient * vector = 0, the vectors as text, a minus joining in place of a plus.
 
-    Examples
-    --------
     >>> equation_text([(sympy.Integer(1), "X''"), (Symbol("b"), "X'"), (-1 / (Symbol("b") - 1), "X")])
     "X'' + b*X' + (1/(1 - b))*X = 0"
     """
@@ -95,8 +85,6 @@ def clock_text(step: Any, origin: Any = 0) -> str:
 def equation_latex(parts: Iterable[tuple[Expr, str]]) -> str:
     r"""Print sum coefficient * vector = 0 as LaTeX, a leading minus joining in place of a plus.
 
-    Examples
-    --------
     >>> b = Symbol("b")
     >>> print(equation_latex([(sympy.Integer(1), "u"), (-b, "v"), (1 - b, "w")]))
     u - b\,v + \left(1 - b\right)\,w = 0
@@ -115,8 +103,6 @@ def _equation(parts: Iterable[tuple[Expr, str, Callable[[Expr], str]]]) -> str:
 def derivative_text(name: str, order: int) -> str:
     """Write a derivative with primes.
 
-    Examples
-    --------
     >>> derivative_text("X", 2), derivative_text("X", 5)
     ("X''", 'X^(5)')
     """
@@ -126,8 +112,6 @@ def derivative_text(name: str, order: int) -> str:
 def derivative_latex(name: str, order: int) -> str:
     r"""Write a derivative with Newton's dots.
 
-    Examples
-    --------
     >>> print(derivative_latex("X", 2), derivative_latex("X", 5))
     \ddot{X} X^{(5)}
     """

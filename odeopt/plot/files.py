@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "rendered", "require_kinds", "save"]
 
 # What a file would say of the day it was written is left out: a file changes with its picture alone.
-KINDS: dict[str, dict[str, Any]] = {
-    "png": {},
-    "pdf": {"CreationDate": None},
-    "svg": {"Date": None},
-}
+KINDS: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
 def require_kinds(kinds: Iterable[str]) -> tuple[str, ...]:

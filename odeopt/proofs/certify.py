@@ -155,8 +155,6 @@ def _constants(mu, L) -> tuple[Expr | None, Expr | None]:
 def flow_of(limit: ODELimit | Flow) -> Flow:
     """Return a limit as a flow with exact coefficients, highest derivative 1.
 
-    Examples
-    --------
     >>> from odeopt import Nesterov, ode_limit
     >>> print(flow_of(ode_limit(Nesterov(lr=0.01, r=3))))
     x'' + (3/t) x' + grad f = 0

@@ -44,8 +44,6 @@ def feasibility(
     a point as soon as the margin is positive, and with "infeasible" as soon as the duality gap of the
     path excludes a nonnegative margin.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> F0, F = np.diag([-1.0, 2.0]), np.array([np.diag([1.0, -1.0])])  # 1 < u < 2
     >>> feasibility(F0, F).status, feasibility(F0 - np.eye(2), F).status

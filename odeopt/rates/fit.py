@@ -31,11 +31,7 @@ _WIDEST = 0.5
 
 
 def fit_rate(
-    curve: Any,
-    *,
-    unit: Literal["time", "iteration"] | None = None,
-    start: float = 0.1,
-    level: float = 0.95,
+    curve: Any, *, unit: Literal["time", "iteration"] | None = None, start: float = 0.1, level: float = 0.95
 ) -> Rate:
     r"""Fit :math:`e^{-cx}` and :math:`x^{-p}` to the tail of a loss curve and return the law that holds.
 

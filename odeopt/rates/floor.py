@@ -20,8 +20,6 @@ _MIN_POINTS, _MIN_FALL = 16, 1.5
 def above_floor(x: np.ndarray, loss: np.ndarray) -> tuple[int, float]:
     """Return how many leading points lie above the floor, and its height, 0 where there is none.
 
-    Examples
-    --------
     >>> x = np.linspace(0.1, 20, 400)
     >>> count, height = above_floor(x, np.exp(-2 * x) + 1e-7)
     >>> bool(5 < x[count] < 7), round(height / 1e-7, 3)

@@ -14,8 +14,6 @@ _MIN_PEAKS = 8
 def upper_envelope(x: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Points at which a curve touches its smallest nonincreasing majorant.
 
-    Examples
-    --------
     >>> upper_envelope([0, 1, 2, 3], [8.0, 4.0, 2.0, 1.0])
     (array([0., 1., 2., 3.]), array([8., 4., 2., 1.]))
     >>> x = np.linspace(0, 26, 521)

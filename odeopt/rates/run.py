@@ -46,8 +46,6 @@ class Largest:
 class Run:
     """The steps 0, ..., K - 1 of a linear rule, as matrices.
 
-    Examples
-    --------
     >>> from odeopt import GradientDescent
     >>> found = Run(GradientDescent(0.5), 3).largest(0.0, 6.0)  # (1 - 0.5 * 6)^3
     >>> found.value, found.step, found.lam

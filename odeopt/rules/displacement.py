@@ -29,8 +29,6 @@ def displacement_polynomials(
 
     Few late iterates of a steady step come from its powers; `stepwise`, for bounds on what steps round, not.
 
-    Examples
-    --------
     >>> from odeopt import GradientDescent
     >>> at_zero, D, R = displacement_polynomials(GradientDescent(0.5, weight_decay=1.0), [1.0, 0.0], [1])
     >>> at_zero, D, R

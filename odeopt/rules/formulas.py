@@ -65,8 +65,6 @@ class _Digits(Symbol):
 def text(expr: Any) -> str:
     """Print an expression as text, powers as ``**``.
 
-    Examples
-    --------
     >>> from sympy.abc import b, beta, h
     >>> text(-1 / (beta - 1)), text(-b * h + 1), text(Rational(2947853383768011, 2500000000000000))
     ('1/(1 - beta)', '1 - b*h', '1.17914...')
@@ -77,8 +75,6 @@ def text(expr: Any) -> str:
 def latex(expr: Any) -> str:
     r"""Print an expression as LaTeX.
 
-    Examples
-    --------
     >>> from sympy.abc import beta, h, lamda
     >>> print(latex(-h * (beta + 1) / (2 * (beta - 1) ** 3)), latex(Symbol("lam") * 0.1))
     \frac{h \left(1 + \beta\right)}{2 \left(1 - \beta\right)^{3}} 0.1 \lambda
@@ -91,8 +87,6 @@ def latex(expr: Any) -> str:
 def normal(expr: Expr) -> Expr:
     """Give factors the sign that is printed, and long rationals their digits.
 
-    Examples
-    --------
     >>> from sympy.abc import beta, h
     >>> normal(-h / (beta - 1) ** 3), normal(2 / (h * (beta - 1)))
     (h/(1 - beta)**3, -2/(h*(1 - beta)))

@@ -7,15 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from odeopt.rules.schedule import Schedule
-from odeopt.rules.schedules import (
-    Cosine,
-    Exponential,
-    InverseSqrt,
-    Linear,
-    Step,
-    Warmup,
-    WarmupStableDecay,
-)
+from odeopt.rules.schedules import Cosine, Exponential, InverseSqrt, Linear, Step, Warmup, WarmupStableDecay
 from odeopt.rules.tables import Table
 
 __all__ = ["SCHEDULE_FORMS", "number_or_schedule"]

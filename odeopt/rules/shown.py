@@ -30,11 +30,7 @@ class Summary:
     notes: Sequence[str] = ()
 
     def line(self, name: str) -> str:
-        """All facts in one line, cut where they are long.
-
-        >>> Summary(["3 nodes", "exact"]).line("Measure")
-        'Measure(3 nodes, exact)'
-        """
+        """All facts in one line, as ``Measure(3 nodes, exact)``, cut where they are long."""
         facts = " ".join(", ".join(self.facts).split())
         room = _LONGEST - len(name) - 2
         return f"{name}({facts if len(facts) <= room else facts[: room - 3] + '...'})"
@@ -143,11 +139,7 @@ class Pictured(Shown):
 
 
 def span(values: Any, digits: int = 4) -> str:
-    """First and last of an array.
-
-    >>> span([7.0, 3.0, 0.12345678])
-    '7 to 0.1235'
-    """
+    """First and last of an array, as ``7 to 0.1235``."""
     return f"{values[0]:.{digits}g} to {values[-1]:.{digits}g}" if len(values) else "none"
 
 

@@ -123,8 +123,6 @@ class Bracket:
 def bracket(integrand: Integrand, measure: SpectralMeasure) -> Bracket:
     r"""Enclose half the integral of each function over a measure.
 
-    Examples
-    --------
     >>> from odeopt import spectral_measure
     >>> kernel = np.diag(np.linspace(0, 4, 200))
     >>> measure = spectral_measure(kernel, np.ones(200), num_matvecs=8)
@@ -297,8 +295,6 @@ def bessel_zero_bound(nu: float) -> float:
     :math:`c^2=1-x_0^2/z^2`, and a solution of :math:`y''+c^2y=0` that begins increasing needs at least
     :math:`\pi/(2c)` to vanish. So :math:`(z-x_0)\sqrt{1-x_0^2/z^2}\ge\pi/2`, whose left side increases.
 
-    Examples
-    --------
     >>> bessel_zero_bound(0.5) <= np.pi, round(bessel_zero_bound(100.0), 1)  # the zero: 108.8
     (True, 105.1)
     """

@@ -200,8 +200,6 @@ class _Residuals(Integrand):
 def residual_half_widths(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> Widths:
     r"""Bound the distance of the computed loss from the true one; inf where that costs too much.
 
-    Examples
-    --------
     >>> from odeopt import HeavyBall, spectral_measure
     >>> kernel = np.diag(0.5 ** np.arange(50.0))
     >>> measure = spectral_measure(kernel, np.ones(50), num_matvecs=15)
@@ -251,12 +249,7 @@ def bounded_responses(
 
 
 def distances(
-    rule: UpdateRule,
-    found: Ritz,
-    responses: Responses,
-    *,
-    of_origin: bool = False,
-    by_matrices: bool = False,
+    rule: UpdateRule, found: Ritz, responses: Responses, *, of_origin: bool = False, by_matrices: bool = False
 ) -> Distances:
     """Bounds on the distance of computed iterates from the true ones, those along q if `of_origin`."""
     run = Run(rule, found, responses, of_origin=of_origin, by_matrices=by_matrices)

@@ -59,8 +59,6 @@ def driven_by_blocks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Largest values on lam of an output of the states k after `begun` (2, n), and bounds on their rounding.
 
-    Examples
-    --------
     >>> step = np.array([[1.5, -0.5], [1.0, 0.0]]), np.array([[-1.0], [0.0]]), np.array([[1.0, 0.0]]), None
     >>> powers, force = TwoTerm(step, 0.0, 1.0, 40), np.ones(40)
     >>> driven_by_blocks(step, powers, np.zeros(1), np.zeros((2, 1)), force, np.array([1, 2]))[0]

@@ -269,8 +269,6 @@ def lanczos(
 ) -> tuple[Chain, ...]:
     r"""Run Lanczos from each column of `starts`, one product with all of them a step.
 
-    Examples
-    --------
     >>> (chain,) = lanczos(lambda v: np.diag([1.0, 4.0]) @ v, np.ones((2, 1)), 2)
     >>> chain.alpha.round(12), chain.beta.round(12), chain.exhausted
     (array([2.5, 2.5]), array([1.5, 0. ]), True)

@@ -21,8 +21,6 @@ def panel_bounds(
 
     The sum of the absolute Chebyshev coefficients of a function is at least its largest value.
 
-    Examples
-    --------
     >>> wave = lambda t: np.stack([np.cos(t), np.sin(t)], axis=1)
     >>> largest, size = panel_bounds(wave, np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.ones(2))
     >>> bool(np.sqrt(2) < largest[0] < 1.6), bool(1 < size[0] < 1.6)

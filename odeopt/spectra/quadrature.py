@@ -27,8 +27,6 @@ _EPS = float(np.finfo(float).eps)
 def gauss(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
     r"""Return nodes and weights of the m-point Gauss rule, exact to degree 2m - 1.
 
-    Examples
-    --------
     >>> nodes, weights = gauss(Chain(np.array([2.5, 2.5]), np.array([1.5, 0.0]), 2.0, 0.0))
     >>> nodes.round(12), weights.round(12)
     (array([1., 4.]), array([1., 1.]))
@@ -92,8 +90,6 @@ def rounding_of_pairs(values: np.ndarray, vectors: np.ndarray, image: np.ndarray
 def ritz(chain: Chain, low: float, high: float) -> Ritz:
     r"""Decompose a Lanczos matrix, move its eigenvalues into [low, high], and measure what rounding did.
 
-    Examples
-    --------
     >>> found = ritz(Chain(np.array([2.5, 2.5]), np.array([1.5, 0.0]), 2.0, 0.0), 0.0, 3.5)
     >>> found.values.round(12), found.shift, found.skew < 1e-14
     (array([1. , 3.5]), 0.5..., True)
@@ -161,8 +157,6 @@ def radau_size(chain: Chain, node: float) -> int:
 def radau(chain: Chain, node: float, *, side: int = 1) -> tuple[np.ndarray, np.ndarray]:
     r"""Return the rule with one prescribed node outside the spectrum, exact to degree 2m.
 
-    Examples
-    --------
     >>> nodes, weights = radau(Chain(np.array([2.5]), np.array([1.5]), 2.0, 0.0), 0.0)
     >>> np.abs(nodes.round(12)), weights.round(12)
     (array([0. , 3.4]), array([0.52941176, 1.47058824]))
@@ -178,8 +172,6 @@ def radau(chain: Chain, node: float, *, side: int = 1) -> tuple[np.ndarray, np.n
 def lobatto(chain: Chain, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     r"""Return the rule with both ends of the spectrum as nodes and m - 1 free ones, exact to degree 2m - 1.
 
-    Examples
-    --------
     >>> nodes, weights = lobatto(Chain(np.array([2.5]), np.array([1.5]), 2.0, 0.0), 0.0, 5.0)
     >>> np.abs(nodes.round(12)), weights.round(12)
     (array([0., 5.]), array([1., 1.]))

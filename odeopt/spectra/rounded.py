@@ -21,8 +21,6 @@ _EPS = float(np.finfo(float).eps)
 class Rounded(VectorLike):
     """Values with bounds on their distance from what exact arithmetic gives.
 
-    Examples
-    --------
     >>> x = Rounded(np.array([1.0]))
     >>> float((0.1 * x + x).error[0] / _EPS)
     1.4...

@@ -48,19 +48,12 @@ def _line(constant: float, slope: float) -> Line:
 
 
 def _minus(a: Line, b: Line, factor: float = 1.0) -> Line:
-    return (
-        a[0] - factor * b[0],
-        a[1] - factor * b[1],
-        a[2] + abs(factor) * b[2],
-        a[3] + abs(factor) * b[3],
-    )
+    return (a[0] - factor * b[0], a[1] - factor * b[1], a[2] + abs(factor) * b[2], a[3] + abs(factor) * b[3])
 
 
 class TwoTerm:
     """Bounds on [low, high] on the powers of a step with one gradient and a state of two entries.
 
-    Examples
-    --------
     >>> step = np.array([[1.9, -0.9], [1.0, 0.0]]), np.array([[-0.5], [0.0]]), np.array([[1.0, 0.0]])
     >>> powers = TwoTerm(step, 0.0, 1.0, 100)
     >>> powers.entry(0, 0)[[0, 1, 100]].round(1)  # at lam = 0 these are 1, 1 + 0.9, 1 + 0.9 + ... + 0.9^100

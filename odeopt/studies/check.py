@@ -251,10 +251,7 @@ def _require_runnable(rule: UpdateRule, lam_max: float, settings: CheckSettings)
 
 
 def _check_method(
-    name: str,
-    rule: UpdateRule,
-    problem: _Problem,
-    progress: Callable[[str, int, int], object] | None,
+    name: str, rule: UpdateRule, problem: _Problem, progress: Callable[[str, int, int], object] | None
 ) -> MethodReport:
     settings = problem.settings
     theory = RuleTheory(rule, settings)

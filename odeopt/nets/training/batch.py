@@ -24,13 +24,7 @@ from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets.kernels.closed import require_closed_form
 from odeopt.nets.module_state import plain_arithmetic
 from odeopt.nets.networks import TwoLayerReLU
-from odeopt.nets.training.flat import (
-    ReLUProblem,
-    RowSpaceProblem,
-    in_row_space,
-    problem_of,
-    thread_count,
-)
+from odeopt.nets.training.flat import ReLUProblem, RowSpaceProblem, in_row_space, problem_of, thread_count
 from odeopt.nets.training.record import TrainingRun, record_of
 from odeopt.nets.training.stability import require_linear, require_numeric, require_stable, require_steps
 from odeopt.nets.training.train import recorded_steps

@@ -19,13 +19,7 @@ from torch import nn
 from odeopt.checks import frozen
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss
 from odeopt.nets.module_checks import inputs_of
-from odeopt.nets.training.flat import (
-    FlatProblem,
-    ReLUProblem,
-    in_row_space,
-    problem_of,
-    running,
-)
+from odeopt.nets.training.flat import FlatProblem, ReLUProblem, in_row_space, problem_of, running
 from odeopt.nets.training.laziness import LazinessRecorder, spectral_norm
 from odeopt.nets.training.record import TrainingRun, record_of
 from odeopt.nets.training.snapshot import Snapshot
