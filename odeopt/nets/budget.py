@@ -80,7 +80,7 @@ class ErrorBudget(Pictured):
     notes: Mapping[str, str]
     outputs: int = 1
 
-    _picture = "budget"
+    _drawn_by = "budget"
 
     @property
     def t(self) -> np.ndarray:

@@ -109,7 +109,7 @@ class Equation(Shown):
 class Pictured(Shown):
     """A result with a picture: a subclass names the function of ``odeopt.plot`` that draws it."""
 
-    _picture: ClassVar[str] = "losses"
+    _drawn_by: ClassVar[str] = "losses"
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -135,7 +135,7 @@ class Pictured(Shown):
         """
         import odeopt  # by the front door, which loads the pictures at first use, and matplotlib with them
 
-        return getattr(odeopt.plot, self._picture)(self, ax, **options)
+        return getattr(odeopt.plot, self._drawn_by)(self, ax, **options)
 
 
 def span(values: Any, digits: int = 4) -> str:

@@ -66,7 +66,7 @@ class EnsembleCurve(Pictured):
             if isinstance(values, np.ndarray):
                 values.setflags(write=False)
 
-    _picture = "ensemble"
+    _drawn_by = "ensemble"
 
     def _summary(self) -> Summary:
         kind = "by all eigenvectors" if self.mean_error is None else "by Lanczos, exact but for rounding"

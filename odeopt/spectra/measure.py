@@ -86,7 +86,7 @@ class SpectralMeasure(Pictured):
     joint: JointMeasure | None = None
     basis: Basis | None = None
 
-    _picture = "spectrum"
+    _drawn_by = "spectrum"
 
     def __post_init__(self) -> None:
         for name in ("nodes", "weights"):

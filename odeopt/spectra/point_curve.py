@@ -58,7 +58,7 @@ class PointCurve(Pictured):
     error: np.ndarray
     bound: np.ndarray
 
-    _picture = "predictions"
+    _drawn_by = "predictions"
 
     def _summary(self) -> Summary:
         kind = "exact but for rounding" if self.exact.all() else f"estimated within {self.error.max():.1g}"

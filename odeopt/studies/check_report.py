@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from odeopt import plot
 from odeopt.checks import is_number, require_integer
 from odeopt.rates.rate import Rate
 from odeopt.rules.base import UpdateRule
@@ -226,7 +225,7 @@ class MethodReport(Pictured):
     notes: dict[str, str] = field(default_factory=dict)
     test: dict[str, Any] | None = None
 
-    _picture = "curves"
+    _drawn_by = "curves"
 
     def _summary(self) -> Summary:
         rates = [str(rate) for rate in [self.exact_ode or self.exact_discrete] if rate]
@@ -278,7 +277,7 @@ _RATES = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
 
 
 @dataclass(frozen=True, repr=False)
-class CheckReport(Saved, Pictured):
+class CheckReport(Saved):
     r"""The result of :func:`odeopt.check`.
 
     Parameters
@@ -306,7 +305,7 @@ class CheckReport(Saved, Pictured):
     problem: dict[str, Any]
     methods: tuple[MethodReport, ...]
     _names = ("check.json", "curves.npz", "check")
-    _picture = "check"
+    _drawn_by = "check"
 
     def _summary(self) -> Summary:
         s, names = self.settings, ", ".join(method.name for method in self.methods)
@@ -360,6 +359,3 @@ class CheckReport(Saved, Pictured):
 
     def _arrays(self) -> dict[str, Any]:
         return {f"{m.name}_{key}": value for m in self.methods for key, value in m.curves.items()}
-
-    def _picture(self) -> Any:
-        return plot.check(self)

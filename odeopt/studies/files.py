@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from odeopt.plot.files import KINDS, rendered, require_kinds
+from odeopt.rules.shown import Pictured
 
 __all__ = [
     "OutputFolder", "Saved", "class_arrays", "file_names", "forecast_arrays", "json_text", "pictures_of",
@@ -146,7 +147,7 @@ class OutputFolder:
         done.rmdir()
 
 
-class Saved(abc.ABC):
+class Saved(Pictured, abc.ABC):
     """A result that is kept as files: what it says, its curves, and a picture of them."""
 
     # The files of numbers and of curves, and the name of the picture.
@@ -159,10 +160,6 @@ class Saved(abc.ABC):
     @abc.abstractmethod
     def _arrays(self) -> dict[str, Any]:
         """The curves."""
-
-    @abc.abstractmethod
-    def _picture(self) -> Any:
-        """The axes on which they are drawn."""
 
     def save(self, folder: str | os.PathLike[str] | OutputFolder, pictures: Iterable[str] = ("png",)) -> Path:
         """Write the numbers, the curves and the picture of the result, all or none of them.
@@ -188,7 +185,7 @@ class Saved(abc.ABC):
         drawn = require_kinds(pictures)
         numbers, curves, name = self._names
         files = {numbers: json_text(self.to_dict()).encode(), curves: _npz(self._arrays())}
-        files |= pictures_of(self._picture(), name, drawn)
+        files |= pictures_of(self.plot(), name, drawn)
         stale = [f"{name}.{kind}" for kind in KINDS if kind not in drawn]
         if isinstance(folder, OutputFolder):
             return folder.replace(files, stale)

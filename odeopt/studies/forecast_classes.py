@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from odeopt import plot
 from odeopt.checks import frozen, require_integer
 from odeopt.data import one_hot
 from odeopt.dynamics.iterates import predict_iterates
@@ -149,7 +148,7 @@ class ClassMethod(Shown):
 
 
 @dataclass(frozen=True, repr=False)
-class ClassForecast(Saved, Pictured):
+class ClassForecast(Saved):
     """The predictions for a data set of classes, saved as forecast.json, forecast.npz and forecast.png.
 
     Parameters
@@ -185,7 +184,7 @@ class ClassForecast(Saved, Pictured):
     overlap: str
     methods: tuple[ClassMethod, ...]
     _names = ("forecast.json", "forecast.npz", "forecast")
-    _picture = "class_curves"
+    _drawn_by = "class_curves"
 
     def _summary(self) -> Summary:
         def cells(curve: ClassCurve | None, i: int) -> tuple[str, str, str]:
@@ -215,9 +214,6 @@ class ClassForecast(Saved, Pictured):
 
     def _arrays(self) -> dict[str, Any]:
         return class_arrays(self)
-
-    def _picture(self) -> Any:
-        return plot.class_curves(self)
 
 
 def forecast_classes(

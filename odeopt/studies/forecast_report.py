@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from odeopt import plot
 from odeopt.kernels.inputs import SingularPart
 from odeopt.kernels.memory import MemoryPlan
 from odeopt.rates.steps import StepsTo
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
-from odeopt.rules.shown import Pictured, Shown, Summary
+from odeopt.rules.shown import Shown, Summary
 from odeopt.spectra.curve import LossCurve
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.studies.files import Saved, forecast_arrays
@@ -101,7 +100,7 @@ class MethodForecast(Shown):
 
 
 @dataclass(frozen=True, repr=False)
-class Forecast(Saved, Pictured):
+class Forecast(Saved):
     """The predictions for a data set; saved as forecast.json, forecast.npz (the curves) and forecast.png.
 
     Parameters
@@ -167,7 +166,7 @@ class Forecast(Saved, Pictured):
     target_note: str = ""
     _names = ("forecast.json", "forecast.npz", "forecast")
 
-    _picture = "forecast"
+    _drawn_by = "forecast"
 
     def _summary(self) -> Summary:
         def cells(m: MethodForecast) -> list[str]:
@@ -212,6 +211,3 @@ class Forecast(Saved, Pictured):
 
     def _arrays(self) -> dict[str, Any]:
         return forecast_arrays(self)
-
-    def _picture(self) -> Any:
-        return plot.forecast(self)
