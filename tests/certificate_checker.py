@@ -90,6 +90,10 @@ class Proof:
         self.w = w = strict_json(text)
         self.moving = {"t": number(1)}
         flow = w["flow"]
+        kinds = {"convex", "strongly convex", "quadratic"}
+        known = str(w["format"]) in ("odeopt certificate 1", "odeopt certificate 2")
+        if not known or flow["kind"] not in ("flow", "iteration") or w["class"]["kind"] not in kinds:
+            raise Refused("a word that is none of the format")
         self.iteration = flow["kind"] == "iteration"
         ranges = {entry["symbol"] for entry in w["domain"]}
         if len(w["domain"]) > 50:

@@ -85,6 +85,9 @@ def test_friction_and_momentum_are_one_number(explorer):
     put(explorer, lr=1.0)
     assert explorer.controls["momentum"].value == pytest.approx(0.9)
     assert explorer.controls["friction"].value == pytest.approx(0.1, abs=1e-9)
+    for lr, momentum in ((2e-3, 0.0), (2e-3, 0.999), (2.0, 0.999)):  # the ends of the sliders
+        put(explorer, lr=lr, momentum=momentum)
+        assert explorer.controls["friction"].value == pytest.approx((1 - momentum) / lr**0.5, rel=1e-12)
     assert explorer.controls["r"].disabled
     put(explorer, method="Nesterov")
     assert explorer.controls["friction"].disabled

@@ -127,7 +127,9 @@ def _controls(widgets: Any, low: float, high: float, num_steps: int) -> dict[str
         "schedule": widgets.Dropdown(options=[*SCHEDULES], description="schedule of η", **style),
         "lr": logarithmic(1 / high, 1e-3 / high, 4 / high, "learning rate η"),
         "momentum": linear(0.9, 0.999, 0.001, "momentum β"),
-        "friction": linear(0.0, 4 * high**0.5, 1e-6, "friction b = (1 − β)/√η"),
+        "friction": logarithmic(
+            high**0.5, 0.001 * (high / 4) ** 0.5, (1e3 * high) ** 0.5, "friction b = (1 − β)/√η"
+        ),
         "r": linear(3.0, 12.0, 0.1, "order r of friction r/t", 1.0),
         "eigenvalue": logarithmic(low, low, max(high, 1.001 * low), "eigenvalue λ of the mode"),
         "step": widgets.IntSlider(

@@ -193,8 +193,12 @@ def _rank(term: Expr) -> tuple:
 
 
 def _decimal(number: Any) -> str:
-    """A float to six digits."""
-    mantissa, _, exponent = f"{float(number):.6g}".partition("e")
+    """A float to six digits, or to as many as it takes to be no integer that it is not."""
+    value = float(number)
+    digits = f"{value:.6g}"
+    if float(digits).is_integer() and abs(value) < 1e6 and abs(value - float(digits)) > 1e-12 * abs(value):
+        digits = f"{value:.15g}"
+    mantissa, _, exponent = digits.partition("e")
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
@@ -237,6 +241,12 @@ class _Latex(LatexPrinter):
 
     def _print_Float(self, expr: sympy.Float) -> str:
         return _power_of_ten(_decimal(expr))
+
+    def _print_Pow(self, expr: Pow) -> str:
+        base, power = expr.args
+        if base.is_Float and "^" in self._print(base):  # else the power would stand on that of ten
+            return rf"\left({self._print(base)}\right)^{{{self._print(power)}}}"
+        return super()._print_Pow(expr)
 
     def _print_Symbol(self, expr: Symbol, style: str = "plain") -> str:
         if isinstance(expr, _Digits):

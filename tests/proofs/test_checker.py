@@ -60,6 +60,10 @@ ZERO = "(sqrt(5+2*sqrt(6))-sqrt(2)-sqrt(3))"
         # the one quadratic of the class, on which V may vanish at b = 2 sqrt(mu)
         ("quadratics, symbols", ("class", "L"), "mu", "failed", None),
         ("heavy ball", ("class", "mu"), "0x1", "refused", False),
+        # words that are none of the format
+        ("heavy ball", ("format",), "odeopt certificate 3", "refused", False),
+        ("heavy ball", ("flow", "kind"), "flows", "refused", False),
+        ("gradient descent", ("class", "kind"), "ｓtrongly convex", "refused", False),
         # no point: it holds the symbol that it should place
         ("r/t, convex, symbols", ("point", "t"), "t + 1", "failed", False),
     ],
