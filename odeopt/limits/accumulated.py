@@ -11,6 +11,7 @@ from sympy import Expr, Integer, Piecewise, Symbol
 from sympy.simplify.fu import TR8
 
 from odeopt.limits.intervals import cases
+from odeopt.rules.pieces import exact_expression
 
 __all__ = ["accumulated", "evaluator"]
 
@@ -33,13 +34,13 @@ def accumulated(rate: Expr, t: Symbol) -> Expr:
     """
     total, start, found = Integer(0), Integer(0), []
     for end, formula in cases(rate, t):
-        primitive = _primitive(sympy.nsimplify(formula, rational=True), t)
+        primitive = _primitive(exact_expression(formula), t)
         value = total + primitive - primitive.subs(t, start)
         if not _long_numbers(value):
             value = sympy.simplify(value)
         found.append((value, True if end is None else t < end))
         if end is not None:
-            start = sympy.nsimplify(end, rational=True)
+            start = exact_expression(end)
             total = value.subs(t, start)
     return Piecewise(*found) if len(found) > 1 else found[0][0]
 

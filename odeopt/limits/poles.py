@@ -16,6 +16,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from odeopt.limits.collocation import NODES, RegularStart, regular_start
+from odeopt.rules.pieces import exact_expression
 
 __all__ = ["Term", "equation_start", "is_finite_at_zero", "require_determined", "root_of_time"]
 
@@ -104,7 +105,11 @@ def is_finite_at_zero(coefficient: Expr, t: Symbol) -> bool:
 def _require_no_pole_inside(terms: Sequence[Term], t: Symbol, end: float) -> None:
     """Refuse times beyond a zero of a denominator: solvers step across it, onto any of many curves."""
     for term in terms:
-        _, denominator = sympy.fraction(sympy.together(sympy.nsimplify(term.coefficient, rational=True)))
+        if not any(
+            p.exp.could_extract_minus_sign() and p.base.has(t) for p in term.coefficient.atoms(sympy.Pow)
+        ):
+            continue  # without a quotient there is no pole, and making decimals exact takes its time
+        _, denominator = sympy.fraction(sympy.together(exact_expression(term.coefficient)))
         if not denominator.has(t) or not denominator.is_polynomial(t):
             continue
         roots = np.roots([float(c) for c in sympy.Poly(denominator, t).all_coeffs()])
@@ -119,7 +124,7 @@ def _require_no_pole_inside(terms: Sequence[Term], t: Symbol, end: float) -> Non
 def _pole(term: Term, t: Symbol, order: int) -> float:
     """The limit of t^(n-j) times a coefficient, or a refusal of an irregular pole."""
     power = order - term.derivative
-    value = sympy.limit(sympy.nsimplify(term.coefficient, rational=True) * t**power, t, 0, "+")
+    value = sympy.limit(exact_expression(term.coefficient) * t**power, t, 0, "+")
     regular = value.is_number and value.is_finite and value.is_real
     if not regular or (term.derivative == 0 and value != 0):
         raise ValueError(
@@ -201,7 +206,7 @@ def root_of_time(coefficients: Sequence[Expr], t: Symbol) -> int:
 
 def _exponents(coefficients: Sequence[Expr], t: Symbol) -> list[Expr]:
     """The exponents of all powers of t that occur."""
-    powers = set().union(*(sympy.nsimplify(c, rational=True).atoms(sympy.Pow) for c in coefficients))
+    powers = set().union(*(exact_expression(c).atoms(sympy.Pow) for c in coefficients))
     return [p.exp for p in powers if p.base.has(t)]
 
 

@@ -22,6 +22,7 @@ from odeopt.checks import spectral_interval
 from odeopt.dynamics.characteristic import characteristic_roots, exact_roots
 from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import ErrorDynamics
+from odeopt.rules.pieces import exact_expression
 from odeopt.rules.shown import Shown, Summary
 
 __all__ = ["Rate", "exact_rate"]
@@ -164,7 +165,7 @@ def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Ra
         if r.free_symbols or r < 0 or sympy.cancel(a[0] / a[2]).has(t):
             raise ValueError(f"no exact rate is known for {dynamics}; measure one with fit_rate")
         return Rate(float(r), "power", "exact", "linear ODE", note="Bessel envelope" + ends)
-    ratios = [_decimal(sympy.cancel(c / a[-1])) for c in a[:-1]]
+    ratios = [exact_expression(sympy.cancel(c / a[-1])) for c in a[:-1]]
     monic = [sympy.lambdify(dynamics.lam, c, "numpy") for c in ratios]
 
     def abscissa(lam: np.ndarray) -> np.ndarray:
@@ -179,11 +180,6 @@ def exact_rate(dynamics: ErrorDynamics, mu: float, L: float | None = None) -> Ra
 def rightmost(monic: np.ndarray) -> np.ndarray:
     """Largest real part among the roots of m polynomials, coefficients (n, m)."""
     return characteristic_roots(monic).real.max(axis=1)
-
-
-def _decimal(expr: sympy.Expr) -> sympy.Expr:
-    """Read every float as the decimal that it prints as."""
-    return expr.xreplace({v: sympy.Rational(repr(float(v))) for v in expr.atoms(sympy.Float)})
 
 
 def _exact_rightmost(ratios: list[sympy.Expr], symbol: sympy.Symbol, lam: float) -> float:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import sympy
 
 __all__ = [
-    "Piece", "compiled", "exact_number", "require_number", "steps_symbol", "sympy_function",
-    "value_range",
+    "Piece", "compiled", "exact_expression", "exact_number", "require_number", "steps_symbol",
+    "sympy_function", "value_range",
 ]  # fmt: skip
 
 # Iterations at which the range of a schedule is looked for: all up to here, later ones in geometric steps.
@@ -49,6 +49,13 @@ def exact_number(value: Any) -> Any:
         return value
     exact = value if isinstance(value, numbers.Rational) else Fraction(repr(float(value)))
     return sympy.Rational(int(exact.numerator), int(exact.denominator))
+
+
+def exact_expression(expr: Any) -> Any:
+    """A sympy expression with the decimals that its floats print as; nsimplify would look for roots."""
+    import sympy
+
+    return expr.xreplace({f: exact_number(float(f)) for f in expr.atoms(sympy.Float)})
 
 
 def require_number(name: str, value: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from odeopt.checks import is_finite, is_symbolic
 from odeopt.rules.counter import StepRefusal
-from odeopt.rules.pieces import Piece, exact_number, require_number, steps_symbol
+from odeopt.rules.pieces import Piece, exact_expression, require_number, steps_symbol
 from odeopt.rules.schedule import Schedule
 
 __all__ = ["Formula", "Recursion", "Table"]
@@ -50,10 +50,9 @@ class Formula(Schedule):
             raise ValueError(f"symbol must be a sympy Symbol, got {self.symbol!r}")
 
     def pieces(self) -> tuple[Piece, ...]:
-        import sympy
 
         expr = self.expression.subs(self.symbol, steps_symbol())
-        return (Piece(None, expr.xreplace({f: exact_number(float(f)) for f in expr.atoms(sympy.Float)})),)
+        return (Piece(None, exact_expression(expr)),)
 
     @property
     def is_numeric(self) -> bool:
