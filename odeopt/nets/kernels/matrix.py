@@ -26,15 +26,8 @@ from odeopt.nets.kernels.layers import Factor, factors_of, layers_of
 from odeopt.nets.kernels.tape import Tape, equal_to_rounding, real_size, vector
 
 __all__ = [
-    "Parts",
-    "Plan",
-    "gram_of",
-    "parts_at",
-    "planned_by_all",
-    "product_matrix",
-    "pulled_back",
-    "pushed",
-]
+    "Parts", "Plan", "gram_of", "parts_at", "planned_by_all", "product_matrix", "pulled_back", "pushed",
+]  # fmt: skip
 
 _BLOCK = 2**25  # entries of rows held at a time: two blocks of 256 MB of float64, and one to make them
 _TRIED = 3  # examples on which the layers are tried
