@@ -130,26 +130,22 @@ class _Run:
         for index, slab in enumerate(self.slabs):
             yield slab[: min(_SLAB, self.count - index * _SLAB)]
 
-    @property
-    def last(self) -> np.ndarray:
-        return self.slabs[(self.count - 1) // _SLAB][(self.count - 1) % _SLAB]
+    def vector(self, j: int) -> np.ndarray:
+        return self.slabs[j // _SLAB][j % _SLAB]
 
-    def _see_precision(self, product: np.ndarray) -> None:
+    def see_precision(self, product: np.ndarray) -> None:
         if product.dtype.kind == "f" and product.dtype != np.float64:
             self.precision = max(self.precision, float(np.finfo(product.dtype).eps))
         if self.single is False:
             return
         if not _is_single(product):
             self.single = False
-        elif not _is_single(self.last):
+        elif not _is_single(self.vector(self.count - 1)):
             self.single = True
 
-    def advance(self, product: np.ndarray, name: str) -> None:
-        """Take H q_j; append alpha_j, beta_j and q_(j+1)."""
-        self._see_precision(product)
-        w = np.array(product, dtype=float)
-        self._require_vector(w, name)
-        alpha, taken = self._recurred(w), np.zeros(self.count)
+    def advance(self, w: np.ndarray, alpha: float, name: str) -> None:
+        """Take H q_j less what T knows of q_(j-1) and q_j; append alpha_j, beta_j and q_(j+1)."""
+        taken = np.zeros(self.count)
         # The recurrence leaves what rounding and cancellation spoiled, of the order of eps |H q| / beta; a
         # pass that takes a small part off leaves eps.
         for _ in range(_PASSES):
@@ -174,15 +170,6 @@ class _Run:
         else:
             self._append(w / beta)
 
-    def _recurred(self, w: np.ndarray) -> float:
-        """Take what T knows of the last vector but one, and alpha times the last, off w, in place; alpha."""
-        last, before = self.last, self.count - 2
-        if self.beta:
-            w -= self.beta[-1] * self.slabs[before // _SLAB][before % _SLAB]
-        alpha = float(last @ w)
-        w -= alpha * last
-        return alpha
-
     def _take_off(self, w: np.ndarray) -> np.ndarray:
         """Take the projections on all vectors off w, in place, a slab at a time; return them."""
         taken = np.empty(self.count)
@@ -191,20 +178,6 @@ class _Run:
             np.matmul(block, w, out=here)
             w -= here @ block
         return taken
-
-    def _require_vector(self, w: np.ndarray, name: str) -> None:
-        if w.shape != (self.n,):
-            raise ValueError(f"{name} returned a product of shape {w.shape} for a vector of length {self.n}")
-        largest = float(np.abs(w).max())
-        if not math.isfinite(largest):
-            bad = np.flatnonzero(~np.isfinite(w))
-            raise ValueError(
-                f"{name} returned {w[bad[0]]} at entry {bad[0]} of its product in step "
-                f"{len(self.alpha) + 1} ({bad.size} such in all); its entries must be finite and "
-                "its products within the range of float64"
-            )
-        if largest > 1:  # what is near an eigenvector of 0 may be as small as it likes
-            require_range(largest)
 
     def chain(self, keep: bool = False) -> Chain:
         steps = len(self.alpha)
@@ -280,9 +253,10 @@ def lanczos(
     try:
         while done < num_matvecs and not all(run.done for run in runs):
             active = [run for run in runs if not run.done]
-            products = product(np.stack([run.last for run in active]).T)
+            vectors = np.stack([run.vector(run.count - 1) for run in active])
+            products = product(vectors.T)
             _require_shape(products, (starts.shape[0], len(active)), name)
-            _advance_all(active, products, name)
+            _advance_all(active, vectors, products, name)
             done += 1
             if progress is not None:
                 progress("lanczos", done, num_matvecs)
@@ -303,17 +277,43 @@ def lanczos(
     return tuple(run.chain(keep_basis) for run in runs)
 
 
-def _advance_all(active: list[_Run], products: np.ndarray, name: str) -> None:
+def _advance_all(active: list[_Run], vectors: np.ndarray, products: np.ndarray, name: str) -> None:
     # Either all chains take the step or none: an interrupt in between would leave them at different ones.
     before = [(len(run.alpha), dict(run.__dict__)) for run in active]
     try:
         for run, column in zip(active, products.T, strict=True):
-            run.advance(column, name)
+            run.see_precision(column)
+        left = np.array(products.T, dtype=float, order="C")
+        _require_entries(left, name, len(active[0].alpha) + 1)
+        for run, w, alpha in zip(active, left, _recurred(active, vectors, left), strict=True):
+            run.advance(w, float(alpha), name)
     except BaseException:
         for run, (size, held) in zip(active, before, strict=True):
             run.__dict__.update(held)  # but for the lists, which grew
             del run.alpha[size:], run.beta[size:], run.slabs[-(-run.count // _SLAB) :]
         raise
+
+
+def _recurred(active: list[_Run], vectors: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Take what T knows of the vectors before, and alpha times the last ones, off rows, in place; alpha."""
+    if active[0].beta:
+        left -= np.stack([run.beta[-1] * run.vector(run.count - 2) for run in active])
+    alpha = np.matmul(vectors[:, None], left[:, :, None])[:, 0]
+    left -= alpha * vectors
+    return alpha[:, 0]
+
+
+def _require_entries(rows: np.ndarray, name: str, step: int) -> None:
+    largest = max(float(rows.max()), -float(rows.min()))
+    if not math.isfinite(largest):
+        row = rows[np.flatnonzero(~np.isfinite(rows).all(axis=1))[0]]
+        bad = np.flatnonzero(~np.isfinite(row))
+        raise ValueError(
+            f"{name} returned {row[bad[0]]} at entry {bad[0]} of its product in step {step} ({bad.size} such "
+            "in all); its entries must be finite and its products within the range of float64"
+        )
+    if largest > 1:  # what is near an eigenvector of 0 may be as small as it likes
+        require_range(largest)
 
 
 def _length(vector: np.ndarray) -> float:

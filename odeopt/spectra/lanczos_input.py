@@ -18,9 +18,10 @@ __all__ = [
 
 # Without `num_matvecs` an adaptive run stops here at the latest.
 _MAX_MATVECS = 2000
-# Up to so many multiplications OpenBLAS copies no factor of a product; with few rows copying is half of its
-# time, and strips of so many rows of the matrix need none.
-_STRIP, _UNPACKED = 60, 10**6
+# Up to so many multiplications OpenBLAS copies no factor of a product; with few vectors copying is half of
+# its time, and strips of at least so many rows of the matrix need none. More vectors than fill two registers
+# are no faster.
+_STRIP, _UNPACKED, _WIDEST = 16, 10**6, 16
 
 
 def precision_of(matrix: Any) -> float:
@@ -67,24 +68,25 @@ def product_of(matrix: Any) -> Callable[[np.ndarray], np.ndarray]:
     if isinstance(matrix, np.ndarray):
         single = symmetric_product(matrix)
         return lambda vectors: (
-            single(vectors[:, 0])[:, None]
-            if vectors.shape[1] == 1
-            else _rows_times(np.ascontiguousarray(vectors.T), matrix).T
+            single(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else _columns_product(matrix, vectors)
         )
     return lambda vectors: np.asarray(
         matrix.matvec(vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix.matmat(vectors)
     )
 
 
-def _rows_times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Few rows times a matrix: faster than the matrix times few columns, in strips where it is small."""
-    n, strip = len(matrix), _STRIP
-    if n < 10 * strip or rows.size * strip > _UNPACKED:
-        return rows @ matrix
-    total = rows[:, :strip] @ matrix[:strip]
-    for i in range(strip, n, strip):
-        total += rows[:, i : i + strip] @ matrix[i : i + strip]
-    return total
+def _columns_product(matrix: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """The product with few columns: of strips with columns to a power of two, or of rows."""
+    n, c = vectors.shape
+    width = 1 << (c - 1).bit_length()
+    strip = _UNPACKED // (n * width)
+    if strip >= n or strip < _STRIP or width > _WIDEST:
+        return (np.ascontiguousarray(vectors.T) @ matrix).T
+    padded, found = np.zeros((n, width)), np.empty((n, width))
+    padded[:, :c] = vectors
+    for i in range(0, n, strip):
+        np.matmul(matrix[i : i + strip], padded, out=found[i : i + strip])
+    return found[:, :c]
 
 
 def interval_of(matrix: Any, interval: Any) -> tuple[float, float | None, bool]:

@@ -32,7 +32,7 @@ class PointCurve(Pictured):
         Where Lanczos leaves nothing out, so that only rounding is between `u` and the linear model.
     error : numpy.ndarray, shape (T,)
         An estimate, not a bound, of the largest error of `u` that the truncation of Lanczos causes; 0 where
-        `exact`.
+        `exact`, nan where none was asked for.
     bound : numpy.ndarray, shape (T,)
         A proved bound on the error of each entry of `u` as the prediction of the linear model of the kernel,
         rounding included; inf where none was asked for or is known. What rounds H_* itself is not in it.

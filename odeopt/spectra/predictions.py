@@ -143,6 +143,7 @@ def predict(
     points_origin: npt.ArrayLike | None = None,
     average: float | Literal["polyak"] | None = None,
     bounds: bool = False,
+    estimate: bool = True,
 ) -> PointCurve:
     r"""Predict a linear model, or a network of infinite width, on points that are not trained on.
 
@@ -166,6 +167,9 @@ def predict(
         Predict with averaged iterates, as :func:`odeopt.loss_curve`.
     bounds : bool, optional
         Prove a bound on the error too, of a rule without weight decay to 0; it can cost more than the curve.
+    estimate : bool, optional
+        Estimate what the truncation of Lanczos does, for as much as the curve costs again; without it the
+        error is nan where it is not 0.
 
     Returns
     -------
@@ -216,7 +220,7 @@ def predict(
         )
     interval = measure.interval or (0.0, measure.lam_max)  # as that of the decompositions behind bounds
     origin = vectors.get("points_origin")
-    found, error, exact = _evaluated(mode_or_rule, seen, interval, grid, origin, bounds)
+    found, error, exact = _evaluated(mode_or_rule, seen, interval, grid, origin, bounds, estimate)
     if "start" in vectors:
         found += vectors["start"].reshape(found.shape[1:])
     t, k = clock_of(mode_or_rule, grid)
@@ -263,6 +267,7 @@ def _evaluated(
     grid: np.ndarray,
     origin: np.ndarray | None,
     stepwise: bool,
+    estimate: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predictions less their start, shape (T, p, c), the estimated truncation, and where there is none."""
     parts = seen.basis.parts
@@ -271,7 +276,7 @@ def _evaluated(
     if left_out and isinstance(mode_or_rule, UpdateRule):
         exact |= degrees(mode_or_rule, grid) <= min(part.size for part in left_out)
     sections = [part.section(interval) for part in parts]
-    if not exact.all():
+    if estimate and not exact.all():
         fewer = [None if part.whole else part.size - -(-part.size // 8) for part in parts]
         sections += [part.section(interval, steps) for part, steps in zip(parts, fewer, strict=True)]
     at_zero, *factors = _factors(mode_or_rule, sections, grid, len(parts), stepwise)
@@ -290,7 +295,8 @@ def _evaluated(
                 error = np.maximum(error, np.abs(runs[0] - runs[1]).max(axis=1))
         if origin is not None:
             found += np.multiply.outer(at_zero - 1, origin.reshape(found.shape[1:]))
-    return found, np.where(exact, 0.0, np.where(np.isnan(error), np.inf, error)), exact
+    known = np.where(np.isnan(error), np.inf, error) if estimate else np.nan
+    return found, np.where(exact, 0.0, known), exact
 
 
 def _factors(

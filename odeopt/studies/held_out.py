@@ -217,7 +217,7 @@ class HeldOut(Shown):
         *turned, targets = np.split(images, ends, axis=1)
         piece = SeenBasis(seen.basis, tuple(turned), seen.norm)
         targets = targets.reshape(-1, *self.y.shape[1:])
-        curve = predict(rule, measure, piece, steps, points_origin=np.zeros(targets.shape))
+        curve = predict(rule, measure, piece, steps, points_origin=np.zeros(targets.shape), estimate=False)
         return int(steps[curve.best(targets)])
 
     def _evaluated(

@@ -191,6 +191,9 @@ def test_digits_by_lanczos_are_those_of_the_whole_kernel():
     for rule in (GradientDescent(lr), HeavyBall(lr, 0.9), Nesterov(lr)):
         found, expected = predict(rule, lanczos, seen, k), predict(rule, dense, whole, k)
         assert np.abs(found.u - expected.u).max() < 1e-8
+        bare = predict(rule, lanczos, seen, k, estimate=False)  # the values that are kept are summed alike
+        np.testing.assert_allclose(bare.u, found.u, rtol=0, atol=1e-13)
+        np.testing.assert_array_equal(np.isnan(bare.error), ~found.exact)
         accuracy = found.accuracy(labels[test])
         np.testing.assert_array_equal(accuracy, expected.accuracy(labels[test]))
         assert accuracy[-1] > 0.9
