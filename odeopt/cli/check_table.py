@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.table import Table
 
 from odeopt.checks import is_number
@@ -11,6 +9,7 @@ from odeopt.cli.printed import called, console, say
 from odeopt.rates.rate import Rate
 from odeopt.spectra.errors import WHOLE_PARTS
 from odeopt.studies.check_report import CheckReport
+from odeopt.studies.tested import TEST_CAPTION, TEST_COLUMNS, shown_on_test, title_on_test
 
 __all__ = ["print_check", "singular_line"]
 
@@ -137,42 +136,11 @@ def _budget_table(report: CheckReport) -> Table:
 
 def _test_table(report: CheckReport) -> Table:
     """Loss on the test set, trained and predicted, and the accuracy under it where there are classes."""
-    about = report.problem["test"]
-    table = Table(
-        title=f"Loss on {about['p']} test examples, of {about['initial_loss']:.5g} for zero outputs",
-        caption="Predicted by the iteration on the kernels of the networks at their start, H(0), and of "
-        "infinite width, exact for these but for rounding; distance: the largest of trained and H(0), "
-        "relative to the loss at the start, measured; best: at the step of least loss, of those recorded.",
-    )
+    table = Table(title=title_on_test(report.problem["test"]), caption=TEST_CAPTION)
     table.add_column("method", overflow="fold")
-    for column in (
-        "trained,\nlast",
-        "H(0),\nlast",
-        "H_inf,\nlast",
-        "trained,\nbest",
-        "H(0),\nbest",
-        "distance",
-    ):
-        table.add_column(column, justify="right")
+    for column in TEST_COLUMNS:
+        table.add_column(column.replace(" ", "\n"), justify="right")
     names = called(report.methods)
     for m in report.methods:
-        found = m.test or {}
-        shown = (("trained", "last"), ("discrete_h0", "last"), ("discrete_inf", "last"), ("trained", "best"),
-                 ("discrete_h0", "best"))  # fmt: skip
-        cells = (_test_cell(found.get(level), at) for level, at in shown)
-        distance = found.get("distance", {}).get("trained - discrete H(0)")
-        table.add_row(names[m.name], *cells, "-" if distance is None else f"{max(distance):.1e}")
+        table.add_row(names[m.name], *("\n".join(cell) for cell in shown_on_test(m.test or {})))
     return table
-
-
-def _test_cell(level: dict[str, Any] | None, at: str) -> str:
-    """A loss, the accuracy where there is one, and the step of the best."""
-    if level is None:
-        return "-"
-    found = level[at]
-    parts = [f"{found['loss']:.4g}"]
-    if found["accuracy"] is not None:
-        parts.append(f"{found['accuracy']:.1%}")
-    if at == "best":
-        parts.append(f"k = {found['step']}")
-    return "\n".join(parts)

@@ -24,6 +24,7 @@ from odeopt.proofs.wanted import UnsolvedError
 from odeopt.rates.rate import Rate
 from odeopt.rules.shown import Summary
 from odeopt.spectra.errors import WHOLE_PARTS
+from odeopt.studies.tested import TEST_CAPTION, TEST_COLUMNS, shown_on_test, title_on_test
 
 __all__ = ["check_page", "check_table", "require_page"]
 
@@ -36,12 +37,15 @@ body { color: var(--ink); background: var(--paper); font: 16px/1.5 system-ui, sa
        max-width: 72rem; padding: 1rem; overflow-wrap: anywhere }
 h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2rem } h3 { font-size: 1rem }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem; text-align: left; white-space: nowrap }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem; text-align: left; white-space: pre }
+@media (max-width: 40rem) { td:first-child { min-width: 7rem; white-space: normal } }
 figcaption, .faint { color: var(--faint); font-size: .9rem } figure { margin: 0 }
 pre { overflow-x: auto; font-size: .85rem; border: 1px solid var(--line); padding: .5rem }
 """
 _LEVELS = (("trained", "trained", "solid", 3), ("discrete_h0", "iteration, H(0)", "dash", 1.5),
            ("ode_h0", "ODE, H(0)", "dot", 1.5))  # fmt: skip
+_TEST_LEVELS = (("test_trained", "trained", "solid", 3), ("test_discrete_h0", "iteration, H(0)", "dash", 1.5),
+                ("test_discrete_inf", "iteration, H_inf", "dot", 1.5))  # fmt: skip
 
 
 def require_page() -> None:
@@ -72,6 +76,7 @@ def check_page(report: Any, command: str | None = None) -> str:
         "<h1>Trained networks beside their ODE, their iteration and their limit</h1>",
         f"<p>{html.escape(about)}</p>",
         "<h2>Loss</h2>", _figure(plotly, "loss", _loss_traces(report), "loss / initial loss"),
+        *([] if problem.get("test") is None else _test(plotly, report)),
         "<h2>Error budget</h2>",
         _figure(plotly, "budget", _budget_traces(report), "|difference| / initial loss"),
         _table(["method", *(part.name for part in WHOLE_PARTS), "drift of H"],
@@ -92,6 +97,24 @@ def check_page(report: Any, command: str | None = None) -> str:
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def _test(plotly: Any, report: Any) -> list[str]:
+    """The losses on a test set, and the table that the terminal shows of them."""
+    about = report.problem["test"]
+    traces = [
+        _trace(f"{m.name}, {label}", m.name, m.curves["k"], np.mean(m.curves[level], axis=0), colour, *line)
+        for m, colour in zip(report.methods, _colours(len(report.methods)), strict=True)
+        for level, label, *line in _TEST_LEVELS
+        if level in m.curves
+    ]
+    rows = [[m.rule.label, *map("\n".join, shown_on_test(m.test or {}))] for m in report.methods]
+    told = " ".join([TEST_CAPTION, about["note"]]).strip()
+    return [
+        "<h2>Test set</h2>", f"<p>{html.escape(title_on_test(about))}.</p>",
+        _figure(plotly, "test", traces, "loss on the test set"), _table(["method", *TEST_COLUMNS], rows),
+        f'<p class="faint">{html.escape(told)}</p>',
+    ]  # fmt: skip
 
 
 def _provenance(command: str | None) -> str:
@@ -142,7 +165,7 @@ def _positive(values: np.ndarray) -> list[float | None]:
 
 
 def _trace(
-    name: str, group: str, k: np.ndarray, values: np.ndarray, colour: str, dash: str, width: float
+    name: str, group: str, k: np.ndarray, values: np.ndarray, colour: str, dash: Any, width: Any
 ) -> dict:
     return {
         "type": "scatter", "mode": "lines", "name": name, "legendgroup": group, "x": k.tolist(),

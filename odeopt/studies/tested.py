@@ -22,7 +22,17 @@ from odeopt.studies.held_out import HeldOut
 if TYPE_CHECKING:
     from odeopt.nets.networks import TwoLayerReLU
 
-__all__ = ["TEST_LEVELS", "TEST_PARTS", "curves_on_test", "kernel_pairs", "told_of_test"]
+__all__ = [
+    "TEST_CAPTION",
+    "TEST_COLUMNS",
+    "TEST_LEVELS",
+    "TEST_PARTS",
+    "curves_on_test",
+    "kernel_pairs",
+    "shown_on_test",
+    "title_on_test",
+    "told_of_test",
+]
 
 # Curves on the test set, and what they are of.
 TEST_LEVELS: dict[str, str] = {
@@ -35,6 +45,33 @@ TEST_PARTS: dict[str, tuple[str, str]] = {
     "trained - discrete H(0)": ("trained", "discrete_h0"),
     "discrete H(0) - discrete H_inf": ("discrete_h0", "discrete_inf"),
 }
+# Of a table: levels, and the step at which each is shown.
+_SHOWN = (("trained", "last"), ("discrete_h0", "last"), ("discrete_inf", "last"), ("trained", "best"),
+          ("discrete_h0", "best"))  # fmt: skip
+TEST_COLUMNS = ("trained, last", "H(0), last", "H_inf, last", "trained, best", "H(0), best", "distance")
+TEST_CAPTION = (
+    "Predicted by the iteration on the kernels of the networks at their start, H(0), and of infinite width, "
+    "exact for these but for rounding; distance: the largest of trained and H(0), relative to the loss at "
+    "the start, measured; best: at the step of least loss, of those recorded."
+)
+
+
+def title_on_test(about: Mapping[str, Any]) -> str:
+    """Over the table of a check whose problem says this of the test set."""
+    return f"Loss on {about['p']} test examples, of {about['initial_loss']:.5g} for zero outputs"
+
+
+def shown_on_test(found: Mapping[str, Any]) -> list[list[str]]:
+    """A row of that table from what is told of a method, each cell in lines: loss, accuracy, step."""
+    row = []
+    for level, at in _SHOWN:
+        told = found.get(level, {}).get(at)
+        cell = ["-"] if told is None else [f"{told['loss']:.4g}"]
+        if told is not None and told["accuracy"] is not None:
+            cell.append(f"{told['accuracy']:.1%}")
+        row.append([*cell, f"k = {told['step']}"] if told is not None and at == "best" else cell)
+    distance = found.get("distance", {}).get("trained - discrete H(0)")
+    return [*row, ["-" if distance is None else f"{max(distance):.1e}"]]
 
 
 def kernel_pairs(

@@ -6,15 +6,15 @@ import sys
 import pytest
 
 from odeopt import check, cli
+from odeopt.cli.check_table import print_check
 from odeopt.data import load_digits
 from odeopt.studies import CheckSettings
 
 
 @pytest.fixture(scope="module")
 def report():
-    return check(
-        *load_digits(12), methods=["gd", "nag", "hm"], settings=CheckSettings(width=64, seeds=2, num_steps=40)
-    )
+    settings = CheckSettings(width=64, seeds=2, num_steps=40)
+    return check(*load_digits(16), methods=["gd", "nag", "hm"], settings=settings, test=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,23 @@ def test_page_holds_derivations_proofs_tables_and_the_command(report, page):
     assert "odeopt check --n 12 &lt;&amp;&gt;" in page
     for method in report.methods:
         assert method.exact_ode.formula in page
+
+
+def test_page_shows_the_losses_on_a_test_set_that_the_terminal_shows(report, page, capsys):
+    part = page.partition("<h2>Test set</h2>")[2].partition("<h2>")[0]
+    assert "Loss on 4 test examples" in part
+    print_check(report)
+    told = capsys.readouterr().out
+    for method in report.methods:
+        for level, at in (("trained", "last"), ("discrete_inf", "last"), ("discrete_h0", "best")):
+            loss = f"{method.test[level][at]['loss']:.4g}"
+            assert loss in told and f"<td>{loss}" in part
+        assert f"{method.name}, iteration, H_inf" in part
+
+
+def test_a_page_without_a_test_set_has_no_table_of_one():
+    small = CheckSettings(width=32, seeds=1, num_steps=3)
+    assert "Test set" not in check(*load_digits(5), methods=["gd"], settings=small).to_html()
 
 
 def test_nothing_is_fetched_by_the_page(page):
@@ -79,6 +96,7 @@ def test_page_works_in_a_browser(page, tmp_path, width, dark):
         shown = "return document.getElementById('loss').querySelectorAll('.scatterlayer .trace').length"
         before = driver.execute_script(shown)
         assert before == 9  # three methods: trained, iteration, ODE
+        assert driver.execute_script(shown.replace("loss", "test")) == 9  # and H_inf in place of the ODE
         driver.execute_script("arguments[0].scrollIntoView()", driver.find_element(By.ID, "loss"))
         toggle = driver.find_element(By.CSS_SELECTOR, "#loss .legendtoggle")
         webdriver.ActionChains(driver).move_to_element(toggle).click().perform()
