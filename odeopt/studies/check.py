@@ -120,7 +120,7 @@ def check(
     if methods is None:
         methods = with_decay(CHECK_METHODS, settings.decay)
     chosen = chosen_methods(methods, CHECK_METHODS, settings.decay)
-    x, y, held = rows_and_test(x, y, test)
+    x, y, held = rows_and_test(x, y, test, classes)
     return _checked(_Problem.of(x, y, settings, strict, classes, held), chosen, progress)
 
 

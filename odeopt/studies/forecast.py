@@ -133,7 +133,7 @@ def forecast(
     """
     decay = {"weight_decay": weight_decay, "decoupled": decoupled, "to_start": to_start}
     chosen, asked = _asked(methods, layers, target, max_steps, best_at, schedule, lr, decay, average)
-    x, y, held = rows_and_test(x, y, test)
+    x, y, held = rows_and_test(x, y, test, classes)
     n, d = (x := real_array(x, "x", ndim=2)).shape
     num_matvecs = min(require_integer("num_matvecs", num_matvecs, 1), n)
     # Refused before anything is computed, and so before all pairs of rows are looked at.

@@ -284,7 +284,7 @@ def forecast_classes(
     chosen = chosen_methods(methods, _METHODS, decay)
     require_constant_kernel([*chosen.values()], decay, layers)
     num_steps = require_integer("num_steps", num_steps, 1)
-    x, y, held = rows_and_test(x, y, test)
+    x, y, held = rows_and_test(x, y, test, True)
     targets, classes = _classes(y, "y")
     wanted = None if held is None else _classes(held.y, "test", classes)[0]
     unit, _ = unit_rows(validate_inputs(x, allow_parallel=True, allow_blank=True))

@@ -36,8 +36,8 @@ def load_data(x: Any, y: Any = None) -> tuple[np.ndarray, np.ndarray]:
         polars) of such columns; a data set of pairs (input, target), as ``torch.utils.data`` has them; or
         inputs, shape (n, ...), with `y`.
     y : str or array_like, optional
-        The name of the column of targets, by default "y"; all others are inputs, and targets may be words,
-        class labels. Or the targets themselves, shape (n,) or (n, c).
+        The name of the column of targets, by default "y"; all others are inputs, and targets may be any
+        text, class labels, but marks of missing values. Or the targets themselves, shape (n,) or (n, c).
 
     Returns
     -------
@@ -143,13 +143,16 @@ def examples_of(x: Any, y: Any = None) -> Examples:
     return Examples(_numbers(x, "x"), _targets(y, "y"), columns)
 
 
-def rows_and_test(x: Any, y: Any, test: Any) -> tuple[np.ndarray, np.ndarray, Examples | None]:
+def rows_and_test(
+    x: Any, y: Any, test: Any, classes: bool = False
+) -> tuple[np.ndarray, np.ndarray, Examples | None]:
     """Inputs as rows, targets, and examples held out: a source of their own, or a share of these."""
     found = examples_of(x, y)
     if test is None:
         return *found.flat, None
     if is_number(test):
         chosen = _share(test, len(found.x))
+        _require_targets(found.y, found.y[~chosen], classes, test)
         return *found[~chosen].flat, found[chosen]
     try:
         column = y if isinstance(y, str) else None
@@ -170,10 +173,26 @@ def _share(test: Any, n: int) -> np.ndarray:
     return chosen
 
 
+def _require_targets(y: np.ndarray, left: np.ndarray, classes: bool, test: Any) -> None:
+    """Refuse a share that leaves no example of a class, or of numbers one value alone."""
+    lone, named = np.setdiff1d(y, left), classes or y.dtype.kind == "U" or len(np.unique(y)) == 2
+    if y.ndim != 1 or not lone.size or not (named or (left == left[0]).all()):
+        return
+    what = f"none of the class {lone[0].item()!r}" if named else f"all with the target {left[0]:.6g}"
+    raise ValueError(
+        f"test = {test!r} leaves {len(left)} of {len(y)} examples to train on, {what}; take a smaller share, "
+        "or pass examples to test on"
+    )
+
+
 def _targets(value: Any, name: str) -> np.ndarray:
     """Numbers, or the labels of classes as words."""
     words = words_of(value)
-    return _numbers(value, name) if words is None else words
+    if words is None:
+        return _numbers(value, name)
+    if gaps := [i for i, word in enumerate(words.reshape(-1)) if word.strip().lower() in _GAPS]:
+        raise ValueError(_gap(str(words.reshape(-1)[gaps[0]]), f"{name}, at {gaps[0]},"))
+    return words
 
 
 def _numbers(value: Any, name: str) -> np.ndarray:
@@ -233,7 +252,8 @@ def _columns_of_csv(name: str, wanted: str) -> dict[str, np.ndarray]:
             for row in reader:
                 if not row:  # a blank line
                     continue
-                if place < len(row) and (words or not values) and _is_word(row[place], words):
+                asked = place < len(row) and (words or not values)
+                if asked and _is_word(row[place].strip(), words, reader.line_num):
                     words.append(row[place].strip())
                     row[place] = "0"
                 values.extend(_cells(row, names, reader.line_num))
@@ -246,10 +266,22 @@ def _columns_of_csv(name: str, wanted: str) -> dict[str, np.ndarray]:
     return columns | ({wanted: np.array(words)} if words else {})
 
 
-def _is_word(cell: str, words: list[str]) -> bool:
-    """Whether a target is a class: all are where the first one is a word, but for gaps."""
-    cell = cell.strip()
-    return cell.lower() not in _GAPS and (bool(words) or cell[0].isalpha())
+def _is_word(cell: str, words: list[str], line: int) -> bool:
+    """Whether a target is a class: all are where the first one is no number, but for what may be a gap."""
+    if _number(cell) is not None and not (words and words[0][0].isalpha()):
+        if not words:
+            return False
+        raise ValueError(
+            f"its targets are text ({words[0]!r}) and, in line {line}, the number {cell!r}: leave out the "
+            "rows whose target is missing, or, of classes, write a letter before every number"
+        )
+    if words and cell and cell.lower() in _GAPS:
+        raise ValueError(_gap(cell, f"the target in line {line}"))
+    return cell.lower() not in _GAPS
+
+
+def _gap(cell: str, where: str) -> str:
+    return f"{where} is {cell!r}, the mark of a missing value; leave the row out, or rename that class"
 
 
 def _require_header(names: list[str]) -> None:

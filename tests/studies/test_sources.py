@@ -6,7 +6,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from odeopt import check, forecast, load_data
-from odeopt.studies import CheckSettings
+from odeopt.data import one_hot
+from odeopt.studies import CheckSettings, forecast_classes
 
 
 class Series:
@@ -83,6 +84,33 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         load_data(tmp_path / "d.csv", [1.0])
 
 
+def test_labels_of_any_text_are_classes(tmp_path):
+    labels = ["<=50K", ">50K", "-", "?", "2nd", "été", "50 %", "<=50K"]
+    rows = "".join(f'{i},"{label}"\n' for i, label in enumerate(labels))
+    _, y = load_data(table(tmp_path, "a,y\n" + rows, encoding="utf-8"))
+    assert y.tolist() == labels
+    assert one_hot(y)[1].tolist() == sorted(set(labels))
+
+
+def test_marks_of_missing_values_are_no_classes_whatever_holds_them():
+    for mark in ("NA", "nan", "", " null "):
+        labels = ["a", "b", mark]
+        for words in (([1, 2, 3], labels), (Frame(a=[1, 2, 3], y=np.array(labels, dtype=object)),)):
+            with pytest.raises(ValueError, match=f"y, at 2, is '{mark}', the mark of a missing value"):
+                load_data(*words)
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [0, 1], [-1.0, 1.0]])
+def test_a_share_that_leaves_one_class_is_refused_with_that_reason(labels):
+    x, y = np.random.default_rng(0).standard_normal((30, 4)), np.array(labels)[np.arange(30) % 2]
+    for call in (forecast, forecast_classes):
+        with pytest.raises(ValueError, match=r"test = 0.97 leaves 1 of 30 examples .*, none of the class"):
+            call(x, y, test=0.97, methods=["gd"], **({"classes": True} if call is forecast else {}))
+    with pytest.raises(ValueError, match=r"leaves 1 of 30 examples to train on, all with the target 15;"):
+        forecast(x, np.arange(30) * 1.0, test=0.97)
+    assert len(forecast(x, y, test=0.9, classes=True, methods=["gd"], target=0.5).test.y) == 27
+
+
 def test_targets_may_be_words(tmp_path):
     source = table(tmp_path, "a,kind\n1,setosa\n2, virginica\n3,1\n")
     assert load_data(source, "kind")[1].tolist() == ["setosa", "virginica", "1"]
@@ -104,7 +132,9 @@ def test_targets_may_be_words(tmp_path):
         ("a,y\n1,b\n2,\n", "column 'y' in line 3 is empty"),
         ("a,y\n1,2\n2,b\n", "column 'y' in line 3 is 'b'"),
         ("a,y\n1,nan\n2,b\n", "column 'y' in line 2 is 'nan'"),
-        ("a,y\n1,b\n2,NA\n", "column 'y' in line 3 is 'NA'"),
+        ("a,y\n1,b\n2,NA\n", "the target in line 3 is 'NA', the mark of a missing value"),
+        ("a,y\n1,?\n2,0.5\n", "targets are text .'\\?'. and, in line 3, the number '0.5': leave out"),
+        ("a,y\n1,0\n2,3+\n", "column 'y' in line 3 is '3\\+'"),
         ("a,y\nc,b\n2,d\n", "column 'a' in line 2 is 'c'"),
     ):
         with pytest.raises(ValueError, match=words):
