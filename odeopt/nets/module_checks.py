@@ -85,13 +85,13 @@ def inputs_of(x: npt.ArrayLike | torch.Tensor, name: str = "x") -> torch.Tensor:
     return torch.from_numpy(np.array(x, dtype.newbyteorder("=")) if dtype.kind in "iub" else values)
 
 
-def targets_of(y: npt.ArrayLike | torch.Tensor) -> np.ndarray:
-    """Return targets, shape (n,) or (n, c) for c outputs, as finite float64; say so of integer classes."""
+def targets_of(y: npt.ArrayLike | torch.Tensor, *, noted: bool = True) -> np.ndarray:
+    """Return targets, shape (n,) or (n, c) for c outputs, as finite float64; say so of numbers of classes."""
     if isinstance(y, torch.Tensor):
         y = y.detach().cpu()
         y = (y.double() if y.is_floating_point() else y).numpy()
     targets = real_array(y, "y", ndim=2 if np.ndim(y) == 2 else 1)
-    if np.asarray(y).dtype.kind in "iu" and (note := class_note(targets)):
+    if noted and (note := class_note(targets)):
         warnings.warn(f"y {note}", stacklevel=4)
     return targets
 

@@ -195,11 +195,12 @@ def test_shapes_that_do_not_fit_are_refused_with_the_remedy(data):
         train_batch([_two("first")], RULE, x, y, 5)
 
 
-def test_integer_classes_are_said_to_be_regressed_on():
+def test_numbers_of_classes_are_said_to_be_regressed_on():
     x, labels = np.random.default_rng(0).standard_normal((9, 2)), np.arange(9) % 3
-    with pytest.warns(UserWarning, match="whole numbers 0 to 2, .* one_hot"):
-        train(TwoLayerReLU(2, 50), GradientDescent(0.01), x, labels, 1)
+    for numbers in (labels, labels.astype(float), torch.tensor(labels) + 1.0):
+        with pytest.warns(UserWarning, match="whole numbers [01] to [23], .* one_hot"):
+            train(TwoLayerReLU(2, 50), GradientDescent(0.01), x, numbers, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train(TwoLayerReLU(2, 50), GradientDescent(0.01), x, labels - 1, 1)
-        train(TwoLayerReLU(2, 50), GradientDescent(0.01), x, labels.astype(float), 1)
+        train(TwoLayerReLU(2, 50), GradientDescent(0.01), x, labels + 0.5, 1)

@@ -30,6 +30,7 @@ from odeopt.nets.module_checks import (
     trained_parameters,
 )
 from odeopt.nets.module_state import ModuleState, left_as_it_was, plain_arithmetic
+from odeopt.nets.networks import PaperReLU
 from odeopt.rules.base import UpdateRule
 
 # Multiply-adds of one product below which a second thread does not pay (a few ms on one core).
@@ -85,7 +86,10 @@ class FlatProblem:
         self.device: torch.device
         self.dtype, self.device = _one_kind(self.parameters)
         self.x: torch.Tensor = self.tensor_of(inputs_of(x))
-        self.y: torch.Tensor = self.tensor_of(torch.from_numpy(targets_of(y)))
+        # the authors mean to regress on the numbers of digits
+        self.y: torch.Tensor = self.tensor_of(
+            torch.from_numpy(targets_of(y, noted=not isinstance(net, PaperReLU)))
+        )
         if len(self.x) != (n := len(self.y)):
             raise ValueError(f"x and y must have the same length, got {len(self.x)} inputs and {n} targets")
         self.columns: int = self.y[0].numel()
