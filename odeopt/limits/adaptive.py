@@ -1,8 +1,7 @@
 r"""Limits of methods whose step is not linear: a system for the weights and the running averages.
 
 The step is read coordinate by coordinate (:mod:`odeopt.limits.averages`); functions of single coordinates,
-norms
-and inner products of gradients are read, sums over coordinates by other means are refused.
+norms and inner products of gradients are read, sums over coordinates by other means are refused.
 """
 
 from __future__ import annotations

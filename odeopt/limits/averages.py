@@ -7,8 +7,7 @@ The step is read coordinate by coordinate. A running average M of a method is
 * *accumulating* when it only adds up: M = S/h, and S is slow.
 
 Earlier iterates are displacements :math:`V_j=(x_{k-j+1}-x_{k-j})/h`, averages like the others. Which kind
-each is
-follows from the recursion itself.
+each is follows from the recursion itself.
 """
 
 from __future__ import annotations

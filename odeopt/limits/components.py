@@ -1,8 +1,7 @@
 r"""What a step that is not linear is run on: one coordinate of each vector, guarded against sums over them.
 
-A :class:`Component` stands for a whole vector and holds the expression of its general coordinate.
-Arithmetic and
-functions entry by entry are read; a sum over coordinates is read only as ``norm`` or ``dot``, for in one
+A :class:`Component` stands for a whole vector and holds the expression of its general coordinate. Arithmetic
+and functions entry by entry are read; a sum over coordinates only as ``norm`` or ``dot``, for in one
 coordinate ``np.sum(g * g)`` would be :math:`g^2` and its root the absolute value of that coordinate alone.
 """
 
@@ -190,9 +189,8 @@ class Component(VectorLike):
         if name.startswith("__") or name in ("free_symbols", "_sympy_", "is_commutative"):
             raise AttributeError(name)
         if name in _ABOUT_SHAPE:
-            raise StepRefusal(
-                "broken", f"asks a vector for .{name}; a step must not depend on the shape of the iterates"
-            )
+            reason = f"asks a vector for .{name}; a step must not depend on the shape of the iterates"
+            raise StepRefusal("broken", reason)
         raise _joined(f".{name}() of a vector")
 
     def _unread(self, name: str, args: Any, options: Any) -> Component:

@@ -25,7 +25,7 @@ _LINEAR |= {short: _LINEAR[name] for short, name in {
     "sub": "subtract", "mul": "multiply", "div": "divide", "true_divide": "divide", "neg": "negative",
     "clone": "copy",
 }.items()}  # fmt: skip
-_METHODS = ("add", "sub", "mul", "div", "neg", "lerp")
+_METHODS = ("add", "sub", "mul", "div", "neg", "lerp", "copy", "clone")
 
 
 class VectorLike:
@@ -103,7 +103,5 @@ for _name in _METHODS:
     setattr(VectorLike, _name, _by_name(_name))
 for _name in (*_METHODS, "zero"):
     setattr(VectorLike, f"{_name}_", _by_name(_name, f".{_name}_()"))
-for _name in ("copy", "clone"):
-    setattr(VectorLike, _name, _by_name("copy"))
 for _name, _sign in {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "pow": "**"}.items():
     setattr(VectorLike, f"__i{_name}__", _in_place(_sign, getattr(operator, _name)))
