@@ -23,15 +23,7 @@ _MISSING = {
 
 
 def print_check(report: CheckReport) -> None:
-    """Print the ODEs, the rates and the error budget of a check.
-
-    >>> from odeopt import check
-    >>> from odeopt.studies import CheckSettings
-    >>> small = CheckSettings(width=64, seeds=1, num_steps=20)
-    >>> report = check([[1, 0], [0, 1], [1, 1]], [0, 1, 3], methods=["gd"], settings=small)
-    >>> print_check(report)  # doctest: +ELLIPSIS
-    n = 3, d = 2, width 64, 1 seed(s), 20 steps...
-    """
+    """Print the ODEs, the rates and the error budget of a check."""
     s, p = report.settings, report.problem
     lr = f"lr = {p['lr']:.4g}; " if is_number(p["lr"]) else ""
     outputs = f"{p['outputs']} outputs, " if p["outputs"] > 1 else ""

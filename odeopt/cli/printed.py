@@ -31,12 +31,7 @@ def width() -> int:
 
 
 def called(methods: Sequence[Any]) -> dict[str, str]:
-    """What tables call each method of a study: its name, or class and number where a name holds numbers.
-
-    >>> from types import SimpleNamespace as Method
-    >>> called([Method(name="gd"), Method(name="HeavyBall(lr=0.1)"), Method(name="HeavyBall(lr=0.2)")])
-    {'gd': 'gd', 'HeavyBall(lr=0.1)': 'HeavyBall 1', 'HeavyBall(lr=0.2)': 'HeavyBall 2'}
-    """
+    """What tables call each method of a study: its name, or class and number where a name holds numbers."""
     count: Counter[str] = Counter()
     shown = {}
     for method in methods:

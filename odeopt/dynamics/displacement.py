@@ -34,14 +34,7 @@ Values = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def displacement_factors(
     mode_or_rule: ModeSolution | UpdateRule, lam: np.ndarray, grid: np.ndarray, *, stepwise: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r"""Return :math:`\varphi(0)`, D and R at times or steps, shapes (T,), (T, n) and (T, n).
-
-    >>> from odeopt import GradientDescent, error_dynamics, mode_solution, ode_limit
-    >>> mode = mode_solution(error_dynamics(ode_limit(GradientDescent(0.1))))
-    >>> at_zero, D, R = displacement_factors(mode, np.array([0.0, 1e-13, 1.0]), np.array([3.0]))
-    >>> bool(np.allclose(R, [[-3, -3, np.exp(-3) - 1]], rtol=1e-11)), at_zero
-    (True, array([1.]))
-    """
+    r"""Return :math:`\varphi(0)`, D and R at times or steps, shapes (T,), (T, n) and (T, n)."""
     if isinstance(mode_or_rule, UpdateRule):
         return displacement_polynomials(mode_or_rule, lam, grid, stepwise=stepwise)
     at_zero, D = _quotient(lambda t, lam: mode_or_rule.both(t, lam)[0], lam, grid)

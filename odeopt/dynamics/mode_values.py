@@ -29,11 +29,7 @@ class AlongOrigin:
 def damped_oscillator(
     times: np.ndarray, b: npt.ArrayLike, q: npt.ArrayLike, v: npt.ArrayLike = 0.0
 ) -> np.ndarray:
-    r"""Solve :math:`\varphi''+b\varphi'+q\varphi=0` in all regimes, :math:`\varphi(0)=1,\varphi'(0)=v`.
-
-    >>> damped_oscillator(np.array([1.0]), 2.0, np.array([1.0]))  # critical: (1 + t) exp(-t)
-    array([[0.73575888]])
-    """
+    r"""Solve :math:`\varphi''+b\varphi'+q\varphi=0` in all regimes, :math:`\varphi(0)=1,\varphi'(0)=v`."""
     b, q, v = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, dtype=float)) for x in (b, q, v)))
     gap = q - b**2 / 4
     omega = np.sqrt(np.abs(gap))
@@ -54,11 +50,7 @@ def damped_oscillator(
 
 
 def bessel_mode(x: np.ndarray, r: float) -> np.ndarray:
-    r"""Evaluate :math:`\Gamma(\nu+1)(2/x)^\nu J_\nu(x)={}_0F_1(;\nu+1;-x^2/4)`, :math:`\nu=\frac{r-1}2`.
-
-    >>> bessel_mode(np.array([0.0, 1.0]), 2.0)  # sin(x)/x
-    array([1.        , 0.84147098])
-    """
+    r"""Evaluate :math:`\Gamma(\nu+1)(2/x)^\nu J_\nu(x)={}_0F_1(;\nu+1;-x^2/4)`, :math:`\nu=\frac{r-1}2`."""
     if not 0 <= r <= _MAX_FRICTION:
         raise ValueError(f"friction r must lie in [0, {_MAX_FRICTION}] for the Bessel mode, got {r!r}")
     nu = (r - 1) / 2

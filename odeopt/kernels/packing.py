@@ -10,12 +10,7 @@ __all__ = ["Packing"]
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the panels lie; width, rows and heights are multiples of `grain`, and what is beyond n is 0.
-
-    >>> packing = Packing(n=5, rows=2)
-    >>> [packing.offset(k) for k in range(3)], packing.size  # panels of 2 x 5, 2 x 3 and 1 x 1
-    ([0, 10, 16], 17)
-    """
+    """Where the panels lie; width, rows and heights are multiples of `grain`, and what is beyond n is 0."""
 
     n: int
     rows: int

@@ -52,11 +52,7 @@ def chosen_engine(engine: str, n: int, storage: str) -> str:
 
 
 def equal_chunks(packing: Packing, least: int, most: int) -> list[range]:
-    """Consecutive panels of about equal area, of `least` entries or more, in at most `most` chunks.
-
-    >>> equal_chunks(Packing(n=1500, rows=250), least=500_000, most=32)
-    [range(0, 2), range(2, 6)]
-    """
+    """Consecutive panels of about equal area, of `least` entries or more, in at most `most` chunks."""
     panels = -(-packing.width // packing.rows)
     count = max(1, min(most, packing.size // least))
     labels = [packing.offset(panel) * count // packing.size for panel in range(panels)]

@@ -27,11 +27,7 @@ def allowed_threads() -> int:
 def in_order(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int
 ) -> Generator[Result, None, None]:
-    """Yield the results for the items in their order; the first error in it, or closing, ends the work.
-
-    >>> list(in_order(abs, [-3, 2, -1], threads=2))
-    [3, 2, 1]
-    """
+    """Yield the results for the items in their order; the first error in it, or closing, ends the work."""
     items = list(items)
     threads = min(threads, len(items))
     if threads <= 1:

@@ -203,14 +203,6 @@ def system_limit(
 
     Without a family the rule itself is it, and where it does not depend on `h` its learning rate is
     :math:`h^{1/p}` with the first p that has a limit. Resolution 1 adds the correction of order h.
-
-    >>> from odeopt.rules import AdaGrad, SignDescent
-    >>> h = Symbol("h", positive=True)
-    >>> print(system_limit(SignDescent(lr=h), h))
-    X' = -sign(grad f(X))
-    >>> limit = system_limit(AdaGrad(lr=0.1, eps=0), h)
-    >>> print(limit, "| t = k lr^", limit.scale)
-    X' = -grad f(X)/sqrt(M_0); M_0' = grad f(X)**2 | t = k lr^ 2
     """
     scale = sympy.S.One
     if family is None and not _depends(rule, h):

@@ -232,11 +232,5 @@ class ODELimit(Equation):
 
 
 def with_terms(limit: ODELimit, terms: Mapping[Expr, Expr], **changes: Any) -> ODELimit:
-    """Return the limit with other coefficients, and other fields as named.
-
-    >>> from odeopt import GradientDescent, ode_limit
-    >>> limit = ode_limit(GradientDescent(lr=0.1))
-    >>> print(with_terms(limit, {v: 2 * c for v, c in limit.terms.items()}))
-    2*X' + 2*grad f(X) = 0
-    """
+    """Return the limit with other coefficients, and other fields as named."""
     return replace(limit, terms=MappingProxyType(dict(terms)), **{"printed": None, **changes})

@@ -50,16 +50,7 @@ class MomentumForm:
 
 
 def momentum_form(terms: Mapping[Expr, Expr], curve: Expr, t: Symbol, velocity: Expr) -> MomentumForm | None:
-    """The form of an equation with schedules by name; None where its friction is of another kind.
-
-    >>> from sympy import Function
-    >>> from odeopt.limits.series import GradientDifferential
-    >>> t = Symbol("t", positive=True); x = Function("X")(t); s = slow_function("s", t)
-    >>> terms = {x.diff(t, 2): Integer(1), x.diff(t): 2 - s.diff(t) / s, GradientDifferential(x): s}
-    >>> form = momentum_form(terms, x, t, Integer(0))
-    >>> form.weight, form.friction, dict(form.forces)
-    (s(t), 2, {grad f(X): 1})
-    """
+    """The form of an equation with schedules by name; None where its friction is of another kind."""
     lead = terms[curve.diff(t, 2)]
     friction = sympy.cancel(terms.get(curve.diff(t), Integer(0)) / lead)
     weight, name = Integer(1), sympy.Dummy()

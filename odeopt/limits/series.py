@@ -160,10 +160,6 @@ def expand_gradient(
     r"""Taylor-expand :math:`\nabla f(z)` in h about the point to which z tends.
 
     .. math:: \nabla f(X+\delta)=\sum_p\tfrac1{p!}\nabla^{p+1}f(X)[\delta,\dots,\delta].
-
-    >>> h, X, V = sympy.symbols("h X V")
-    >>> expand_gradient(X - h * V, h, 1, (X, V))
-    -h*grad^2 f(X)[V] + grad f(X)
     """
     series = gradient_series(vector_series(z, h, order, curve), curve, directions)
     return Add(*(h**q * part for q, part in enumerate(series)))

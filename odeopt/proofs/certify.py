@@ -153,12 +153,7 @@ def _constants(mu, L) -> tuple[Expr | None, Expr | None]:
 
 
 def flow_of(limit: ODELimit | Flow) -> Flow:
-    """Return a limit as a flow with exact coefficients, highest derivative 1.
-
-    >>> from odeopt import Nesterov, ode_limit
-    >>> print(flow_of(ode_limit(Nesterov(lr=0.01, r=3))))
-    x'' + (3/t) x' + grad f = 0
-    """
+    """Return a limit as a flow with exact coefficients, highest derivative 1."""
     if isinstance(limit, Flow):
         exact = [exact_number(c) for c in (*limit.friction, limit.force, limit.hessian)]
         return _checked(Flow(tuple(exact[:-2]), *exact[-2:]), limit)

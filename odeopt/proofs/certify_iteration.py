@@ -44,12 +44,7 @@ _PAIRS = ("A(0,1)", "A(1,0)", "A(0,*)", "A(*,0)", "A(1,*)", "A(*,1)")
 
 
 def iteration_of(rule: UpdateRule) -> Iteration:
-    """Return the step of a rule with exact numbers, functions of t for k; ValueError for other steps.
-
-    >>> from odeopt import HeavyBall
-    >>> print(iteration_of(HeavyBall(lr=0.1, momentum=0.5)))
-    x_(k+1) = x_k + 1/2 (x_k - x_(k-1)) - 1/10 grad f(x_k)
-    """
+    """Return the step of a rule with exact numbers, functions of t for k; ValueError for other steps."""
     held = sorted(
         {str(s) for v in rule.hyperparameters.values() if isinstance(v, Expr) for s in v.free_symbols}
     )
@@ -136,11 +131,6 @@ def certify_iteration(
 
     Without mu: a bound of f after N steps on convex L-smooth functions. Errors as those of
     :func:`odeopt.proofs.certify.certify`.
-
-    >>> from odeopt import GradientDescent
-    >>> certificate = certify_iteration(GradientDescent(lr=0.4), mu=1, L=4)
-    >>> round(float(certificate.rate), 5), certificate.verify()
-    (0.36, True)
     """
     mu, L = (None if value is None else exact_number(value, name) for name, value in (("mu", mu), ("L", L)))
     iteration = iteration_of(rule)

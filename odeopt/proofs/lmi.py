@@ -43,11 +43,6 @@ def feasibility(
     The margin t in :math:`F(u)\succeq tI`, :math:`t\le1`, is raised along the central path. It stops with
     a point as soon as the margin is positive, and with "infeasible" as soon as the duality gap of the
     path excludes a nonnegative margin.
-
-    >>> import numpy as np
-    >>> F0, F = np.diag([-1.0, 2.0]), np.array([np.diag([1.0, -1.0])])  # 1 < u < 2
-    >>> feasibility(F0, F).status, feasibility(F0 - np.eye(2), F).status
-    ('feasible', 'infeasible')
     """
     F0, F = np.asarray(F0, float), np.asarray(F, float)
     k, n = F.shape[0], F0.shape[0]

@@ -12,15 +12,7 @@ _MIN_PEAKS = 8
 
 
 def upper_envelope(x: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Points at which a curve touches its smallest nonincreasing majorant.
-
-    >>> upper_envelope([0, 1, 2, 3], [8.0, 4.0, 2.0, 1.0])
-    (array([0., 1., 2., 3.]), array([8., 4., 2., 1.]))
-    >>> x = np.linspace(0, 26, 521)
-    >>> peaks, height = upper_envelope(x, np.sin(x) ** 2)
-    >>> (peaks / np.pi).round(2)
-    array([0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5])
-    """
+    """Points at which a curve touches its smallest nonincreasing majorant."""
     x, loss = np.asarray(x, dtype=float), np.asarray(loss, dtype=float)
     touching = _suffix_maxima(loss)
     inner = np.zeros_like(touching)

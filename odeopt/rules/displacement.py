@@ -28,11 +28,6 @@ def displacement_polynomials(
     r"""Evaluate :math:`\varphi_k(0)`, :math:`D_k` and :math:`R_k`, shapes (T,), (T, n) and (T, n).
 
     Few late iterates of a steady step come from its powers; `stepwise`, for bounds on what steps round, not.
-
-    >>> from odeopt import GradientDescent
-    >>> at_zero, D, R = displacement_polynomials(GradientDescent(0.5, weight_decay=1.0), [1.0, 0.0], [1])
-    >>> at_zero, D, R
-    (array([0.5]), array([[-0.5, -0.5]]), array([[-0.5, -0.5]]))
     """
     lam, k = eigenvalues_of(rule, lam), iteration_grid(k, "k")
     row = error_row(rule, k)  # which refuses what has no image under J

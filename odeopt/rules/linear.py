@@ -307,11 +307,6 @@ def recursion_coefficients(
     r"""Coefficients of :math:`z_{k+1}=\sum_jc_j(\lambda)z_{k-j}`: the first row of :func:`transition_matrix`.
 
     Refuses a rule with memory or with a period. Shape (history, n).
-
-    >>> from odeopt import HeavyBall
-    >>> recursion_coefficients(HeavyBall(lr=0.5, momentum=0.25), [1.0])
-    array([[ 0.75],
-           [-0.25]])
     """
     reading = require_linear(rule, "recursion")
     if reading.start:

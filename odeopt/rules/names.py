@@ -50,15 +50,7 @@ _AROUND: dict[str, type[Any]] = {rule.__name__: rule for rule in (Averaged, Look
 
 
 def method_names(names: Iterable[str], known: Iterable[str] = tuple(METHODS)) -> tuple[str, ...]:
-    """Return short names of methods if each is known and none is repeated, or raise ValueError.
-
-    >>> method_names(["gd", "Nesterov"], ("gd", "nag"))
-    ('gd', 'nag')
-    >>> method_names(["gd", "nga"], ("gd", "nag"))
-    Traceback (most recent call last):
-        ...
-    ValueError: unknown method 'nga'; did you mean 'nag'? Known are gd, nag
-    """
+    """Return short names of methods if each is known and none is repeated, or raise ValueError."""
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ValueError(f"methods must be a sequence of names, got {names!r}")
     names, known = tuple(names), tuple(known)
@@ -92,13 +84,6 @@ def rule_named(name: str, hyperparameters: Iterable[str], num_steps: int | None 
 
     Commas make a tuple, ``true`` and ``false`` set switches, and schedules are written as
     :func:`odeopt.rules.schedule_text.number_or_schedule` reads them, for `num_steps`.
-
-    >>> rule_named("HigherMomentum", ["lr=cosine:0.1", "momenta=0.2,0.5"], 100).label
-    'HigherMomentum(lr=Cosine(0.1, 100, 0), momenta=(0.2, 0.5))'
-    >>> rule_named("gd", ["lr=0.1"])
-    GradientDescent(lr=0.1)
-    >>> rule_named("Averaged", ["gd", "lr=0.1", "decay=0.9"]).label
-    'Averaged(GradientDescent(lr=0.1), decay=0.9)'
     """
     kind = class_named(name)
     if kind in _AROUND.values():
@@ -159,11 +144,7 @@ def _value(text: str, name: str, num_steps: int | None) -> Any:
 
 
 def rules_written(texts: Iterable[str], num_steps: int | None = None) -> tuple[UpdateRule, ...]:
-    """Return rules written as ``CLASS name=value ...``, a class of a file being ``FILE.py:CLASS``.
-
-    >>> [rule.label for rule in rules_written(["Adam lr=0.01", "HeavyBall lr=cosine:0.1 momentum=0.9"], 50)]
-    ['Adam(lr=0.01, beta1=0.9, beta2=0.999, eps=1e-08)', 'HeavyBall(lr=Cosine(0.1, 50, 0), momentum=0.9)']
-    """
+    """Return rules written as ``CLASS name=value ...``, a class of a file being ``FILE.py:CLASS``."""
     words = [shlex.split(text) for text in texts]
     if any(not each for each in words):
         raise ValueError("a rule is written CLASS name=value ..., got an empty text")
@@ -286,12 +267,7 @@ _OLD_MODULES = {
 
 
 def rule_spec(rule: UpdateRule) -> dict[str, Any]:
-    """What identifies a rule, for a JSON file: its class, for a class of one's own a digest of its code too.
-
-    >>> from odeopt import HeavyBall
-    >>> rule_spec(HeavyBall(0.1, 0.5))
-    {'type': 'HeavyBall', 'lr': 0.1, 'momentum': 0.5}
-    """
+    """What identifies a rule in a JSON file: its class, for a class of one's own a digest of its code too."""
     cls = type(rule)
     if cls.__module__.startswith(_OWN):
         return {"type": cls.__qualname__, **_fields(rule)}

@@ -32,12 +32,7 @@ def has_powers(rule: UpdateRule, k: np.ndarray) -> bool:
 
 
 def iterates_by_powers(rule: UpdateRule, lam: np.ndarray, k: np.ndarray) -> np.ndarray:
-    r"""The iterates k of the run from 0 with the gradient :math:`\lambda z+1`, shape (T, n).
-
-    >>> from odeopt import HeavyBall
-    >>> iterates_by_powers(HeavyBall(0.5, 0.25), np.array([1.0]), np.array([10_000])).round(15)
-    array([[-1.]])
-    """
+    r"""The iterates k of the run from 0 with the gradient :math:`\lambda z+1`, shape (T, n)."""
     first = read(rule).steady_from or 0
     wanted, place = np.unique(k, return_inverse=True)
     found, early = np.empty((wanted.size, lam.size)), np.flatnonzero(wanted < first)

@@ -279,13 +279,7 @@ class CorrectedFlow(Integrand):
 
 
 def mode_integrand(mode: ModeSolution, t: np.ndarray) -> Integrand:
-    """Return the squares of a mode at the times t, with what is known of them.
-
-    >>> from odeopt import Nesterov, error_dynamics, mode_solution, ode_limit
-    >>> mode = mode_solution(error_dynamics(ode_limit(Nesterov(0.01, r=3))))
-    >>> mode_integrand(mode, np.array([1.0, 10.0])).alternating(20, 4.0)  # 4 t against j_22 = 27.6
-    array([ True, False])
-    """
+    """Return the squares of a mode at the times t, with what is known of them."""
     if mode.clock is not None:
         sigma = mode.clock(t)
         if np.all(sigma >= 0):  # gradient flow at another time
@@ -326,13 +320,6 @@ def mode_half_widths(integrand: Integrand, measure: SpectralMeasure) -> tuple[np
 
     The second is the part that is left without the residual; inf where no bound applies or it would cost too
     much.
-
-    >>> from odeopt import Nesterov, error_dynamics, mode_solution, ode_limit, spectral_measure
-    >>> measure = spectral_measure(np.diag(0.5 ** np.arange(50.0)), np.ones(50), num_matvecs=15)
-    >>> mode = mode_solution(error_dynamics(ode_limit(Nesterov(0.01, r=3))))
-    >>> half, rounding = mode_half_widths(mode_integrand(mode, np.array([60.0])), measure)
-    >>> bool(half[0] < 1e-6), bool(rounding[0] < 1e-8)
-    (True, True)
     """
     if not isinstance(integrand, Mode):
         return np.full(integrand.size, np.inf), np.full(integrand.size, np.inf)

@@ -198,15 +198,7 @@ class _Residuals(Integrand):
 
 
 def residual_half_widths(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> Widths:
-    r"""Bound the distance of the computed loss from the true one; inf where that costs too much.
-
-    >>> from odeopt import HeavyBall, spectral_measure
-    >>> kernel = np.diag(0.5 ** np.arange(50.0))
-    >>> measure = spectral_measure(kernel, np.ones(50), num_matvecs=15)
-    >>> found = residual_half_widths(HeavyBall(1.0, 0.5), np.array([60]), measure)
-    >>> bool(found.half[0] < 1e-6), bool(found.rounding[0] < 1e-8)
-    (True, True)
-    """
+    r"""Bound the distance of the computed loss from the true one; inf where that costs too much."""
     require_linear(rule, "residual polynomials", equivariant=True, k=k)
     low, high = measure.interval or (0.0, measure.lam_max)
     speed = descent_speed(rule)

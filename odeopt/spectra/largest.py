@@ -21,12 +21,7 @@ __all__ = ["largest_eigenvalue_bound"]
 
 
 def largest_eigenvalue_bound(chain: Chain, frobenius: float, n: int) -> float:
-    """Return the bound, what rounding did to the chain included.
-
-    >>> full = Chain(np.array([2.5, 2.5]), np.array([1.5, 0.0]), 2.0, 0.0)  # eigenvalues 1 and 4
-    >>> round(largest_eigenvalue_bound(full, 17**0.5, 2), 6)
-    4.0
-    """
+    """Return the bound, what rounding did to the chain included."""
     # The chain is that of H + E, |E| <= error, whose Frobenius norm may be sqrt(n) error larger.
     whole = frobenius + np.sqrt(n) * chain.error
     if whole == 0:

@@ -19,12 +19,7 @@ _EPS = float(np.finfo(float).eps)
 
 
 class Rounded(VectorLike):
-    """Values with bounds on their distance from what exact arithmetic gives.
-
-    >>> x = Rounded(np.array([1.0]))
-    >>> float((0.1 * x + x).error[0] / _EPS)
-    1.4...
-    """
+    """Values with bounds on their distance from what exact arithmetic gives."""
 
     def __init__(self, value: np.ndarray, error: np.ndarray | float = 0.0) -> None:
         self.value: np.ndarray = value

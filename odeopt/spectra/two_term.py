@@ -52,13 +52,7 @@ def _minus(a: Line, b: Line, factor: float = 1.0) -> Line:
 
 
 class TwoTerm:
-    """Bounds on [low, high] on the powers of a step with one gradient and a state of two entries.
-
-    >>> step = np.array([[1.9, -0.9], [1.0, 0.0]]), np.array([[-0.5], [0.0]]), np.array([[1.0, 0.0]])
-    >>> powers = TwoTerm(step, 0.0, 1.0, 100)
-    >>> powers.entry(0, 0)[[0, 1, 100]].round(1)  # at lam = 0 these are 1, 1 + 0.9, 1 + 0.9 + ... + 0.9^100
-    array([ 1. ,  1.9, 10. ])
-    """
+    """Bounds on [low, high] on the powers of a step with one gradient and a state of two entries."""
 
     @np.errstate(over="ignore", invalid="ignore")
     def __init__(self, step: tuple[np.ndarray, ...], low: float, high: float, last: int) -> None:

@@ -62,14 +62,7 @@ class Bound:
 
 
 class Domain:
-    """The ranges of the parameters of a field.
-
-    >>> s, b = sympy.symbols("s b")
-    >>> field = Field((s, b))
-    >>> domain = Domain(field, (Bound(s), Bound(b, 3 * s)))
-    >>> domain.nonnegative(field.read(b**2 - 9 * s**2)), domain.nonnegative(field.read(b - 4 * s))
-    (True, False)
-    """
+    """The ranges of the parameters of a field."""
 
     def __init__(self, field: Field, bounds: Sequence[Bound]) -> None:
         self.field: Field = field

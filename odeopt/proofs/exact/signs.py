@@ -39,23 +39,14 @@ def exact_number(value: Any, name: str = "value") -> Expr:
 
 
 def number_sign(value: Expr) -> int:
-    """Return the sign of a real algebraic number, exactly; ValueError if it is none, or undecided.
-
-    >>> number_sign(3 - 2 * sympy.sqrt(2)), number_sign(sympy.sqrt(8) - 2 * sympy.sqrt(2))
-    (1, 0)
-    """
+    """Return the sign of a real algebraic number, exactly; ValueError if it is none, or undecided."""
     if value.is_Rational:
         return bool(value > 0) - bool(value < 0)
     return Field(()).read(value).sign()
 
 
 def nearest_float(value: Expr) -> float:
-    """Return a real algebraic number as a float, inf beyond them; evalf loses digits that cancel.
-
-    >>> tiny = Rational(1, 10**80)
-    >>> nearest_float(1 - sympy.sqrt(1 - tiny)), nearest_float(sympy.sqrt(2))
-    (5e-81, 1.4142135623730951)
-    """
+    """Return a real algebraic number as a float, inf beyond them; evalf loses digits that cancel."""
     field = Field(())
     number = field.read(value)
     if number.is_zero():
@@ -82,34 +73,18 @@ def short_text(value: Expr) -> str:
 
 
 def is_zero(value: Expr) -> bool:
-    """Tell whether a quotient of polynomials in parameters, or an algebraic number, is zero.
-
-    >>> b = sympy.Symbol("b")
-    >>> is_zero((b**2 - 1) / (b - 1) - b - 1), is_zero(b)
-    (True, False)
-    """
+    """Tell whether a quotient of polynomials in parameters, or an algebraic number, is zero."""
     return value == 0 or Field(value.free_symbols).read(value).is_zero()
 
 
 def proves_nonnegative(value: Expr, domain: Sequence[Bound] = ()) -> bool:
-    """Tell whether an expression is provably nonnegative on a domain; False where no proof is found.
-
-    >>> s, b = sympy.symbols("s b")
-    >>> domain = (Bound(s), Bound(b, 3 * s))
-    >>> proves_nonnegative(b**2 - 9 * s**2, domain), proves_nonnegative(b - 4 * s, domain)
-    (True, False)
-    """
+    """Tell whether an expression is provably nonnegative on a domain; False where no proof is found."""
     field = _field((value,), domain)
     return Domain(field, domain).nonnegative(field.read(value))
 
 
 def is_positive_semidefinite(matrix: sympy.Matrix, domain: Sequence[Bound] = ()) -> bool:
-    """Tell whether a symmetric matrix is provably positive semidefinite on a domain.
-
-    >>> singular, indefinite = sympy.Matrix([[1, 2], [2, 4]]), sympy.Matrix([[0, 1], [1, 9]])
-    >>> is_positive_semidefinite(singular), is_positive_semidefinite(indefinite)
-    (True, False)
-    """
+    """Tell whether a symmetric matrix is provably positive semidefinite on a domain."""
     field = _field(matrix, domain)
     return Domain(field, domain).semidefinite([[field.read(e) for e in row] for row in matrix.tolist()])
 
