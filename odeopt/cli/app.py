@@ -221,10 +221,9 @@ def sweep_command(
     x, y = load_rows(data, n, column).flat
 
     with LongRun("run").kept(lambda done: f"the same command goes on with what is in {out}") as progress:
+        options: dict[str, Any] = {"kinds": kinds, "workers": workers or None, "progress": progress}
         if study == "paper":
-            results = run_study(
-                x, y, out, digits=data is None, kinds=kinds, workers=workers or None, progress=progress
-            )
+            results = run_study(x, y, out, digits=data is None, **options)
         else:
             grid: dict[str, Any] = {name: rates_from_text(text, name, steps) for name, text in
                     (("lr", lr), ("momentum", momentum), ("r", r), ("momenta", momenta))}  # fmt: skip
@@ -233,8 +232,13 @@ def sweep_command(
             _noted(note_on_rules(rule, weight_decay=weight_decay, average=average))
             rules = rules_of_sweep(chosen_names(methods, rule, "gd,hb,nag"), rule or [], grid, steps)
             results = run_sweep(x, y, out, rules, steps, widths=_integers(widths, "widths"), layers=layers,
-                    seeds=range(require_integer("seeds", seeds, 1)), workers=workers or None, classes=classes,
-                    retry_failed=retry_failed, kinds=kinds, progress=progress)  # fmt: skip
+                    seeds=range(require_integer("seeds", seeds, 1)), classes=classes,
+                    retry_failed=retry_failed, **options)  # fmt: skip
+    _told(results, json)
+
+
+def _told(results: Any, json: bool) -> None:
+    """Print a sweep; the status is 1 where every run failed."""
     if json:
         typer.echo(json_text(sweep_json(results)), nl=False)
     else:
