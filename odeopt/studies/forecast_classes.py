@@ -37,7 +37,7 @@ from odeopt.spectra.largest import largest_eigenvalue_bound
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.point_curve import PointCurve, class_accuracy
 from odeopt.studies.files import Saved, class_arrays
-from odeopt.studies.held_out import shared_text
+from odeopt.studies.held_out import require_trained_on, shared_text
 from odeopt.studies.methods import chosen_methods, require_constant_kernel
 from odeopt.studies.sources import Examples, rows_and_test
 
@@ -313,11 +313,8 @@ def forecast_classes(
 
 def _classes(y: np.ndarray, name: str, classes: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """One-hot targets; every class of a test set must have an example to train on."""
-    if classes is not None and (lone := np.setdiff1d(y, classes)).size:
-        raise ValueError(
-            f"{name} has the label {lone[0].item()!r}, of which there is no example to train on; "
-            f"add some, or leave it out of {name}"
-        )
+    if classes is not None:
+        require_trained_on(y, classes)
     try:
         return one_hot(y, classes)
     except ValueError as error:

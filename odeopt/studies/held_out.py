@@ -24,7 +24,7 @@ from odeopt.spectra.point_curve import PointCurve, class_accuracy
 from odeopt.spectra.predictions import SeenBasis, predict, seen_from
 from odeopt.studies.sources import Examples
 
-__all__ = ["HeldOut", "HeldOutCurve", "shared_text"]
+__all__ = ["HeldOut", "HeldOutCurve", "require_trained_on", "shared_text"]
 
 # Predictions that are held at once, 128 MB.
 _ENTRIES = 2**24
@@ -142,6 +142,8 @@ class HeldOut(Shown):
     def of(cls, test: Examples, x: np.ndarray, y: np.ndarray, data: Dataset) -> HeldOut:
         """Scale as the training data `x`, `y` were to `data`."""
         middle = None if data.y.ndim == 2 else _middle_of_classes(y, test.y)
+        if data.classes is not None:
+            require_trained_on(test.y, data.classes)
         raw = test.y if data.classes is None else one_hot(test.y, data.classes)[0]
         scaled = (raw - data.target_mean) / data.target_scale
         if middle is not None:
@@ -267,6 +269,15 @@ def _middle_of_classes(y: np.ndarray, test: np.ndarray) -> float | None:
             "leave it out of test"
         )
     return float(classes.mean())
+
+
+def require_trained_on(labels: np.ndarray, classes: np.ndarray) -> None:
+    """Refuse labels of a test set of which there is no example to train on."""
+    if (lone := np.setdiff1d(labels, classes)).size:
+        raise ValueError(
+            f"test has the label {lone[0].item()!r}, of which there is no example to train on; add some, or "
+            "leave it out of test"
+        )
 
 
 def shared_text(shared: tuple[tuple[int, int], ...], p: int) -> str:
