@@ -60,7 +60,8 @@ class TimeScale(Shown):
 
     def _summary(self) -> Summary:
         rows = [(f"t = k lr^({other.power})", other.reason) for other in self.rejected]
-        facts = [f"t = k lr^{self.power}", f"balance of {', '.join(self.balance)}"]
+        power = "" if self.power == 1 else f"^({self.power})"
+        facts = [f"t = k lr{power}", f"balance of {', '.join(self.balance)}"]
         return Summary(facts, ("rejected", "why"), rows)
 
 

@@ -16,6 +16,7 @@ from odeopt.plot.style import (
     labelled,
     line_options,
     on_axes,
+    plain_ordinate,
     styled,
     typeset,
 )
@@ -97,16 +98,21 @@ def losses(
     picked = [None] * len(named) if colours is None else colours_of(names, colours)
     drawn = on_axes(ax)
     clock = _clock([curve for _, curve in named], drawn.get_xlabel())
+    drawn.set_yscale("log")
+    drawn.set_autoscaley_on(False)  # margins of what diverges are beyond float64
     for (name, curve), colour in zip(named, picked, strict=True):
         look = _LOOKS.get(getattr(curve, "layer", ""), {}) | ({} if colour is None else {"color": colour})
         _line(drawn, curve, clock, relative, look | {"label": name} | given)
-    drawn.set_yscale("log")
     _within(drawn)
     of_first = {"k": "/L_0", "t": "/L(0)"}[clock] if relative else ""
     labelled(drawn, _ABSCISSAE[clock], f"loss ${ {'k': 'L_k', 't': 'L(t)'}[clock] }{of_first}$")
     kinds = {str(band.get_label()) for band in drawn.collections} & {_PROVED, _PARTLY, _ESTIMATED}
     title = f"bands: {'; '.join(kind[1:] for kind in sorted(kinds))}" if kinds else None
-    explain(drawn, ax is None, title=title)
+    if ax is None and len(named) == 1:  # a lone curve has the whole width
+        drawn.legend(loc="lower left", bbox_to_anchor=(0, 1), title=title, alignment="left")
+    else:
+        explain(drawn, ax is None, title=title)
+    plain_ordinate(drawn)
     return drawn
 
 
@@ -170,7 +176,8 @@ def _bounds(curve: Any) -> tuple[np.ndarray, np.ndarray, str]:
         return curve.lower, curve.upper, _PROVED if curve.proved.all() else _PARTLY
     error = getattr(curve, "error", None)
     if not isinstance(error, np.ndarray):
-        error = getattr(curve, "loss_error", np.full(curve.loss.shape, np.inf))
+        error = getattr(curve, "loss_error", np.zeros(curve.loss.shape))
+    error = error if error.any() else np.full(curve.loss.shape, np.inf)
     return np.maximum(curve.loss - error, 0.0), curve.loss + error, _ESTIMATED
 
 

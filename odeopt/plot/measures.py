@@ -59,7 +59,7 @@ def spectrum(measure: SpectralMeasure, ax: Axes | None = None, **line: Any) -> A
     places = [nodes[seen][0] / 2, *nodes[seen], 2 * nodes[-1]]
     drawn, kind = on_axes(ax), "exact" if measure.exact else "Gauss rule by Lanczos"
     drawn.plot(places, [*shares, shares[-1]], **{"drawstyle": "steps-post", "label": kind, **given})
-    drawn.set(xscale="log", ylim=(0, 1.03))
+    drawn.set(xscale="log", ylim=(-0.02, 1.03))
     labelled(drawn, r"eigenvalue $\lambda$", r"share of $|\Delta_0|^2$ up to $\lambda$")
     drawn.legend(loc="upper left")
     return drawn

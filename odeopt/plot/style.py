@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -139,7 +140,16 @@ def panels_of(
             which="major", labelsize=settings["xtick.labelsize"], width=settings["xtick.major.width"]
         )
         ax.tick_params(which="minor", width=settings["xtick.minor.width"])
+        # what a cell of a notebook ends with is shown there, though no window knows of it
+        vars(ax)["_repr_png_"] = functools.partial(_png, figure)
     return figure, grid
+
+
+def _png(figure: Figure) -> bytes:
+    """The whole figure, as a notebook shows it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=figure.dpi)
+    return buffer.getvalue()
 
 
 def on_axes(ax: Axes | None) -> Axes:

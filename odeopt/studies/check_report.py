@@ -17,7 +17,7 @@ from odeopt.rules.schedule import Schedule
 from odeopt.rules.shown import Pictured, Shown, Summary, changed
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS
 from odeopt.studies.files import Saved
-from odeopt.studies.page import check_page, check_table
+from odeopt.studies.page import RATES, check_page, check_table
 from odeopt.studies.tested import TEST_LEVELS
 
 __all__ = ["CheckReport", "CheckSettings", "MethodReport"]
@@ -229,7 +229,7 @@ class MethodReport(Pictured):
 
     def _summary(self) -> Summary:
         rates = [str(rate) for rate in [self.exact_ode or self.exact_discrete] if rate]
-        rows = [(name.replace("_", " "), str(getattr(self, name) or "-")) for name in _RATES]
+        rows = [(told, str(getattr(self, name) or "-")) for name, told in RATES.items()]
         rows += [(part, f"{size:.1e} of L_0, measured") for part, size in self.budget.items()]
         rows.append(("drift of H", f"{self.kernel_drift:.1%}, measured"))
         facts = [self.rule.label, self.error_ode or self.weight_ode or "no ODE", *rates]
@@ -264,7 +264,7 @@ class MethodReport(Pictured):
             By the names of fields and properties; a rate is its own mapping.
         """
         plain = {name: getattr(self, name) for name in _PLAIN}
-        plain |= {name: rate and rate.to_dict() for name in _RATES for rate in [getattr(self, name)]}
+        plain |= {name: rate and rate.to_dict() for name in RATES for rate in [getattr(self, name)]}
         return {**plain, "rule": type(self.rule).__name__, "hyperparameters": numbers_of(self.rule)}
 
 
@@ -273,7 +273,6 @@ _PLAIN = (
     "vector_budget_by_seed", "step_by_seed", "high_resolution", "integration_error", "kernel_drift",
     "drift_by_seed", "diverged_at", "times_fewest", "accuracy", "notes", "test",
 )  # fmt: skip
-_RATES = ("exact_ode", "exact_discrete", "fitted_ode", "fitted_trained")
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -74,6 +74,7 @@ class ClassCurve(Pictured):
     k: np.ndarray
     loss: np.ndarray
     accuracy: np.ndarray
+    source: ClassVar[str] = "cross-entropy, predicted"
 
     def _summary(self) -> Summary:
         shares = f"accuracy {self.accuracy[0]:.1%} to {self.accuracy[-1]:.1%}"

@@ -7,7 +7,7 @@ training :math:`u_*(k)=-H_*\psi_k(H)\Delta_0`. Inputs are scaled to unit norm an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -71,6 +71,7 @@ class HeldOutCurve(Pictured):
     accuracy: np.ndarray | None
     rms: np.ndarray
     best: int
+    source: ClassVar[str] = "test loss, predicted"
 
     def _summary(self) -> Summary:
         worst = (

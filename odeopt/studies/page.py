@@ -26,7 +26,7 @@ from odeopt.rules.shown import Summary
 from odeopt.spectra.errors import WHOLE_PARTS
 from odeopt.studies.tested import TEST_CAPTION, TEST_COLUMNS, shown_on_test, title_on_test
 
-__all__ = ["check_page", "check_table", "require_page"]
+__all__ = ["RATES", "check_page", "check_table", "require_page"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --line: #d0d0d0; --faint: #6b6b6b }
@@ -46,6 +46,13 @@ _LEVELS = (("trained", "trained", "solid", 3), ("discrete_h0", "iteration, H(0)"
            ("ode_h0", "ODE, H(0)", "dot", 1.5))  # fmt: skip
 _TEST_LEVELS = (("test_trained", "trained", "solid", 3), ("test_discrete_h0", "iteration, H(0)", "dash", 1.5),
                 ("test_discrete_inf", "iteration, H_inf", "dot", 1.5))  # fmt: skip
+
+
+# The rates of a method in a report, as tables call them.
+RATES = {
+    "exact_ode": "ODE, exact", "exact_discrete": "iteration, exact", "fitted_ode": "ODE, fitted",
+    "fitted_trained": "network, fitted",
+}  # fmt: skip
 
 
 def require_page() -> None:
@@ -84,7 +91,7 @@ def check_page(report: Any, command: str | None = None) -> str:
         f'<p class="faint">{html.escape("; ".join(f"{p.name}: {p.meaning}" for p in WHOLE_PARTS))}. '
         "Largest over the run, relative to the initial loss, measured.</p>",
         "<h2>Rates of the loss per unit of time</h2>",
-        _table(["method", "linear ODE, exact", "iteration, exact", "ODE, fitted", "network, fitted"],
+        _table(["method", *RATES.values()],
                [_rates(m) for m in report.methods]),
         '<p class="faint">A fit describes the range that was run.</p>',
         "<h2>Derivations and proofs</h2>", *(_method(m, problem) for m in report.methods),
@@ -131,18 +138,17 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def check_table(methods: Any) -> tuple[list[str], list[list[str]], list[str]]:
     """Head, rows and notes of what a check says in short: rates, and what parts the levels."""
-    rates = {
-        "ODE, exact": "exact_ode",
-        "iteration, exact": "exact_discrete",
-        "network, fitted": "fitted_trained",
-    }
     rows, notes = [], []
     for m in methods:
-        found = (getattr(m, name) for name in rates.values())
+        found = (getattr(m, name) for name in RATES)
         rows.append([m.name, *("-" if rate is None else rate.formula for rate in found), *_sizes(m)[1:]])
         notes.append(f"{m.name}: {m.rule.label}; {m.error_ode or m.weight_ode or 'no ODE'}")
     told = "Rates of the loss per unit of time; parts: largest difference over the run by L_0, measured."
-    return ["method", *rates, *(part.title for part in WHOLE_PARTS), "drift of H"], rows, [*notes, told]
+    return (
+        ["method", *RATES.values(), *(part.title for part in WHOLE_PARTS), "drift of H"],
+        rows,
+        [*notes, told],
+    )
 
 
 def _sizes(method: Any) -> list[str]:
