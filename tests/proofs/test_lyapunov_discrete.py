@@ -207,6 +207,7 @@ def test_nonnegativity_on_domains():
 
 def test_solvers_agree(rng):
     pytest.importorskip("cvxpy")
+    seen = set()
     for _ in range(20):
         basis = rng.standard_normal((3, 4, 4))
         F = basis + basis.transpose(0, 2, 1)
@@ -214,5 +215,7 @@ def test_solvers_agree(rng):
         F0 = F0 + F0.T + rng.uniform(-2, 4) * np.eye(4)
         ours, theirs = feasibility(F0, F), feasibility_by_clarabel(F0, F)
         assert ours.status == theirs.status
+        seen.add(ours.status)
         if ours.status == "feasible":
             assert np.linalg.eigvalsh(F0 + np.tensordot(ours.point, F, 1))[0] > 0
+    assert seen == {"feasible", "infeasible"}

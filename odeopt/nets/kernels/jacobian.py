@@ -104,7 +104,7 @@ class Jacobian:
         self._tape: Tape | None = None
         self.plan: Plan | None = None
         self.whole: Parts | None = None
-        self.is_tried = False
+        self.is_tried: bool = False
         self._parts: Parts | None = None  # of moved weights
         self._is_moved = False
         self.outputs: int = 1  # of one example
