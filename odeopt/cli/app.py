@@ -164,9 +164,10 @@ def check_command(
     require_report(report)
     kinds = kinds_of(pictures)
     kept = f"nothing of this run was kept, {out} is as it was; the same command begins anew"
-    with LongRun("step").kept(lambda _: kept) as progress, OutputFolder(out) as folder:
+    with LongRun().kept(lambda _: kept) as progress, OutputFolder(out) as folder:
         found = check(rows, test=held_out(test, column), methods=[*names, *rules], settings=settings,
                       classes=classes, strict=strict, progress=progress)  # fmt: skip
+        progress.close()
         print_and_save(found, folder, json, print_check, kinds)
         save_page(found, report)
 
@@ -220,7 +221,7 @@ def sweep_command(
     kinds = kinds_of(pictures)
     x, y = load_rows(data, n, column).flat
 
-    with LongRun("run").kept(lambda done: f"the same command goes on with what is in {out}") as progress:
+    with LongRun().kept(lambda done: f"the same command goes on with what is in {out}") as progress:
         options: dict[str, Any] = {"kinds": kinds, "workers": workers or None, "progress": progress}
         if study == "paper":
             results = run_study(x, y, out, digits=data is None, **options)
@@ -234,15 +235,15 @@ def sweep_command(
             results = run_sweep(x, y, out, rules, steps, widths=_integers(widths, "widths"), layers=layers,
                     seeds=range(require_integer("seeds", seeds, 1)), classes=classes,
                     retry_failed=retry_failed, **options)  # fmt: skip
-    _told(results, json)
+    _told(results, json, [f"{study or 'sweep'}.{kind}" for kind in kinds])
 
 
-def _told(results: Any, json: bool) -> None:
+def _told(results: Any, json: bool, pictures: list[str]) -> None:
     """Print a sweep; the status is 1 where every run failed."""
     if json:
         typer.echo(json_text(sweep_json(results)), nl=False)
     else:
-        print_sweep(results)
+        print_sweep(results, pictures)
     if len(results.failures) == len(results.entries):
         raise typer.Exit(1)
 

@@ -11,6 +11,7 @@ import typer
 from odeopt.cli.options import JsonOption
 from odeopt.cli.printed import say
 from odeopt.rules.base import UpdateRule
+from odeopt.rules.formulas import text
 from odeopt.rules.names import METHODS, RULES, class_named, needed, rule_named
 from odeopt.rules.weight_decay import WeightDecayed
 from odeopt.studies.files import json_text
@@ -52,7 +53,7 @@ def derive_command(
         "latex": limit.latex(),
         "time_step": step,
         "time_origin": origin,
-        "initial": [str(e) for e in getattr(limit, "initial", ())],
+        "initial": [text(e) for e in getattr(limit, "initial", ())],
         "note": getattr(limit, "note", ""),
         "steps": [line.to_dict() for line in limit.steps],
     }
@@ -132,7 +133,13 @@ def _method(kind: type[UpdateRule]) -> dict[str, Any]:
     if issubclass(kind, WeightDecayed):
         answers.append("weight decay")
     short = next((name for name, known in METHODS.items() if known is kind), None)
-    return {"short": short, "rule": rule.label, "equation": str(limit), "answers": answers}
+    return {
+        "short": short,
+        "rule": rule.label,
+        "equation": str(limit),
+        "latex": limit.latex(),
+        "answers": answers,
+    }
 
 
 def _proved(problem: Any) -> bool:

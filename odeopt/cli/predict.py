@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,11 +116,14 @@ def predict_command(
     examples = load_rows(data, n, column)
     if note := note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average):
         say(f"odeopt: {note}", err=True)
-    run = LongRun("row").kept(lambda done: _kept(done, state))
+    run = LongRun().kept(lambda done: _kept(done, state))
     with run as progress, OutputFolder(out) if out else nullcontext() as folder:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* rows of test are rows of x")  # told by the table
-            found = study(examples, progress=progress, on_plan=_print_plan, **options, **more)
+            found = study(
+                examples, progress=progress, on_plan=partial(_print_plan, progress), **options, **more
+            )
+        progress.close()
         print_and_save(found, folder, json, show, kinds)
 
 
@@ -142,5 +146,6 @@ def _kept(done: dict[str, int], state: Path | None) -> str:
     return f"Lanczos steps up to {steps} are kept in {state}; the same command goes on from there"
 
 
-def _print_plan(plan: MemoryPlan) -> None:
+def _print_plan(progress: LongRun, plan: MemoryPlan) -> None:
+    progress.close()
     say(f"Memory: {plan}", hang=4, err=True)

@@ -73,8 +73,8 @@ def sweep_json(results: JobResults) -> dict[str, Any]:
     }
 
 
-def print_sweep(results: JobResults) -> None:
-    """Print what was done, what failed and why, and which runs began above a stability limit."""
+def print_sweep(results: JobResults, pictures: Sequence[str]) -> None:
+    """Print what was done, what failed and why, which runs began above a stability limit, and the files."""
     from odeopt import nets
 
     done = len(results.entries) - len(results.failures)
@@ -88,4 +88,4 @@ def print_sweep(results: JobResults) -> None:
     for row in nets.power_slopes(results):
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in row.items())
         say(f"log-log slope of Nesterov: {numbers}", hang=4)
-    say(f"Written to {os.fspath(results.folder)}")
+    say(f"Written to {os.fspath(results.folder)}: {', '.join(['runs', *(pictures if done else ())])}")

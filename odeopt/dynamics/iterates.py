@@ -3,6 +3,7 @@ r"""The discrete method in function space: predictions of a linear model, step b
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ def predict_iterates(
     cross_kernel: npt.ArrayLike | LinearOperator | None = None,
     start: npt.ArrayLike | None = None,
     points_origin: npt.ArrayLike | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> PredictionIterates:
     r"""Run the rule's own step on the predictions, with the gradient :math:`H\nabla\ell(u)`.
 
@@ -98,6 +100,8 @@ def predict_iterates(
         :math:`H_*=J_*J^\top`, between other points and the examples.
     start, points_origin : array_like, shape (p,) or (p, c), optional
         Predictions at the points before the first step; :math:`J_*w_0`, beside `origin`.
+    progress : callable, optional
+        Called with each iteration.
 
     Returns
     -------
@@ -134,9 +138,13 @@ def predict_iterates(
     def gradient(v: np.ndarray) -> np.ndarray:
         return product(rows.matrix, loss.gradient(rows.examples(v + rest), y).reshape(-1))
 
-    run = (v + rest for v in itertools.islice(iterate(rule, moved, gradient), int(k[-1]) + 1))
+    wanted, kept = set(k.tolist()), []
     with np.errstate(over="ignore", invalid="ignore"):
-        wanted = set(k.tolist())
-        found = np.array([v for i, v in enumerate(run) if i in wanted])
+        for i, v in enumerate(itertools.islice(iterate(rule, moved, gradient), int(k[-1]) + 1)):
+            if i in wanted:
+                kept.append(v + rest)
+            if progress is not None:
+                progress(i)
+        found = np.array(kept)
         u = rows.examples(found)
         return PredictionIterates(k, u, np.array([float(loss.value(v, y)) for v in u]), rows.points(found))

@@ -45,6 +45,7 @@ from odeopt.studies.held_out import HeldOut
 from odeopt.studies.methods import chosen_methods, rule_at_rate
 from odeopt.studies.rule_theory import RuleTheory
 from odeopt.studies.sources import Examples, rows_and_test
+from odeopt.studies.stages import Progress, counted
 from odeopt.studies.tested import curves_on_test, kernel_pairs, told_of_test
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def check(
     strict : bool, optional
         Refuse rows that make the kernel singular.
     progress : callable, optional
-        Called as ``progress(method, done, total)`` after each training step.
+        Called as ``progress(stage, done, total)``: "kernels", then each method with its training steps.
 
     Returns
     -------
@@ -124,15 +125,12 @@ def check(
     return _checked(_Problem.of(x, y, settings, strict, classes, held), chosen, progress)
 
 
-def _checked(
-    problem: _Problem,
-    methods: dict[str, str | UpdateRule],
-    progress: Callable[[str, int, int], object] | None,
-) -> CheckReport:
+def _checked(problem: _Problem, methods: dict[str, str | UpdateRule], progress: Progress) -> CheckReport:
     settings = problem.settings
     lam_min, lam_max, _ = problem.ends(problem.limit_kernel)
     names = [m for m in methods.values() if not isinstance(m, UpdateRule)]
-    start_ends = [problem.ends(problem.start_kernel(seed)) for seed in range(settings.seeds)]
+    told = counted("kernels", range(settings.seeds), progress)
+    start_ends = [problem.ends(problem.start_kernel(seed)) for seed in told]
     largest = max(lam_max, *(high for _, high, _ in start_ends))
     lr = _learning_rate(names, settings, lam_min, largest)
     named = {} if lr is None else {m: _named_rule(m, lr, settings, lam_min) for m in names}
@@ -250,16 +248,15 @@ def _require_runnable(rule: UpdateRule, lam_max: float, settings: CheckSettings)
         require_stable(rule, SquaredLoss(), lam_max, settings.num_steps)
 
 
-def _check_method(
-    name: str, rule: UpdateRule, problem: _Problem, progress: Callable[[str, int, int], object] | None
-) -> MethodReport:
+def _check_method(name: str, rule: UpdateRule, problem: _Problem, progress: Progress) -> MethodReport:
     settings = problem.settings
     theory = RuleTheory(rule, settings)
     h, origin = theory.clock
     k = np.unique(np.linspace(0, settings.num_steps, min(settings.num_steps, _RECORDED) + 1).astype(int))
     t = (k + origin) * (h or 1.0)
     runs = _runs(name, rule, problem, k, progress)
-    seeds = [_Seed(run, rule, problem, k, seed) for seed, run in enumerate(runs)]
+    told = counted(f"{name}, predicted", runs, progress)
+    seeds = [_Seed(run, rule, problem, k, seed) for seed, run in enumerate(told)]
     first = seeds[0]
     curves = {
         key: np.array([s.curves[key] for s in seeds])

@@ -34,6 +34,7 @@ from odeopt.studies.forecast_spectrum import ForecastSpectrum
 from odeopt.studies.held_out import HeldOut, shared_text
 from odeopt.studies.methods import chosen_methods, require_constant_kernel
 from odeopt.studies.sources import Examples, rows_and_test
+from odeopt.studies.stages import Progress, counted
 
 __all__ = ["FORECAST_METHODS", "Forecast", "MethodForecast", "forecast"]
 
@@ -108,7 +109,8 @@ def forecast(
     state : path-like, optional
         File from which an interrupted Lanczos run is continued.
     progress : callable, optional
-        Called as ``progress(stage, done, total)``: "kernel" with its rows, "lanczos" with its steps.
+        Called as ``progress(stage, done, total)``: "kernel" with its rows, "lanczos" with its steps,
+        "methods", "test kernel" with its entries, "test curves".
     on_plan : callable, optional
         Called with the memory plan before any work.
 
@@ -147,9 +149,11 @@ def forecast(
     kernel = relu_gram_operator(rows := singular.reduced_rows(data.x), allow_singular=True, **options)
     spectrum = ForecastSpectrum.of(kernel, singular, -data.y, num_matvecs, state, progress, held is not None)
     fewest = asked.fewest(spectrum)
-    found = tuple(asked.method(name, method, spectrum, fewest) for name, method in chosen.items())
+    told = counted("methods", chosen, progress)
+    found = tuple(asked.method(name, chosen[name], spectrum, fewest) for name in told)
     if points is not None:
-        found = _tested(found, points, spectrum, points.seen(spectrum.seen, rows, layers, depth))
+        seen = points.seen(spectrum.seen, rows, layers, depth, progress)
+        found = _tested(found, points, spectrum, seen, progress)
     return Forecast(
         n, d, asked.target, spectrum.whole.mass / 2, spectrum.floor, spectrum.mu, spectrum.L,
         (spectrum.low, spectrum.L), singular, spectrum.whole, kernel.plan, fewest, found, points,
@@ -163,9 +167,11 @@ def _copies(n: int, held: Examples | None) -> int:
 
 
 def _tested(
-    found: tuple[MethodForecast, ...], points: HeldOut, spectrum: ForecastSpectrum, seen: SeenBasis | None
-) -> tuple[MethodForecast, ...]:
-    curves = [points.curve(m.rule, spectrum.seen, seen, m.curve.k) for m in found]
+    found: tuple[MethodForecast, ...], points: HeldOut, spectrum: ForecastSpectrum, seen: SeenBasis | None,
+    progress: Progress,
+) -> tuple[MethodForecast, ...]:  # fmt: skip
+    told = counted("test curves", found, progress)
+    curves = [points.curve(m.rule, spectrum.seen, seen, m.curve.k) for m in told]
     return tuple(replace(m, test=curve) for m, curve in zip(found, curves, strict=True))
 
 

@@ -8,6 +8,7 @@ falls like 1/t and the logits grow without end, so that a network of finite widt
 
 from __future__ import annotations
 
+import importlib.metadata
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from odeopt.studies.files import Saved, class_arrays
 from odeopt.studies.held_out import require_trained_on, shared_text
 from odeopt.studies.methods import chosen_methods, require_constant_kernel
 from odeopt.studies.sources import Examples, rows_and_test
+from odeopt.studies.stages import Progress
 
 __all__ = ["ClassCurve", "ClassForecast", "ClassMethod", "forecast_classes"]
 
@@ -211,7 +213,14 @@ class ClassForecast(Saved):
         """
         plain = {name: getattr(self, name) for name in ("n", "d", "p", "L", "safe_lr", "overlap")}
         methods = [method.to_dict() for method in self.methods]
-        return {"loss": "softmax", **plain, "classes": list(self.classes), "methods": methods}
+        version = importlib.metadata.version("odeopt")
+        return {
+            "version": version,
+            "loss": "softmax",
+            **plain,
+            "classes": list(self.classes),
+            "methods": methods,
+        }
 
     def _arrays(self) -> dict[str, Any]:
         return class_arrays(self)
@@ -257,7 +266,7 @@ def forecast_classes(
     average : float, Schedule or "polyak", optional
         Predict the averaged logits of the methods that are named.
     progress : callable, optional
-        Called as ``progress(stage, done, total)`` while the kernel is computed.
+        Called as ``progress(stage, done, total)``: "kernel" with its rows, then each method with its steps.
     on_plan : callable, optional
         Called with the memory plan of the kernel.
 
@@ -304,7 +313,7 @@ def forecast_classes(
     points = None if held is None else _points(held, unit, layers, depth)
     overlap = "" if held is None else _overlap(held, unit)
     found = tuple(
-        ClassMethod(name, rule, *_curves(rule, kernel, targets, points, wanted, num_steps))
+        ClassMethod(name, rule, *_curves(name, rule, kernel, targets, points, wanted, num_steps, progress))
         for name, rule in rules.items()
     )
     p = 0 if held is None else len(held.y)
@@ -355,8 +364,9 @@ def _points(held: Examples, unit: np.ndarray, layers: Literal["first", "both"], 
 
 
 def _curves(
-    rule: UpdateRule, kernel: Any, targets: np.ndarray, points: Any, wanted: np.ndarray | None, steps: int
-) -> tuple[ClassCurve, ClassCurve | None]:
+    name: str, rule: UpdateRule, kernel: Any, targets: np.ndarray, points: Any, wanted: np.ndarray | None,
+    steps: int, progress: Progress,
+) -> tuple[ClassCurve, ClassCurve | None]:  # fmt: skip
     """Run the rule from zero logits; J w_0 = 0 there."""
     loss, first = SoftmaxLoss(), np.zeros_like(targets)
     size = targets.size + (0 if wanted is None else wanted.size)
@@ -365,6 +375,7 @@ def _curves(
     run = predict_iterates(
         rule, kernel, loss, first, targets, k,
         origin=first, cross_kernel=points, start=start, points_origin=start,
+        progress=None if progress is None else lambda k: progress(name, k, steps),
     )  # fmt: skip
     tested = None if run.points is None or wanted is None else _curve(k, run.points, wanted, loss)
     return _curve(k, run.u, targets, loss), tested

@@ -2,6 +2,7 @@ r"""What a forecast returns: for each method its rule, its limits, its steps to 
 
 from __future__ import annotations
 
+import importlib.metadata
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,6 +189,7 @@ class Forecast(Saved):
             The numbers by name, "methods" and "test" as mappings.
         """
         return {
+            "version": importlib.metadata.version("odeopt"),
             "n": self.n,
             "d": self.d,
             "outputs": self.outputs,

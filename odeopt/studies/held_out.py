@@ -23,6 +23,7 @@ from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.point_curve import PointCurve, class_accuracy
 from odeopt.spectra.predictions import SeenBasis, predict, seen_from
 from odeopt.studies.sources import Examples
+from odeopt.studies.stages import Progress, counted_between
 
 __all__ = ["HeldOut", "HeldOutCurve", "require_trained_on", "shared_text"]
 
@@ -185,12 +186,17 @@ class HeldOut(Shown):
         }
 
     def seen(
-        self, measure: SpectralMeasure | None, rows: np.ndarray, layers: Literal["first", "both"], depth: int
-    ) -> SeenBasis | None:
+        self, measure: SpectralMeasure | None, rows: np.ndarray, layers: Literal["first", "both"], depth: int,
+        progress: Progress,
+    ) -> SeenBasis | None:  # fmt: skip
         """See the vectors of a measure of the kernel of `rows` from these points; None without an error."""
         if measure is None:
             return None
-        return seen_from(measure, CrossOperator(lambda a, b: gram_between(a, b, layers, depth), self.x, rows))
+        total = len(self.x) * len(rows)
+        between = counted_between(
+            "test kernel", lambda a, b: gram_between(a, b, layers, depth), total, progress
+        )
+        return seen_from(measure, CrossOperator(between, self.x, rows))
 
     def curve(
         self, rule: UpdateRule, measure: SpectralMeasure | None, seen: SeenBasis | None, k: Any

@@ -73,6 +73,12 @@ def test_steps_lead_from_the_rule_to_the_limit(monkeypatch, capsys, method, line
     assert all(line in found for line in lines)
 
 
+def test_the_start_in_json_is_printed_as_all_other_formulas(monkeypatch, capsys):
+    numbers = ("lr=0.0123456789", "momentum=0.987654321", "--resolution", "1", "--json")
+    _, text, _ = run(monkeypatch, capsys, "derive", "hb", *numbers)
+    assert json.loads(text)["initial"] == ["-0.0555556*grad f(X)"]
+
+
 def test_a_derivation_is_the_same_as_text_latex_and_json(monkeypatch, capsys):
     _, out, _ = run(monkeypatch, capsys, "derive", "hb", "--latex", "--steps")
     assert out.splitlines()[1] == r"\ddot{X} + 1.02598\,\dot{X} + \nabla f(X) = 0"

@@ -1,12 +1,18 @@
 """Long commands stopped in the middle: earlier results stay, one line says what is kept, and it holds."""
 
+import contextlib
+import fcntl
 import json
 import os
+import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 
 import numpy as np
 import pytest
@@ -128,7 +134,7 @@ def test_a_prediction_without_a_state_names_the_option(monkeypatch, capsys, tmp_
 
 
 def test_an_interrupt_that_says_what_is_kept_is_believed(capsys):
-    with pytest.raises(typer.Exit) as status, LongRun("run").kept(lambda done: "nothing"):
+    with pytest.raises(typer.Exit) as status, LongRun().kept(lambda done: "nothing"):
         raise KeyboardInterrupt("3 of 5 runs are kept in out")
     assert status.value.exit_code == 130
     assert capsys.readouterr().err.strip() == "odeopt: interrupted; 3 of 5 runs are kept in out"
@@ -217,6 +223,39 @@ def interrupted():
 odeopt.cli.app.run = interrupted
 cli.main()
 """
+
+
+def test_a_terminal_shows_each_stage_with_the_time_left_on_one_line(monkeypatch, capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    x, rule = rng.standard_normal((60, 5)), "HeavyBall lr=0.001 momentum=0.9 weight_decay=0.001 to_start=true"
+    np.savez(tmp_path / "d.npz", x=x, y=rng.standard_normal(60))
+    np.savez(tmp_path / "c.npz", x=x, y=np.arange(60) % 3)
+    monkeypatch.setenv("COLUMNS", "80")
+    master, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    read = []
+    reader = threading.Thread(target=lambda: read.extend(_read(master)))
+    reader.start()
+    with os.fdopen(terminal, "w") as stderr, monkeypatch.context() as only:
+        only.setattr(sys, "stderr", stderr)
+        options = ["--test", "0.2", "--methods", "gd"]
+        assert run(only, capsys, "predict", tmp_path / "d.npz", *options)[0] == 0
+        options += ["--loss", "softmax", "--steps", "5", "--rule", rule]
+        assert run(only, capsys, "predict", tmp_path / "c.npz", *options)[0] == 0
+    reader.join()
+    os.close(master)
+    lines = [line for line in re.split(r"[\r\n]+", b"".join(read).decode()) if line.strip()]
+    assert max(map(len, lines)) <= 80
+    for stage in ("kernel", "lanczos", "methods", "test kernel", "test curves", "gd", "HeavyBall"):
+        assert next(line for line in lines if line.startswith(stage)).endswith("left")
+    assert not any("|" in line and "Memory" in line for line in lines)  # each begins a line of its own
+
+
+def _read(terminal):
+    """What is written to a terminal, until nobody holds it."""
+    with contextlib.suppress(OSError):
+        while part := os.read(terminal, 4096):
+            yield part
 
 
 def test_an_interrupt_while_modules_are_loaded_ends_with_status_130_too(tmp_path):
