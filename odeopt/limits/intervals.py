@@ -120,10 +120,12 @@ def require_reached(limit: Any, held: Sequence[Expr], last: float) -> None:
             f"{limit} is divided; end the times before it"
         )
     if last > float(end) * (1 + 1e-12):
+        corrected = getattr(limit, "resolution", 0)
+        reason = "corrections are" if corrected else "an equation that holds its derivatives is"
         raise ValueError(
             f"t = {last:.6g} is beyond t = {float(end):.6g}, where a schedule passes to its next formula: "
-            "corrections are not carried across, for derivatives jump there by amounts of the order of "
-            "the time step; end the times there, or take resolution 0"
+            f"{reason} not carried across, for derivatives jump there by amounts that were not derived; end "
+            f"the times there{', or take resolution 0' if corrected else ''}"
         )
 
 

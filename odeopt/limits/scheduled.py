@@ -7,6 +7,7 @@ derivation knows s and b by name (:mod:`odeopt.limits.slow`), and their formulas
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,7 @@ __all__ = ["Embedding", "OfTime", "embedding", "scheduled_system", "symbols_of",
 
 # Iterations at which it is looked whether a schedule is slow.
 _LOOKED_AT = 1000
-_NOT_CARRIED = "; a correction is not carried across a break of a schedule, so the curve ends at the first"
+_NOT_CARRIED = "is not carried across a break of a schedule, so the curve ends at the first"
 _REMEDY = "give it as a Formula in k, or as Linear, Cosine, ... with a number of steps"
 
 
@@ -120,6 +121,12 @@ def _filled(rule: UpdateRule, family: UpdateRule, entry: Callable[[Schedule, str
     return family.replace(**changes)
 
 
+def _free(label: str, name: str, profiles: list[Profile]) -> str:
+    """A label that no other schedule has: of one name there is one function."""
+    tried = itertools.chain([label, f"{label}_{name}"], (f"{label}_{i}" for i in itertools.count(1)))
+    return next(found for found in tried if found not in {p.name for p in profiles})
+
+
 def _noted(family: UpdateRule, h: Symbol, t: Symbol, profiles: tuple[Profile, ...]) -> str:
     values: list[tuple[str, Any]] = list(_schedules(family))
     written = ", ".join(f"{name} = {value.expression.subs(steps_symbol(), t / h)}" for name, value in values)
@@ -155,6 +162,7 @@ def _of_numbers(rule: UpdateRule, h: Symbol, regime: str) -> Embedding:
     def entry(schedule: Schedule, name: str, base: Any) -> OfTime:
         largest = exact_number(_largest(schedule))
         written, label, image = _written(sympy.sympify(base, strict=True), name, largest, h, clock)
+        label = _free(label, name, profiles)
         pieces = []
         for end, expr in schedule.pieces():
             # the last integer before a break decides, so the break lies at the next one
@@ -226,6 +234,7 @@ def _of_functions(rule: UpdateRule, h: Symbol) -> Embedding:
                 continue
             sign = -1 if total == 1 and q == 1 else 1  # 1 - b(t) h
             label = "b" if sign < 0 else "s" if name == "lr" and not profiles else f"{name}_{q}"
+            label = _free(label, name, profiles)
             formulas = [sympy.expand(sign * e) for e in formulas]
             profiles.append(Profile(label, tuple(zip(ends, formulas, strict=True))))
             total += sign * h**q * slow_function(label, h * steps_symbol())
@@ -303,6 +312,7 @@ def with_schedules(limit: ODELimit, slow: Embedding) -> ODELimit:
             "schedule above 0, or take resolution 0"
         )
     printed = {readable(v): readable(c if form is None else sympy.expand(c)) for v, c in named.items()}
+    what = "a correction" if limit.resolution else "an equation that holds derivatives of schedules"
     return with_terms(
         limit,
         {_of_vectors(v, formula): formula(c) for v, c in named.items()},
@@ -314,7 +324,7 @@ def with_schedules(limit: ODELimit, slow: Embedding) -> ODELimit:
         time_origin=readable(sympy.sympify(limit.time_origin, strict=True)),
         initial_position=initial[0],
         initial=tuple(initial[1:]),
-        note=limit.note + slow.note + ("" if crosses or not breaks else _NOT_CARRIED),
+        note=limit.note + slow.note + ("" if crosses or not breaks else f"; {what} {_NOT_CARRIED}"),
     )
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import sympy
 
-from odeopt import Adam, GradientDescent, HeavyBall, Nesterov, error_dynamics, mode_solution, ode_limit
+from odeopt import (
+    Adam,
+    GradientDescent,
+    HeavyBall,
+    Nesterov,
+    UpdateRule,
+    error_dynamics,
+    mode_solution,
+    ode_limit,
+)
 from odeopt.limits import NoLimitError, integrate_limit
 from odeopt.limits.accumulated import accumulated
 from odeopt.rules import (
@@ -227,3 +237,39 @@ def test_a_correction_is_not_carried_across_a_break():
     assert "not carried across a break" in limit.note
     with pytest.raises(ValueError, match=r"t = 11 is beyond t = 10.*resolution 0"):
         integrate_limit(limit, differential, np.ones(2), [11.0], rtol=1e-8, atol=1e-10)
+
+
+@dataclass(frozen=True)
+class TwoAverages(UpdateRule):
+    """Two averages of the gradient, added."""
+
+    lr: float
+    first: float
+    second: float
+
+    def initial_memory(self, x0):
+        return 0 * x0, 0 * x0
+
+    def step(self, k, iterates, memory, grad):
+        g = grad(iterates[0])
+        m, n = (b * v + (1 - b) * g for b, v in zip((self.first, self.second), memory, strict=True))
+        return iterates[0] - self.lr * (m + n), (m, n)
+
+
+def test_two_decays_on_schedules_keep_two_names_in_h():
+    """Under one name the second schedule stood for the first as well, and the curve was off by 0.015."""
+
+    def decays(h, steps):
+        return Linear(1 - 2 * h, steps=steps, end=1 - 4 * h), Cosine(1 - 3 * h, steps=steps, end=1 - h)
+
+    limit = ode_limit(TwoAverages(H, *decays(H, END / H)), H)
+    assert len(limit.schedules) == 2
+    h, k = 0.002, np.array([200, 800, 1400])
+    rule = TwoAverages(h, *decays(h, round(END / h)))
+    points = list(itertools.islice(iterate(rule, np.ones(2), lambda x: CURVATURES * x), 1401))
+    found = integrate_limit(limit, differential, np.ones(2), k * h, rtol=1e-9, atol=1e-12).x
+    # of first order: 0.0053 at h = 0.004, half of it here
+    np.testing.assert_allclose(found, np.array(points)[k], atol=0.003)
+    assert "an equation that holds derivatives of schedules is not carried across a break" in limit.note
+    with pytest.raises(ValueError, match=r"not derived; end the times there$"):
+        integrate_limit(limit, differential, np.ones(2), [END + 1.0], rtol=1e-6, atol=1e-6)
