@@ -49,8 +49,11 @@ def require_square(matrix: Any) -> int:
 
 def symmetric_array(kernel: Any) -> tuple[np.ndarray, float]:
     """Return the symmetric part as a float array, checked in tiles, and a bound on what was left out."""
-    if not (isinstance(kernel, np.ndarray) and kernel.dtype in (np.float64, np.float32)):
-        kernel = real_array(kernel, "kernel", ndim=2)
+    known = isinstance(kernel, np.ndarray) and kernel.dtype in (np.float64, np.float32)
+    # a masked array, or a matrix, is an array by its class alone
+    kernel = (
+        np.asarray(kernel) if known and not np.ma.is_masked(kernel) else real_array(kernel, "kernel", ndim=2)
+    )
     if kernel.ndim != 2 or kernel.size == 0:
         raise ValueError(f"kernel must be a nonempty matrix of shape (n, n), got shape {kernel.shape}")
     n = require_square(kernel)

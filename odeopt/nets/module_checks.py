@@ -133,8 +133,8 @@ def require_outputs(output: Any, n: int, *, columns: int | None) -> torch.Tensor
         raise ValueError(f"module must have real outputs, got dtype {output.dtype}; take their real part")
     if not output.requires_grad:
         raise ValueError(
-            "module has outputs without a derivative by its trainable weights (its forward pass detaches "
-            "them, or runs without gradients); remove that"
+            "module has outputs without a derivative by its trainable weights (its forward pass detaches or "
+            "leaves out all of them, or runs without gradients); remove that"
         )
     return output
 

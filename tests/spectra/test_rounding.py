@@ -93,6 +93,14 @@ def test_both_engines_use_the_symmetric_part_and_count_the_rest(seed):
         assert_holds(curve, rule_losses(HeavyBall(0.3, 0.7), kernel, delta0, k))
 
 
+def test_lanczos_takes_of_an_array_its_numbers_and_refuses_masked_ones():
+    kernel = kernel_with([1.0, 2.0, 3.0])
+    unmasked = spectral_measure(np.ma.masked_array(kernel), np.ones(3), num_matvecs=2)
+    np.testing.assert_array_equal(unmasked.nodes, spectral_measure(kernel, np.ones(3), num_matvecs=2).nodes)
+    with pytest.raises(ValueError, match="kernel has masked entries"):
+        spectral_measure(np.ma.masked_array(kernel, np.eye(3)), np.ones(3), num_matvecs=2)
+
+
 def test_the_symmetric_part_of_a_float32_kernel_is_not_rounded_to_float32():
     kernel = np.diag(np.float32([1.0, 1e-3, 1e-3]))
     kernel[1, 2], kernel[2, 1] = 3e-4, np.nextafter(np.float32(3e-4), np.float32(1))

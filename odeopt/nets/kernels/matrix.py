@@ -109,9 +109,9 @@ def product_matrix(rows: Side, columns: Side) -> np.ndarray:
             "only; remove the cast"
         )
     raise ValueError(
-        "module has no Jacobian: its backward pass is not linear (a hook or a function of its own "
-        "changes it), or its outputs depend on other examples and batch_size cuts between them; "
-        "remove that"
+        "module has no Jacobian: its backward pass is not linear (a hook or a function of its own changes "
+        "it), its outputs depend on other examples and batch_size cuts between them, or on what is trained "
+        "by rounding alone (a bias before a normalisation); remove that"
     )
 
 
