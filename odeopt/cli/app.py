@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -150,6 +151,7 @@ def check_command(
     json: JsonOption = False,
 ) -> None:
     """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
+    require_integer("steps", steps, 1)
     decay = decay_from_text(weight_decay, decoupled, to_start, steps)
     (names, left), rules = names_of_check(methods, rule, decay), rules_written(rule or (), steps)
     _noted(_without(left), note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average))
@@ -216,6 +218,7 @@ def sweep_command(
     """Train many networks, each beside its linear prediction; interrupted, the same command continues."""
     if study not in ("", "paper"):
         raise ValueError(f"study must be 'paper', got {study!r}; leave it out for a sweep of your own")
+    require_integer("steps", steps, 1)
     if study and classes:
         raise ValueError("the networks of study paper have one output; leave --classes out")
     kinds = kinds_of(pictures)
@@ -259,5 +262,6 @@ def run() -> None:
 
 
 def _refuse(reason: str) -> NoReturn:
-    typer.echo(f"odeopt: {' '.join(reason.split())}", err=True)
+    told = f"odeopt: {' '.join(reason.split())}"
+    say(told, hang=4, err=True) if sys.stderr.isatty() else typer.echo(told, err=True)  # one line in a pipe
     raise SystemExit(2) from None

@@ -85,9 +85,9 @@ def load_rows(data: Path | None, n: int, column: str | None = None) -> Examples:
     """The first rows of a file, or of the digits."""
     if n < 0:
         raise ValueError(f"n must not be negative, got {n}")
+    if column is not None and (data is None or data.suffix.lower() != ".csv"):
+        raise ValueError(f"--column {column} is one of a .csv file, and {data or 'none'} is given; name one")
     if data is None:
-        if column is not None:
-            raise ValueError(f"--column {column} is one of a .csv file; give its name by --data")
         return Examples(*load_digits(n or None))
     found = examples_of(data, column)
     if uneven := found.uneven:

@@ -112,6 +112,7 @@ def predict_command(
     }  # fmt: skip
     squared = (target, matvecs, best_at, max_steps, strict, state)
     study, show, more = _study(loss, dict(zip(_SQUARED, squared, strict=True)), classes, length)
+    require_integer("matvecs", matvecs, 1)
     kinds = kinds_of(pictures)
     examples = load_rows(data, n, column)
     if note := note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average):

@@ -74,8 +74,8 @@ def _known_as(name: Any, known: Sequence[str], show: Callable[[str], str] = repr
     if isinstance(name, str) and asked in rules:
         hint = f"; {rules[asked].__name__} has no numbers of its own here, so give the rule with its numbers."
     else:
-        near = difflib.get_close_matches(asked, either, n=1, cutoff=0.3)
-        hint = f"; did you mean {show(either[near[0]])}?" if near else ";"
+        near = difflib.get_close_matches(asked, either, n=1, cutoff=0.5)
+        hint = f"; did you mean {show(either[near[0]])}?" if near else "."
     raise ValueError(f"unknown method {name!r}{hint} Known are {', '.join(known)}")
 
 

@@ -58,7 +58,7 @@ def number_or_schedule(text: str, name: str, num_steps: int | None = None) -> fl
             found = found * factor
     except ValueError as error:
         raise ValueError(
-            f"{name} must be numbers separated by commas, got {text!r}, or schedules: {error}"
+            f"{name} must be numbers separated by commas, or schedules, got {text!r}: {error}"
         ) from error
     return found
 

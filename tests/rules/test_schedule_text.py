@@ -74,7 +74,11 @@ def test_a_number_stays_a_number():
 @pytest.mark.parametrize(
     ("text", "steps", "words"),
     [
-        ("cos:0.1", 10, "lr must be numbers .*'cos:0.1', or schedules: 'cos' is not among linear:START"),
+        (
+            "cos:0.1",
+            10,
+            "lr must be numbers .*, or schedules, got 'cos:0.1': 'cos' is not among linear:START",
+        ),
         ("cosine", 10, r"it is written cosine:START\[:END\[:STEPS\]\]"),
         ("cosine:0.1:0:10:3", 10, "it is written cosine"),
         ("cosine:0.1", None, "its number of steps is not given"),
