@@ -46,7 +46,7 @@ class ErrorMomentum(Shown):
 
     def _summary(self) -> Summary:
         parts = zip((1, *self.coefficients[::-1]), ("P'", "P", "Delta"), strict=True)
-        left = equation_text((sympify(c), vector) for c, vector in parts)
+        left = equation_text((sympify(c, strict=True), vector) for c, vector in parts)
         source = "" if self.source == 0 else f"{factor_text(self.source)}q"
         right = left.removesuffix("0") + source if source else left
         return Summary([f"Delta' = {factor_text(self.weight)}P", right])

@@ -79,7 +79,8 @@ def equation_text(parts: Iterable[tuple[Expr, str]]) -> str:
 
 def clock_text(step: Any, origin: Any = 0) -> str:
     """Print the time of a step k, as ``t = 0.1*(k + 1/2)``."""
-    return f"t = {factor_text(sympy.sympify(step))}{'k' if origin == 0 else f'(k + {text(origin)})'}"
+    steps = "k" if origin == 0 else f"(k + {text(origin)})"
+    return f"t = {factor_text(sympy.sympify(step, strict=True))}{steps}"
 
 
 def equation_latex(parts: Iterable[tuple[Expr, str]]) -> str:

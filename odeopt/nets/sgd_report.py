@@ -101,13 +101,8 @@ class SGDReport(Pictured):
         found, rows = self.prediction, self.rows()
         names = [name for name in rows[0] if name != "k"]
         shown = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, 9).astype(int))]
-        facts = [
-            f"{self.seeds} seeds",
-            along(self),
-            f"batches of {found.batch_size} of {found.mean.shape[1]}",
-            f"measured beside the mean by {self.equation}",
-            found.rule.label,
-        ]
+        drawn = f"batches of {found.batch_size} of {found.mean.shape[1]}, {self.seeds} seeds"
+        facts = [drawn, along(self), f"measured beside the mean by {self.equation}", found.rule.label]
         cells = [[f"{row['k']}", *(f"{row[name]:.3g}" for name in names)] for row in shown]
         return Summary(facts, ["k", *names], cells)
 

@@ -147,7 +147,7 @@ class Counter:
         known = isinstance(value, Counter) or _is_real(value) or is_symbolic(value)
         j, (above, below) = sympy.Dummy(positive=True), self.k.as_numer_denom()
         left: Any = self
-        change = sympy.sympify(left - value if known else left).subs(above, j * below)
+        change = sympy.sympify(left - value if known else left, strict=True).subs(above, j * below)
         product = sympy.Mul(*sympy.cancel(change).as_numer_denom()).as_poly(j)  # of the sign of the quotient
         if not known or product is None or not all(c.is_Rational for c in product.coeffs()):
             raise self._refusal(operation)
