@@ -1,7 +1,9 @@
 """What an installation gives: source archive, wheel, and clone; its types, and README's lines in each."""
 
+import ast
 import configparser
 import email
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -62,9 +64,11 @@ def outside():
 
 
 def environment(folder, *what):
-    """Return the Python of a new environment: the packages of this one, and `what` is installed by pip.
+    """Return the Python of a new environment, where pip installs `what` beside the packages of this one.
 
-    A path in a .pth file is read, but no further .pth file below it: an editable odeopt stays unseen.
+    The packages of others are shared, for torch alone takes minutes to install; that odeopt asks for all that
+    it imports has a test of its own. A path in a .pth file is read, but no further .pth file below it: an
+    editable odeopt stays unseen, and comes from `what` alone.
     """
     venv.create(folder, symlinks=True)
     (python,) = (path for path in folder.glob("bin/python"))
@@ -88,6 +92,33 @@ def test_source_archive_holds_every_file_of_the_clone(clone, archive):
     held = {path.relative_to(archive) for path in archive.rglob("*") if path.is_file()}
     missing = {str(path) for path in files - held if "egg-info" not in str(path)}
     assert not missing
+
+
+def test_wheel_asks_for_every_package_that_it_imports(wheel):
+    """Of an environment that is empty but for the wheel and what it asks for, nothing else is missing."""
+    imported = set()
+    for path in (ROOT / "odeopt").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            imported |= {name.partition(".")[0] for name in names}
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("/METADATA"))
+        asked = email.message_from_bytes(file.read(name)).get_all("Requires-Dist")
+    named = {re.split(r"[^\w-]", line)[0].lower().replace("_", "-") for line in asked}
+    homes = importlib.metadata.packages_distributions()
+    others = imported - set(sys.stdlib_module_names) - {"odeopt"}
+    missing = {name for name in others if not {home.lower() for home in homes.get(name, [name])} & named}
+    assert len(others) > 10
+    assert missing <= set(WITH_ANOTHER)
+    assert set(WITH_ANOTHER.values()) <= named
+
+
+# What a package that is asked for brings with it.
+WITH_ANOTHER = {
+    "PIL": "matplotlib", "cycler": "matplotlib", "distributed": "dask", "mpmath": "sympy", "triton": "torch",
+    "typing_extensions": "torch",
+}  # fmt: skip
 
 
 def test_archive_and_wheel_pass_the_check_of_twine(packed, wheel):
