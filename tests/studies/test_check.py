@@ -224,7 +224,8 @@ def test_rows_that_make_the_kernel_singular_are_refused_where_strict_is_said(dat
             check(bad, np.resize(y, len(bad)), strict=True)
 
 
-def test_progress_is_called_once_a_step(data):
+def test_progress_is_called_once_a_step_and_for_each_seed_before_and_after(data):
     calls, settings = [], CheckSettings(width=16, seeds=2, num_steps=7)
     check(*data, methods=["gd"], settings=settings, progress=lambda *told: calls.append(told))
-    assert calls == [("gd", k, 14) for k in range(1, 15)]
+    before, after = ([(stage, seed, 2) for seed in range(3)] for stage in ("kernels", "gd, predicted"))
+    assert calls == [*before, *(("gd", k, 14) for k in range(1, 15)), *after]
