@@ -35,6 +35,8 @@ __all__ = ["Averages", "StepReading"]
 _GROWTHS = 3
 # A root so near the unit circle counts as on it: double roots of thirty digits are known to fifteen.
 _ROOT = 1e-12
+# What is added to a divisor so that it is not 0, and is to count for nothing else.
+_GUARD = 1e-12
 
 
 @dataclass
@@ -130,13 +132,17 @@ class StepReading:
         return Component(self.gradients[-1])
 
     def _require_apart(self, results: list[Expr]) -> None:
-        """Refuse a quotient by a difference of gradients that vanishes with h."""
+        """Refuse a quotient by a difference of gradients that vanishes with h, or leaves a guard alone."""
         places = [self.limit(p) for p in self.points]
         meeting = {g: self.gradients[places.index(p)] for g, p in zip(self.gradients, places, strict=True)}
-        if any(e.xreplace(meeting).has(sympy.zoo, sympy.nan) for e in results):
+        quotients = [p for e in results for p in e.atoms(sympy.Pow) if p.exp.could_extract_minus_sign()]
+        left = {p.base.xreplace(meeting) for p in quotients if p.base.has(*self.gradients)}
+        guard = next((v for v in left if v.is_number and abs(v) <= _GUARD), None)
+        if guard is not None or any(e.xreplace(meeting).has(sympy.zoo, sympy.nan) for e in results):
+            beside = f" beside {float(guard):g}, which only steps far below it would see" if guard else ""
             raise NoLimitError(
                 f"{self.family.label} has no limit: it divides by a difference of gradients at points that "
-                f"meet as {self.h} -> 0, so its step does not shrink with {self.h}"
+                f"meet as {self.h} -> 0{beside}, so its step does not shrink with {self.h}"
             )
 
     def _averages_squares(self, m: Symbol) -> bool:

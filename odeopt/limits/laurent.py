@@ -67,16 +67,30 @@ def _polynomials(coefficient: Expr, h: Symbol, order: int) -> tuple[Expr, Expr]:
 def counted_powers(expr: Expr, h: Symbol, order: int) -> Expr:
     r"""Expand powers that count steps: :math:`(1-ah)^{t/h}=e^{-at}(1+\dots)`, :math:`\beta^{t/h}\to0`."""
     expr = without_transients(expr, h)
+    return expr.replace(
+        lambda e: e.is_Pow and e.exp.has(h) and e.base is not sympy.S.Exp1, lambda e: _counted(e, h, order)
+    )
 
-    def expanded(power):
-        base, exponent = power.args
-        if not base.has(h):
-            shrinks = sympy.limit(exponent, h, 0, "+") is sympy.oo and not (base.is_number and abs(base) >= 1)
-            return Integer(0) if shrinks else power
-        series = _by_series(exponent * sympy.log(base), h, order)
-        return sympy.exp(series.pop(0, Integer(0))) * sympy.exp(Add(*(c * h**q for q, c in series.items())))
 
-    return expr.replace(lambda e: e.is_Pow and e.exp.has(h) and e.base is not sympy.S.Exp1, expanded)
+@functools.lru_cache(maxsize=1024)
+def _counted(power: Expr, h: Symbol, order: int) -> Expr:
+    base, exponent = power.args
+    if not base.has(h):
+        shrinks = sympy.limit(exponent, h, 0, "+") is sympy.oo and not (base.is_number and abs(base) >= 1)
+        return Integer(0) if shrinks else power
+    series = _by_series(exponent * sympy.log(base), h, order)
+    limit = sympy.exp(series.pop(0, Integer(0)))
+    if min(series, default=0) < 0:
+        return limit * sympy.exp(Add(*(c * h**q for q, c in series.items())))
+    return limit * _exponential(series, h, order)  # a polynomial: quotients of it are divided as such
+
+
+def _exponential(series: dict[int, Expr], h: Symbol, order: int) -> Expr:
+    r"""Taylor polynomial of :math:`e^c`, :math:`c=\sum_{q\ge1}c_qh^q`: :math:`ne_n=\sum_qqc_qe_{n-q}`."""
+    found = [sympy.S.One]
+    for n in range(1, order + 1):
+        found.append(sympy.expand(Add(*(q * c * found[n - q] for q, c in series.items() if q <= n)) / n))
+    return Add(*(e * h**n for n, e in enumerate(found)))
 
 
 def _by_derivatives(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr] | None:

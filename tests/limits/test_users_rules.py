@@ -11,6 +11,8 @@ from users import curve, run
 
 from odeopt import GradientDescent, HeavyBall, Nesterov, UpdateRule, error_dynamics, ode_limit
 from odeopt.limits import NoLimitError
+from odeopt.limits.laurent import laurent
+from odeopt.rules import dot
 
 h, b = sympy.symbols("h b", positive=True)
 HALF = sympy.Rational(1, 2)
@@ -305,3 +307,35 @@ def test_fractions_are_numbers():
         str(ode_limit(HeavyBall(Fraction(1, 100), Fraction(1, 2)), regime="fixed"))
         == "1/2*X' + grad f(X) = 0"
     )
+
+
+@dataclass(frozen=True)
+class Anderson(UpdateRule):
+    """Anderson acceleration of depth 1; 1e-30 is there against 0/0 alone."""
+
+    lr: float
+    history = 2
+    gradients = 2
+
+    def step(self, k, iterates, memory, grad):
+        (x, x_prev), lr = iterates, self.lr
+        move, before = -lr * grad(x), -lr * grad(x_prev)
+        change = move - before
+        share = dot(move, change) / (dot(change, change) + 1e-30)
+        return x + move - share * (x - x_prev + change), memory
+
+
+def test_a_guard_against_zero_is_no_part_of_a_limit():
+    """With the guard the formal limit is X' = -grad f(X), which no step above 1e-7 is near."""
+    with pytest.raises(NoLimitError, match=r"difference of gradients .* beside 1e-30"):
+        ode_limit(Anderson(0.01))
+
+
+def test_powers_that_count_steps_are_polynomials_in_h():
+    t, value = sympy.Symbol("t", positive=True), {}
+    correction = 1 / (1 - (1 - b * h) ** (t / h + 1))
+    found = laurent(correction, h, 2)
+    for step in (0.02, 0.01):
+        at = {b: sympy.Rational(3, 2), t: 1, h: step}
+        value[step] = float((correction - sum(c * h**q for q, c in found.items())).subs(at))
+    assert np.log2(value[0.02] / value[0.01]) == pytest.approx(3, abs=0.1)
