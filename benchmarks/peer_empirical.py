@@ -9,13 +9,10 @@ operator anew, with all checks of the module. Seconds are those of the processor
 ``benchmarks/results/neural_tangents_empirical.md``.
 """
 
-import os
 import statistics
 import sys
 import time
 from pathlib import Path
-
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # read by jax
 
 import numpy as np
 import torch
@@ -118,7 +115,7 @@ def compare(name, outputs, theirs, layers, shape, x):
 
 
 def main():
-    torch.set_num_threads(1)  # two that wait for each other count as processor time
+    torch.set_num_threads(1)
     for n in (128, 256):
         for name, *rest in networks(1):
             row = compare(name, 1, *rest, load_digits().data[:n] / 16)

@@ -4,9 +4,10 @@
 
 Needs the extra ``peers`` in an environment of its own, see ``peers.py``. Both run in this one process, in
 turn: "cold" is the first call, with what it compiles, "warm" the median of three more, each from the kernel
-to the curve; seconds and ratios are those of the processor. Their momentum solve takes the default tolerances
-of jax's ``odeint``, 1.4e-8, and offers no others; it is run once more with each of :data:`TOLERANCES` put in
-their place, so that the gap is seen to be its own error. Kept in ``benchmarks/results/neural_tangents.md``.
+to the curve; seconds and ratios are those of the processor, on one thread each. Their momentum solve takes
+the default tolerances of jax's ``odeint``, 1.4e-8, and offers no others; it is run once more with each of
+:data:`TOLERANCES` put in their place, so that the gap is seen to be its own error. Kept in
+``benchmarks/results/neural_tangents.md``.
 """
 
 import functools

@@ -332,8 +332,10 @@ def step_floats(reading: Reading, last: int) -> list[Matrices]:
     if first < last:
         laws = [_compiled(reading, residue) for residue in range(reading.period)]
         found += [laws[j % reading.period](j) for j in range(first, last)]
-    points = max((len(step[2]) for step in found), default=0)
-    return [_widened(step, points) for step in found]
+    each = {id(step): step for step in found}  # of a steady rule there are few
+    points = max((len(step[2]) for step in each.values()), default=0)
+    widened = {name: _widened(step, points) for name, step in each.items()}
+    return [widened[id(step)] for step in found]
 
 
 def _widened(step: Matrices, points: int) -> Matrices:
