@@ -156,15 +156,13 @@ def check_command(
     (names, left), rules = names_of_check(methods, rule, decay), rules_written(rule or (), steps)
     _noted(_without(left), note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average))
     chosen: dict[str, Any] = {
-        "width": width, "seeds": seeds, "num_steps": steps, **decay,
+        "width": width, "seeds": seeds, "num_steps": steps, **decay, "allow_unstable": allow_unstable,
         "lr": None if lr is None else number_or_schedule(lr, "lr", steps), "lr_fraction": lr_fraction,
         "friction": friction, "r": r, "momenta": _numbers(momenta, "momenta"), "hm_regime": hm_regime,
-        "layers": layers, "device": device, "dtype": dtype,
-        "average": average_from_text(average, steps), "allow_unstable": allow_unstable,
+        "layers": layers, "device": device, "dtype": dtype, "average": average_from_text(average, steps),
     }  # fmt: skip
-    rows, settings = load_rows(data, n, column), CheckSettings(**chosen)
+    rows, settings, kinds = load_rows(data, n, column), CheckSettings(**chosen), kinds_of(pictures)
     require_report(report)
-    kinds = kinds_of(pictures)
     kept = f"nothing of this run was kept, {out} is as it was; the same command begins anew"
     with LongRun().kept(lambda _: kept) as progress, OutputFolder(out) as folder:
         found = check(rows, test=held_out(test, column), methods=[*names, *rules], settings=settings,

@@ -103,27 +103,24 @@ def predict_command(
 ) -> None:
     """Predict learning-rate limits, tuned hyperparameters and steps to a target, before any training."""
     length = require_integer("steps", steps, 1) if best_at is None else require_integer("best_at", best_at, 1)
-    names = chosen_names(methods, rule, "gd,hb,nag")
     options: dict[str, Any] = {
-        "methods": [*names, *rules_written(rule or (), length)], "layers": layers, "depth": depth,
-        "storage": storage, "device": device or None, **rate_of_forecast(lr, best_at, length),
-        "average": average_from_text(average, length), "test": held_out(test, column),
-        **decay_from_text(weight_decay, decoupled, to_start, length),
+        "methods": [*chosen_names(methods, rule, "gd,hb,nag"), *rules_written(rule or (), length)],
+        "layers": layers, "depth": depth, "storage": storage, "device": device or None,
+        **rate_of_forecast(lr, best_at, length), "average": average_from_text(average, length),
+        "test": held_out(test, column), **decay_from_text(weight_decay, decoupled, to_start, length),
     }  # fmt: skip
     squared = (target, matvecs, best_at, max_steps, strict, state)
     study, show, more = _study(loss, dict(zip(_SQUARED, squared, strict=True)), classes, length)
     require_integer("matvecs", matvecs, 1)
-    kinds = kinds_of(pictures)
-    examples = load_rows(data, n, column)
+    kinds, examples = kinds_of(pictures), load_rows(data, n, column)
     if note := note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average):
         say(f"odeopt: {note}", err=True)
     run = LongRun().kept(lambda done: _kept(done, state))
     with run as progress, OutputFolder(out) if out else nullcontext() as folder:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".* rows of test are rows of x")  # told by the table
-            found = study(
-                examples, progress=progress, on_plan=partial(_print_plan, progress), **options, **more
-            )
+            on_plan = partial(_print_plan, progress)
+            found = study(examples, progress=progress, on_plan=on_plan, **options, **more)
         progress.close()
         print_and_save(found, folder, json, show, kinds)
 

@@ -139,8 +139,7 @@ def forecast(
     n, d = (x := real_array(x, "x", ndim=2)).shape
     num_matvecs = min(require_integer("num_matvecs", num_matvecs, 1), n)
     # Refused before anything is computed, and so before all pairs of rows are looked at.
-    outputs = len(np.unique(y)) if classes else y[0].size
-    vectors = num_matvecs * outputs
+    vectors = num_matvecs * (outputs := len(np.unique(y)) if classes else y[0].size)
     _plan(n, d, device, on_plan, storage=storage, num_vectors=vectors * _copies(n, held))
     data, singular = _prepared(x, y, classes, strict, depth)
     points = None if held is None else _held_out(held, x, y, data)
@@ -148,12 +147,11 @@ def forecast(
     options: dict[str, Any] = {**network, "num_vectors": vectors, "progress": progress}
     kernel = relu_gram_operator(rows := singular.reduced_rows(data.x), allow_singular=True, **options)
     spectrum = ForecastSpectrum.of(kernel, singular, -data.y, num_matvecs, state, progress, held is not None)
-    fewest = asked.fewest(spectrum)
-    told = counted("methods", chosen, progress)
+    fewest, told = asked.fewest(spectrum), counted("methods", chosen, progress)
     found = tuple(asked.method(name, chosen[name], spectrum, fewest) for name in told)
     if points is not None:
-        seen = points.seen(spectrum.seen, rows, layers, depth, progress)
-        found = _tested(found, points, spectrum, seen, progress)
+        basis = points.seen(spectrum.seen, rows, layers, depth, progress)
+        found = _tested(found, points, spectrum, basis, progress)
     return Forecast(
         n, d, asked.target, spectrum.whole.mass / 2, spectrum.floor, spectrum.mu, spectrum.L,
         (spectrum.low, spectrum.L), singular, spectrum.whole, kernel.plan, fewest, found, points,
