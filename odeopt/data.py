@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 from odeopt.checks import DAMAGED, real_array, require_choice, words_of
 from odeopt.kernels.inputs import require_a_direction, unit_rows, validate_inputs
 from odeopt.kernels.memory import available_memory
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["Dataset", "load_digits", "load_npz", "one_hot", "prepare"]
 

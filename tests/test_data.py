@@ -171,7 +171,7 @@ def test_labels_are_kept_as_they_are():
 
 @pytest.mark.parametrize("y", [[0.0, 1.0], [1.0, 1.0], [-1.0, 1.5]])
 def test_labels_other_than_both_of_plus_and_minus_one_are_refused(y):
-    with pytest.raises(ValueError, match="labels -1 and 1, both of them"):
+    with pytest.raises(ValueError, match="labels -1 and 1, both, got "):
         prepare([[3.0, 4.0], [1.0, 0.0]], y, targets="labels")
 
 

@@ -14,9 +14,11 @@ from processes import ROOT
 
 import odeopt
 
-# All rooms; `checks` serves them, and what is internal has one sentence.
+# All rooms; `checks` and `shown` serve them, and what is internal has one sentence.
 WINGS = [
-    info.name for info in pkgutil.iter_modules(odeopt.__path__) if info.name not in ("__main__", "checks")
+    info.name
+    for info in pkgutil.iter_modules(odeopt.__path__)
+    if info.name not in ("__main__", "checks", "shown")
 ]
 
 CHECKS = parse_config(ROOT)["checks"]

@@ -148,10 +148,10 @@ def test_ruff_finds_nothing():
     output("-m", "ruff", "format", "--no-cache", "--check", ".")
 
 
-def test_house_has_eleven_rooms_and_four_files():
+def test_house_has_eleven_rooms_and_five_files():
     entries = [path for path in (ROOT / "odeopt").iterdir() if path.name != "__pycache__"]
     assert len([path for path in entries if path.is_dir()]) <= 11
-    assert len([path for path in entries if path.suffix == ".py"]) <= 4
+    assert len([path for path in entries if path.suffix == ".py"]) <= 5
 
 
 def code_lines(function):

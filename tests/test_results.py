@@ -13,7 +13,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 
 import odeopt
-from odeopt.rules.shown import Pictured, Shown
+from odeopt.shown import Pictured, Shown
 
 WINGS = ("dynamics", "kernels", "limits", "nets", "proofs", "rates", "spectra", "studies", "data")
 # What is given, not found: rules, networks, operators; and what stands for files and sliders.

@@ -46,6 +46,7 @@ from odeopt.cli.rule_options import (
     chosen_names,
     decay_from_text,
     names_of_check,
+    note_on_methods,
     note_on_rules,
     rates_from_text,
     rules_of_sweep,
@@ -151,20 +152,20 @@ def check_command(
     json: JsonOption = False,
 ) -> None:
     """Train networks and compare their loss with the ODE, the iteration and the infinite-width limit."""
-    require_integer("steps", steps, 1)
-    decay = decay_from_text(weight_decay, decoupled, to_start, steps)
+    decay = decay_from_text(weight_decay, decoupled, to_start, require_integer("steps", steps, 1))
     (names, left), rules = names_of_check(methods, rule, decay), rules_written(rule or (), steps)
+    own: dict[str, Any] = {"friction": friction, "r": r, "momenta": momenta, "hm_regime": hm_regime}
     _noted(_without(left), note_on_rules(rule, lr=lr, weight_decay=weight_decay, average=average))
+    _noted(note_on_methods(check_command, names, **own))
     chosen: dict[str, Any] = {
         "width": width, "seeds": seeds, "num_steps": steps, **decay, "allow_unstable": allow_unstable,
         "lr": None if lr is None else number_or_schedule(lr, "lr", steps), "lr_fraction": lr_fraction,
-        "friction": friction, "r": r, "momenta": _numbers(momenta, "momenta"), "hm_regime": hm_regime,
-        "layers": layers, "device": device, "dtype": dtype, "average": average_from_text(average, steps),
+        **own, "momenta": _numbers(momenta, "momenta"), "layers": layers, "device": device, "dtype": dtype,
+        "average": average_from_text(average, steps),
     }  # fmt: skip
     rows, settings, kinds = load_rows(data, n, column), CheckSettings(**chosen), kinds_of(pictures)
     require_report(report)
-    kept = f"nothing of this run was kept, {out} is as it was; the same command begins anew"
-    with LongRun().kept(lambda _: kept) as progress, OutputFolder(out) as folder:
+    with LongRun().kept(lambda _: _nothing_kept(out)) as progress, OutputFolder(out) as folder:
         found = check(rows, test=held_out(test, column), methods=[*names, *rules], settings=settings,
                       classes=classes, strict=strict, progress=progress)  # fmt: skip
         progress.close()
@@ -176,7 +177,7 @@ def _without(left: list[str]) -> str:
     return f"{', '.join(left)} is left out, for it has no weight decay" if left else ""
 
 
-def _nothing_kept(out: Path, done: dict[str, int]) -> str:
+def _nothing_kept(out: Path) -> str:
     return f"nothing of this run was kept, {out} is as it was; the same command begins anew"
 
 
@@ -221,7 +222,6 @@ def sweep_command(
         raise ValueError("the networks of study paper have one output; leave --classes out")
     kinds = kinds_of(pictures)
     x, y = load_rows(data, n, column).flat
-
     with LongRun().kept(lambda done: f"the same command goes on with what is in {out}") as progress:
         options: dict[str, Any] = {"kinds": kinds, "workers": workers or None, "progress": progress}
         if study == "paper":
@@ -231,8 +231,10 @@ def sweep_command(
                     (("lr", lr), ("momentum", momentum), ("r", r), ("momenta", momenta))}  # fmt: skip
             grid |= decay_from_text(weight_decay, decoupled, to_start, steps)
             grid["average"] = average_from_text(average, steps)
-            _noted(note_on_rules(rule, weight_decay=weight_decay, average=average))
-            rules = rules_of_sweep(chosen_names(methods, rule, "gd,hb,nag"), rule or [], grid, steps)
+            names = chosen_names(methods, rule, "gd,hb,nag")
+            own = note_on_methods(sweep_command, names, momentum=momentum, r=r, momenta=momenta)
+            _noted(note_on_rules(rule, weight_decay=weight_decay, average=average), own)
+            rules = rules_of_sweep(names, rule or [], grid, steps)
             results = run_sweep(x, y, out, rules, steps, widths=_integers(widths, "widths"), layers=layers,
                     seeds=range(require_integer("seeds", seeds, 1)), classes=classes,
                     retry_failed=retry_failed, **options)  # fmt: skip

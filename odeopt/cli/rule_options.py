@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from odeopt.rules.base import UpdateRule
@@ -12,8 +14,12 @@ from odeopt.studies.check import CHECK_METHODS
 
 __all__ = [
     "average_from_text", "chosen_names", "decay_from_text", "names_from_text", "names_of_check",
-    "note_on_rules", "rate_of_forecast", "rates_from_text", "rules_of_sweep",
+    "note_on_methods", "note_on_rules", "rate_of_forecast", "rates_from_text", "rules_of_sweep",
 ]  # fmt: skip
+
+
+# The method whose hyperparameter an option is.
+_METHOD_OF = {"friction": "hb", "momentum": "hb", "r": "nag", "momenta": "hm", "hm_regime": "hm"}
 
 
 def names_from_text(text: str) -> list[str]:
@@ -66,12 +72,22 @@ def average_from_text(text: str | None, steps: int) -> float | Schedule | str | 
     """How iterates are averaged: polyak, or the decay of an average."""
     if text in (None, "polyak"):
         return text
+    wanted = "average must be polyak, or the decay of an exponential average from 0 to below 1"
     try:
-        return number_or_schedule(text, "average", steps)
+        found = number_or_schedule(text, "average", steps)
     except ValueError as error:
-        raise ValueError(
-            f"average must be polyak, or the decay of an exponential average below 1, got {text!r}"
-        ) from error
+        raise ValueError(f"{wanted}, got {text!r}") from error
+    if not isinstance(found, Schedule) and not 0 <= found < 1:
+        raise ValueError(f"{wanted}, got {text!r}")
+    return found
+
+
+def note_on_methods(command: Callable[..., None], names: list[str], **values: Any) -> str:
+    """What is to be said of options that differ from the command's own and whose method is not run."""
+    own, taken = inspect.signature(command).parameters, method_names(names) if names else ()
+    left = [f"--{option.replace('_', '-')} is of {_METHOD_OF[option]}" for option, value in values.items()
+            if value != own[option].default and _METHOD_OF[option] not in taken]  # fmt: skip
+    return f"{', '.join(left)}, which is not among the methods that are named" if left else ""
 
 
 def rate_of_forecast(lr: str | None, best_at: int | None, steps: int) -> dict[str, Any]:

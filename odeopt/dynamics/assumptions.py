@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from odeopt.rules.shown import Shown
+from odeopt.shown import Shown
 
 __all__ = ["Assumption", "assumptions_of"]
 

@@ -21,7 +21,7 @@ from odeopt.dynamics.integrate import PredictionTrajectory
 from odeopt.dynamics.prediction import PredictionDynamics
 from odeopt.limits.text import factor_text
 from odeopt.rules.formulas import latex
-from odeopt.rules.shown import Equation, Shown, Summary, along, rows_at, span
+from odeopt.shown import Equation, Shown, Summary, along, rows_at, span
 
 __all__ = ["Energy", "Lagrangian", "energy", "lagrangian"]
 

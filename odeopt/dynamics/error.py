@@ -37,7 +37,7 @@ from odeopt.limits.text import (
     factor_text,
 )
 from odeopt.rules.formulas import latex
-from odeopt.rules.shown import Equation, Summary
+from odeopt.shown import Equation, Summary
 
 __all__ = [
     "Assumption", "ErrorDynamics", "ErrorLoss", "PreconditionedDynamics", "error_dynamics",

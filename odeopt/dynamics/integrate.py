@@ -22,7 +22,7 @@ from odeopt.dynamics.losses import SquaredLoss
 from odeopt.dynamics.prediction import PredictionDynamics
 from odeopt.dynamics.system import Problem, image, solve
 from odeopt.limits.initial_value import require_finite, solver_options
-from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
+from odeopt.shown import Pictured, Summary, along, rows_at, span
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator

@@ -16,7 +16,7 @@ from odeopt.dynamics.losses import PredictionLoss, require_loss
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.linear import error_row, require_numeric
 from odeopt.rules.reading import require_linear
-from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
+from odeopt.shown import Pictured, Summary, along, rows_at, span
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator

@@ -38,7 +38,7 @@ from odeopt.dynamics.intrinsic import intrinsic_mode
 from odeopt.dynamics.mean import averaged_dynamics, mean_expression
 from odeopt.dynamics.mode_values import AlongOrigin, bessel_mode, damped_oscillator, kummer_mode
 from odeopt.rules.formulas import latex, text
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["ModeSolution", "mode_solution"]
 

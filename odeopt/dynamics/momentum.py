@@ -10,7 +10,7 @@ from sympy import Expr, Symbol, sympify
 from odeopt.dynamics.mode_image import coefficients_image, start_image
 from odeopt.limits.momentum_form import MomentumForm
 from odeopt.limits.text import equation_text, factor_text
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["ErrorMomentum", "error_momentum"]
 

@@ -28,7 +28,7 @@ from odeopt.limits.ode import ODELimit
 from odeopt.limits.series import GradientDifferential
 from odeopt.limits.text import equation_latex, equation_text, factor_text
 from odeopt.rules.formulas import latex
-from odeopt.rules.shown import Equation, Summary
+from odeopt.shown import Equation, Summary
 
 __all__ = ["PredictionDynamics", "prediction_dynamics"]
 

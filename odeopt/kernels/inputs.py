@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from odeopt.checks import real_array
-from odeopt.rules.shown import Shown
+from odeopt.shown import Shown
 
 __all__ = [
     "SingularPart", "index_chunks", "parallel_tolerance", "require_a_direction",

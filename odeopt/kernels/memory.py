@@ -12,7 +12,7 @@ from typing import Literal
 from odeopt.checks import is_number, require_integer
 from odeopt.kernels.products import Engine, chosen_engine
 from odeopt.kernels.threads import allowed_threads
-from odeopt.rules.shown import Shown
+from odeopt.shown import Shown
 
 __all__ = [
     "MemoryPlan", "Storage", "available_memory", "cgroups_free", "first_fitting", "memory_plan",

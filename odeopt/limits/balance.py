@@ -17,7 +17,7 @@ from sympy import Add, Expr, Integer, Rational, Symbol
 from odeopt.limits.elimination import eliminate, linear_step
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.reading import require_linear
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["RejectedScale", "TimeScale", "time_scale"]
 

@@ -22,7 +22,7 @@ from odeopt.limits.start import initial_data
 from odeopt.limits.text import clock_text
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.reading import require_linear
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["Correspondence", "correspondences"]
 

@@ -15,7 +15,7 @@ from odeopt.limits.elimination import exact
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
 from odeopt.rules.formulas import VectorName, text, vector_name
 from odeopt.rules.reading import Reading
-from odeopt.rules.shown import Equation
+from odeopt.shown import Equation
 
 __all__ = ["DerivationStep", "derivation_steps", "on_curve", "shifted", "system_steps"]
 

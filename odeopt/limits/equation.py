@@ -17,7 +17,7 @@ from odeopt.limits.read_step import ReadStep
 from odeopt.limits.series import GradientDifferential, dotted_latex, plain
 from odeopt.limits.text import clock_text, equation_latex, equation_text, readable
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.shown import Equation, Summary
+from odeopt.shown import Equation, Summary
 
 __all__ = ["ODELimit", "with_terms"]
 

@@ -28,7 +28,7 @@ from odeopt.limits.intervals import intervals, on_interval, require_reached
 from odeopt.limits.momentum_form import MomentumForm
 from odeopt.limits.poles import Term, equation_start, is_finite_at_zero, require_determined
 from odeopt.limits.series import GradientDifferential
-from odeopt.rules.shown import Shown, Summary, along, rows_at
+from odeopt.shown import Shown, Summary, along, rows_at
 
 __all__ = ["WeightTrajectory", "integrate_limit", "system_field"]
 

@@ -10,7 +10,7 @@ from sympy import Symbol
 from odeopt.limits.elimination import exact
 from odeopt.rules.formulas import text
 from odeopt.rules.reading import Reading
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["ReadStep", "read_step"]
 

@@ -28,7 +28,7 @@ from odeopt.nets.kernels.empirical import EmpiricalOperator
 from odeopt.nets.training.record import TrainingRun
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
-from odeopt.rules.shown import Pictured, Summary
+from odeopt.shown import Pictured, Summary
 from odeopt.spectra.errors import LEVELS, PARTS, Prediction, losses, predicted_errors
 
 __all__ = ["ErrorBudget", "budget_of", "error_budget", "initial_kernel"]

@@ -24,7 +24,7 @@ from odeopt.nets.kernels.empirical import EmpiricalOperator, empirical_operator
 from odeopt.nets.module_checks import inputs_of, targets_of
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import pulls, require_numeric
-from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
+from odeopt.shown import Pictured, Summary, along, rows_at, span
 from odeopt.spectra.curve import LossCurve, loss_curve
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.point_curve import PointCurve

@@ -13,7 +13,7 @@ from odeopt.dynamics.losses import SquaredLoss
 from odeopt.nets.budget import initial_kernel
 from odeopt.nets.kernels.empirical import EmpiricalOperator
 from odeopt.nets.training.record import TrainingRun
-from odeopt.rules.shown import Pictured, Summary, along
+from odeopt.shown import Pictured, Summary, along
 from odeopt.spectra.errors import predicted_errors
 from odeopt.spectra.minibatch import SGDPrediction, sgd_prediction
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from odeopt.nets.training.record import TrainingRun
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.shown import Shown, Summary, rows_at
+from odeopt.shown import Shown, Summary, rows_at
 
 __all__ = ["TrustEstimate", "last_within"]
 

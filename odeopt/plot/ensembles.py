@@ -20,7 +20,7 @@ from odeopt.plot.style import (
     on_axes,
     styled,
 )
-from odeopt.rules.shown import counts_steps
+from odeopt.shown import counts_steps
 from odeopt.spectra.ensemble_curve import EnsembleCurve
 from odeopt.spectra.point_curve import PointCurve
 

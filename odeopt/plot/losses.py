@@ -20,7 +20,7 @@ from odeopt.plot.style import (
     styled,
     typeset,
 )
-from odeopt.rules.shown import counts_steps
+from odeopt.shown import counts_steps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -28,7 +28,7 @@ from odeopt.proofs.storage import statement_from_json, statement_to_json
 from odeopt.proofs.value import value_constant
 from odeopt.proofs.verification import Verification
 from odeopt.rates.rate import Rate
-from odeopt.rules.shown import Summary
+from odeopt.shown import Summary
 
 __all__ = ["Certificate"]
 

@@ -15,7 +15,7 @@ from sympy import Expr, Symbol
 
 from odeopt.proofs.exact.field import Element, Field
 from odeopt.rules.formulas import latex, text
-from odeopt.rules.shown import Shown
+from odeopt.shown import Shown
 
 __all__ = ["Flow", "Iteration"]
 

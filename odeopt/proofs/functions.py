@@ -15,7 +15,7 @@ import sympy
 from sympy import Expr
 
 from odeopt.rules.formulas import latex, text
-from odeopt.rules.shown import Shown
+from odeopt.shown import Shown
 
 __all__ = ["FunctionClass", "convex", "quadratic", "strongly_convex"]
 

@@ -14,7 +14,7 @@ from odeopt.proofs.exact.signs import exact_number
 from odeopt.proofs.flow import Flow, Iteration, time
 from odeopt.proofs.functions import FunctionClass
 from odeopt.rules.formulas import text
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["LAWS", "Check", "Ends", "Evidence", "Multiplier", "Search", "Statement"]
 

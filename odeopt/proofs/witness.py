@@ -23,7 +23,7 @@ from odeopt.dynamics.prediction import PredictionDynamics
 from odeopt.proofs import flow as flows
 from odeopt.proofs.certificate import Certificate
 from odeopt.proofs.flow import Iteration
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["Witness", "witness"]
 

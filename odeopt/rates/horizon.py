@@ -20,7 +20,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import require_numeric, transition_matrix
 from odeopt.rules.resolve import schedules_of
 from odeopt.rules.schedule import Schedule
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = [
     "GROWTH", "Growth", "frozen_radius", "largest_lr", "peak_of", "rate_of_run", "require_growth",

@@ -23,7 +23,7 @@ from odeopt.dynamics.characteristic import characteristic_roots, exact_roots
 from odeopt.dynamics.closed import require_error_dynamics
 from odeopt.dynamics.error import ErrorDynamics
 from odeopt.rules.pieces import exact_expression
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["Rate", "exact_rate"]
 

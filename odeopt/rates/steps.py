@@ -14,7 +14,7 @@ from odeopt.checks import is_number
 from odeopt.rules.base import UpdateRule, iterate
 from odeopt.rules.linear import error_row, pulls, require_numeric
 from odeopt.rules.shifted import states_of_origin
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 from odeopt.spectra.curve import LossCurve, loss_curve, require_joint
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 

@@ -29,8 +29,8 @@ from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.averaged import with_average
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import error_polynomials, error_row, pulls, require_numeric, residual_polynomials
-from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
 from odeopt.rules.weight_decay import is_pulled_to_zero
+from odeopt.shown import Pictured, Summary, along, rows_at, span
 from odeopt.spectra.bracket import Bracket, bracket
 from odeopt.spectra.bracket_joint import joint_mode_bracket, joint_rule_bracket
 from odeopt.spectra.bracket_ode import mode_half_widths, mode_integrand

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from odeopt.checks import is_number, require_integer, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.quadrature import gauss
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.checks import frozen, real_array
-from odeopt.rules.shown import Pictured, Summary, along, rows_at
+from odeopt.shown import Pictured, Summary, along, rows_at
 
 __all__ = ["EnsembleCurve"]
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from odeopt.checks import frozen, validate_error, validate_kernel
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["LEVELS", "PARTS", "STEP_PARTS", "WHOLE_PARTS", "Part", "Prediction", "losses", "predicted_errors"]
 

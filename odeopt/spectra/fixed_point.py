@@ -23,7 +23,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.forms import CONSTANT
 from odeopt.rules.linear import limit_matrices, require_numeric, still_memories
 from odeopt.rules.reading import StepMatrices, require_linear
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 from odeopt.spectra.lanczos_input import origin_of
 from odeopt.spectra.measure import SpectralMeasure, require_measure
 

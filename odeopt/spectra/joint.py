@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 from odeopt.spectra.quadrature import Ritz
 
 __all__ = ["JointMeasure", "Polarised", "Together", "joint_by_chains", "joint_starts", "start_shares"]

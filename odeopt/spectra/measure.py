@@ -26,7 +26,7 @@ from scipy.sparse.linalg import LinearOperator
 from odeopt.checks import frozen, is_number, validate_error, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.kernels.matrix import require_range, require_square
-from odeopt.rules.shown import Pictured, Summary, rows_at, span
+from odeopt.shown import Pictured, Summary, rows_at, span
 from odeopt.spectra.basis import Basis, eigen_basis, krylov_basis
 from odeopt.spectra.joint import JointMeasure, Together, joint_by_chains, joint_starts
 from odeopt.spectra.lanczos import Chain, lanczos

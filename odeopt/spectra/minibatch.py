@@ -28,7 +28,7 @@ import numpy.typing as npt
 from odeopt.checks import frozen, iteration_grid, real_array, require_integer, validate_kernel
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.loop import first_memory
-from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
+from odeopt.shown import Pictured, Summary, along, rows_at, span
 from odeopt.spectra.errors import losses
 
 __all__ = ["SGDPrediction", "sgd_prediction"]

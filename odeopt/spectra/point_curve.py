@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from odeopt.checks import frozen, real_array
 from odeopt.dynamics.losses import PredictionLoss, SquaredLoss, require_loss
-from odeopt.rules.shown import Pictured, Summary, along, rows_at
+from odeopt.shown import Pictured, Summary, along, rows_at
 
 __all__ = ["PointCurve", "class_accuracy"]
 

@@ -24,7 +24,7 @@ from odeopt.dynamics.displacement import displacement_factors
 from odeopt.dynamics.modes import ModeSolution
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.linear import degrees, error_row, require_numeric
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 from odeopt.spectra.basis import Basis, Section
 from odeopt.spectra.curve import averaged, clock_of
 from odeopt.spectra.measure import SpectralMeasure, require_measure

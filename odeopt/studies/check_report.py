@@ -14,7 +14,7 @@ from odeopt.rates.rate import Rate
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
 from odeopt.rules.schedule import Schedule
-from odeopt.rules.shown import Pictured, Shown, Summary, changed
+from odeopt.shown import Pictured, Shown, Summary, changed
 from odeopt.spectra.errors import STEP_PARTS, WHOLE_PARTS
 from odeopt.studies.files import Saved
 from odeopt.studies.page import RATES, check_page, check_table

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from odeopt.plot.files import KINDS, rendered, require_kinds
-from odeopt.rules.shown import Pictured
+from odeopt.shown import Pictured
 
 __all__ = [
     "OutputFolder", "Saved", "class_arrays", "file_names", "forecast_arrays", "json_text", "pictures_of",

@@ -33,7 +33,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent, HeavyBall, Nesterov
 from odeopt.rules.names import numbers_of
 from odeopt.rules.schedule import Schedule
-from odeopt.rules.shown import Pictured, Shown, Summary, along, rows_at, span
+from odeopt.shown import Pictured, Shown, Summary, along, rows_at, span
 from odeopt.spectra.largest import largest_eigenvalue_bound
 from odeopt.spectra.measure import spectral_measure
 from odeopt.spectra.point_curve import PointCurve, class_accuracy

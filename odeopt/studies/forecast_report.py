@@ -13,7 +13,7 @@ from odeopt.kernels.memory import MemoryPlan
 from odeopt.rates.steps import StepsTo
 from odeopt.rules.base import UpdateRule
 from odeopt.rules.names import numbers_of
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 from odeopt.spectra.curve import LossCurve
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.studies.files import Saved, forecast_arrays

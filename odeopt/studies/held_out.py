@@ -18,7 +18,7 @@ from odeopt.kernels.inputs import unit_rows
 from odeopt.kernels.relu import gram_between
 from odeopt.kernels.shared_rows import shared_directions
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.shown import Pictured, Shown, Summary, along, rows_at, span
+from odeopt.shown import Pictured, Shown, Summary, along, rows_at, span
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.point_curve import PointCurve, class_accuracy
 from odeopt.spectra.predictions import SeenBasis, predict, seen_from

@@ -22,7 +22,7 @@ from odeopt.plot.style import COLOURS
 from odeopt.proofs.certify import certify
 from odeopt.proofs.wanted import UnsolvedError
 from odeopt.rates.rate import Rate
-from odeopt.rules.shown import Summary
+from odeopt.shown import Summary
 from odeopt.spectra.errors import WHOLE_PARTS
 from odeopt.studies.tested import TEST_CAPTION, TEST_COLUMNS, shown_on_test, title_on_test
 

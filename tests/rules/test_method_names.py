@@ -31,7 +31,7 @@ def test_rules_from_text_have_their_numbers_and_switches():
         ("HeavyBal", ["lr=0.1"], "unknown method 'HeavyBal'; did you mean HeavyBall?"),
         ("HeavyBall", ["lr=0.1", "momentum"], "name=value, got 'momentum'"),
         ("HeavyBall", ["lr=0.1", "lr=0.2", "momentum=0.9"], "lr is given twice, the second time as '0.2'"),
-        ("HeavyBall", ["lr=0.1", "momentum=x"], "momentum must be numbers separated by commas, got 'x'"),
+        ("HeavyBall", ["lr=0.1", "momentum=x"], "momentum must be numbers separated by commas, or schedules"),
         ("HeavyBall", ["lr=0.1", "beta=0.9"], "HeavyBall takes lr, momentum"),
     ],
 )

@@ -131,7 +131,7 @@ def test_predict_takes_schedules_decay_averages_and_rules_of_ones_own(monkeypatc
         (["--methods", "gd,nagg"], ["unknown method 'nagg'", "nagc"]),
         (["--methods", ","], ["methods must not be empty"]),
         (["--target", "2"], ["target", "(0, 1)", "2"]),
-        (["--matvecs", "0"], ["num_matvecs", "0"]),
+        (["--matvecs", "0"], ["matvecs", "0"]),
         (["--storage", "float16"], ["storage", "float16"]),
         (["--device", "abacus"], ["device = 'abacus' cannot be used", "try 'cpu'"]),
         (["--depth", "0"], ["depth", "0"]),

@@ -25,7 +25,7 @@ from torch import nn
 from odeopt.checks import frozen, require_integer
 from odeopt.nets.kernels.empirical import empirical_operator
 from odeopt.nets.module_checks import inputs_of
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["MonteCarloKernel", "monte_carlo_kernel"]
 

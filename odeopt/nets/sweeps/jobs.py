@@ -22,7 +22,7 @@ import numpy as np
 from odeopt.checks import DAMAGED, require_integer
 from odeopt.nets.sweeps.pool import outcomes
 from odeopt.nets.sweeps.store import Store, locked, read_run
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["JobResults", "job_key", "run_jobs"]
 

@@ -31,7 +31,7 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.classical import GradientDescent, HeavyBall, HigherMomentum
 from odeopt.rules.momentum import TorchSGD
 from odeopt.rules.names import rule_spec
-from odeopt.rules.shown import Shown, Summary, changed
+from odeopt.shown import Shown, Summary, changed
 
 __all__ = ["PaperSettings", "paper_data", "paper_study", "power_slopes", "unstable_runs"]
 

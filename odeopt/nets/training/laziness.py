@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from odeopt.checks import frozen
-from odeopt.rules.shown import Shown, Summary, along, rows_at
+from odeopt.shown import Shown, Summary, along, rows_at
 
 if TYPE_CHECKING:
     from odeopt.nets.training.flat import FlatProblem

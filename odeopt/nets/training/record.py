@@ -15,7 +15,7 @@ from odeopt.nets.training.flat import FlatProblem
 from odeopt.nets.training.laziness import Laziness, spectral_norm
 from odeopt.nets.training.snapshot import Snapshot
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.shown import Pictured, Summary, along, rows_at, span
+from odeopt.shown import Pictured, Summary, along, rows_at, span
 from odeopt.spectra.point_curve import PointCurve, class_accuracy
 
 __all__ = ["TrainingRun", "record_of"]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.rules.base import UpdateRule
-from odeopt.rules.shown import Shown, Summary
+from odeopt.shown import Shown, Summary
 
 __all__ = ["Snapshot"]
 
