@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +113,7 @@ def _shown(values: np.ndarray) -> np.ndarray:
         return np.where(np.abs(values) < _LARGEST, values, np.nan)
 
 
-class View:
+class View(ABC):
     """Axes with lines that follow a setting."""
 
     size: tuple[float, float] = (3.9, 3.5)
@@ -150,13 +151,13 @@ class View:
 
     place: str = "upper right"
 
+    @abstractmethod
     def prepare(self, ax: Any) -> dict[str, Any]:
         """The lines, without data, by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def data(self, setting: Setting) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Abscissae and ordinates of the lines, by name."""
-        raise NotImplementedError
 
     def follow(self, setting: Setting) -> None:
         """Move the lines, and paint them over the axes."""
