@@ -171,3 +171,16 @@ def test_without_noise_a_decay_does_not_help():
     modes = [mode_solution(error_dynamics(ode_limit(GradientDescent(case[0])))) for case in REFERENCE]
     constant, *others = (loss_curve(mode, MEASURE, [10.0, 50.0]).loss for mode in modes)
     assert all(np.all(constant <= other) for other in others)
+
+
+@pytest.mark.parametrize(("method", "steps"), [("DOP853", 1), ("Radau", 1), ("DOP853", 200)])
+def test_many_times_across_the_jumps_of_a_schedule_are_followed_as_well_as_one(method, steps):
+    dynamics = error_dynamics(ode_limit(GradientDescent(Step(0.1, milestones=(40, 90), factor=0.5))))
+    eigenvalues, first, rtol = np.array([1.0, 3.0]), np.array([1.0, -2.0]), 1e-8
+    t = np.linspace(0, 15, steps + 1)  # the jumps are at t = 4 and t = 9
+    found = integrate(dynamics, np.diag(eigenvalues), first, t, method=method, rtol=rtol, atol=0)
+    passed = np.minimum(t, 4) + 0.5 * np.clip(t - 4, 0, 5) + 0.25 * np.clip(t - 9, 0, None)
+    # errors of some tens of steps, each below rtol of the state
+    np.testing.assert_allclose(found.delta, first * np.exp(-np.outer(passed, eigenvalues)), rtol=100 * rtol)
+    # a step of DOP853 takes 12 evaluations: begun anew at every time, 200 of them would cost 2400 at least
+    assert found.nfev < 12 * 200 or method == "Radau"
