@@ -13,7 +13,8 @@ from odeopt.checks import is_finite, real_array, validate_error
 from odeopt.kernels.matrix import array_bound, symmetric_array, symmetric_product
 
 __all__ = [
-    "columns_of", "interval_of", "matrix_of", "origin_of", "precision_of", "product_of", "steps_of",
+    "columns_of", "interval_of", "matrix_of", "measured_error", "origin_of", "precision_of", "product_of",
+    "steps_of",
 ]  # fmt: skip
 
 # Without `num_matvecs` an adaptive run stops here at the latest.
@@ -22,6 +23,8 @@ _MAX_MATVECS = 2000
 # its time, and strips of at least so many rows of the matrix need none. More vectors than fill two registers
 # are no faster.
 _STRIP, _UNPACKED, _WIDEST = 16, 10**6, 16
+# Squares of smaller errors are subnormal, or 0: what a growing mode makes of them is more than rounding.
+_LEAST_ERROR = 1e-146
 
 
 def precision_of(matrix: Any) -> float:
@@ -43,9 +46,23 @@ def steps_of(num_matvecs: int | None, n: int) -> int:
     return int(num_matvecs)
 
 
+def measured_error(delta0: Any, n: int) -> np.ndarray:
+    """The errors, each of them 0 or of a size whose square float64 holds."""
+    delta0 = validate_error(delta0, n, columns=True)
+    largest = np.abs(delta0).max(axis=0)
+    least = float(np.min(largest, where=largest > 0, initial=1.0))
+    if least < _LEAST_ERROR:
+        raise ValueError(
+            f"delta0 has {'a column' if delta0.ndim == 2 else 'entries'} of at most {least:.3g}, whose "
+            "squares leave the range of float64; multiply it by a power of two, and divide losses by the "
+            "square of that"
+        )
+    return delta0
+
+
 def columns_of(delta0: Any, n: int) -> np.ndarray:
     """The errors as columns."""
-    delta0 = validate_error(delta0, n, columns=True)
+    delta0 = measured_error(delta0, n)
     if not delta0.any():
         raise ValueError(
             "delta0 is zero: the network already fits its targets, and every loss is 0 unless weights decay; "

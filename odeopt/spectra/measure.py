@@ -23,7 +23,7 @@ import numpy.typing as npt
 import scipy
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.checks import frozen, is_number, validate_error, validate_kernel
+from odeopt.checks import frozen, is_number, validate_kernel
 from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.kernels.matrix import require_range, require_square
 from odeopt.shown import Pictured, Summary, rows_at, span
@@ -34,6 +34,7 @@ from odeopt.spectra.lanczos_input import (
     columns_of,
     interval_of,
     matrix_of,
+    measured_error,
     origin_of,
     precision_of,
     product_of,
@@ -321,7 +322,7 @@ def require_measure(measure: Any) -> SpectralMeasure:
 
 def _by_eigh(kernel: Any, delta0: Any, origin: Any) -> SpectralMeasure:
     given, kernel = kernel, validate_kernel(kernel)
-    delta0 = validate_error(delta0, kernel.shape[0], columns=True)
+    delta0 = measured_error(delta0, kernel.shape[0])
     # by a power of two, so that no square of an entry leaves the range of float64
     power = int(np.frexp(np.abs(kernel).max())[1])
     kernel = np.ldexp(kernel, -power)

@@ -292,8 +292,11 @@ def test_a_kernel_whose_squares_leave_float64_is_decomposed_rightly_and_refused_
 
 
 @pytest.mark.parametrize("steps", [None, 3])
-def test_an_error_whose_squares_underflow_is_enclosed(steps):
-    kernel, delta0 = kernel_with(np.linspace(0.1, 1.0, 6)), np.full(6, 1.5e-162)
-    rule = GradientDescent(0.5)
-    curve = loss_curve(rule, spectral_measure(kernel, delta0, num_matvecs=steps), [0, 1])
-    assert_holds(curve, rule_losses(rule, kernel, delta0, [0, 1]))
+def test_an_error_whose_squares_underflow_is_refused(steps):
+    """Under growing modes half of its mass, or all, was lost, and the bounds were called proved."""
+    kernel, delta0, rule = kernel_with(np.linspace(0.1, 1.0, 6)), np.full(6, 1e-145), GradientDescent(5.0)
+    curve = loss_curve(rule, spectral_measure(kernel, delta0, num_matvecs=steps), [0, 1, 100])
+    assert_holds(curve, rule_losses(rule, kernel, delta0, [0, 1, 100]))
+    for tiny in (1e-17 * delta0, np.stack([delta0, 1e-25 * delta0], axis=1)):
+        with pytest.raises(ValueError, match=r"of at most 1e-1(62|70), whose squares leave the range"):
+            spectral_measure(kernel, tiny, num_matvecs=steps)
