@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from odeopt.kernels.between import Write
 from odeopt.kernels.inputs import parallel_tolerance, require_independent_pairs
 from odeopt.kernels.matrix import norm_bound, require_range
 from odeopt.kernels.memory import PANEL, STRIP, MemoryPlan
@@ -50,10 +51,6 @@ _PART = 2**16
 # A cosine nearer to +-1 has lost half of the digits of its angle, which then follows from differences.
 # Before that the angle is accurate to eps / sin(theta) < 2e-13.
 _NEAR = 1e-6
-
-
-# See :func:`odeopt.kernels.compiled.compiled_entries`.
-Write = Callable[..., tuple[float, int, int]]
 
 
 class Formula(Protocol):

@@ -115,4 +115,5 @@ def relu_cross_operator(
     """
     validate_architecture(layers, depth)
     x, x2 = points_and_rows(x, x2)
-    return CrossOperator(lambda rows, columns: gram_between(rows, columns, layers, depth), x, x2)
+    whole = len(x) * len(x2)
+    return CrossOperator(lambda rows, columns: gram_between(rows, columns, layers, depth, whole), x, x2)

@@ -34,6 +34,7 @@ import numpy as np
 import numpy.typing as npt
 
 from odeopt.checks import is_finite, real_array, require_choice, require_integer
+from odeopt.kernels.between import kernel_between
 from odeopt.kernels.blocks import ReluGramOperator
 from odeopt.kernels.cross import CrossOperator
 from odeopt.kernels.inputs import unit_rows
@@ -41,7 +42,6 @@ from odeopt.kernels.memory import Storage
 from odeopt.kernels.operator import planned
 from odeopt.kernels.products import Engine
 from odeopt.kernels.profiles import PROFILES
-from odeopt.kernels.relu import overlap_angle
 from odeopt.kernels.shared_rows import points_and_rows
 
 __all__ = ["NetworkKernel", "layer_variances"]
@@ -244,15 +244,7 @@ class NetworkKernel:
 
     def _between(self, x: np.ndarray, x2: np.ndarray) -> np.ndarray:
         rows = self._inputs(x)
-        (unit, norms), (unit2, norms2) = rows, rows if x2 is x else self._inputs(x2)
-        cosine = np.clip(unit @ unit2.T, -1, 1)
-        overlap = overlap_angle(cosine, unit, unit2)
-        if x2 is x:
-            np.fill_diagonal(cosine, np.sign(norms))
-            np.fill_diagonal(overlap, np.pi)
-        gram = _Entries(self).entries(cosine, overlap, norms[:, None], norms2)
-        gram.setflags(write=False)
-        return gram
+        return kernel_between(rows, rows if x2 is x else self._inputs(x2), _Entries(self))
 
     def _inputs(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         r"""Directions and norms of :math:`(\sigma_wx/\sqrt d,\ \sigma_b)`, whose products are :math:`K^1`."""

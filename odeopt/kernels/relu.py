@@ -15,14 +15,14 @@ with the angle :math:`\theta` between the inputs :math:`x, x'` (of any norm):
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from odeopt.checks import require_integer
-from odeopt.kernels.inputs import index_chunks, unit_rows, validate_inputs
+from odeopt.kernels.between import Write, kernel_between
+from odeopt.kernels.inputs import unit_rows, validate_inputs
 from odeopt.kernels.shared_rows import points_and_rows
 
 __all__ = ["relu_gram"]
@@ -112,18 +112,14 @@ def relu_gram(
     return gram_between(x, x2, layers, depth)
 
 
-def gram_between(x: np.ndarray, x2: np.ndarray, layers: str, depth: int) -> np.ndarray:
-    """The kernel between two sets of inputs, symmetric to the last bit where they are one array."""
+def gram_between(x: np.ndarray, x2: np.ndarray, layers: str, depth: int, whole: int = 0) -> np.ndarray:
+    """The kernel between two sets of inputs, see :func:`kernel_between`."""
     rows = unit_rows(x)
-    (unit, norms), (unit2, norms2) = rows, rows if x2 is x else unit_rows(x2)
-    diagonal, _ = (gram_diagonal(each, layers, depth) for each in (norms, norms2))
-    cosine = np.clip(unit @ unit2.T, -1, 1)
-    gram = unit_profile(cosine, overlap_angle(cosine, unit, unit2), layers, depth)
-    gram *= np.outer(norms, norms2) / (2 * np.pi)  # in this order, symmetric to the last bit
-    if x2 is x:
-        np.fill_diagonal(gram, diagonal)
-    gram.setflags(write=False)
-    return gram
+    others = rows if x2 is x else unit_rows(x2)
+    formula = ReluFormula(layers, depth)
+    for _, norms in (rows, others):
+        formula.diagonal(norms)  # refuses what leaves the range
+    return kernel_between(rows, others, formula, whole)
 
 
 def validate_architecture(layers: str, depth: int) -> None:
@@ -177,7 +173,7 @@ class ReluFormula:
     depth: int
     parts: int = 1  # of a panel on a GPU, for its work arrays
 
-    def compiled(self) -> Callable[..., tuple[float, int, int]] | None:
+    def compiled(self) -> Write | None:
         """Code that writes its entries in one pass, of one hidden layer, where numba is at work."""
         if self.depth > 1:
             return None
@@ -202,15 +198,3 @@ def relu_gap(overlap: Any, xp: Any = np) -> Any:
     theta = np.pi - overlap
     gap = (2 * np.pi * xp.sin(theta / 2) ** 2 + theta * xp.cos(theta) - xp.sin(theta)) / np.pi
     return xp.clip(gap, 0, 1)
-
-
-def overlap_angle(cosine: np.ndarray, unit: np.ndarray, other: np.ndarray) -> np.ndarray:
-    r"""Return :math:`\pi-\theta_{ij}`, the angle of the wedge on which both neurons are active."""
-    overlap = np.arctan2(np.sqrt((1 - cosine) * (1 + cosine)), -cosine)
-    # An error eps in the cosine is an error eps / sin(theta) in the angle: at most 7 eps here.
-    # Nearer to 0 and pi the angle follows from half-angles, tan(theta / 2) = |u - v| / |u + v|.
-    for i, j in index_chunks(unit.shape[1], *np.nonzero(np.abs(cosine) > 0.99)):
-        near = np.linalg.norm(unit[i] - other[j], axis=1)
-        far = np.linalg.norm(unit[i] + other[j], axis=1)
-        overlap[i, j] = 2 * np.arctan2(far, near)
-    return overlap

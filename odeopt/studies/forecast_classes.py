@@ -358,9 +358,10 @@ def _overlap(held: Examples, unit: np.ndarray) -> str:
 def _points(held: Examples, unit: np.ndarray, layers: Literal["first", "both"], depth: int) -> Any:
     """The kernel between the test set and the examples: kept, for each step takes a product with it."""
     rows, _ = unit_rows(held.flat[0].astype(np.float64))
-    if len(rows) * len(unit) <= _KEPT:
+    whole = len(rows) * len(unit)
+    if whole <= _KEPT:
         return gram_between(rows, unit, layers, depth)
-    return CrossOperator(lambda a, b: gram_between(a, b, layers, depth), rows, unit)
+    return CrossOperator(lambda a, b: gram_between(a, b, layers, depth, whole), rows, unit)
 
 
 def _curves(

@@ -194,7 +194,7 @@ class HeldOut(Shown):
             return None
         total = len(self.x) * len(rows)
         between = counted_between(
-            "test kernel", lambda a, b: gram_between(a, b, layers, depth), total, progress
+            "test kernel", lambda a, b: gram_between(a, b, layers, depth, total), total, progress
         )
         return seen_from(measure, CrossOperator(between, self.x, rows))
 
