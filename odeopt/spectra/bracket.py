@@ -240,7 +240,7 @@ class Series:
                 self._absolute = np.zeros((0, 1))
             else:
                 self._absolute = (
-                    self._until_plateau() if self.count is None else self._coefficients(self.count)
+                    self._until_plateau() if self.count is None else self._coefficients(_fast(self.count))
                 )
         return self._absolute
 
@@ -254,15 +254,16 @@ class Series:
             count *= 2
 
     def _coefficients(self, count: int) -> np.ndarray:
-        theta = (np.arange(count) + 0.5) * np.pi / count
-        lam = self.low + (self.high - self.low) * np.cos(theta / 2) ** 2
-        height = max(1, _BLOCK // count)
-        found = np.empty((self.rows.size, count))
-        for start in range(0, self.rows.size, height):
-            block = slice(start, start + height)
+        """Coefficients of all rows, some at a time on as many points as resolve these."""
+        found = np.zeros((self.rows.size, count))
+        for rows in np.array_split(np.arange(self.rows.size), -(-self.rows.size * count // _BLOCK)):
+            points = self.integrand.points(self.low, self.end, self.rows[rows])
+            size = count if points is None else min(_fast(points), count)
+            theta = (np.arange(size) + 0.5) * np.pi / size
+            lam = self.low + (self.high - self.low) * np.cos(theta / 2) ** 2
             with np.errstate(over="ignore", invalid="ignore"):
-                values = self.integrand.values(lam, self.rows[block])
-                found[block] = np.abs(scipy.fft.dct(values, axis=1)) / count
+                values = self.integrand.values(lam, self.rows[rows])
+                found[rows, :size] = np.abs(scipy.fft.dct(values, axis=1)) / size
         found[:, 0] /= 2
         return np.where(np.isnan(found), np.inf, found)
 
@@ -285,6 +286,11 @@ class Series:
         square = np.arange(coefficients.shape[1], dtype=float) ** 2
         with np.errstate(over="ignore", invalid="ignore"):
             return 2 / (self.high - self.low) * self._spread(coefficients * square, math.inf)
+
+
+def _fast(points: int) -> int:
+    """As many points or some more, of a length without large prime factors, which the transform halves."""
+    return int(scipy.fft.next_fast_len(points, real=True))
 
 
 def bessel_zero_bound(nu: float) -> float:

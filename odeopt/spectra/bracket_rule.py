@@ -54,6 +54,8 @@ _MOST_SERIES = 2000
 _SINGLE = 8
 # Relative to the loss: a bracket so narrow, and mostly rounding, is not worth the cost of another bound.
 _NARROW = 1e-4
+# Of an allowance for rounding: what is as small as this needs no sharper bound.
+_SMALL_PART = 1e-3
 # Places between the lower end and the next node that show the slope there, and what of a rise is no rounding.
 _NEAR_LOW, _SEEN = 10.0 ** np.arange(-3.0, 0), 1e-8
 
@@ -254,11 +256,12 @@ def distances(
         residual = found.residual * np.where(begun, run.tail, 0.0)
         rounded = found.residual * noise + found.perturbation * (run.met + found.skew * run.largest)
         # The residual points along one vector, so that its forces of all steps are one polynomial.
-        from_residual = found.norm * responses.driven(np.zeros(responses.entries), residual)
-        from_kernel = found.norm * responses.of_gradients(rounded)
-        from_steps = found.norm * responses.of_state(run.kicks)
-        skewed = found.norm * found.skew * run.peak[k]
-        return Distances(found.norm * run.size[k], from_residual, from_kernel + skewed, from_steps)
+        from_kernel = responses.of_gradients(rounded) + found.skew * run.peak[k]
+        from_steps = responses.of_state(run.kicks)
+        enough = _SMALL_PART * (from_kernel + from_steps)
+        from_residual = responses.driven(np.zeros(responses.entries), residual, enough)
+        parts = (run.size[k], from_residual, from_kernel, from_steps)
+        return Distances(*(found.norm * part for part in parts))
 
 
 def _widths(found: Distances) -> np.ndarray:

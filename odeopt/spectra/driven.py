@@ -13,6 +13,7 @@ by exact powers of T: :math:`\hat V_i-V_i=\sum_{l<i}T^{i-1-l}\varepsilon_l`. The
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +65,7 @@ def driven_by_blocks(
     >>> driven_by_blocks(step, powers, np.zeros(1), np.zeros((2, 1)), force, np.array([1, 2]))[0]
     array([1. , 2.5])
     """
-    block = 2 ** max(4, round(np.log2(max(powers.last, 1)) / 2))
+    block = 2 ** max(4, round(np.log2(max(int(k.max()), 1)) / 2))
     count = int(k.max()) // block + 1
     padded = np.zeros(count * block)
     padded[: min(force.size, padded.size)] = force[: padded.size]
@@ -81,11 +82,44 @@ def driven_by_blocks(
         np.zeros(2),
     )
     with np.errstate(over="ignore", invalid="ignore"):
-        for begin in range(0, lam.size, _CHUNK):
-            here = slice(begin, begin + _CHUNK)
-            _of_chunk(step, lam[here], begun[:, here], (whole, part, place, ahead), output, found)
+        pilot, forces, known = _pilot(lam.size), (whole, part, place, ahead), output == (1.0, 0.0)
+        for some in (pilot, np.setdiff1d(np.arange(lam.size), pilot)):
+            if some is not pilot and known and bool(np.all(begun == begun[:, :1])):
+                vectors = step[1][:, 0], begun[:, 0]
+                some = some[_may_be_larger(powers, vectors, lam[some], np.abs(padded), k, found.seen)]
+            for begin in range(0, some.size, _CHUNK):
+                here = some[begin : begin + _CHUNK]
+                _of_chunk(step, lam[here], begun[:, here], forces, output, found)
         error = _rounding(step, powers, float(lam.max()), np.abs(whole), np.abs(part), k, output, found)
     return found.seen, error
+
+
+def _pilot(count: int) -> np.ndarray:
+    """Points of a mesh that show about how large the outputs become: most at its ends."""
+    near = np.geomspace(1, count, _CHUNK // 4).astype(int) - 1
+    return np.unique(
+        np.concatenate([near, count - 1 - near, np.linspace(0, count - 1, _CHUNK // 2).astype(int)])
+    )
+
+
+def _may_be_larger(
+    powers: TwoTerm,
+    vectors: tuple[np.ndarray, np.ndarray],
+    lam: np.ndarray,
+    force: np.ndarray,
+    k: np.ndarray,
+    seen: np.ndarray,
+) -> np.ndarray:
+    """On which lam the sum of sizes, which bounds an output, does not exclude one beyond what was seen."""
+    first, (vector, begun) = powers.ranges[0].astype(int), vectors
+    sums = np.zeros((k.size, first.size))
+    for row, last in zip(sums, np.maximum(k, 1), strict=True):
+        starts = first[first < last]
+        row[: starts.size] = np.add.reduceat(force[:last][::-1], starts)
+    sizes = sums @ powers.along_on_cells(*vector).T
+    sizes += powers.along_on_cells(*begun).T[np.searchsorted(first, k, side="right") - 1]
+    larger = np.logical_or.reduce(~(sizes * (1 + 2 * _EPS * powers.last) <= seen[:, None]))
+    return larger[np.searchsorted(powers.right[:-1], lam)]
 
 
 def _of_chunk(
@@ -103,10 +137,11 @@ def _of_chunk(
     driven = bool(whole.any())
     rows, forced = np.empty((block, 2, lam.size)), np.empty((block, 2, lam.size))
     rows[0], forced[0] = np.array(output)[:, None], N
+    columns, work = T.swapaxes(0, 1).copy(), np.empty((2, lam.size))
     for i in range(1, block):
-        np.add(rows[i - 1, 0] * T[0], rows[i - 1, 1] * T[1], out=rows[i])
+        _combined(T, rows[i - 1], work, rows[i])
         if driven:
-            np.add(T[:, 0] * forced[i - 1, 0], T[:, 1] * forced[i - 1, 1], out=forced[i])
+            _combined(columns, forced[i - 1], work, forced[i])
     _raise(found.rows, rows)
     power = T
     _raise(found.squares[0], power)
@@ -117,27 +152,40 @@ def _of_chunk(
     states[0] = begun
     if driven:
         _raise(found.forced, forced)
-        states[1:] = (whole[:-1] @ forced.reshape(block, -1)).reshape(count - 1, 2, lam.size)
+        np.matmul(whole[:-1], forced.reshape(block, -1), out=states[1:].reshape(count - 1, 2 * lam.size))
     else:
         states[1:] = 0.0
     floor = _FLOOR * (np.abs(begun).max(axis=1) + np.abs(states).max(axis=(0, 2)))
     np.maximum(found.floor, floor, out=found.floor)
-    floor = floor[:, None]
-    for n in range(1, count):
-        states[n] += power[:, 0] * states[n - 1, 0] + power[:, 1] * states[n - 1, 1]
-        states[n] += floor
-        states[n] -= floor
+    floor, carried = floor[:, None], np.empty((2, lam.size))
+    columns = power.swapaxes(0, 1).copy()
+    for before, state in itertools.pairwise(states):
+        _combined(columns, before, work, carried)
+        state += carried
+        state += floor
+        state -= floor
     _raise(found.states, states)
+    seen = output[0] * forced[:, 0] + output[1] * forced[:, 1] if driven else forced[:, 0]
     for begin in range(0, place.size, block):
         some = slice(begin, begin + block)
-        out = (rows[ahead[some]] * states[place[some]]).sum(axis=1)
-        if driven:
-            out += part[some] @ (output[0] * forced[:, 0] + output[1] * forced[:, 1])
+        out = part[some] @ seen if driven else np.zeros((place[some].size, lam.size))
+        for row, i, n in zip(out, ahead[some], place[some], strict=True):
+            np.multiply(rows[i], states[n], out=work)
+            row += work[0]
+            row += work[1]
         _raise(found.seen[some], out)
 
 
+def _combined(factors: np.ndarray, vector: np.ndarray, work: np.ndarray, out: np.ndarray) -> None:
+    """Sum over c of factors[c] (2, n) times vector[c] (n,)."""
+    np.multiply(factors[0], vector[0], out=out)
+    np.multiply(factors[1], vector[1], out=work)
+    out += work
+
+
 def _raise(largest: np.ndarray, values: np.ndarray) -> None:
-    np.maximum(largest, np.abs(values).max(axis=-1), out=largest)
+    for found in (values.max(axis=-1), -values.min(axis=-1)):
+        np.maximum(largest, found, out=largest)
 
 
 def _rounding(

@@ -161,7 +161,7 @@ class Extrapolation(Responses):
         found = found[self.k] * (1 + 64 * _EPS * (self.last + 1))
         return np.minimum(found, self._signed(np.zeros(self.last), 1.0)) if self._starts else found
 
-    def driven(self, start: np.ndarray, force: np.ndarray) -> np.ndarray:
+    def driven(self, start: np.ndarray, force: np.ndarray, enough: np.ndarray | float = 0.0) -> np.ndarray:
         """Bounds on the iterates K from a start (2,), driven by one force along one vector, (steps, 1)."""
         found = np.zeros(self.k.size)
         if start.any():
@@ -169,7 +169,9 @@ class Extrapolation(Responses):
             moved[0] = abs(start[0] - start[1])
             found = abs(start[1]) * self._at_rest() + (self._sums(moved) if moved[0] else 0.0)
         if force[: self.last].any():
-            found = found + np.fmin(self.of_gradients(np.abs(force)), self._signed(force[: self.last, 0]))
+            plain = self.of_gradients(np.abs(force))
+            known = start.any() or np.all(plain <= enough)
+            found = found + (plain if known else np.fmin(plain, self._signed(force[: self.last, 0])))
         return found
 
     def _signed(self, force: np.ndarray, start: float = 0.0) -> np.ndarray:

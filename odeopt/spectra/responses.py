@@ -14,6 +14,7 @@ import sympy
 
 from odeopt.checks import is_symbolic
 from odeopt.rules.reading import Reading, StepMatrices
+from odeopt.spectra.convolved import convolved
 from odeopt.spectra.driven import driven_by_blocks
 from odeopt.spectra.two_term import TwoTerm
 
@@ -99,7 +100,7 @@ class Responses:
         for j, found in enumerate(self.after):
             later = force[j : j + 1] if j < self.first else force[j:]
             for size, each in zip(found[kind].T, later.T, strict=True):
-                total += _convolved(size, each, self.k - j - 1)
+                total += convolved(size, each, self.k - j - 1)
         return total * (1 + 2 * _EPS * self.last)  # sums of positive numbers
 
     def _lam(self, steps: int, oversampling: int = OVERSAMPLING) -> np.ndarray:
@@ -170,16 +171,20 @@ class Responses:
             state[:, 0] = largest(row) / share[max(steps - place - 1, 0)]
         return gradients, state[:, 1:], state[:, 0]
 
-    def driven(self, start: np.ndarray, force: np.ndarray) -> np.ndarray:
+    def driven(self, start: np.ndarray, force: np.ndarray, enough: np.ndarray | float = 0.0) -> np.ndarray:
         r"""Bounds on the iterates K = k from a start (d,), driven by one force along one vector, (steps, L).
 
         A force with its sign: of :math:`|\sum_jG_{K,j}(\lambda)f_j|` the values on a mesh show the largest,
-        and what its evaluation rounds is carried on by the responses.
+        and what its evaluation rounds is carried on by the responses. From rest the sum of sizes stands where
+        it is as small as `enough`.
         """
         if not start.any() and not force.any():
             return np.zeros(self.k.size)
+        plain = np.full(self.k.size, np.inf) if start.any() else self.of_gradients(np.abs(force))
+        if np.all(plain <= enough):
+            return plain
         if self.powers is not None and self.last > _PLAIN_STEPS:
-            return self._driven_by_blocks(self.powers, start, force[:, 0])
+            return self._driven_by_blocks(self.powers, start, force[:, 0], plain > enough)
         lam = self._lam(self.last, _SIGNED)
         state = np.repeat(start[:, None].astype(float), lam.size, axis=1)
         seen, kicks = np.zeros(self.last + 1), np.zeros((self.last, self.entries))
@@ -201,8 +206,10 @@ class Responses:
         share = share_seen(self.degree * self.k, lam.size)
         return seen[self.k] / share + self.of_state(kicks)
 
-    def _driven_by_blocks(self, powers: TwoTerm, start: np.ndarray, force: np.ndarray) -> np.ndarray:
-        """The same of steps of two terms; without signs for all but some K where there are many."""
+    def _driven_by_blocks(
+        self, powers: TwoTerm, start: np.ndarray, force: np.ndarray, wanted: np.ndarray | bool = True
+    ) -> np.ndarray:
+        """The same of steps of two terms; without signs where not wanted, and for all but some of many K."""
         if not force.any() and not self.first:
             return powers.along(start[0], start[1])[self.k]
         found = np.where(self.k < self.first, abs(start[0]), np.inf)
@@ -212,17 +219,21 @@ class Responses:
         place = max(last, _PLAIN_STEPS)
         late = np.where(np.arange(size.size) >= last, size, 0.0)
         left = self.of_gradients(late[:, None])
-        far = self.k > place
+        far = wanted & (self.k > place)
         far &= bool(np.all((left <= _SMALL_PART * plain)[far]))
         if far.any():
             found[far] = self._carried(powers, start, np.where(late > 0, 0.0, force), place)[far] + left[far]
-        some = np.flatnonzero(~far & (self.k >= self.first) & (self.k <= _LAST_DRIVEN))
+        some = np.flatnonzero(wanted & ~far & (self.k >= self.first) & (self.k <= _LAST_DRIVEN))
         if some.size:
             most = 1 + int(_MOST_PRODUCTS / (_SIGNED * float(self.k[some[-1]] + 1) ** 1.5))
             some = some[np.unique(np.linspace(0, some.size - 1, min(some.size, most)).astype(int))]
             late = np.where(size < _NEGLIGIBLE * size.max(), size, 0.0)
-            near = self._on_mesh(powers, start, np.where(late > 0, 0.0, force), self.k[some])
-            found[some] = near + self.of_gradients(late[:, None])[some]
+            found[some] = self.of_gradients(late[:, None])[some]
+            signed, last = np.where(late > 0, 0.0, force), int(self.k[some[-1]])
+            # early ones apart, which all of the mesh tells of
+            for part in np.split(some, np.searchsorted(self.k[some], [last // 64, last // 8])):
+                if part.size:
+                    found[part] += self._on_mesh(powers, start, signed, self.k[part], last)
         return found if start.any() else np.fmin(found, plain)
 
     def _on_mesh(
@@ -231,10 +242,11 @@ class Responses:
         start: np.ndarray,
         force: np.ndarray,
         k: np.ndarray,
+        last: int,
         output: tuple[float, float] = (1.0, 0.0),
     ) -> np.ndarray:
-        """Bounds on an output of the states k, from values on a mesh and what they round."""
-        lam, first = self._lam(int(k[-1]), _SIGNED if k[-1] <= _FINE else OVERSAMPLING), self.first
+        """Bounds on an output of the states k, from values on a mesh for the last and what they round."""
+        lam, first = self._lam(last, _SIGNED if last <= _FINE else OVERSAMPLING), self.first
         begun, kick = np.repeat(start[:, None].astype(float), lam.size, axis=1), np.zeros(2)
         if first:
             M, N, A, B = self.matrices[0]
@@ -257,23 +269,12 @@ class Responses:
         """
         M, k = self.matrices[-1][0], np.array([place])
         kept = float((1 - M[0, 0]) / M[0, 1]) if M[0, 1] else 0.0
-        x = self._on_mesh(powers, start, force, k)[0]
-        rest = self._on_mesh(powers, start, force, k, (-kept, 1.0))[0]
+        x = self._on_mesh(powers, start, force, k, place)[0]
+        rest = self._on_mesh(powers, start, force, k, place, (-kept, 1.0))[0]
         after = np.maximum(self.k - place, 0)
         with np.errstate(over="ignore", invalid="ignore"):
             bound = x * powers.along(1.0, kept)[after] + rest * powers.entry(0, 1)[after]
         return np.where((self.k >= place) & ~np.isnan(bound), bound, np.inf)
-
-
-def _convolved(size: np.ndarray, force: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Entries of the convolution of two bounds, 0 at negative places; inf times 0 bounds nothing, inf."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        if places.size > size.size / 16:
-            sums = np.where(places >= 0, np.convolve(size, force)[np.maximum(places, 0)], 0.0)
-        else:
-            starts = np.maximum(places, -1)
-            sums = np.array([size[: p + 1][::-1][: force.size] @ force[: p + 1] for p in starts])
-    return np.where(np.isnan(sums), np.inf, sums)
 
 
 def has_two_terms(reading: Reading) -> bool:

@@ -20,7 +20,7 @@ from odeopt.spectra.rounded import Rounded
 __all__ = ["Run"]
 
 # Entries of the states of a steady rule that are taken at once.
-_BLOCK = 2**18
+_BLOCK = 2**15
 # Roundings of a product with a momentum, and of the momentum.
 _MOMENTUM = 9.0
 

@@ -72,6 +72,7 @@ class TwoTerm:
         self.left: np.ndarray = edges[:-1]
         self.right: np.ndarray = edges[1:]
         self._known: dict[tuple[int, int], np.ndarray] = {}
+        self._along: dict[tuple[float, float], np.ndarray] = {}
         self._roots()
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -91,8 +92,19 @@ class TwoTerm:
         """Bounds on the first entry of all powers times a constant vector."""
         if first == 0:
             return abs(second) * self.entry(0, 1)
-        t = _minus(self.lines[1][1], self.lines[0][1], second / first)
-        return abs(first) * self._spread(self._combined(t))
+        return self._spread(self.along_on_cells(first, second))
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def along_on_cells(self, first: float, second: float) -> np.ndarray:
+        """The same on each cell for the powers of each range, shape (cells, ranges)."""
+        if (first, second) not in self._along:
+            if first == 0:
+                found = abs(second) * self._size(self.lines[0][1])[:, None] * self._before
+            else:
+                t = _minus(self.lines[1][1], self.lines[0][1], second / first)
+                found = abs(first) * self._combined(t)
+            self._along[first, second] = _EVALUATION * found
+        return self._along[first, second]
 
     def _edges(self, low: float, high: float) -> np.ndarray:
         """Ends of the cells."""
