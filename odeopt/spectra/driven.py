@@ -73,18 +73,13 @@ def driven_by_blocks(
     place, ahead = np.divmod(k, block)
     back = place[:, None] * block + ahead[:, None] - 1 - np.arange(block)
     part = np.where(np.arange(block) < ahead[:, None], padded[np.maximum(back, 0)], 0.0)
-    found = _Largest(
-        np.zeros((block, 2)),
-        np.zeros((block, 2)),
-        np.zeros((round(np.log2(block)) + 1, 2, 2)),
-        np.zeros((count, 2)),
-        np.zeros(k.size),
-        np.zeros(2),
-    )
+    squares = round(np.log2(block)) + 1
+    shapes = (block, 2), (block, 2), (squares, 2, 2), (count, 2), k.size, 2
+    found = _Largest(*map(np.zeros, shapes))
+    pilot, forces = _pilot(lam.size), (whole, part, place, ahead)
     with np.errstate(over="ignore", invalid="ignore"):
-        pilot, forces, known = _pilot(lam.size), (whole, part, place, ahead), output == (1.0, 0.0)
         for some in (pilot, np.setdiff1d(np.arange(lam.size), pilot)):
-            if some is not pilot and known and bool(np.all(begun == begun[:, :1])):
+            if some is not pilot and output == (1.0, 0.0) and np.all(np.ptp(begun, axis=1) == 0):
                 vectors = step[1][:, 0], begun[:, 0]
                 some = some[_may_be_larger(powers, vectors, lam[some], np.abs(padded), k, found.seen)]
             for begin in range(0, some.size, _CHUNK):
@@ -157,8 +152,7 @@ def _of_chunk(
         states[1:] = 0.0
     floor = _FLOOR * (np.abs(begun).max(axis=1) + np.abs(states).max(axis=(0, 2)))
     np.maximum(found.floor, floor, out=found.floor)
-    floor, carried = floor[:, None], np.empty((2, lam.size))
-    columns = power.swapaxes(0, 1).copy()
+    floor, carried, columns = floor[:, None], np.empty((2, lam.size)), power.swapaxes(0, 1).copy()
     for before, state in itertools.pairwise(states):
         _combined(columns, before, work, carried)
         state += carried
