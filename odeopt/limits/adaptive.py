@@ -262,12 +262,13 @@ def _scaled(rule: UpdateRule, h: Symbol) -> tuple[Rational, StepReading, Average
 
 def _velocity(reading: StepReading, found: Averages) -> tuple[Expr, str]:
     """The velocity of x, or why there is none."""
-    increment = reading.x_step.xreplace({**found.followed, **found.scaled})
+    increment = reading.x_step.xreplace({**reading.lags(found), **found.scaled})
     velocity = sympy.Add(*(reading.limit(part / reading.h) for part in sympy.Add.make_args(increment)))
     if is_infinite(velocity):  # parts that cancel
         velocity = reading.limit(increment / reading.h)
     if is_infinite(velocity):
         return velocity, f"x moves by {increment} a step, which has no finite limit over {reading.h}"
+    reading.require_no_lag(velocity)
     moving = {n for n in velocity.free_symbols if isinstance(n, Coordinate)} - {reading.x}
     live = {n for r in found.rates.values() for n in r.free_symbols if n in reading.gradients}
     if not moving or not (live or moving & set(reading.gradients)):
@@ -295,12 +296,21 @@ def _require_descent(rule: UpdateRule, reading: StepReading, velocity: Expr) -> 
 def _require_correction(
     rule, reading: StepReading, found: Averages, resolution: int, scale: Rational
 ) -> None:
-    plain_points = all(p == reading.x for p in reading.points)
-    slow = not (found.followed or found.scaled or reading.displacements) and scale == 1
-    if resolution > 1 or not slow or not plain_points or reading.x_step.has(Norm, Dot, reading.x):
+    slow = not (found.followed or found.scaled)
+    why = {
+        "those beyond order h are read of linear steps alone": resolution > 1,
+        "an average that forgets at once, or adds up, leaves a start that is not analytic in h": not slow,
+        "its learning rate is h to a power other than 1": scale != 1,
+        "it reads earlier iterates; keep its displacement in memory": bool(reading.displacements),
+        "it takes a gradient elsewhere than at x": any(p != reading.x for p in reading.points),
+        "its first steps are none of the others; let it begin with its average at rest": bool(reading.seen),
+        "it joins coordinates by norms or inner products": any(
+            e.has(Norm, Dot) for e in (reading.x_step, *reading.changes)
+        ),
+    }
+    if obstacles := [text for text, holds in why.items() if holds]:
         raise NoLimitError(
-            f"corrections of {rule.label} are derived to order h, for averages that are all slow and "
-            "gradients at x; a fast or accumulating average leaves a start that is not analytic in h"
+            f"corrections of {rule.label} are not derived: its step is not linear, and {obstacles[0]}"
         )
 
 
@@ -347,7 +357,7 @@ class _Correction:
         )  # the Hessian times the velocity
 
         def total(expr: Expr) -> Expr:
-            moved = sum((expr.diff(m) * rate for m, rate in averages.items()), expr.diff(self.g) * bent)
+            moved = sum((expr.diff(y) * rate for y, rate in rates.items()), expr.diff(self.g) * bent)
             return moved + expr.diff(self.t)
 
         corrected = {}

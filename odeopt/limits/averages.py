@@ -12,11 +12,12 @@ each is follows from the recursion itself.
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass, field
 
 import sympy
-from sympy import Expr, Function, Integer, Symbol
+from sympy import Expr, Function, Integer, Rational, Symbol
 
 from odeopt.limits import components
 from odeopt.limits.components import Component, Coordinate
@@ -29,14 +30,20 @@ from odeopt.rules.base import UpdateRule
 from odeopt.rules.counter import CHANCE, StepRefusal, counter
 from odeopt.rules.trace import named_rule, place_of
 
-__all__ = ["Averages", "StepReading"]
+__all__ = ["Averages", "Lag", "StepReading"]
 
 # How often an average may be found to grow by another power of 1/h.
 _GROWTHS = 3
 # A root so near the unit circle counts as on it: double roots of thirty digits are known to fifteen.
 _ROOT = 1e-12
+# Where a recursion that varies with coordinates is tried; 0 is a minimum, where an average may rest.
+_PLACES = tuple(map(Rational, ("-10", "-3/2", "-1/7", "1/7", "3/2", "10")))
 # What is added to a divisor so that it is not 0, and is to count for nothing else.
 _GUARD = 1e-12
+
+
+class Lag(Coordinate):
+    """What an average or a gradient is off its limit by, over h."""
 
 
 @dataclass
@@ -186,15 +193,18 @@ class StepReading:
                 break
             if any(powers[m] >= _GROWTHS or m in self.displacements for m in growing):
                 raise NoLimitError(
-                    f"the average with change {now[growing[0]]} a step grows beyond every scale"
+                    f"the average {growing[0]} with change {now[growing[0]]} a step grows beyond every "
+                    f"scale, or by a difference that vanishes with {self.h} over {self.h}, which is not read"
                 )
             powers[growing[0]] += 1
         fast = [m for m, change in now.items() if change != 0]
         self._follow(fast, now, found)
+        lags = self.lags(found)
         for i, m in enumerate(names):
             if m not in fast:
-                change = self._change(m, i, powers, found).xreplace(found.followed)
+                change = self._change(m, i, powers, found).xreplace(lags)
                 found.rates[m] = sympy.factor_terms(self.limit(change / self.h))
+                self.require_no_lag(found.rates[m])
                 _require_finite(
                     found.rates[m], f"the average {m} of {self.family.label} changes faster than every scale"
                 )
@@ -224,16 +234,45 @@ class StepReading:
             raise NoLimitError(f"the averages of {self.family.label} {_unfollowed(solutions, fast, now)}")
         found.followed = solutions[0]
         jacobian = sympy.eye(len(fast)) + sympy.Matrix([[now[m].diff(n) for n in fast] for m in fast])
-        jacobian = jacobian.xreplace(found.followed)
-        if not jacobian.free_symbols and _largest_root(jacobian) > 1 - _ROOT:
+        self._require_attraction(jacobian.xreplace(found.followed))
+
+    def _require_attraction(self, jacobian: sympy.Matrix) -> None:
+        """Refuse a recursion with a root of modulus >= 1; of one that varies with coordinates, at samples."""
+        names = sorted((s for s in jacobian.free_symbols if isinstance(s, Coordinate)), key=str)
+        if jacobian.free_symbols - {*names, self.t} or len(names) > 2:
+            return  # hyperparameters without values decide
+        for values in itertools.product(_PLACES, repeat=len(names)):
+            at = dict(zip(names, values, strict=True))
+            if _largest_root(jacobian.subs({**at, self.t: 1})) > 1 - _ROOT:
+                where = "".join(f", at {n} = {v} for one" for n, v in at.items())
+                raise NoLimitError(
+                    f"an average of {self.family.label} never forgets: its recursion has a root of modulus "
+                    f">= 1{where}"
+                )
+
+    def lags(self, found: Averages) -> dict[Symbol, Expr]:
+        """Fast averages, and gradients at points that meet, as their limits and h D with D unknown."""
+        places = [self.limit(p.xreplace(found.scaled).xreplace(found.followed)) for p in self.points]
+        first = {g: self.gradients[places.index(p)] for g, p in zip(self.gradients, places, strict=True)}
+        limits = {m: e.xreplace(first) for m, e in found.followed.items()}
+        limits |= {g: one for g, one in first.items() if g != one}
+        return {m: e + self.h * Lag(m.name, real=True) for m, e in limits.items()}
+
+    def require_no_lag(self, expr: Expr) -> None:
+        """Refuse a step that sees the D of a lag: it divides h D by h, or takes its sign."""
+        if seen := ", ".join(sorted(s.name for s in expr.atoms(Lag))):
             raise NoLimitError(
-                f"an average of {self.family.label} never forgets: its recursion has a root of modulus >= 1"
+                f"{self.family.label} has no limit that can be read: its step divides by {self.h}, or by its "
+                f"size, the difference of order {self.h} between {seen} and what it tends to (an earlier "
+                "iterate, average or gradient), which is read in linear steps alone"
             )
 
     def _require_still(self, found: Averages) -> None:
         """Refuse a step that moves x, or a slow average, by O(1) while the fast averages settle."""
         moved = self.limit(self.x_step.xreplace(found.scaled))
         if moved != 0:
+            lagging = self.x_step.xreplace({**self.lags(found), **found.scaled})
+            self.require_no_lag(self.limit(lagging / self.h) if self.limit(lagging) == 0 else moved)
             raise NoLimitError(
                 f"{self.family.label} moves x by {moved} a step, which does not shrink with {self.h}: its "
                 "weights do not leave x where it is, or hold an average that only follows x to order "

@@ -273,7 +273,7 @@ def test_what_has_no_limit_is_refused_with_what_was_found(rule, words):
 
 
 def test_corrections_that_do_not_exist_are_refused():
-    with pytest.raises(ValueError, match="fast or accumulating"):
+    with pytest.raises(ValueError, match="forgets at once, or adds up"):
         ode_limit(AdaGrad(0.1), resolution=1)
     with pytest.raises(ValueError, match="not a gradient flow"):
         _ = ode_limit(HeavyBall(h**2, 1 - b * h), h).modified_loss

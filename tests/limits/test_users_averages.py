@@ -118,3 +118,66 @@ class Ascent(UpdateRule):
 def test_a_step_along_the_gradient_is_refused():
     with pytest.raises(NoLimitError, match="climbs the loss"):
         ode_limit(Ascent(0.01))
+
+
+LAGS = {
+    "position": lambda x, m, g, lr: (np.tanh(g + (x - m) / lr), x),
+    "gradient": lambda x, m, g, lr: (np.tanh(g) / (1 + ((g - m) / lr) ** 2), g),
+    "sign": lambda x, m, g, lr: (np.tanh(g) * (2 + sign(g - m)), (m + g) / 2),
+    "overshoot": lambda x, m, g, lr: (np.tanh(m), m + (g - m) * (1 + g * g)),
+}
+
+
+def lagging(kind):
+    """A rule that steps by a function of x, the average m and the gradient."""
+
+    @dataclass(frozen=True)
+    class Lagging(UpdateRule):
+        lr: object
+
+        def initial_memory(self, x0):
+            return (x0,)
+
+        def step(self, k, iterates, memory, grad):
+            (x,), (m,) = iterates, memory
+            moved, m_next = LAGS[kind](x, m, grad(x), self.lr)
+            return x - self.lr * moved, (m_next,)
+
+    return Lagging(h)
+
+
+@pytest.mark.parametrize("kind", ["position", "gradient", "sign"])
+def test_what_an_average_lags_behind_by_is_not_taken_for_nothing(kind):
+    # such a difference is h times a velocity, and the step divides it by h or sees its sign
+    with pytest.raises(NoLimitError, match="difference of order h between M_0 and what it tends to"):
+        ode_limit(lagging(kind), h)
+
+
+def test_an_average_that_forgets_at_small_gradients_alone_is_refused():
+    # its recursion has the root -g^2
+    with pytest.raises(NoLimitError, match="root of modulus >= 1, at g = -10 for one"):
+        ode_limit(lagging("overshoot"), h)
+
+
+@dataclass(frozen=True)
+class Pulled(UpdateRule):
+    """Clipped steps towards a slow average of the iterates, with decay."""
+
+    lr: float
+
+    def initial_memory(self, x0):
+        return (2 * x0,)
+
+    def step(self, k, iterates, memory, grad):
+        (x,), (m,) = iterates, memory
+        return x - self.lr * (np.tanh(grad(x)) + x - m), ((1 - self.lr) * m + self.lr * x,)
+
+
+def test_a_correction_sees_the_iterate_in_step_and_average():
+    limit, errors = ode_limit(Pulled(h), h, resolution=1), []
+    for n in (100, 200):
+        found = curve(limit.subs({h: 1 / n}), [1.0, -0.7], [0.5, 1.0])
+        errors.append(np.abs(found - run(Pulled(1 / n), [1.0, -0.7], n)[[n // 2, n]]).max())
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(
+        2, abs=0.1
+    )  # the next power of h moves it by some h
