@@ -20,7 +20,6 @@ from odeopt.limits.series import (
     directed,
     linear_terms,
     plain,
-    substitute,
     vector_series,
 )
 from odeopt.limits.slow import names_of
@@ -48,25 +47,29 @@ def initial_data(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
 def _matched(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
     """Match the curve to a combination of iterates that cancels the modes which decay within a few steps.
 
-    A fixed momentum is so started from where the curve, not the first iterate, is.
+    A fixed momentum is so started from where the curve, not the first iterate, is; first steps that are none
+    of the law are left out, and the curve is met where it begins to hold.
     """
     n, h, p = derivation.order, derivation.h, derivation.period
     fast = _filter(derivation)
+    first = -(-derivation.step.reading.law_from // p)
     count = n + len(fast) - 1
     depth = derivation.resolution + n
-    if count == 1:
+    if count == 1 and not first:
         return (derivation.curve[0],)
     if depth == 1:  # X(0) at leading order, where no gradient has acted yet
-        values = _iterates(derivation, count, 0)
+        values = _iterates(derivation, first + count, 0)[first:]
         return (derivation.truncate(Add(*(w * v for w, v in zip(fast, values, strict=True))), 0),)
-    values = _iterates(derivation, count, depth)
+    values = _iterates(derivation, first + count, depth)[first:]
     _require_rest(derivation, values)
     data = [values[0]] + [Integer(0)] * (n - 1)
     filtered = [Add(*(w * values[j + i] for i, w in enumerate(fast))) for j in range(n)]
     moments = sympy.Matrix(
         n,
         n,
-        lambda j, q: Add(*(w * Integer(p * (j + i)) ** q for i, w in enumerate(fast))) / sympy.factorial(q),
+        lambda j, q: (
+            Add(*(w * Integer(p * (first + j + i)) ** q for i, w in enumerate(fast))) / sympy.factorial(q)
+        ),
     )
     inverse = moments.inv()
     derivatives = _derivatives(derivation, right, depth)
@@ -75,7 +78,7 @@ def _matched(derivation: Derivation, right: Expr) -> tuple[Expr, ...]:
         known = [(j, _at(derivation, e, data[0], state, depth - j)) for j, e in derivatives]
         tails = [
             Add(*(Integer(p * s) ** j * h**j / sympy.factorial(j) * value for j, value in known))
-            for s in range(count)
+            for s in range(first, first + count)
         ]
         gaps = [f - Add(*(w * tails[j + i] for i, w in enumerate(fast))) for j, f in enumerate(filtered)]
         scaled = [Add(*(inverse[q, j] * gaps[j] for j in range(n))) for q in range(n)]
@@ -153,7 +156,7 @@ def _at(derivation: Derivation, expr: Expr, position: Expr, state: Mapping[Expr,
         point = [sympy.expand(Add(*(c * series[q] for c, series in parts))) for q in range(order + 1)]
         return directed(point, [moved(d) for d in vector.directions], curve)
 
-    terms = linear_terms(substitute(expr, dict(state), curve), curve).items()
+    terms = linear_terms(expr, curve).items()
     return Add(*(c.subs(derivation.t, 0) * h**q * part for v, c in terms for q, part in enumerate(moved(v))))
 
 
@@ -170,13 +173,27 @@ def require_smooth_start(derivation: Derivation, data: Sequence[Expr]) -> None:
     friction = derivation.leading.get(derivation.curve[1], Integer(0))
     at_rest = derivation.order == 2 and data[1].subs(h, 0) == 0
     damped = at_rest and is_infinite(friction.subs(t, 0))
-    if not counted and (damped or all(_is_smooth(v, derivation) for v in in_time)):
+    if not counted and damped:
+        _require_start_kept(derivation)
+        return
+    if not counted and all(_is_smooth(v, derivation) for v in in_time):
         return
     raise NoLimitError(
         f"corrections of {derivation.family.label} are not derived: its weights are no smooth functions of "
         f"k*{h} at k = 0, so its first steps move the iterates by O({h}) off the curve of any corrected "
         "equation; take resolution=0, or write its schedule as a function of k times the time step"
     )
+
+
+def _require_start_kept(derivation: Derivation) -> None:
+    """Refuse first steps beside the law that leave x_0 by what the pole brings to rest, but not back."""
+    first, q = -(-derivation.step.reading.law_from // derivation.period), derivation.resolution
+    values = _iterates(derivation, first + 2, q)
+    if any(sympy.expand(v - derivation.curve[0]) != 0 for v in values):
+        raise NoLimitError(
+            f"corrections of {derivation.family.label} are not derived: its first steps leave x_0 by "
+            f"{derivation.h}^{q} or more while its coefficients are singular; take resolution=0"
+        )
 
 
 def _is_smooth(weight: Expr, derivation: Derivation) -> bool:
