@@ -31,11 +31,18 @@ def verified_exponential() -> tuple[Expr, tuple[Symbol, ...], Expr]:
 def verified_oscillator() -> tuple[Expr, tuple[Symbol, ...], Expr]:
     """The mode of phi'' + b phi' + q phi = 0 with phi'(0) = v."""
     t, b, q, v, w = sympy.symbols("t b q v w")  # w = sqrt(q - b^2/4): with it the residual is a polynomial
-    phi = sympy.exp(-b * t / 2) * (sympy.cos(w * t) + (b / 2 + v) * sympy.sin(w * t) / w)
-    residual = sympy.expand(phi.diff(t, 2) + b * phi.diff(t) + (w**2 + b**2 / 4) * phi)
-    start = (phi - 1, phi.diff(t) - v)
-    residual += sum(abs(sympy.expand(each.subs(t, 0))) for each in start)
-    return phi.subs(w, sympy.sqrt(q - b**2 / 4)), (t, b, q, v), _require_zero(residual, "oscillator")
+
+    def derivative(a: Expr, c: Expr) -> tuple[Expr, Expr]:
+        """That of exp(-bt/2) (a cos wt + c sin wt)."""
+        return sympy.expand(w * c - b * a / 2), sympy.expand(-w * a - b * c / 2)
+
+    phi = Integer(1), (b / 2 + v) / w
+    first = derivative(*phi)
+    terms = zip(derivative(*first), first, phi, strict=True)
+    residual = sum(abs(sympy.expand(z2 + b * z1 + (w**2 + b**2 / 4) * z)) for z2, z1, z in terms)
+    residual += abs(sympy.expand(first[0] - v))
+    expr = sympy.exp(-b * t / 2) * (phi[0] * sympy.cos(w * t) + phi[1] * sympy.sin(w * t))
+    return expr.subs(w, sympy.sqrt(q - b**2 / 4)), (t, b, q, v), _require_zero(residual, "oscillator")
 
 
 @functools.cache

@@ -122,12 +122,11 @@ def correspondences(family: UpdateRule, h: Symbol) -> tuple[Correspondence, ...]
         return (naive,)
     scale = [derivation.moment(derivation.row, j) for j in range(n + 1)]
     pull = Add(*(c for v, c in derivation.row.items() if v[0] == "g"))
-    time_step = sympy.simplify((pull / scale[n]) ** Rational(1, n))
-    coefficients = tuple(
-        sympy.simplify(scale[j] * time_step**j / (scale[n] * time_step**n)) for j in range(1, n + 1)
-    )
+    # the radicand in lowest terms is all that there is to simplify
+    time_step = sympy.cancel(pull / scale[n]) ** Rational(1, n)
+    coefficients = (*(sympy.cancel(scale[j] / pull) * time_step**j for j in range(1, n)), Integer(1))
     _, velocity = initial_data(derivation, derivation.normal_form())
-    origin = sympy.simplify(-velocity.coeff(gradient) * lead[curve[n]] / (h * lead[gradient]))
+    origin = sympy.cancel(-velocity.coeff(gradient) * lead[curve[n]] / (h * lead[gradient]))
     reason = "exact coefficients; the clock starts where the velocity vanishes"
     return naive, Correspondence("centred", time_step, origin, coefficients, Integer(1), 2, reason)
 

@@ -310,5 +310,8 @@ def bessel_zero_bound(nu: float) -> float:
     def excess(z: float) -> float:
         return (z - x0) * math.sqrt(max(1 - (x0 / z) ** 2, 0.0)) - math.pi / 2
 
-    z = scipy.optimize.brentq(excess, x0, x0 + 4 + 2 * x0 ** (1 / 3), xtol=1e-13 * (1 + x0))
-    return z * (1 - 1e-12)  # the root is found to 1e-13
+    low, high = x0, x0 + 4 + 2 * x0 ** (1 / 3)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if excess(middle) > 0 else (middle, high)
+    return low * (1 - 1e-12)  # of which values below 1e-13 may be rounding
