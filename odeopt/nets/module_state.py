@@ -36,6 +36,7 @@ class ModuleState:
         self._values = [(f"{kind} {name}", t, t.detach().clone()) for kind, name, t in named]
         self._parameters = [(p, p.requires_grad, p.grad) for p in module.parameters()]
         self._random = _random_states(module)
+        self.was_kept: bool = True  # once restored: whether no value had to be, and no number was drawn
 
     def require_unchanged(self, again: Callable[[], object]) -> None:
         """Refuse a module whose pass, as `again` repeats it, has drawn random numbers or changed a buffer."""
@@ -44,15 +45,19 @@ class ModuleState:
                 f"module draws random numbers of {name} in its forward pass, so that it gives other "
                 "outputs at each pass; make it deterministic"
             )
-        replaced = {
-            id(b) for part, held in self._buffers for k, b in held.items() if part._buffers.get(k) is not b
-        }
+        replaced = self.replaced()
         for name, tensor, before in self._values:
             if id(tensor) in replaced or not _same(tensor, before):
                 raise ValueError(
                     f"module changes its {name} in a forward pass, so that it is another network in "
                     "the next one; call module.eval(), or leave it alone"
                 )
+
+    def replaced(self) -> set[int]:
+        """The ids of buffers in whose place the module has others, or none."""
+        return {
+            id(b) for part, held in self._buffers for k, b in held.items() if part._buffers.get(k) is not b
+        }
 
     def _drawn_by(self, again: Callable[[], object]) -> list[str]:
         """Generators that two passes from the same state leave in the same other one.
@@ -78,6 +83,7 @@ class ModuleState:
     @torch.no_grad()
     def restore(self) -> None:
         """Put everything back."""
+        self.was_kept = not (self.replaced() or self._drawn())
         for part, attributes, tables in self._parts:
             part.__dict__.clear()
             part.__dict__.update(attributes)
@@ -86,6 +92,7 @@ class ModuleState:
                 table.extend(held) if isinstance(table, list) else table.update(held)
         for _, tensor, before in self._values:
             if not _same(tensor, before):
+                self.was_kept = False
                 tensor.copy_(before)
         for p, requires_grad, grad in self._parameters:
             p.requires_grad_(requires_grad)

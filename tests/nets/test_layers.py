@@ -238,3 +238,22 @@ def test_parts_by_all_examples_are_those_by_few(outputs, dtype, monkeypatch):
     assert_same(empirical_operator(module, x).gram(), J @ J.T)
     monkeypatch.setattr(matrix, "_BLOCK", 200)
     assert_same(empirical_operator(module, x).gram(), J @ J.T)
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_one_wrong_entry_of_a_derivative_by_a_weight_is_seen_by_its_random_products(turned):
+    torch.manual_seed(0)
+    inputs, cotangents = torch.randn(4, 3, 5).double(), torch.randn(4, 2, 3, 7).double()
+    pair, c = Pair(inputs, cotangents, 0, 1, turned), torch.randn(8).double()
+    parts = torch.einsum("nk,nksq,nsp->qp", c.view(4, 2), cotangents, inputs), pair.pulled(c)[1]
+    parts = [(parts[0] if turned else parts[0].T).reshape(-1), parts[1]]
+
+    def gaps():
+        # by four random products: of sums over 3 positions of 4 examples, and of 35 entries, in another order
+        return [float((one - other).norm()) for _, one, other in pair.compared(c, parts)]
+
+    assert max(gaps()) < 1e-13 * float(parts[0].norm())
+    parts[0][11] += 1e-6
+    by_weight, by_bias = gaps()
+    assert 1e-7 < by_weight < 1e-5
+    assert by_bias < 1e-13

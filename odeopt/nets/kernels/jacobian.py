@@ -27,7 +27,7 @@ from odeopt.nets.kernels.matrix import (
     pulled_back,
     pushed,
 )
-from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, real_size, split, vector
+from odeopt.nets.kernels.tape import Tape, equal_to_rounding, flat, probe, real_size, split, vectors
 from odeopt.nets.module_checks import differentiable, fitting, require_outputs
 from odeopt.nets.module_state import ModuleState, left_as_it_was, plain_arithmetic
 
@@ -38,18 +38,19 @@ def _own_outputs(
     module: nn.Module,
     leaves: dict[str, nn.Parameter],
     x: torch.Tensor,
-    state: ModuleState,
+    state: ModuleState | None,
     *,
     columns: int | None,
 ) -> torch.Tensor:
-    """The outputs of one pass, refused if they are not finite or the pass changes the module or x."""
+    """The outputs of one pass, refused if not finite or if it changes x (or, by its state, the module)."""
     before = x.clone()
     for p in leaves.values():
         p.requires_grad_()
         p.grad = None
     with fitting(x):
         output = require_outputs(module(x), len(x), columns=columns).reshape(-1)
-    state.require_unchanged(lambda: module(x))
+    if state is not None:
+        state.require_unchanged(lambda: module(x))
     if not torch.equal(x, before):
         raise ValueError("module changes its inputs in place; let its forward pass begin with x.clone()")
     if not output.detach().isfinite().all():
@@ -108,7 +109,7 @@ class Jacobian:
         self._parts: Parts | None = None  # of moved weights
         self._is_moved = False
         self.outputs: int = 1  # of one example
-        self._probed: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._probed: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self.held: HeldWeights = HeldWeights(module, self.names)
         self._require_reached(chosen)
         if _is_below_double(module):
@@ -150,12 +151,15 @@ class Jacobian:
         The second is from where the first has left the module: one that counts its passes gives others.
         """
         with left_as_it_was(self.module, weights=True) as state, plain_arithmetic(self.device):
-            output = _own_outputs(self.module, chosen, x, state, columns=None)
+            output = _own_outputs(self.module, chosen, x, None, columns=None)
+            if state.replaced():
+                return False
             c = probe(len(output), output)
             with differentiable():
                 output.backward(c, retain_graph=True)
             parts = [p.grad for p in chosen.values()]
-            return self.held.run_as_it_is(lambda: self._is_same(x, c, output.detach(), parts))
+            same = self.held.run_as_it_is(lambda: self._is_same(x, c, output.detach(), parts))
+        return same and state.was_kept  # else the passes of its own say why
 
     def _is_same(
         self, x: torch.Tensor, c: torch.Tensor, own: torch.Tensor, parts: Sequence[torch.Tensor | None]
@@ -173,7 +177,7 @@ class Jacobian:
         ):
             return False
         if len(own) == len(self.x) and len(self.batches) == 1 and not _is_below_double(self.module):
-            self._tape, self._probed = Tape(output, leaves), (c, flat(parts, leaves))
+            self._tape, self._probed = Tape(output, leaves), (c, vectors(parts, leaves))
             self.plan, self.whole, self.is_tried = *planned_by_all(self), True
             if self.whole is not None:
                 return True
@@ -192,7 +196,7 @@ class Jacobian:
         with differentiable():
             found = torch.autograd.grad(output, leaves, c, allow_unused=True, retain_graph=True)
         if len(self.batches) == 1:  # of what is double, the products'
-            self._tape, self._probed = Tape(output.double(), leaves), (c, flat(found, leaves).double())
+            self._tape, self._probed = Tape(output.double(), leaves), (c, vectors(found, leaves))
         return found
 
     def _agreement(
@@ -200,10 +204,7 @@ class Jacobian:
     ) -> Iterator[bool]:
         """Whether two derivatives are equal, leaf by leaf."""
         leaves = self.held.leaves
-        pairs = [
-            (vector(one, leaf), vector(other, leaf))
-            for leaf, one, other in zip(leaves, parts, others, strict=True)
-        ]
+        pairs = list(zip(vectors(parts, leaves), vectors(others, leaves), strict=True))
         if all(torch.equal(*pair) for pair in pairs):  # the usual case, without norms
             yield from (True for _ in pairs)
             return
@@ -295,11 +296,11 @@ class Jacobian:
     def probe(self, size: int, seed: int = 0) -> torch.Tensor:
         return probe(size, torch.empty(0, dtype=torch.float64, device=self.device), seed)
 
-    def probed(self, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-        r"""A random c, and :math:`J^\top c` by a backward pass through all examples."""
+    def probed(self, seed: int = 0) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        r"""A random c, and :math:`J^\top c` by a backward pass through all examples, leaf by leaf."""
         if self._probed is None or seed:
             c = self.probe(len(self.predictions), seed)
-            found = c, self.pull_back(c)
+            found = c, list(self.pull_back(c).split([real_size(leaf) for leaf in self.held.leaves]))
             if seed:
                 return found
             self._probed = found

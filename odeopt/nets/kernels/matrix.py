@@ -23,7 +23,7 @@ from torch.func import functional_call, jacrev, vmap
 from odeopt.nets.kernels.contraction import Pair, Rows, contracted, held_entries, is_less_as_pair, parts_of
 from odeopt.nets.kernels.held import HeldWeights
 from odeopt.nets.kernels.layers import Factor, factors_of, layers_of
-from odeopt.nets.kernels.tape import Tape, equal_to_rounding, real_size, vector
+from odeopt.nets.kernels.tape import Tape, equal_to_rounding, real_size, vectors
 
 __all__ = [
     "Parts", "Plan", "gram_of", "parts_at", "planned_by_all", "product_matrix", "pulled_back", "pushed",
@@ -69,7 +69,7 @@ class Side(Protocol):
     def record(self, x: torch.Tensor) -> Tape: ...
     def each_tape(self) -> Iterator[Tape]: ...
     def probe(self, size: int, seed: int = 0) -> torch.Tensor: ...
-    def probed(self, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]: ...
+    def probed(self, seed: int = 0) -> tuple[torch.Tensor, list[torch.Tensor]]: ...
 
 
 Parts = list[Rows | Pair]
@@ -81,8 +81,9 @@ _Route = Callable[[Side, Side], _Routed]
 
 def product_matrix(rows: Side, columns: Side) -> np.ndarray:
     """The matrix, shape (N', N), by the first route that passes the checks."""
-    of_columns = columns.probed()
-    probes, expected = zip(of_columns if rows is columns else rows.probed(1), of_columns, strict=True)
+    d, of_columns = columns.probed()
+    c, of_rows = (d, of_columns) if rows is columns else rows.probed(1)
+    probes, parts = (c, d), (of_rows, of_columns)
     routes = [_by_layers, _by_examples]
     if len(rows.batches) == len(columns.batches) == 1:
         routes.append(_among_all)
@@ -98,11 +99,12 @@ def product_matrix(rows: Side, columns: Side) -> np.ndarray:
             continue
         if found is not None:
             matrix, pulled = found
-            if _is_right(matrix, pulled, expected, probes):
+            if _is_right(matrix, pulled, parts, probes):
                 return matrix.cpu().numpy()
             if pulled:
-                size = expected[0].norm().clamp(min=torch.finfo(torch.float64).tiny)
-                gap = float((pulled[0] - expected[0]).norm() / size)
+                expected = torch.cat(parts[0])
+                size = expected.norm().clamp(min=torch.finfo(torch.float64).tiny)
+                gap = float((pulled[0] - expected).norm() / size)
     if gap < 1e-3:
         raise ValueError(
             f"module computes in less than double precision inside: its derivatives agree to {gap:.0e} "
@@ -118,17 +120,22 @@ def product_matrix(rows: Side, columns: Side) -> np.ndarray:
 def _is_right(
     matrix: torch.Tensor,
     pulled: Sequence[torch.Tensor],
-    expected: Sequence[torch.Tensor],
+    expected: Sequence[list[torch.Tensor]],
     probes: Sequence[torch.Tensor],
 ) -> bool:
     """Whether the rows are those of backward passes, and the matrix is their product."""
-    if not all(equal_to_rounding(one, other) for one, other in zip(pulled, expected, strict=False)):
+    if not all(
+        equal_to_rounding(one, torch.cat(other)) for one, other in zip(pulled, expected, strict=False)
+    ):
         return False
-    (c, d), scale = probes, float(expected[0].norm() * expected[1].norm())
+    (c, d), (left, right) = probes, expected
+    inner = torch.stack([one @ other for one, other in zip(left, right, strict=True)]).sum()
+    sizes = [inner] if left is right else [torch.cat(side).norm() for side in expected]
+    scale = math.prod(map(float, sizes))
     if not math.isfinite(scale):
         return True  # entries beyond floats are inf, as they should be
     product = (c @ matrix.to(c.device) @ d)[None]
-    return equal_to_rounding(product, (expected[0] @ expected[1])[None], scale=scale)
+    return equal_to_rounding(product, inner[None], scale=scale)
 
 
 def _assembled(
@@ -256,7 +263,7 @@ def _planned_by_few(side: Side) -> Plan:
     tape = side.record(side.x[: len(few)])
     c = side.probe(len(tape.output))
     expected = torch.autograd.grad(tape.output, tape.leaves, c, retain_graph=True, allow_unused=True)
-    agrees = _agreement(c, [vector(*pair) for pair in zip(expected, tape.leaves, strict=True)])
+    agrees = _agreement(c, vectors(expected, tape.leaves))
     plan, _ = _planned(side, tape, agrees)
     if plan.rest and not _can_be_vectorised(side, few, plan.rest, agrees):
         plan = plan._replace(rest_of=_alone)
@@ -266,9 +273,8 @@ def _planned_by_few(side: Side) -> Plan:
 def planned_by_all(side: Side) -> tuple[Plan | None, Parts | None]:
     """The same on all examples, and their parts of J; None where these are not all of it, or too many."""
     tape, (c, expected) = next(side.each_tape()), side.probed()
-    sizes = [real_size(leaf) for leaf in tape.leaves]
     try:
-        plan, parts = _planned(side, tape, _agreement(c, expected.split(sizes)), keep=_BLOCK)
+        plan, parts = _planned(side, tape, _agreement(c, expected), keep=_BLOCK)
     except _UNSUITED:
         return None, None
     if plan.rest or len(side.x) * plan.recorded > _BLOCK:
@@ -278,14 +284,15 @@ def planned_by_all(side: Side) -> tuple[Plan | None, Parts | None]:
 
 def _agreement(c: torch.Tensor, expected: Sequence[torch.Tensor]) -> Callable[[Parts], bool]:
     """Whether the product of parts with c is what is expected, leaf by leaf."""
-    floor = math.hypot(*(float(part.norm()) for part in expected))
+    scales = [float(part.norm()) for part in expected]
+    floor = math.hypot(*scales)
 
     def agrees(found: Parts) -> bool:
-        pulled = {leaf: values for part in found for leaf, values in part.pulled(c).items()}
         return all(
-            values.numel() == expected[leaf].numel()
-            and equal_to_rounding(values.reshape(-1), expected[leaf], floor=floor)
-            for leaf, values in pulled.items()
+            one.numel() == other.numel()
+            and equal_to_rounding(one.reshape(-1), other, scale=scales[leaf], floor=floor)
+            for part in found
+            for leaf, one, other in part.compared(c, expected)
         )
 
     return agrees

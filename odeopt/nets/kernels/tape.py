@@ -11,22 +11,27 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-__all__ = ["Tape", "equal_to_rounding", "flat", "probe", "real_size", "split", "vector"]
+__all__ = ["Tape", "equal_to_rounding", "flat", "probe", "real_size", "split", "vectors"]
 
 # Sums of the same numbers in another order differ by less than this power of the last digit (1.7e-10 in
 # float64, 5e-5 in float32); what is wrong in them by less does not show in a kernel of 9 digits.
 _ROUNDING = 5 / 8
 
 
-def vector(part: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
+def _vector(part: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor:
     """One real vector of the entries, a view where that can be; zeros where a part is None."""
     part = torch.zeros_like(like) if part is None else part.to_dense() if part.is_sparse else part
     return torch.view_as_real(part.resolve_conj()).reshape(-1) if part.is_complex() else part.reshape(-1)
 
 
+def vectors(parts: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """A real vector of each part."""
+    return [_vector(part, p) for part, p in zip(parts, like, strict=True)]
+
+
 def flat(parts: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> torch.Tensor:
     """One real vector of all entries."""
-    return torch.cat([vector(part, p) for part, p in zip(parts, like, strict=True)])
+    return torch.cat(vectors(parts, like))
 
 
 def split(vector: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
