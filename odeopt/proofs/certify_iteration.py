@@ -15,6 +15,8 @@ Known proofs come first (:mod:`odeopt.proofs.families.iterations`); else with va
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import sympy
@@ -85,10 +87,9 @@ def _two_step(law: StepMatrices, in_time) -> Iteration | None:
     return Iteration(lr, beta, gamma) if all(is_zero(e) for e in sums) else None
 
 
-def _from_transfer(law: StepMatrices) -> Iteration | None:
-    r"""From gradients to their points it is :math:`-\eta\frac{(1+\gamma)s-\gamma}{(s-1)(s-\beta)}`."""
-    s, n = Symbol("s"), len(law.M)
-    field = Field((s,))
+def _transfer(field: Field, s: Symbol, law: StepMatrices, row: Sequence[Any]) -> Element:
+    r"""From the gradient to a row of the state: :math:`r(sI-M)^{-1}N`."""
+    n = len(law.M)
     rows = [
         [field.read((s if i == j else 0) - _exact(e)) for j, e in enumerate(r)] for i, r in enumerate(law.M)
     ]
@@ -98,9 +99,16 @@ def _from_transfer(law: StepMatrices) -> Iteration | None:
         for j in every:
             kept_rows, kept_columns = (tuple(k for k in every if k != m) for m in (j, i))
             minor = determinant(rows, kept_rows, kept_columns) if n > 1 else field.read(sympy.S.One)
-            weight = field.read(_exact(law.A[0][i]) * _exact(law.N[j][0]) * (-1) ** (i + j))
+            weight = field.read(_exact(row[i]) * _exact(law.N[j][0]) * (-1) ** (i + j))
             parts.append(weight * minor)
-    transfer = field.total(parts) / determinant(rows, every, every)
+    return field.total(parts) / determinant(rows, every, every)
+
+
+def _from_transfer(law: StepMatrices) -> Iteration | None:
+    r"""From gradients to their points it is :math:`-\eta\frac{(1+\gamma)s-\gamma}{(s-1)(s-\beta)}`."""
+    s = Symbol("s")
+    field = Field((s,))
+    transfer = _transfer(field, s, law, law.A[0])
     num, den = (_coefficients(field, p, s) for p in (transfer.num, transfer.den))
     if len(den) > 3 or len(den) < 2 or sum(den) != 0 or not num:
         return None
@@ -109,6 +117,27 @@ def _from_transfer(law: StepMatrices) -> Iteration | None:
     b0, b1 = num[0], num[1] if len(num) > 1 else sympy.S.Zero
     lr = sympy.expand(-b0 - b1)
     return None if is_zero(lr) else Iteration(lr, den[0], sympy.expand(sympy.radsimp(b0 / lr)))
+
+
+def _require_seen(rule: UpdateRule, found: Certificate) -> Certificate:
+    """Refuse iterates with a mode that the gradient points do not have, and that outlives the factor."""
+    law = require_linear(rule, "certificate").law(0)
+    if _two_step(law, {}) is not None:
+        return found
+    s = Symbol("s")
+    field = Field((s,))
+    at_x, at_points = (_transfer(field, s, law, row) for row in ([1] + [0] * (len(law.M) - 1), law.A[0]))
+    beside = Element.quotient(field, at_points.den, at_x.den).den
+    modes = np.roots([float(c) for c in reversed(_coefficients(field, beside, s))])
+    slowest = max(abs(modes), default=0.0)
+    if slowest**2 >= float(found.rate) * (1 - 1e-9):
+        raise ValueError(
+            f"the gradients of {rule.label} are those of {found.flow}, but its iterates hold in addition a "
+            f"mode with the root {slowest:.6g}, whose square is not below their factor "
+            f"{float(found.rate):.6g}, so that is none of the iterates; certify the rule without what x adds "
+            "to its gradient points (an average, say)"
+        )
+    return found
 
 
 def _coefficients(field: Field, polynomial, symbol: Symbol) -> list[Expr]:
@@ -155,14 +184,15 @@ def certify_iteration(
     wanted = None if factor is None else _decrease(exact_number(factor, "factor"))
     known = _known(iteration, mu, L)
     if known is not None and (known.search is not None or (wanted is not None and _within(wanted, known))):
-        return asked_for(known, None if wanted is None else 1 - wanted)
+        return _require_seen(rule, asked_for(known, None if wanted is None else 1 - wanted))
     position, gradient = 1 / math.sqrt(float(mu)), math.sqrt(float(L))
     scales = {flows.x0: position, flows.x1: position, flows.g0: gradient, flows.g1: gradient, "rate": 1.0}
     vectors = (*iteration.state, flows.g0)
     template = Template(iteration, strongly_convex(mu, L), vectors, _PAIRS, scales, ("A(0,*)",), _SMALL)
-    return search(
+    proved = search(
         template, ceiling, min(1.0, ceiling), wanted, SOLVERS[solver], type(rule).__name__, "factor"
     )
+    return _require_seen(rule, proved)
 
 
 def _within(decrease: Expr, known: Certificate) -> bool:
@@ -185,8 +215,8 @@ def _on_convex(rule: UpdateRule, iteration: Iteration, L: Expr, factor) -> Certi
     lr, beta, gamma = iteration.lr, iteration.beta, iteration.gamma
     if lr.has(flows.time) or not _holds_from_the_start(rule, iteration):
         raise ValueError(
-            "without mu certificates are known for one step size and steps of one form from the first on; "
-            f"those of {rule.label} differ"
+            "without mu certificates are known for one step size and steps of one form from the first on, in "
+            f"x_k and x_(k-1) without memory; those of {rule.label} differ, so mu must be given"
         )
     if number_sign(1 - lr * L) < 0:
         raise ValueError(

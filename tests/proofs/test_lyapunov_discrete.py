@@ -1,5 +1,7 @@
 """Certificates of the methods themselves, witnesses of tightness, and the exact arithmetic below them all."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import sympy
@@ -14,6 +16,7 @@ from odeopt import (
     Nesterov,
     NesterovConstant,
     TripleMomentum,
+    UpdateRule,
     certify,
 )
 from odeopt.proofs import NoCertificateError, families, witness
@@ -94,6 +97,32 @@ def test_bad_iterations(rule, arguments, words):
     with pytest.raises(ValueError) as refused:
         certify(rule, **arguments)
     assert all(word in str(refused.value) for word in words), refused.value
+
+
+@dataclass(frozen=True)
+class Trailing(UpdateRule):
+    """Gradient descent y, of which x follows the steps with an error that is multiplied by `kept`."""
+
+    lr: Rational
+    kept: Rational
+
+    def initial_memory(self, x0):
+        return (x0,)
+
+    def step(self, k, iterates, memory, grad):
+        (x,), (y,) = iterates, memory
+        g = grad(y)
+        y_next = y - self.lr * g
+        return y_next + self.kept * (x - y) - self.lr * g, (y_next,)
+
+
+def test_a_mode_that_no_gradient_sees_is_no_part_of_a_factor():
+    # y falls by 1 - 1/10 a step, and so do the squares of its factor 81/100; x does if `kept` is below 9/10
+    lr = Rational(1, 10)
+    assert certify(Trailing(lr, Rational(4, 5)), mu=1, L=10).rate == Rational(81, 100)
+    for kept in (Rational(9, 10), Rational(99, 100), Integer(2)):
+        with pytest.raises(ValueError, match=f"in addition a mode with the root {float(kept):.6g}"):
+            certify(Trailing(lr, kept), mu=1, L=10)
 
 
 # Witnesses: certified <= true <= measured
