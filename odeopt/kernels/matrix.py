@@ -17,8 +17,8 @@ from odeopt.checks import real_array
 
 __all__ = ["array_bound", "norm_bound", "require_range", "require_square", "symmetric_array"]
 
-_ROWS = 512  # of an array at a time, so that checks of a large kernel copy little of it
-_TILE = 256  # both a tile and its transpose stay in the cache of a core
+_ROWS, _READ = 512, 64  # of an array at a time: checks of a large kernel copy little, and read it once
+_TILE = 128  # both a tile and its transpose stay in the cache of a core
 _TOLERANCE = 1e-3  # a product that lowers a bound by less, relatively, is the last
 
 
@@ -47,8 +47,8 @@ def require_square(matrix: Any) -> int:
     return int(matrix.shape[0])
 
 
-def symmetric_array(kernel: Any) -> tuple[np.ndarray, float]:
-    """Return the symmetric part as a float array, checked in tiles, and a bound on what was left out."""
+def symmetric_array(kernel: Any) -> tuple[np.ndarray, float, tuple[float, float]]:
+    """Return the symmetric part as a float array, a bound on what was left out, and its range of entries."""
     known = isinstance(kernel, np.ndarray) and kernel.dtype in (np.float64, np.float32)
     # a masked array, or a matrix, is an array by its class alone
     kernel = (
@@ -57,29 +57,31 @@ def symmetric_array(kernel: Any) -> tuple[np.ndarray, float]:
     if kernel.ndim != 2 or kernel.size == 0:
         raise ValueError(f"kernel must be a nonempty matrix of shape (n, n), got shape {kernel.shape}")
     n = require_square(kernel)
+    rows = (kernel[i : i + _READ] for i in range(0, n, _READ))
+    ends = np.array([(block.min(), block.max()) for block in rows], dtype=float)
+    least, most = float(ends[:, 0].min()), float(ends[:, 1].max())
+    if not np.isfinite(least + most):  # or where both are huge
+        real_array(kernel, "kernel", ndim=2)  # names the entry
     gap, place = 0.0, (0, 0)
     corners = range(0, n, _TILE)
     for i, j in ((i, j) for i in corners for j in corners if j >= i):
         here, there = kernel[i : i + _TILE, j : j + _TILE], kernel[j : j + _TILE, i : i + _TILE].T
-        with np.errstate(invalid="ignore"):  # inf - inf, which is told below
-            difference = here - there
-        high, low = float(difference.max()), float(difference.min())
-        # a difference is nan where an entry is, or where both are infinite alike
-        if not np.isfinite(high - low):
-            real_array(kernel, "kernel", ndim=2)  # names the entry
-        if max(high, -low) > gap:
-            a, b = np.unravel_index(np.abs(difference).argmax(), difference.shape)
-            gap, place = max(high, -low), (i + int(a), j + int(b))
+        if (here == there).all():
+            continue
+        difference = np.abs(here - there)
+        if (largest := float(difference.max())) > gap:
+            a, b = np.unravel_index(difference.argmax(), difference.shape)
+            gap, place = largest, (i + int(a), j + int(b))
     if gap == 0:
-        return kernel, 0.0
-    if gap > 1e-10 * (largest := max(float(kernel.max()), -float(kernel.min()))):  # as in validate_kernel
+        return kernel, 0.0, (least, most)
+    if gap > 1e-10 * (largest := max(most, -least)):  # as in validate_kernel
         raise ValueError(
             f"kernel must be symmetric, but entries {place} and {place[::-1]} differ by {gap:.3g} (largest "
             f"entry {largest:.3g}); if that is rounding, pass (H + H.T) / 2"
         )
     # Halved first: the sum of two large entries could overflow. In float64: float32 would round the mean.
     half = kernel.astype(np.float64) / 2
-    return half + half.T, n * gap / 2
+    return half + half.T, n * gap / 2, (least, most)
 
 
 def symmetric_product(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -93,9 +95,9 @@ def symmetric_product(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: matrix @ x
 
 
-def array_bound(matrix: np.ndarray) -> float:
-    """Bound the spectrum of a symmetric array, see :func:`norm_bound`."""
-    if matrix.min() >= 0:
+def array_bound(matrix: np.ndarray, least: float) -> float:
+    """Bound the spectrum of a symmetric array with this least entry, see :func:`norm_bound`."""
+    if least >= 0:
         return norm_bound(symmetric_product(matrix), len(matrix))
     blocks = range(0, len(matrix), _ROWS)
     return norm_bound(

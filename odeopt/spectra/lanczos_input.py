@@ -71,13 +71,13 @@ def columns_of(delta0: Any, n: int) -> np.ndarray:
     return delta0.reshape(n, -1)
 
 
-def matrix_of(kernel: Any) -> tuple[Any, float]:
-    """What Lanczos multiplies with, and a bound on its distance from the kernel."""
+def matrix_of(kernel: Any) -> tuple[Any, float, tuple[float, float]]:
+    """What Lanczos multiplies with, a bound on its distance from the kernel, the range of known entries."""
     if isinstance(kernel, LinearOperator):
-        return kernel, float(getattr(kernel, "storage_error", 0.0))
-    matrix, slack = symmetric_array(kernel)
+        return kernel, float(getattr(kernel, "storage_error", 0.0)), (0.0, 0.0)
+    matrix, slack, entries = symmetric_array(kernel)
     # Converted once: a product of a float32 array with float64 vectors would convert it every time.
-    return matrix.astype(np.float64, copy=False), slack
+    return matrix.astype(np.float64, copy=False), slack, entries
 
 
 def product_of(matrix: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -106,8 +106,8 @@ def _columns_product(matrix: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return found[:, :c]
 
 
-def interval_of(matrix: Any, interval: Any) -> tuple[float, float | None, bool]:
-    """Return a, b (None: to be estimated), and whether b is a bound for certain."""
+def interval_of(matrix: Any, interval: Any, least: float | None = None) -> tuple[float, float | None, bool]:
+    """Return a, b (None: to be estimated), whether b is certain; from the least entry, where it is known."""
     if interval is None:
         interval = getattr(matrix, "interval", None)
     if interval is not None:
@@ -119,7 +119,7 @@ def interval_of(matrix: Any, interval: Any) -> tuple[float, float | None, bool]:
             raise ValueError(f"interval must be finite numbers 0 <= a <= b, got {interval!r}")
         return low, high, True
     if isinstance(matrix, np.ndarray):
-        return 0.0, array_bound(matrix), True
+        return 0.0, array_bound(matrix, float(matrix.min()) if least is None else least), True
     return 0.0, None, False
 
 

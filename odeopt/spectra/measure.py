@@ -270,7 +270,7 @@ def spectral_measure(
             raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
         found = _by_eigh(kernel, delta0, origin)
         return found if keep_basis else replace(found, basis=None)
-    matrix, slack = matrix_of(kernel)
+    matrix, slack, (least, most) = matrix_of(kernel)
     n = require_square(matrix)
     starts = errors = columns_of(delta0, n)
     places, q = None, None if origin is None else errors - origin_of(origin, np.shape(delta0)).reshape(n, -1)
@@ -279,8 +279,8 @@ def spectral_measure(
     limit = steps_of(num_matvecs, n)
     if rtol is not None and not (is_number(rtol) and 0 < rtol < 1 and len(curves)):
         raise ValueError(f"rtol = {rtol!r} must lie in (0, 1) and be given with curves to which it applies")
-    low, high, proved = interval_of(matrix, interval)
-    require_range(0.0 if operator else float(np.abs(matrix).max()))
+    low, high, proved = interval_of(matrix, interval, least)
+    require_range(max(most, -least))
 
     def measure(chains) -> SpectralMeasure:
         found = _from_chains(chains, errors.shape[1], low, high, proved, slack)
