@@ -1,4 +1,4 @@
-"""Claim of the README: how far to trust a prediction is known before training, at a fraction of its cost.
+"""How far to trust a prediction is known before training, at a fraction of its cost.
 
 Processor seconds of :func:`odeopt.nets.trust_estimate` and of the training that it foretells, in turn on one
 thread, medians of three: 60 digits, 500 steps of gradient descent at a quarter of the stability limit of

@@ -157,8 +157,9 @@ class Jacobian:
             c = probe(len(output), output)
             with differentiable():
                 output.backward(c, retain_graph=True)
-            parts = [p.grad for p in chosen.values()]
-            same = self.held.run_as_it_is(lambda: self._is_same(x, c, output.detach(), parts))
+            parts, own = [p.grad for p in chosen.values()], output.detach()
+            del output  # and with it what it recorded: the next pass takes its memory
+            same = self.held.run_as_it_is(lambda: self._is_same(x, c, own, parts))
         return same and state.was_kept  # else the passes of its own say why
 
     def _is_same(
