@@ -17,7 +17,7 @@ __all__ = [
     "DAMAGED", "class_note", "frozen", "is_finite", "is_integer", "is_number", "is_symbolic",
     "iteration_grid", "nonnegative_grid", "predictions_and_targets", "real_array", "require_choice",
     "require_integer", "require_mapping", "require_positive", "spectral_interval", "validate_error",
-    "validate_kernel", "words_of",
+    "validate_kernel", "values_at", "words_of",
 ]  # fmt: skip
 
 
@@ -103,7 +103,8 @@ def real_array(value: Any, name: str, *, ndim: int | None, finite: bool = True) 
     if np.ma.is_masked(value):
         raise ValueError(f"{name} has masked entries, which hold no numbers; fill or remove them")
     if array.dtype.kind not in "biuf":
-        words = "; of class labels one_hot makes targets" if array.dtype.kind in "US" else ""
+        labels = array.dtype.kind in "US" and name == "y"
+        words = "; of class labels the option classes or one_hot makes targets" if labels else ""
         raise ValueError(
             f"{name} must hold real numbers, got dtype {array.dtype}; convert it to float64{words}"
         )
@@ -139,6 +140,18 @@ def _as_array(value: Any, name: str) -> np.ndarray:
             else "its rows differ"
         )
         raise ValueError(f"{name} is not an array of numbers ({reason}); pass a numeric array") from error
+
+
+def values_at(function: Any, nodes: np.ndarray) -> npt.NDArray[np.float64]:
+    """Return what a function given by the user makes of nodes, a real number each, or raise ValueError."""
+    if not callable(function):
+        raise ValueError(f"function must be one of nodes, got {type(function).__name__}; pass a callable")
+    values = real_array(function(nodes), "function(nodes)", ndim=1, finite=False)
+    if values.shape != nodes.shape:
+        raise ValueError(
+            f"function must map nodes of shape {nodes.shape} to as many values, got {values.shape}"
+        )
+    return values
 
 
 def class_note(y: np.ndarray) -> str:

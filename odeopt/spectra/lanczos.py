@@ -335,3 +335,5 @@ def _is_single(vector: np.ndarray) -> bool:
 def _require_shape(products: np.ndarray, shape: tuple[int, int], name: str) -> None:
     if np.shape(products) != shape:
         raise ValueError(f"{name} returned a product of shape {np.shape(products)}, expected {shape}")
+    if np.iscomplexobj(products) and np.imag(products).any():
+        raise ValueError(f"{name} must be real, but returned complex numbers; pass a real operator")

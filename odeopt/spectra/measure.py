@@ -23,7 +23,7 @@ import numpy.typing as npt
 import scipy
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.checks import frozen, is_number, validate_kernel
+from odeopt.checks import frozen, is_number, validate_kernel, values_at
 from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.kernels.matrix import require_range, require_square
 from odeopt.shown import Pictured, Summary, rows_at, span
@@ -152,7 +152,7 @@ class SpectralMeasure(Pictured):
         >>> spectral_measure(np.diag([1.0, 4.0]), [1.0, 2.0]).integrate(lambda lam: lam)
         17.0
         """
-        return float(self.weights @ np.asarray(function(self.nodes), dtype=float))
+        return float(self.weights @ values_at(function, self.nodes))
 
     def bounds(self, function: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
         r"""Enclose :math:`\Delta_0^\top f(H)\Delta_0` for a completely monotone f.
@@ -186,7 +186,7 @@ class SpectralMeasure(Pictured):
         low = self.interval[0]
         for chain in self.chains:
             nodes, weights = gauss(chain) if chain.exhausted else radau(chain, low)
-            upper += float(weights @ np.asarray(function(np.maximum(nodes, low)), dtype=float))
+            upper += float(weights @ values_at(function, np.maximum(nodes, low)))
         return value, max(value, upper)
 
 
@@ -277,8 +277,9 @@ def spectral_measure(
     if q is not None:
         starts, places = joint_starts(errors, q)
     limit = steps_of(num_matvecs, n)
-    if rtol is not None and not (is_number(rtol) and 0 < rtol < 1 and len(curves)):
-        raise ValueError(f"rtol = {rtol!r} must lie in (0, 1) and be given with curves to which it applies")
+    listed = isinstance(curves, Sequence) and all(map(callable, curves))
+    if rtol is not None and not (is_number(rtol) and 0 < rtol < 1 and listed and curves):
+        raise ValueError(f"rtol = {rtol!r} must lie in (0, 1), with curves, a list of callables, to apply to")
     low, high, proved = interval_of(matrix, interval, least)
     require_range(max(most, -least))
 
