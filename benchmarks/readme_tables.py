@@ -35,7 +35,7 @@ def ratios(results: Path) -> str:
         (
             "At n = 1797 and in one run each, "
             f"`eigh` takes {whole(eigh)} times as long as 100 Lanczos steps;",
-            "from the kernel to the curves, neural-tangents takes "
+            "from the kernel to one curve, neural-tangents takes "
             f"{whole(closed['ratio warm'])} times as long for its closed form",
             f"and {whole(solve['ratio warm'])} times for its momentum solve, both warm. "
             f"Its closed form and ours agree to {closed[gap]} of the",
