@@ -1,7 +1,8 @@
 """One Lanczos run against eigh and against solve_ivp: accuracy of the curves, and ratios of times.
 
 All times of a ratio are taken in turn in one run, so that a busy machine slows both. The ratios are
-written to ``benchmarks/results/spectrum.md``, the accuracy of curves and brackets to ``brackets.md``.
+written to ``benchmarks/results/spectrum.md``, the accuracy of curves and brackets to ``brackets.md``, and the
+seconds of brackets over long runs to ``long_brackets.md``.
 """
 
 import statistics
@@ -26,6 +27,7 @@ from odeopt import (
     spectral_measure,
 )
 from odeopt.data import load_digits, prepare
+from odeopt.rules import NesterovConstant
 
 pytestmark = pytest.mark.slow
 RESULTS = Path(__file__).parent / "results"
@@ -118,6 +120,37 @@ def test_all_curves_against_one_integration(problem, curves):
         "solve_ivp of HB alone / Lanczos for GD, HB and NAG, n = 1797", taken["solve_ivp"] / taken["lanczos"]
     )
     assert taken["solve_ivp"] > taken["lanczos"]
+
+
+@pytest.mark.parametrize("points", [200, 20_001])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        GradientDescent(1.0),
+        HeavyBall(1.0, 0.9),
+        HeavyBall(1e-4, 0.9999),
+        NesterovConstant(0.5, 0.99),
+        Nesterov(0.5, 3),
+    ],
+    ids=lambda rule: rule.label,
+)
+def test_proved_brackets_up_to_20000_steps(rule, points):
+    lam, delta0 = np.geomspace(1e-4, 1, 400), np.random.default_rng(1).standard_normal(400)
+    measure = spectral_measure(np.diag(lam), delta0, num_matvecs=100)
+    k = np.linspace(0, 20_000, points).astype(int)
+    taken = {bounds: min(timed(rule, measure, k, bounds) for _ in range(3)) for bounds in (True, False)}
+    row = f"{rule.label} | {points} | {taken[True]:.2f} | {taken[False]:.2f}"
+    write_rows(
+        RESULTS / "long_brackets.md", "method | points up to k = 20,000 | s | s without bounds", [row], keys=2
+    )
+    assert taken[True] <= 15 * taken[False]
+
+
+def timed(rule, measure, k, bounds):
+    """Seconds of the processor."""
+    start = time.process_time()
+    assert loss_curve(rule, measure, k, bounds=bounds).proved.all() == bounds
+    return time.process_time() - start
 
 
 def test_benchmark_lanczos(benchmark, problem):
