@@ -2,6 +2,7 @@ r"""The dynamics as first-order systems for scipy's solvers, one from each break
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ class Problem:
     y: np.ndarray
     q: np.ndarray | None = None
 
-    @property
+    @functools.cached_property
     def largest(self) -> float:
         """The largest eigenvalue of H(0)."""
         first = self.first

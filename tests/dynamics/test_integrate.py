@@ -303,3 +303,15 @@ def test_no_default_tolerances_and_solver_failure_is_reported():
             [0.0, 2.0],
             **TOL,
         )
+
+
+def test_the_largest_eigenvalue_is_taken_once(monkeypatch):
+    taken, eigenvalues = [], np.linalg.eigvalsh
+    monkeypatch.setattr(np.linalg, "eigvalsh", lambda matrix: taken.append(1) or eigenvalues(matrix))
+    kernel = kernel_with([0.5, 1.0, 4.0])
+    # of the cost before it, of the steps, and at the start
+    integrate(dynamics_of(HeavyBall(0.1, 0.5)), kernel, np.ones(3), TIMES, **TOL)
+    before = len(taken)
+    integrate(dynamics_of(Nesterov(0.1, 3)), kernel, np.ones(3), TIMES, **TOL)
+    assert 0 < before <= 2
+    assert 0 < len(taken) - before <= 2
