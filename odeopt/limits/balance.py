@@ -127,6 +127,7 @@ def _orders(rule: UpdateRule) -> dict[str, _Order]:
     """Monomials (power of lr, power of h) of each term of the residual, over those of its denominator."""
     if "lr" not in rule.hyperparameters:
         raise ValueError(f"{rule.label} has no hyperparameter lr; pass h and write the scaling yourself")
+    require_linear(rule, "time scale", forever=True)  # refused by its own numbers
     u, h, t = sympy.symbols("u h t", positive=True)
     family, lr = rule.exact(), rule.lr
     if isinstance(lr, Symbol):
@@ -152,9 +153,8 @@ def _orders(rule: UpdateRule) -> dict[str, _Order]:
 def _monomials(coefficient: Expr, u: Symbol, h: Symbol) -> _Order:
     numerator, denominator = sympy.fraction(sympy.cancel(sympy.together(coefficient)))
     if not (numerator.is_polynomial(u, h) and denominator.is_polynomial(u, h)):
-        raise ValueError(
-            f"the coefficient {coefficient} is no rational function; its scale is found by ode_limit"
-        )
+        shown = coefficient.subs(u, Symbol("lr", positive=True) ** Rational(1, _DENOMINATOR))
+        raise ValueError(f"the coefficient {shown} is no rational function; its scale is found by ode_limit")
 
     def powers(expr: Expr) -> _Monomials:
         polynomial = sympy.Poly(expr, u, h)

@@ -87,3 +87,8 @@ def test_adagrad_lives_on_the_square_of_its_learning_rate():
     limit = ode_limit(AdaGrad(0.1, 0))
     assert limit.scale == 2
     assert limit.time_step == pytest.approx(0.01)
+
+
+def test_a_rule_without_a_scale_is_refused_by_its_own_numbers():
+    with pytest.raises(ValueError, match=r"the step of AdaGrad\(lr=0\.1, .*\) is not linear in its iterates"):
+        time_scale(AdaGrad(0.1))
