@@ -1,13 +1,12 @@
 """A product with a stored kernel beside the time in which its entries are read, by each engine.
 
-All are taken in turn in one run. A busy machine stretches the seconds on the wall, and the processor time of
-all threads little: both stand in ``benchmarks/results/products.md``, with the largest error of some entries,
-relative to the largest of the product, against sums in extended precision.
+All are taken in turn in one run, the least of some rounds. A busy machine stretches the seconds on the wall,
+and the processor time of all threads little: both stand in ``benchmarks/results/products.md``, with the
+largest error of some entries, relative to the largest of the product, against sums in extended precision.
 """
 
 import copy
 import dataclasses
-import statistics
 import time
 from pathlib import Path
 
@@ -22,7 +21,8 @@ from odeopt.kernels.products import share_by
 from odeopt.kernels.threads import allowed_threads, in_order
 
 pytestmark = pytest.mark.slow
-N, ROUNDS, VECTORS = 20_000, 15, (1, 2, 4, 8)
+N, ROUNDS, VECTORS = 20_000, 7, (1, 2, 4, 8)
+RESULTS = Path(__file__).parent / "results" / "products.md"
 HEADER = "product | vectors | ms a vector | / read | processor ms a vector | / read | error"
 
 
@@ -44,7 +44,7 @@ def total(entries):
 
 
 def in_turn(actions, rounds=ROUNDS):
-    """Median seconds on the wall and of the processor of each action."""
+    """Least seconds on the wall and of the processor of each action."""
     found = {name: [] for name in actions}
     for action in actions.values():
         action()
@@ -53,7 +53,7 @@ def in_turn(actions, rounds=ROUNDS):
             wall, processor = time.perf_counter(), time.process_time()
             action()
             found[name].append((time.perf_counter() - wall, time.process_time() - processor))
-    return {name: tuple(map(statistics.median, zip(*times, strict=True))) for name, times in found.items()}
+    return {name: tuple(map(min, zip(*times, strict=True))) for name, times in found.items()}
 
 
 def largest_error(operator, vector, count=40):
@@ -81,11 +81,8 @@ def with_engine(operator, engine, threads):
 def test_products_beside_the_read():
     x, _ = clustered(N, d=64)
     kernel, threads = relu_gram_operator(x, storage="float32", engine="numba"), allowed_threads()
-    kernels = {
-        f"numba, {threads} threads": kernel,
-        f"numpy, {threads} threads": with_engine(kernel, "numpy", threads),
-        "numpy, 1 thread": with_engine(kernel, "numpy", 1),
-    }
+    by_numba, by_numpy = f"numba, {threads} thread(s)", f"numpy, {threads} thread(s)"
+    kernels = {by_numba: kernel, by_numpy: with_engine(kernel, "numpy", threads)}
     vectors = np.random.default_rng(1).standard_normal((N, max(VECTORS)))
 
     def read():
@@ -105,6 +102,8 @@ def test_products_beside_the_read():
             for t, whole in zip(found, times["read", 1], strict=True)
         )
         rows.append(f"{name} | {count} | {' | '.join(parts)} | {error}")
-    write_rows(Path(__file__).parent / "results" / "products.md", HEADER, rows, keys=2)
+    RESULTS.unlink(missing_ok=True)  # ratios are to the read of the same run
+    write_rows(RESULTS, HEADER, rows, keys=2)
     # the processor's: seconds on the wall are those of the machine's other work, too
-    assert times[f"numba, {threads} threads", 1][1] <= 1.3 * times["read", 1][1]
+    assert times[by_numba, 1][1] <= 1.5 * times["read", 1][1]
+    assert times[by_numba, 1][1] <= 0.6 * times[by_numpy, 1][1]

@@ -34,7 +34,7 @@ def ratios(results: Path) -> str:
     return "\n".join(
         (
             "At n = 1797 and in one run each, "
-            f"`eigh` takes {whole(eigh)} times as long as 100 Lanczos steps;",
+            f"`eigh` takes {whole(eigh)} times the processor time of 100 Lanczos steps, on one thread;",
             "from the kernel to one curve, neural-tangents takes "
             f"{whole(closed['ratio warm'])} times as long for its closed form",
             f"and {whole(solve['ratio warm'])} times for its momentum solve, both warm. "
