@@ -101,7 +101,10 @@ def time_scale(rule: UpdateRule) -> TimeScale:
     orders = _orders(rule)
     gradient = orders.pop("grad f", None)
     if gradient is None:
-        raise ValueError(f"{rule.label} takes no gradient, so there is nothing to balance")
+        raise ValueError(
+            f"{rule.label} takes no gradient, or differences of gradients alone, whose weights sum to 0: "
+            "none is left to balance; pass h and write the scaling yourself"
+        )
     accepted, rejected = [], []
     for name, p in _crossings(gradient, orders):
         weights = {"grad f": _weight(gradient, p), **{n: _weight(o, p) for n, o in orders.items()}}

@@ -110,6 +110,7 @@ def _with_lr(rule: UpdateRule, value: Expr) -> UpdateRule:
 
 def _power(rule: UpdateRule, h: Symbol) -> Rational:
     """The p of t = k lr^p: by the Newton polygon for rational steps without memory, else the first to fit."""
+    readable_step(_with_lr(rule, h))  # a step that can be run with numbers alone is refused by its line
     if not read(rule).start and _is_rational(rule):
         return time_scale(rule).power
     reasons = []

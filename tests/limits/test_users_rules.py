@@ -285,6 +285,29 @@ class Doubled(UpdateRule):
         return iterates[0] - self.lr * grad(2 * iterates[0]), memory
 
 
+@dataclass(frozen=True)
+class OfPlainFloats(Doubled):
+    def step(self, k, iterates, memory, grad):
+        return iterates[0] - np.float64(self.lr) * grad(iterates[0]), memory
+
+
+@dataclass(frozen=True)
+class OfDifferences(Doubled):
+    gradients = 2
+
+    def step(self, k, iterates, memory, grad):
+        (x,) = iterates
+        return x - self.lr * (grad(2 * x) - grad(x)), memory
+
+
+def test_a_learning_rate_that_must_be_a_float_and_gradients_that_cancel_are_named():
+    with pytest.raises(NoLimitError, match=r"float\(\) or the module math on h, .*np.float64\(self.lr\)"):
+        ode_limit(OfPlainFloats(0.1))
+    with pytest.raises(ValueError, match="differences of gradients alone, whose weights sum to 0"):
+        ode_limit(OfDifferences(0.1))
+    assert str(ode_limit(OfDifferences(h), h)) == "X' - grad f(X) + grad f(2*X) = 0"
+
+
 def test_slips_are_named():
     with pytest.raises(NoLimitError, match="class attribute `history`"):
         ode_limit(NoHistory(0.1))
