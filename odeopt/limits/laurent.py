@@ -8,7 +8,7 @@ import math
 import sympy
 from sympy import Add, Expr, Integer, Symbol
 
-from odeopt.limits.elimination import cancelled
+from odeopt.limits.elimination import cancelled, shortened
 from odeopt.limits.failures import FAILURES, NoLimitError, is_infinite
 from odeopt.limits.slow import Slow, expanded, with_symbols
 from odeopt.limits.transients import without_transients
@@ -47,21 +47,52 @@ def laurent(coefficient: Expr, h: Symbol, order: int) -> dict[int, Expr]:
     if roots > 1:
         return _by_roots(coefficient, h, order, roots)
     found = _by_derivatives(coefficient, h, order)
-    return _by_series(coefficient, h, order) if found is None else found
+    if found is not None:
+        return found
+    numerator, denominator = _polynomials(coefficient, h, order, radicals=True)
+    if numerator.is_polynomial(h) and denominator.is_polynomial(h):  # sympy's series loses terms of roots
+        return _divide_series(numerator, denominator, h, order)
+    return _by_series(coefficient, h, order)
 
 
-def _polynomials(coefficient: Expr, h: Symbol, order: int) -> tuple[Expr, Expr]:
-    """Numerator and denominator, functions of slow time expanded as far as a pole of the latter asks for."""
-    slow, pole = coefficient.has(Slow), 2
+def _polynomials(coefficient: Expr, h: Symbol, order: int, radicals: bool = False) -> tuple[Expr, Expr]:
+    """Numerator and denominator; roots, and functions of slow time, expanded as far as a pole asks for."""
+    smooth, pole = radicals or coefficient.has(Slow), 2
     while True:
-        expr = expanded(coefficient, h, order + pole) if slow else coefficient
+        expr = expanded(coefficient, h, order + pole) if smooth else coefficient
+        expr = _without_radicals(expr, h, order + pole) if radicals else expr
         numerator, denominator = sympy.fraction(sympy.together(expr))
-        if not slow or not denominator.is_polynomial(h):
+        if not smooth or not denominator.is_polynomial(h):
             return numerator, denominator
         powers = [e for (e,), _ in sympy.Poly(denominator, h).terms()]
         if min(powers) <= pole:
             return numerator, denominator
         pole = min(powers)
+
+
+def _radicals(expr: Expr, h: Symbol) -> dict[Expr, Expr]:
+    """Roots of functions of h that are finite and not 0 at h = 0, to these functions, cancelled."""
+    powers = [p for p in expr.atoms(sympy.Pow) if p.base.has(h) and p.exp.is_Rational and p.exp.q > 1]
+    bases = {p: shortened(p.base) for p in powers if not any(p.base.has(q) for q in powers)}
+    return {p: b for p, b in bases.items() if not is_infinite(v := b.subs(h, 0)) and v != 0}
+
+
+def _without_radicals(expr: Expr, h: Symbol, depth: int) -> Expr:
+    """Taylor polynomials in their place, the innermost first."""
+    while found := _radicals(expr, h):
+        expr = expr.xreplace({p: _power(base, p.exp, h, depth) for p, base in found.items()})
+    return expr
+
+
+def _power(base: Expr, exponent: Expr, h: Symbol, depth: int) -> Expr:
+    r"""Taylor polynomial of :math:`b^p`: :math:`nb_0y_n=\sum_{k=1}^n(kp-n+k)b_ky_{n-k}`."""
+    b = laurent(base, h, depth)
+    first = sympy.factor(b[0])
+    found = [sympy.powdenest(first**exponent)]
+    for n in range(1, depth + 1):
+        terms = ((k * exponent - n + k) * b[k] * found[n - k] for k in range(1, n + 1) if k in b)
+        found.append(shortened(Add(*terms) / (n * first)))
+    return Add(*(c * h**n for n, c in enumerate(found)))
 
 
 def counted_powers(expr: Expr, h: Symbol, order: int) -> Expr:

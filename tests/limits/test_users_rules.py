@@ -362,3 +362,33 @@ def test_powers_that_count_steps_are_polynomials_in_h():
         at = {b: sympy.Rational(3, 2), t: 1, h: step}
         value[step] = float((correction - sum(c * h**q for q, c in found.items())).subs(at))
     assert np.log2(value[0.02] / value[0.01]) == pytest.approx(3, abs=0.1)
+
+
+def test_roots_beside_a_pole_are_expanded_as_far_as_it_asks_for():
+    # averages divided by sqrt(1 + kh) bring such quotients, in which both parts vanish at h = 0
+    s = 1 + sympy.Symbol("t", positive=True)
+    assert laurent(1 / (sympy.sqrt(s + h) - sympy.sqrt(s)), h, 0)[-1] == 2 * sympy.sqrt(s)
+    rise = [sympy.sqrt((s - j * h) / (s - (j + 1) * h)) - 1 for j in range(2)]
+    assert laurent(rise[0] / rise[1] - 1, h, 1) == {1: -1 / s}
+
+
+@dataclass(frozen=True)
+class DualAveraging(UpdateRule):
+    """x_k = x_0 - h/sqrt(1 + kh) times the sum of all gradients."""
+
+    lr: float
+
+    def initial_memory(self, x0):
+        return (x0, 0 * x0)
+
+    def step(self, k, iterates, memory, grad):
+        (x,), (x0, total) = iterates, memory
+        total = total + grad(x)
+        return x0 - self.lr * total / np.sqrt(1 + k * self.lr), (x0, total)
+
+
+def test_dual_averaging_with_a_falling_weight():
+    # (X - x_0) sqrt(1 + t) = -Y with Y' = grad f(X), differentiated twice
+    s = 1 + (limit := ode_limit(DualAveraging(h), h)).t
+    weights = [limit.terms[v].subs(limit.t, 3) for v in limit.terms]
+    assert weights == [1, *(w.subs(limit.t, 3) for w in (3 / (2 * s), s ** (-3 * HALF) / 2, s**-HALF))]
