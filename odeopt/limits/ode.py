@@ -88,7 +88,8 @@ def ode_limit(
         :math:`t=k\eta^p` is found by dominant balance (:func:`odeopt.limits.time_scale`).
     resolution : int
         0 for the limit itself, q for its corrections up to :math:`h^q`; the curve then follows the
-        iterates to order q + 1. With friction r/t the time origin comes with it.
+        iterates to order q + 1. With friction r/t the time origin comes with it, and for q = 1 a factor
+        log h where weights hold a term in 1/k^2, as torch's form of Nesterov's method does.
     regime : {"natural", "fixed", "inertial"}
         How a rule with numbers is embedded in a family, see :meth:`UpdateRule.scaling`: "fixed"
         keeps the momenta (t = k lr), "inertial" lets them tend to 1 (t = k sqrt(lr) for one).
