@@ -103,11 +103,7 @@ def real_array(value: Any, name: str, *, ndim: int | None, finite: bool = True) 
     if np.ma.is_masked(value):
         raise ValueError(f"{name} has masked entries, which hold no numbers; fill or remove them")
     if array.dtype.kind not in "biuf":
-        labels = array.dtype.kind in "US" and name == "y"
-        words = "; of class labels the option classes or one_hot makes targets" if labels else ""
-        raise ValueError(
-            f"{name} must hold real numbers, got dtype {array.dtype}; convert it to float64{words}"
-        )
+        raise ValueError(f"{name} must hold real numbers, {_what_else(array, name)}")
     if array.ndim != ndim and not (ndim is None and array.ndim):
         wanted = {1: "(n,)", 2: "(n, d)"}.get(ndim or 0, "(n, ...)")
         raise ValueError(f"{name} must have shape {wanted}, got {array.shape}; reshape it")
@@ -122,6 +118,23 @@ def real_array(value: Any, name: str, *, ndim: int | None, finite: bool = True) 
             f"({len(bad)} such entr{'y' if len(bad) == 1 else 'ies'} in all); remove or repair it"
         )
     return array
+
+
+def _what_else(array: np.ndarray, name: str) -> str:
+    """What an array that is none of real numbers holds, and the remedy."""
+    if array.dtype.kind == "O" and array.ndim:
+        cells = [
+            (index, cell)
+            for index, cell in np.ndenumerate(array)
+            if not isinstance(cell, (numbers.Real, np.bool_))
+        ]
+        if cells:  # among words, which may be labels, what is neither
+            index, cell = min(cells, key=lambda found: isinstance(found[1], str))
+            place = f"{name}[{', '.join(map(str, index))}]"
+            return f"got dtype object, in which {place} is {cell!r}; remove or repair it"
+    labels = array.dtype.kind in "US" and name == "y"
+    words = "; of class labels the option classes or one_hot makes targets" if labels else ""
+    return f"got dtype {array.dtype}; convert it to float64{words}"
 
 
 def _as_array(value: Any, name: str) -> np.ndarray:

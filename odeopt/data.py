@@ -391,8 +391,8 @@ def _standardised(y: np.ndarray, name: str = "y") -> tuple[np.ndarray, float, fl
     # A constant array leaves a deviation of rounding size behind.
     if scale <= 8 * np.finfo(float).eps * np.abs(near_one).max():
         raise ValueError(
-            f"{name} is constant (mean {np.ldexp(mean, size):.6g}, deviation {np.ldexp(scale, size):.3g}) "
-            "and cannot be scaled to unit root mean square; pass targets that differ"
+            f"{name} is constant but for rounding (mean {np.ldexp(mean, size):.6g}, deviation "
+            f"{np.ldexp(scale, size):.3g}) and has no unit root mean square; pass targets that differ"
         )
     target_mean, target_scale = float(np.ldexp(mean, size)), float(np.ldexp(scale, size))
     if target_scale < np.finfo(float).tiny:

@@ -78,9 +78,11 @@ def test_norms_at_the_ends_of_the_range_are_scaled():
         (lambda x, y: (np.where(x == x[4], 2 * x[1], x), y), "parallel rows 1 and 4"),
         (lambda x, y: (np.concatenate([x, -x]), np.concatenate([y, y])), "antipodal pairs .*dependent"),
         (lambda x, y: (x, np.full(6, 0.1)), "y is constant"),
+        (lambda x, y: (x, 1e15 + y), "y is constant but for rounding"),
         (lambda x, y: (x[:1], y[:1]), "y is constant"),
         (lambda x, y: (x, y.astype(str)), "y must hold real numbers"),
         (lambda x, y: (x, y + 1j), "y must hold real numbers"),
+        (lambda x, y: (x, ["a", 1.0, None, 2, 3, 4]), r"dtype object, in which y\[2\] is None; remove"),
         (lambda x, y: (x[:0], y[:0]), "x must not be empty"),
     ],
 )

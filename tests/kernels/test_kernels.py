@@ -205,7 +205,10 @@ def test_singular_kernel_is_returned_on_request():
         ([["a", "b"]], "x must hold real numbers"),
         ([[1j, 1.0]], "x must hold real numbers, got dtype complex128"),
         ([[1.0, 2.0], [3.0]], "x is not an array of numbers"),
-        (np.array([[None, 1.0]]), "x must hold real numbers, got dtype object"),
+        (
+            np.array([[None, 1.0]]),
+            r"x must hold real numbers, got dtype object, in which x\[0, 0\] is None; remove",
+        ),
     ],
 )
 def test_bad_inputs_are_refused(x, message):

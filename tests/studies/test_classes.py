@@ -40,7 +40,7 @@ def test_classes_are_scaled_together_and_columns_one_by_one():
         (lambda: one_hot([1e300, 2e300, 0.0]), "below 2\\^53, got 1e\\+300"),  # one number as integers
         (lambda: one_hot([[0], [1]]), "labels must have shape"),
         (lambda: one_hot(["a", "b"], classes=["a", "a"]), "two or more different ones"),
-        (lambda: prepare(np.eye(2), [[0.0, 1.0], [0.0, 2.0]]), "column 0 of y is constant"),
+        (lambda: prepare(np.eye(2), [[0.0, 1.0], [0.0, 2.0]]), "column 0 of y is constant but for rounding"),
         (lambda: prepare(np.eye(3), np.ones((2, 2))), "same length, got 3 rows of x and 2 targets"),
         (lambda: check(np.eye(3), np.eye(3), classes=True, settings=SMALL), "labels must have shape"),
     ],
