@@ -21,7 +21,7 @@ from odeopt.nets.training.flat import thread_count
 
 N, D = 256, 64
 LR, MOMENTUM = 0.05, 0.8
-ROUNDS, ROUNDS_OF_ALL = 7, 2
+ROUNDS, ROUNDS_OF_ALL = 7, 1
 
 
 @pytest.fixture(scope="module")
