@@ -20,7 +20,7 @@ MODULES = ["odeopt", *(info.name for info in pkgutil.walk_packages(odeopt.__path
 # scipy loads its parts at first use: `import scipy`, and no name of a part at the head of a file
 HEAVY = ["torch", "matplotlib", "cvxpy", "scipy.optimize", "scipy.stats", "scipy.integrate"]
 
-LINES_OF_THE_PACKAGE = 50_200
+LINES_OF_THE_PACKAGE = 50_700
 LINES_OF_A_FILE = 400
 LINES_OF_A_FUNCTION = 50  # its docstring aside
 
