@@ -42,15 +42,18 @@ def problem():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(("outputs", "steps"), [(1, 100), (1, 150), (10, 100)])
-def test_lanczos_predicts_what_eigh_predicts(problem, outputs, steps, threads):
+@pytest.mark.parametrize(
+    ("outputs", "steps", "block"), [(1, 100, False), (1, 150, False), (10, 100, False), (10, 42, True)]
+)
+def test_lanczos_predicts_what_eigh_predicts(problem, outputs, steps, block, threads):
     kernel, cross, train, test = problem
     errors = -np.eye(10)[train] if outputs == 10 else 1.0 - 2.0 * (train % 2)
     lr = 1 / float(np.linalg.eigvalsh(kernel)[-1])
     rules = {"GD": GradientDescent(lr), "HB": HeavyBall(lr, 0.9), "NAG": Nesterov(lr)}
 
     def route(num_matvecs):
-        measure = spectral_measure(kernel, errors, num_matvecs=num_matvecs)
+        options = {"num_matvecs": num_matvecs, "block": block} if num_matvecs else {}
+        measure = spectral_measure(kernel, errors, **options)
         seen = seen_from(measure, cross)
         return {name: predict(rule, measure, seen, GRID) for name, rule in rules.items()}
 
@@ -64,7 +67,7 @@ def test_lanczos_predicts_what_eigh_predicts(problem, outputs, steps, threads):
         curves = {m: route(m) for m in (steps, None)}
         ratios = ratios_of(lambda: route(steps), lambda: route(None), bare)
     shown = " | ".join(f"{processor:.1f} ({clock:.1f})" for processor, clock in ratios)
-    rows = []
+    rows, kind = [], f"{outputs} | {steps}{' of a block' * block} | {threads}"
     for name, found in curves[steps].items():
         exact = curves[None][name]
         error = np.abs(found.u - exact.u).reshape(len(GRID), -1).max(axis=1)
@@ -72,10 +75,11 @@ def test_lanczos_predicts_what_eigh_predicts(problem, outputs, steps, threads):
         early = GRID <= (2000 if name == "NAG" and steps == 100 else GRID[-1])
         assert error[early].max() < 1e-8
         rows.append(
-            f"{outputs} | {steps} | {threads} | {name} to k = {GRID[early][-1]} | {error[early].max():.0e} | "
+            f"{kind} | {name} to k = {GRID[early][-1]} | {error[early].max():.0e} | "
             f"{found.error[early].max():.0e} | {shown}"
         )
         if outputs == 10:
+            np.testing.assert_array_equal(found.u.argmax(axis=2), exact.u.argmax(axis=2))
             np.testing.assert_array_equal(found.accuracy(test), exact.accuracy(test))
     write_rows(RESULTS, HEADER, rows, keys=4)
     assert ratios[0][0] >= 3 or outputs == 10

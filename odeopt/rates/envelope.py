@@ -156,7 +156,7 @@ class _Envelope:
 
     def __init__(self, measure: SpectralMeasure, steps: int) -> None:
         chains = [chain for chain in measure.chains if chain.size]
-        if len(chains) == 1:
+        if len(chains) == 1 and isinstance(chains[0], Chain):
             chain, known = chains[0], steps if chains[0].exhausted else chains[0].size
             moved: list[Chain] = []
         else:  # a sum of Gauss rules has the moments up to 2m - 1, and each its own rounding

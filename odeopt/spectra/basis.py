@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from odeopt.spectra.block import BlockChain
 from odeopt.spectra.joint import start_shares
 from odeopt.spectra.lanczos import Chain
 from odeopt.spectra.quadrature import tridiagonal_eigen
@@ -32,23 +33,29 @@ class Section:
 class Part:
     r"""Vectors in rows that carry the errors of some `columns`; `chain` is None for eigenvectors.
 
-    `error` and `origin` are, by Lanczos, the multiples of its start, shape (1, 1), in the error and in q, and
-    for eigenvectors the components of both, shape (n, c).
+    `error` and `origin` are, by Lanczos, the multiples of its starts in the errors and in q, shape (1, 1) or,
+    of a block, (starts, c), and for eigenvectors the components of both, shape (n, c).
     """
 
     vectors: tuple[np.ndarray, ...] = field(repr=False)
     columns: tuple[int, ...]
     error: np.ndarray
     origin: np.ndarray
-    chain: Chain | None = None
+    chain: Chain | BlockChain | None = None
     values: np.ndarray | None = None
     # eigenpairs of the first steps of the chain, for every rule alike
     _decomposed: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
+    _leading: dict[int, BlockChain] = field(default_factory=dict, repr=False)
 
     @property
     def size(self) -> int:
         """Number of vectors."""
         return sum(len(slab) for slab in self.vectors)
+
+    @property
+    def steps(self) -> int:
+        """Of Lanczos, or the number of eigenvectors."""
+        return self.size if self.chain is None else self.chain.size
 
     @property
     def whole(self) -> bool:
@@ -60,10 +67,14 @@ class Part:
         if self.chain is None:
             assert self.values is not None
             return Section(self.values, None, self.error, self.origin)
-        m = self.size if steps is None else steps
+        m = self.steps if steps is None else steps
         if m == 0:
-            nothing = np.zeros((0, 1))
+            nothing = np.zeros((0, self.error.shape[1]))
             return Section(np.zeros(0), np.zeros((0, 0)), nothing, nothing)
+        if isinstance(self.chain, BlockChain):
+            part = self._leading.setdefault(m, self.chain.leading(m))
+            (values, vectors), along = part.eigen, part.along
+            return Section(np.clip(values, *interval), vectors, along @ self.error, along @ self.origin)
         if m not in self._decomposed:
             part = self.chain.alpha[:m], self.chain.beta[:m], self.chain.mass, self.chain.error
             self._decomposed[m] = tridiagonal_eigen(self.chain if m == self.chain.size else Chain(*part))
@@ -92,7 +103,7 @@ def eigen_basis(
 
 
 def krylov_basis(
-    chains: tuple[Chain, ...],
+    chains: tuple[Chain, ...] | tuple[BlockChain],
     shape: tuple[int, ...],
     places: list[tuple[int, ...]] | None,
     errors: np.ndarray,
@@ -100,6 +111,11 @@ def krylov_basis(
 ) -> Basis:
     """That of Lanczos runs from the columns of :func:`odeopt.spectra.joint.joint_starts`."""
     parts = []
+    if isinstance(chains[0], BlockChain):
+        c, every = errors.shape[1], np.eye(len(chains[0].start.T))
+        of_q = every[:, -c:] if q is not None else every
+        parts.append(Part(chains[0].basis, tuple(range(c)), every[:, :c], of_q, chain=chains[0]))
+        return Basis(shape, tuple(parts), q is not None)
     for i, error in enumerate(errors.T):
         shares = [(i, 1.0, 1.0)] if places is None or q is None else start_shares(places[i], error, q[:, i])
         for j, of_error, of_q in shares:

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from odeopt.spectra.block import BlockChain
 from odeopt.spectra.lanczos import Chain
 from odeopt.spectra.measure import SpectralMeasure
 from odeopt.spectra.quadrature import Ritz, lobatto, radau, radau_size
@@ -147,7 +148,7 @@ def bracket(integrand: Integrand, measure: SpectralMeasure) -> Bracket:
 
 
 def _part(
-    integrand: Integrand, pair: Ritz, chain: Chain | None, series: Series, interval_proved: bool
+    integrand: Integrand, pair: Ritz, chain: Chain | BlockChain | None, series: Series, interval_proved: bool
 ) -> Bracket:
     low, high, mass = series.low, series.end, pair.norm**2
     with np.errstate(over="ignore", invalid="ignore"):
@@ -157,14 +158,14 @@ def _part(
     finite = np.isfinite(value)
     exact = np.full(integrand.size, pair.residual == 0)
     if integrand.degree is not None:
-        exact |= integrand.degree <= 2 * pair.values.size - 1
+        exact |= integrand.degree <= 2 * pair.steps - 1
     signed_low, signed_high, outer = _signed(integrand, chain, low, high, exact)
     open_ = ~exact & ~(signed_low & signed_high)
     lower, upper, proved = value.copy(), value.copy(), exact.copy()
     if np.any(open_):
         # An iteration that leaves the range of float64 makes inf, and inf - inf, which is replaced below.
         with np.errstate(over="ignore", invalid="ignore"):
-            half, whole = mass * series.tail(2 * pair.values.size), 0.5 * mass * series.total()
+            half, whole = mass * series.tail(2 * pair.steps), 0.5 * mass * series.total()
             lower = np.where(open_ & ~signed_low, np.maximum(value - half, 0.0), lower)
             upper = np.where(open_ & ~signed_high, np.minimum(value + half, whole), upper)
     upper = np.where(~exact & signed_high, np.maximum(outer, value), upper)
@@ -179,10 +180,12 @@ def _part(
     return Bracket(value, lower, upper, proved & integrand.covered & known, np.where(known, rounding, 0.0))
 
 
-def _signed(integrand: Integrand, chain: Chain | None, low: float, high: float, exact: np.ndarray):
+def _signed(
+    integrand: Integrand, chain: Chain | BlockChain | None, low: float, high: float, exact: np.ndarray
+):
     """Where Gauss is a lower and an outer rule an upper bound, and the value of that rule."""
     none = np.zeros(integrand.size, bool)
-    if exact.all() or chain is None:
+    if exact.all() or not isinstance(chain, Chain):  # of a block no such theorem is known
         return none, none, np.zeros(integrand.size)
     signed_low = integrand.alternating(2 * chain.size, high) | integrand.convex
     # Nodes are prescribed a rounding outside the interval, where T has no eigenvalue.

@@ -14,7 +14,9 @@ change, are estimates, and nothing is called proved.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +88,7 @@ def joint_mode_bracket(
         for part in joint.parts:
             for pair, of_both in _squares(part):
                 found = Integrand(lambda lam, rows, f=of_both: f(*values(lam, rows)), t.size)
-                size = 2 * pair.values.size
+                size = 2 * pair.steps
                 left += pair.norm**2 * Series(found, low, high, size).tail(size)
     bracket = Bracket(loss, zero, np.full(t.size, np.inf), zero.astype(bool), zero)
     return bracket.narrowed(left + rounding, rounding, False)
@@ -96,6 +98,13 @@ def _squares(part: Together | Polarised) -> list[tuple[Ritz, Callable[..., np.nd
     """The functions of phi and chi that each Lanczos matrix integrates, over a start of norm 1."""
     if isinstance(part, Together):
         pair = part.start if part.start.norm else part.origin
+        if not pair.signed:  # of a block: all three products of the two vectors
+            mixed = replace(pair, norm=math.sqrt(2 * part.start.norm * part.origin.norm))
+            return [
+                (part.start, lambda phi, chi: phi**2),
+                (mixed, lambda phi, chi: phi * chi),
+                (part.origin, lambda phi, chi: chi**2),
+            ]
         a, q = (float(np.linalg.norm(v)) / pair.norm for v in (part.a, part.q))
         q *= 1.0 if np.vdot(part.a, part.q) >= 0 else -1.0
         return [(pair, lambda phi, chi: (a * phi + q * chi) ** 2)]

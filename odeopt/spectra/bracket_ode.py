@@ -114,7 +114,7 @@ class Mode(Integrand, abc.ABC):
 
     def fast(self, found: Ritz) -> np.ndarray:
         """Which eigenvalues, the largest ones, are left to their envelopes, shape (m,)."""
-        left = np.cumsum(np.abs(found.ends * found.start)[::-1])[::-1]
+        left = np.cumsum(found.shares[::-1])[::-1]
         fast = (left <= _CONVERGED) & (self.s * found.values > self.damping**2 / 2)
         fast[0] = False
         return fast
@@ -333,7 +333,7 @@ def _half_widths(ode: Mode, found: Ritz) -> np.ndarray:
     residual, size = _largest_on_panels(ode, edges, found, fast)
     largest, accuracy = float(np.max(ode.largest)), ode.accuracy
     # Of the modes, and of the vectors of T, whose first and last rows meet in the residual.
-    noise = largest * (accuracy * np.abs(found.ends * found.start).sum() + 3 * found.skew)
+    noise = largest * (accuracy * found.shares.sum() + 3 * found.skew)
     forces = (
         found.residual * residual,
         found.residual * noise + found.perturbation * (size + largest * (accuracy + found.skew)),
@@ -353,7 +353,7 @@ def _largest_on_panels(
     ode: Mode, edges: np.ndarray, found: Ritz, fast: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bounds on |e_m' phi(t; T) e_1| and |phi(t; T) e_1| on each panel."""
-    ends, start, lam = found.ends * found.start, found.start**2, found.values
+    ends, start, lam = found.ends, found.start**2, found.values
     envelope = ode.envelope(edges[:-1], lam[fast])
     residual, size = panel_bounds(lambda t: ode.mode(t, lam[~fast]), edges, ends[~fast], start[~fast])
-    return residual + envelope @ np.abs(ends[fast]), np.sqrt(size**2 + envelope**2 @ start[fast])
+    return residual + envelope @ found.shares[fast], np.sqrt(size**2 + envelope**2 @ start[fast])

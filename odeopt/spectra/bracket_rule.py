@@ -101,7 +101,7 @@ def rule_bracket(rule: UpdateRule, k: np.ndarray, measure: SpectralMeasure) -> B
         with np.errstate(over="ignore", invalid="ignore"):
             widths[:3, finite] += np.abs(loss - widths[3])[finite]
     loss, zero = np.where(finite, loss, np.inf), np.zeros(k.size)
-    least = min((pair.values.size for pair in measure.pairs), default=0)
+    least = min((pair.steps for pair in measure.pairs), default=0)
     known = measure.interval_proved | measure.exact | (2 * degree <= 2 * least - 1)
     trivial = Bracket(loss, zero, np.full(k.size, np.inf), ~finite, zero)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -252,14 +252,16 @@ def distances(
         # Of sums in which values cancel, and of the vectors, whose first and last rows meet here.
         noise = 64 * _EPS * run.spread + 3 * found.skew * run.largest
         # A polynomial of degree below m - 1 in T has no entry (m, 1).
-        begun = np.arange(run.tail.shape[0])[:, None] * degree + degree - 1 >= found.values.size - 1
+        begun = np.arange(run.tail.shape[0])[:, None] * degree + degree - 1 >= found.steps - 1
         residual = found.residual * np.where(begun, run.tail, 0.0)
         rounded = found.residual * noise + found.perturbation * (run.met + found.skew * run.largest)
-        # The residual points along one vector, so that its forces of all steps are one polynomial.
         from_kernel = responses.of_gradients(rounded) + found.skew * run.peak[k]
         from_steps = responses.of_state(run.kicks)
-        enough = _SMALL_PART * (from_kernel + from_steps)
-        from_residual = responses.driven(np.zeros(responses.entries), residual, enough)
+        if found.signed:  # along one vector the forces of all steps are one polynomial
+            enough = _SMALL_PART * (from_kernel + from_steps)
+            from_residual = responses.driven(np.zeros(responses.entries), residual, enough)
+        else:
+            from_residual = responses.of_gradients(residual)
         parts = (run.size[k], from_residual, from_kernel, from_steps)
         return Distances(*(found.norm * part for part in parts))
 
@@ -288,8 +290,8 @@ def _descent_widths(rule: UpdateRule, speed: float, k: np.ndarray, found: Ritz) 
     edges = np.concatenate([np.arange(_SINGLE + 1.0), later])
     residual, size = _largest_powers(edges, factor, found)
     # A polynomial of degree below m - 1 in T has no entry (m, 1).
-    residual[edges[1:] <= factor.size - 1] = 0.0
-    noise = 64 * _EPS * np.abs(found.ends * found.start).sum() + 3 * found.skew
+    residual[edges[1:] <= found.steps - 1] = 0.0
+    noise = 64 * _EPS * found.shares.sum() + 3 * found.skew
     rounded = found.residual * noise + found.perturbation * (size + found.skew)
     shares = np.diff(np.minimum(edges, k[:, None]), axis=1)
     from_residual, from_kernel = (
@@ -302,7 +304,7 @@ def _descent_widths(rule: UpdateRule, speed: float, k: np.ndarray, found: Ritz) 
 
 def _largest_powers(edges: np.ndarray, factor: np.ndarray, found: Ritz) -> tuple[np.ndarray, np.ndarray]:
     """Bounds on |e_m' p(T)^j e_1| and |p(T)^j e_1| for the steps j of each panel."""
-    ends, start = found.ends * found.start, found.start**2
+    start = found.start**2
     single = factor ** np.arange(_SINGLE)[:, None]
     begun = edges[_SINGLE:-1, None]
     # Of factors that alternate, or underflow, only the size is used.
@@ -310,11 +312,11 @@ def _largest_powers(edges: np.ndarray, factor: np.ndarray, found: Ritz) -> tuple
     rest = np.abs(factor[~plain]) ** begun
     decay = -np.log(factor[plain])
     residual, size = panel_bounds(
-        lambda j: np.exp(-j[:, None] * decay), edges[_SINGLE:], ends[plain], start[plain]
+        lambda j: np.exp(-j[:, None] * decay), edges[_SINGLE:], found.ends[plain], start[plain]
     )
-    residual += rest @ np.abs(ends[~plain])
+    residual += rest @ found.shares[~plain]
     size = np.sqrt(size**2 + rest**2 @ start[~plain])
     return (
-        np.concatenate([np.abs(single @ ends), residual]),
+        np.concatenate([np.abs(found.left(single)), residual]),
         np.concatenate([np.sqrt(single**2 @ start), size]),
     )

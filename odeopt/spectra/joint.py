@@ -14,14 +14,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from odeopt.shown import Shown, Summary
-from odeopt.spectra.quadrature import Ritz
+from odeopt.spectra.block import BlockChain
+from odeopt.spectra.lanczos import Chain
+from odeopt.spectra.quadrature import Ritz, block_ritz, ritz
 
-__all__ = ["JointMeasure", "Polarised", "Together", "joint_by_chains", "joint_starts", "start_shares"]
+__all__ = [
+    "JointMeasure", "Polarised", "Together", "joint_by_chains", "joint_starts", "start_shares",
+]  # fmt: skip
 
 # Vectors are called parallel where what is left of q beside the error is rounding.
 _PARALLEL = 8 * float(np.finfo(float).eps)
@@ -150,9 +155,16 @@ def start_shares(places: tuple[int, ...], a: np.ndarray, q: np.ndarray) -> list[
 
 
 def joint_by_chains(
-    pairs: list[Ritz | None], places: list[tuple[int, ...]], delta0: np.ndarray, q: np.ndarray
+    chains: Sequence[Chain | BlockChain],
+    interval: tuple[float, float],
+    places: list[tuple[int, ...]],
+    delta0: np.ndarray,
+    q: np.ndarray,
 ) -> JointMeasure:
-    """The joint measure of decomposed Lanczos matrices, None where a start is zero."""
+    """The joint measure of Lanczos matrices, empty where a start is zero, or of the one of a block."""
+    if isinstance(chains[0], BlockChain):
+        return JointMeasure((_by_block(chains[0], *interval),))
+    pairs = [ritz(chain, *interval) if chain.size else None for chain in chains]
     parts: list[Together | Polarised] = []
     for (i, *more), a, b in zip(places, delta0.T, q.T, strict=True):
         norm, other = float(np.linalg.norm(a)), float(np.linalg.norm(b))
@@ -167,3 +179,10 @@ def joint_by_chains(
         column = basis.start[:, None]
         parts.append(Together(start, origin, norm * column, along * column))
     return JointMeasure(tuple(parts))
+
+
+def _by_block(chain: BlockChain, low: float, high: float) -> Together:
+    """Both vectors in the one basis of a block, which begins with all errors and then all q."""
+    errors, origins = slice(chain.errors), slice(chain.errors, None)
+    start, origin = (block_ritz(chain, columns, low, high) for columns in (errors, origins))
+    return Together(start, origin, chain.along[:, errors], chain.along[:, origins])

@@ -22,13 +22,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from odeopt.kernels.matrix import require_range
 from odeopt.spectra.lanczos_state import State
 
-__all__ = ["Chain", "lanczos"]
+__all__ = ["Chain", "ColumnRun", "lanczos", "require_symmetric"]
 
 _EPS = float(np.finfo(float).eps)
 _SINGLE_EPS = float(np.finfo(np.float32).eps)
@@ -84,30 +85,46 @@ class Chain:
         return self.size == 0 or bool(self.beta[-1] == 0.0)
 
 
-class _Run:
+class ColumnRun:
     """One start vector: its basis, and the entries of T found so far."""
 
+    slab: int = _SLAB
+
     def __init__(self, start: np.ndarray, bound: float, precision: float):
-        self.norm, self.bound, self.precision = _norm(start), bound, precision
+        self.bound, self.precision = bound, precision
         self.seen_noise = 0.0
         self.single: bool | None = None  # whether every entry of a product of other vectors was a float32
-        self.alpha: list[float] = []
-        self.beta: list[float] = []
+        self.alpha: list[Any] = []
+        self.beta: list[Any] = []
         self.scale = 0.0  # an entry-wise bound on the norm of T
         self.squared_asymmetry = 0.0
         self.slabs: list[np.ndarray] = []
         self.count = 0
-        self.n = start.size
+        self.n = len(start)
         # how often the unit roundoff, relative to the norm of H, a product or projection is off
         self.roundings: float = 10 + 2 * math.sqrt(self.n)
+        self.done = False
+        self._begin(start)
+
+    def _begin(self, start: np.ndarray) -> None:
+        self.norm = _norm(start)
         self.done = self.norm == 0.0
         if not self.done:
             self._append(start / self.norm)
 
+    @property
+    def front(self) -> np.ndarray:
+        """The vectors that are multiplied next, in rows."""
+        return self.vector(self.count - 1)[None]
+
+    def first_product(self) -> np.ndarray:
+        """H q_1 as T has it."""
+        first = self.slabs[0]
+        return self.alpha[0] * first[0] + (self.beta[0] * first[1] if self.count > 1 else 0.0)
+
     def noise(self, product: Callable[[np.ndarray], np.ndarray]) -> float:
         """How far, beyond rounding, H (q_1 / 3) is from H q_1 / 3, or r'H q_1 from q_1'H r for a random r."""
-        first = self.slabs[0]
-        expected = self.alpha[0] * first[0] + (self.beta[0] * first[1] if self.count > 1 else 0.0)
+        first, expected = self.slabs[0], self.first_product()
         other = np.random.default_rng(_SEED).standard_normal(self.n)
         third, turned = np.asarray(product(np.stack([first[0] / 3, other], axis=1)), dtype=float).T
         gap = max(
@@ -116,9 +133,9 @@ class _Run:
         return gap if gap > 4 * self.roundings * _EPS * max(self.scale, self.bound) else 0.0
 
     def _append(self, vector: np.ndarray) -> None:
-        if self.count % _SLAB == 0:
-            self.slabs.append(np.empty((min(_SLAB, self.n), self.n)))
-        self.slabs[-1][self.count % _SLAB] = vector
+        if self.count % self.slab == 0:
+            self.slabs.append(np.empty((min(self.slab, self.n), self.n)))
+        self.slabs[-1][self.count % self.slab] = vector
         self.count += 1
 
     def _append_row(self, alpha: float, beta: float) -> None:
@@ -128,20 +145,26 @@ class _Run:
 
     def _blocks(self):
         for index, slab in enumerate(self.slabs):
-            yield slab[: min(_SLAB, self.count - index * _SLAB)]
+            yield slab[: min(self.slab, self.count - index * self.slab)]
 
     def vector(self, j: int) -> np.ndarray:
-        return self.slabs[j // _SLAB][j % _SLAB]
+        return self.slabs[j // self.slab][j % self.slab]
 
-    def see_precision(self, product: np.ndarray) -> None:
+    def see_precision(self, product: np.ndarray, vector: np.ndarray) -> None:
         if product.dtype.kind == "f" and product.dtype != np.float64:
             self.precision = max(self.precision, float(np.finfo(product.dtype).eps))
         if self.single is False:
             return
         if not _is_single(product):
             self.single = False
-        elif not _is_single(self.vector(self.count - 1)):
+        elif not _is_single(vector):
             self.single = True
+
+    @staticmethod
+    def advance_all(active: list[Any], vectors: np.ndarray, left: np.ndarray, name: str) -> None:
+        """Take a step of all, whose products are rows of `left`."""
+        for run, w, alpha in zip(active, left, _recurred(active, vectors, left), strict=True):
+            run.advance(w, float(alpha), name)
 
     def advance(self, w: np.ndarray, alpha: float, name: str) -> None:
         """Take H q_j less what T knows of q_(j-1) and q_j; append alpha_j, beta_j and q_(j+1)."""
@@ -158,11 +181,7 @@ class _Run:
         # For a symmetric H the projections before the last two vanish, and the last but one is beta.
         off, beta = _length(taken[:-1]), _length(w)
         scale = max(self.scale, abs(alpha) + beta)
-        if off > max(_ASYMMETRY * scale, 100 * self.n * _EPS * scale):
-            raise ValueError(
-                f"{name} must be symmetric, but step {len(self.alpha) + 1} of Lanczos found q_i'H q_j and "
-                f"q_j'H q_i {off:.3g} apart (entries of T up to {scale:.3g}); pass (H + H.T) / 2"
-            )
+        require_symmetric(off, scale, len(self.alpha) + 1, self.n, name)
         self._append_row(alpha, beta)
         self.squared_asymmetry += off**2
         if beta <= self.roundings * _EPS * self.scale or self.count == self.n:
@@ -174,23 +193,27 @@ class _Run:
         """Take the projections on all vectors off w, in place, a slab at a time; return them."""
         taken = np.empty(self.count)
         for index, block in enumerate(self._blocks()):
-            here = taken[index * _SLAB : index * _SLAB + len(block)]
+            here = taken[index * self.slab : index * self.slab + len(block)]
             np.matmul(block, w, out=here)
             w -= here @ block
         return taken
 
     def chain(self, keep: bool = False) -> Chain:
-        steps = len(self.alpha)
-        slabs = [slab[: steps - i * _SLAB] for i, slab in enumerate(self.slabs)]
-        return Chain(
-            np.array(self.alpha),
-            np.array(self.beta),
-            self.norm**2,
+        alpha, beta = np.array(self.alpha), np.array(self.beta)
+        return Chain(alpha, beta, self.norm**2, self.error, self._kept(alpha.size) if keep else ())
+
+    def _kept(self, count: int) -> tuple[np.ndarray, ...]:
+        slabs = [slab[: count - i * self.slab] for i, slab in enumerate(self.slabs)]
+        return tuple(slab for slab in slabs if len(slab))
+
+    @property
+    def error(self) -> float:
+        """Bound on the norm of E, as of :class:`Chain`."""
+        return (
             # of products and projections, each once more for the residual that was dropped at a breakdown
             self.roundings * (_EPS + self.product_precision) * max(self.scale, self.bound)
             + float(np.sqrt(2 * self.squared_asymmetry))
-            + _NOISY * float(np.sqrt(len(self.alpha))) * self.seen_noise,
-            tuple(slab for slab in slabs if len(slab)) if keep else (),
+            + _NOISY * float(np.sqrt(len(self.alpha))) * self.seen_noise
         )
 
     @property
@@ -209,6 +232,8 @@ class _Run:
         }
 
     def restore(self, held, i: int) -> None:
+        if f"widths{i}" in held:
+            raise ValueError("it was begun with block=True")
         self.alpha, self.beta, self.scale = [], [], 0.0
         alpha, beta = held[f"alpha{i}"].tolist(), held[f"beta{i}"].tolist()
         for row in zip(alpha, beta, strict=False):
@@ -239,23 +264,28 @@ def lanczos(
     progress: Callable[[str, int, int], object] | None = None,
     name: str = "kernel",
     keep_basis: bool = False,
-) -> tuple[Chain, ...]:
+    block: Callable[[np.ndarray, float, float], ColumnRun] | None = None,
+) -> tuple[Any, ...]:
     r"""Run Lanczos from each column of `starts`, one product with all of them a step.
 
     >>> (chain,) = lanczos(lambda v: np.diag([1.0, 4.0]) @ v, np.ones((2, 1)), 2)
     >>> chain.alpha.round(12), chain.beta.round(12), chain.exhausted
     (array([2.5, 2.5]), array([1.5, 0. ]), True)
     """
-    runs = [_Run(np.ascontiguousarray(column), bound, precision) for column in starts.T]
+    runs = (
+        [block(starts, bound, precision)]
+        if block
+        else [ColumnRun(np.ascontiguousarray(column), bound, precision) for column in starts.T]
+    )
     file = None if state is None else State(state, starts, product, name)
     done = 0 if file is None else file.load(runs)
     saved = time.monotonic()
     try:
         while done < num_matvecs and not all(run.done for run in runs):
             active = [run for run in runs if not run.done]
-            vectors = np.stack([run.vector(run.count - 1) for run in active])
+            vectors = np.concatenate([run.front for run in active])
             products = product(vectors.T)
-            _require_shape(products, (starts.shape[0], len(active)), name)
+            _require_shape(products, (starts.shape[0], len(vectors)), name)
             _advance_all(active, vectors, products, name)
             done += 1
             if progress is not None:
@@ -277,24 +307,32 @@ def lanczos(
     return tuple(run.chain(keep_basis) for run in runs)
 
 
-def _advance_all(active: list[_Run], vectors: np.ndarray, products: np.ndarray, name: str) -> None:
+def _advance_all(active: list[Any], vectors: np.ndarray, products: np.ndarray, name: str) -> None:
     # Either all chains take the step or none: an interrupt in between would leave them at different ones.
     before = [(len(run.alpha), dict(run.__dict__)) for run in active]
     try:
-        for run, column in zip(active, products.T, strict=True):
-            run.see_precision(column)
+        for run, column, vector in zip(active, products.T, vectors, strict=False):  # of a block the first
+            run.see_precision(column, vector)
         left = np.array(products.T, dtype=float, order="C")
         _require_entries(left, name, len(active[0].alpha) + 1)
-        for run, w, alpha in zip(active, left, _recurred(active, vectors, left), strict=True):
-            run.advance(w, float(alpha), name)
+        active[0].advance_all(active, vectors, left, name)
     except BaseException:
         for run, (size, held) in zip(active, before, strict=True):
             run.__dict__.update(held)  # but for the lists, which grew
-            del run.alpha[size:], run.beta[size:], run.slabs[-(-run.count // _SLAB) :]
+            del run.alpha[size:], run.beta[size:], run.slabs[-(-run.count // run.slab) :]
         raise
 
 
-def _recurred(active: list[_Run], vectors: np.ndarray, left: np.ndarray) -> np.ndarray:
+def require_symmetric(off: float, scale: float, step: int, n: int, name: str) -> None:
+    """Refuse what is farther from symmetric than rounding, also of products in single precision."""
+    if off > max(_ASYMMETRY * scale, 100 * n * _EPS * scale):
+        raise ValueError(
+            f"{name} must be symmetric, but step {step} of Lanczos found q_i'H q_j and q_j'H q_i {off:.3g} "
+            f"apart (entries of T up to {scale:.3g}); pass (H + H.T) / 2"
+        )
+
+
+def _recurred(active: list[Any], vectors: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Take what T knows of the vectors before, and alpha times the last ones, off rows, in place; alpha."""
     if active[0].beta:
         left -= np.stack([run.beta[-1] * run.vector(run.count - 2) for run in active])

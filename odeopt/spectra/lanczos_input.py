@@ -3,18 +3,18 @@ r"""What Lanczos is given: the product with a kernel, its precision, bounds of i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.checks import is_finite, real_array, validate_error
+from odeopt.checks import is_finite, is_number, real_array, validate_error
 from odeopt.kernels.matrix import array_bound, symmetric_array, symmetric_product
 
 __all__ = [
-    "columns_of", "interval_of", "matrix_of", "measured_error", "origin_of", "precision_of", "product_of",
-    "steps_of",
+    "columns_of", "interval_of", "matrix_of", "measured_error", "origin_of", "precision_of",
+    "product_of", "require_options", "steps_of",
 ]  # fmt: skip
 
 # Without `num_matvecs` an adaptive run stops here at the latest.
@@ -58,6 +58,17 @@ def measured_error(delta0: Any, n: int) -> np.ndarray:
             "square of that"
         )
     return delta0
+
+
+def require_options(block: Any, num_matvecs: int | None, rtol: Any, curves: Any) -> None:
+    """Refuse a tolerance without curves, and a block that `eigh` has no use for."""
+    listed = isinstance(curves, Sequence) and all(map(callable, curves))
+    if rtol is not None and not (is_number(rtol) and 0 < rtol < 1 and listed and curves):
+        raise ValueError(f"rtol = {rtol!r} must lie in (0, 1), with curves, a list of callables, to apply to")
+    if not isinstance(block, bool):
+        raise ValueError(f"block must be True or False, got {block!r}")
+    if block and num_matvecs is None and rtol is None:
+        raise ValueError("block is for Lanczos, but the measure would be by eigh: give num_matvecs or rtol")
 
 
 def columns_of(delta0: Any, n: int) -> np.ndarray:

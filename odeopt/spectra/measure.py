@@ -23,11 +23,12 @@ import numpy.typing as npt
 import scipy
 from scipy.sparse.linalg import LinearOperator
 
-from odeopt.checks import frozen, is_number, validate_kernel, values_at
+from odeopt.checks import frozen, validate_kernel, values_at
 from odeopt.kernels.blocks import SymmetricOperator
 from odeopt.kernels.matrix import require_range, require_square
 from odeopt.shown import Pictured, Summary, rows_at, span
 from odeopt.spectra.basis import Basis, eigen_basis, krylov_basis
+from odeopt.spectra.block import BlockChain, BlockRun
 from odeopt.spectra.joint import JointMeasure, Together, joint_by_chains, joint_starts
 from odeopt.spectra.lanczos import Chain, lanczos
 from odeopt.spectra.lanczos_input import (
@@ -38,9 +39,10 @@ from odeopt.spectra.lanczos_input import (
     origin_of,
     precision_of,
     product_of,
+    require_options,
     steps_of,
 )
-from odeopt.spectra.quadrature import Ritz, gauss, radau, ritz, rounding_of_pairs, top_residual
+from odeopt.spectra.quadrature import Ritz, enclosed, gauss, ritz, rounding_of_pairs, top_residual
 
 __all__ = ["SpectralMeasure", "require_measure", "spectral_measure"]
 
@@ -55,8 +57,8 @@ class SpectralMeasure(Pictured):
         Read-only. For several right-hand sides those of all together.
     exact : bool
         True when the nodes are all eigenvalues of the kernel that the error sees.
-    chains : tuple of Chain
-        The Lanczos matrices, one for each right-hand side; empty for a measure by ``eigh``.
+    chains : tuple of Chain or BlockChain
+        The Lanczos matrices, one for each right-hand side or for the block; empty for a measure by ``eigh``.
     interval : tuple of float, or None
         Bounds of the spectrum of the kernel.
     interval_proved : bool
@@ -80,7 +82,7 @@ class SpectralMeasure(Pictured):
     nodes: np.ndarray
     weights: np.ndarray
     exact: bool
-    chains: tuple[Chain, ...] = ()
+    chains: tuple[Chain | BlockChain, ...] = ()
     interval: tuple[float, float] | None = None
     interval_proved: bool = True
     decomposition: tuple[float, float] = (0.0, 0.0)
@@ -132,7 +134,8 @@ class SpectralMeasure(Pictured):
             return tuple(ritz(chain, low, high) for chain in self.chains if chain.size)
         norm, (shift, skew) = math.sqrt(self.mass), self.decomposition
         start = np.sqrt(self.weights) / norm if norm else self.weights
-        return (Ritz(self.nodes, start, np.zeros_like(start), norm, 0.0, shift, skew, shift),)
+        ends = np.zeros((start.size, 1))
+        return (Ritz(self.nodes, start, ends, norm, 0.0, shift, skew, shift, start.size),)
 
     def integrate(self, function: Callable[[np.ndarray], np.ndarray]) -> float:
         r"""Return :math:`\sum_iw_if(\lambda_i)`.
@@ -168,7 +171,8 @@ class SpectralMeasure(Pictured):
         Returns
         -------
         lower : float
-            By the Gauss rule. Rounding is in neither of the two; in the bounds of loss curves it is.
+            By the Gauss rule, of a block by those of its columns. Rounding is in neither of the two; in the
+            bounds of loss curves it is.
         upper : float
             By the Radau rule with a node at the lower end of the interval; equal for an exact measure.
 
@@ -180,14 +184,10 @@ class SpectralMeasure(Pictured):
         >>> bool(low < np.exp(-np.diag(kernel)).sum() < high), high - low < 1e-3
         (True, True)
         """
-        value, upper = self.integrate(function), 0.0
+        value = self.integrate(function)
         if self.exact or self.interval is None:
             return value, value
-        low = self.interval[0]
-        for chain in self.chains:
-            nodes, weights = gauss(chain) if chain.exhausted else radau(chain, low)
-            upper += float(weights @ values_at(function, np.maximum(nodes, low)))
-        return value, max(value, upper)
+        return enclosed(self.chains, self.interval[0], function)
 
 
 def spectral_measure(
@@ -196,6 +196,7 @@ def spectral_measure(
     *,
     origin: npt.ArrayLike | None = None,
     num_matvecs: int | None = None,
+    block: bool = False,
     rtol: float | None = None,
     curves: Sequence[Callable[[SpectralMeasure], Any]] = (),
     interval: tuple[float, float] | None = None,
@@ -219,6 +220,9 @@ def spectral_measure(
     num_matvecs : int, optional
         Number m of Lanczos steps, at most n. Without it, and without `rtol`, an array is decomposed
         exactly by ``eigh``. With `rtol` the largest number (by default 2000, or n).
+    block : bool, optional
+        Take one Krylov space for all columns: each output has the products of the others too, so that fewer
+        of the m steps, products with all columns as without it, resolve as much. T has m c rows.
     rtol : float, optional
         Stop as soon as every one of `curves` is enclosed to this relative accuracy, rounding apart.
     curves : sequence of callable, optional
@@ -265,6 +269,7 @@ def spectral_measure(
     (False, 30, 400)
     """
     operator = isinstance(kernel, LinearOperator)
+    require_options(block, num_matvecs, rtol, curves)
     if num_matvecs is None and rtol is None:
         if operator:
             raise ValueError("kernel is a LinearOperator: give num_matvecs or rtol, eigh needs an array")
@@ -275,11 +280,7 @@ def spectral_measure(
     starts = errors = columns_of(delta0, n)
     places, q = None, None if origin is None else errors - origin_of(origin, np.shape(delta0)).reshape(n, -1)
     if q is not None:
-        starts, places = joint_starts(errors, q)
-    limit = steps_of(num_matvecs, n)
-    listed = isinstance(curves, Sequence) and all(map(callable, curves))
-    if rtol is not None and not (is_number(rtol) and 0 < rtol < 1 and listed and curves):
-        raise ValueError(f"rtol = {rtol!r} must lie in (0, 1), with curves, a list of callables, to apply to")
+        starts, places = (np.hstack([errors, q]), []) if block else joint_starts(errors, q)
     low, high, proved = interval_of(matrix, interval, least)
     require_range(max(most, -least))
 
@@ -290,7 +291,7 @@ def spectral_measure(
     chains = lanczos(
         product_of(matrix),
         starts,
-        limit,
+        steps_of(num_matvecs, n),
         bound=high if high is not None else 0.0,
         precision=precision_of(matrix),
         trusted=not operator or hasattr(matrix, "storage_error"),
@@ -298,6 +299,7 @@ def spectral_measure(
         state=state,
         progress=progress,
         keep_basis=keep_basis,
+        block=functools.partial(BlockRun, errors=errors.shape[1]) if block else None,
     )
     basis = krylov_basis(chains, np.shape(delta0), places, errors, q) if keep_basis else None
     return replace(measure(chains), basis=basis)
@@ -305,9 +307,8 @@ def spectral_measure(
 
 def _joined(found: SpectralMeasure, places, errors: np.ndarray, q: np.ndarray) -> SpectralMeasure:
     """The measure of the errors, with that of both vectors from all its chains."""
-    low, high = found.interval or (0.0, found.lam_max)
-    pairs = [ritz(chain, low, high) if chain.size else None for chain in found.chains]
-    joint = joint_by_chains(pairs, places, errors, q)
+    interval = found.interval or (0.0, found.lam_max)
+    joint = joint_by_chains(found.chains, interval, places, errors, q)
     return replace(found, chains=found.chains[: errors.shape[1]], joint=joint)
 
 

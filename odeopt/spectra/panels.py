@@ -19,10 +19,11 @@ def panel_bounds(
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Bound :math:`|\sum_ie_if_i(t)|` and :math:`(\sum_iw_if_i(t)^2)^{1/2}` on panels of time.
 
-    The sum of the absolute Chebyshev coefficients of a function is at least its largest value.
+    The e_i are vectors, `ends` (N, L); the sum of the absolute Chebyshev coefficients of a function is at
+    least its largest value.
 
     >>> wave = lambda t: np.stack([np.cos(t), np.sin(t)], axis=1)
-    >>> largest, size = panel_bounds(wave, np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.ones(2))
+    >>> largest, size = panel_bounds(wave, np.array([0.0, 1.0]), np.ones((2, 1)), np.ones(2))
     >>> bool(np.sqrt(2) < largest[0] < 1.6), bool(1 < size[0] < 1.6)
     (True, True)
     """
@@ -34,7 +35,7 @@ def panel_bounds(
         block = slice(begin, min(begin + rows, largest.size))
         times = edges[block, None] + np.diff(edges)[block, None] * inside
         values = function(times.ravel()).reshape(*times.shape, -1)
-        largest[block] = _chebyshev_sums(values @ ends)
+        largest[block] = np.linalg.norm(_chebyshev_sums(values @ ends), axis=-1)
         size[block] = np.sqrt(_chebyshev_sums(values) ** 2 @ start)
     return largest, size
 

@@ -49,9 +49,12 @@ def _distance(rule: UpdateRule, pair: Ritz, responses: Responses, n: int) -> np.
         # of sums in which values cancel, and of the vectors, whose first and last rows meet here
         noise = 64 * _EPS * run.spread + 3 * pair.skew * run.largest
         # a polynomial of degree below m - 1 in T has no entry (m, 1)
-        residual = pair.residual * np.where(degrees >= pair.values.size - 1, run.tail, 0.0)
+        residual = pair.residual * np.where(degrees >= pair.steps - 1, run.tail, 0.0)
         rounded = pair.residual * noise + pair.perturbation * (run.met + pair.skew * run.largest)
-        from_residual = responses.driven(np.zeros(responses.entries), residual)
+        if pair.signed:
+            from_residual = responses.driven(np.zeros(responses.entries), residual)
+        else:
+            from_residual = responses.of_gradients(residual)
         found = from_residual + responses.of_gradients(rounded) + responses.of_state(run.kicks)
         products = (10 + 2 * np.sqrt(n)) * _EPS * run.size[responses.k]
         return pair.norm * (found + products + pair.skew * run.peak[responses.k])

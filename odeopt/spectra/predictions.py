@@ -12,6 +12,7 @@ inverted and nothing is divided by an eigenvalue. By m Lanczos steps
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -37,6 +38,7 @@ _EPS = float(np.finfo(float).eps)
 _PRODUCT = "the product of cross_kernel"
 # Ritz values so near, beside the largest, are one that has converged, but for the rounding of Lanczos.
 _CONVERGED = 4 * _EPS
+_ENTRIES = 2**21  # of a work array
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,6 +66,11 @@ class SeenBasis(Shown):
     basis: Basis
     images: tuple[np.ndarray, ...]
     norm: float
+
+    @functools.cached_property
+    def _turned(self) -> dict[tuple[int, int], np.ndarray]:
+        """Images of Ritz vectors, for every rule alike."""
+        return {}
 
     def _summary(self) -> Summary:
         vectors = sum(image.shape[1] for image in self.images)
@@ -274,25 +281,23 @@ def _evaluated(
     left_out = [part for part in parts if not part.whole]
     exact = np.full(len(grid), not left_out)
     if left_out and isinstance(mode_or_rule, UpdateRule):
-        exact |= degrees(mode_or_rule, grid) <= min(part.size for part in left_out)
+        exact |= degrees(mode_or_rule, grid) <= min(part.steps for part in left_out)
     sections = [part.section(interval) for part in parts]
     if estimate and not exact.all():
-        fewer = [None if part.whole else part.size - -(-part.size // 8) for part in parts]
+        fewer = [None if part.whole else part.steps - -(-part.steps // 8) for part in parts]
         sections += [part.section(interval, steps) for part, steps in zip(parts, fewer, strict=True)]
     at_zero, *factors = _factors(mode_or_rule, sections, grid, len(parts), stepwise)
     columns = seen.basis.shape[1] if len(seen.basis.shape) == 2 else 1
     found, error = np.zeros((len(grid), seen.num_points, columns)), np.zeros(len(grid))
+    fewer_steps = np.zeros((np.count_nonzero(~exact), *found.shape[1:]))
     with np.errstate(over="ignore", invalid="ignore"):
-        for i in range(columns):
-            runs = np.zeros((2, *found.shape[:2]))
-            for j, section in enumerate(sections):
-                part, image = parts[j % len(parts)], seen.images[j % len(parts)]
-                if i in part.columns:
-                    along = _along(section, part.columns.index(i), factors[0][j], factors[1][j])
-                    runs[j // len(parts)] += _seen(along, section, image)
-            found[:, :, i] = runs[0]
-            if len(sections) > len(parts):
-                error = np.maximum(error, np.abs(runs[0] - runs[1]).max(axis=1))
+        for j, section in enumerate(sections):
+            estimated, place = divmod(j, len(parts))
+            total, rows = (fewer_steps, ~exact) if estimated else (found, slice(None))
+            own = slice(parts[place].columns[0], parts[place].columns[-1] + 1)
+            total[:, :, own] += _seen(section, factors[0][j][rows], factors[1][j][rows], seen, place)
+        if len(sections) > len(parts):
+            error[~exact] = np.abs(found[~exact] - fewer_steps).max(axis=(1, 2))
         if origin is not None:
             found += np.multiply.outer(at_zero - 1, origin.reshape(found.shape[1:]))
     known = np.where(np.isnan(error), np.inf, error) if estimate else np.nan
@@ -322,16 +327,22 @@ def _factors(
     return at_zero, np.split(D[:, place], ends, axis=1), np.split(R[:, place], ends, axis=1)
 
 
-def _along(section: Section, column: int, D: np.ndarray, R: np.ndarray) -> np.ndarray:
-    a, q = section.error[:, column], section.origin[:, column]
-    return D * (a - q) + R * q
-
-
-def _seen(along: np.ndarray, section: Section, image: np.ndarray) -> np.ndarray:
-    """Predictions (T, p) of what is along the vectors of a section; its rotation goes to the shorter side."""
-    if section.rotation is None:
-        return along @ image.T
-    image = image[:, : len(section.rotation)]
-    if len(along) < len(image):
-        return (along @ section.rotation.T) @ image.T
-    return along @ (image @ section.rotation).T
+def _seen(section: Section, D: np.ndarray, R: np.ndarray, seen: SeenBasis, place: int) -> np.ndarray:
+    """Predictions (T, p, c) of what is along a section; its rotation goes to the shorter side."""
+    a, q, (points, N) = section.error, section.origin, (seen.num_points, len(section.values))
+    c, image, rotation = a.shape[1], seen.images[place], section.rotation
+    if rotation is not None and len(D) * c >= points:
+        key = place, len(rotation)
+        if key not in seen._turned:
+            seen._turned[key] = image[:, : len(rotation)] @ rotation
+        image, rotation = seen._turned[key], None
+    elif rotation is not None:
+        image = image[:, : len(rotation)]
+    found, rows = np.empty((len(D), points, c)), max(1, _ENTRIES // max(1, N * c))
+    for begin in range(0, len(D), rows):
+        here = slice(begin, begin + rows)
+        along = D[here, None] * (a - q).T + R[here, None] * q.T
+        along = along.reshape(along.shape[0] * c, N)
+        along = along if rotation is None else along @ rotation.T
+        found[here] = (along @ image.T).reshape(len(found[here]), c, points).transpose(0, 2, 1)
+    return found

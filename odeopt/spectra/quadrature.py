@@ -12,20 +12,29 @@ the remainders have the sign of
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy
 
+from odeopt.checks import values_at
+from odeopt.spectra.block import BlockChain
 from odeopt.spectra.lanczos import Chain
 
-__all__ = ["Ritz", "gauss", "lobatto", "radau", "radau_size", "ritz", "top_residual", "tridiagonal_eigen"]
+__all__ = [
+    "Ritz", "block_ritz", "enclosed", "gauss", "lobatto", "radau", "radau_size", "ritz",
+    "top_residual", "tridiagonal_eigen",
+]  # fmt: skip
 
 _EPS = float(np.finfo(float).eps)
 
 
-def gauss(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
-    r"""Return nodes and weights of the m-point Gauss rule, exact to degree 2m - 1."""
+def gauss(chain: Chain | BlockChain) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return nodes and weights of the Gauss rule of m steps, exact to degree 2m - 1."""
+    if isinstance(chain, BlockChain):
+        return chain.eigen[0], (chain.along[:, : chain.errors] ** 2).sum(axis=1)
     if not chain.size:
         return np.zeros(0), np.zeros(0)
     nodes, vectors = tridiagonal_eigen(chain)
@@ -46,10 +55,12 @@ def tridiagonal_eigen(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
 class Ritz:
     r"""Computed eigenpairs of a Lanczos matrix T or of H itself, and how far from exact ones they are.
 
-    They are, up to `skew`, the exact ones of a matrix within `shift` of T, and by Lanczos that one is the
-    section of a kernel within `perturbation` of H. `start` and `ends` are the first and last entries of the
-    eigenvectors, `residual` is :math:`\beta_m`, 0 where nothing is left, `norm` is
-    :math:`\lVert\Delta_0\rVert`.
+    They are, up to `skew`, the exact ones of a matrix within `shift` of T, and by Lanczos of m `steps` that
+    one is the section of a kernel within `perturbation` of H. `start` are the first entries of the
+    eigenvectors, `ends` (N, L) these times the last ones, `residual` is :math:`\beta_m`, 0 where nothing is
+    left, `norm` is :math:`\lVert\Delta_0\rVert`. Of a block, whose outputs are taken as one vector of n c
+    numbers, `start` are the lengths of its components, `residual` is :math:`\lVert B_m\rVert_2`, and L are
+    all pairs of a direction that is left and an output.
     """
 
     values: np.ndarray
@@ -60,6 +71,22 @@ class Ritz:
     shift: float
     skew: float
     perturbation: float
+    steps: int
+
+    @property
+    def signed(self) -> bool:
+        """Whether what is left points along one vector, so that its signs at all steps say more."""
+        return self.ends.shape[1] == 1
+
+    def left(self, values: np.ndarray) -> np.ndarray:
+        r""":math:`e_m^\top f(T)e_1` of values (..., N) of f, or the length of its parts."""
+        found = values @ self.ends
+        return found[..., 0] if self.signed else np.linalg.norm(found, axis=-1)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The size of what each eigenvector adds to it, (N,)."""
+        return np.linalg.norm(self.ends, axis=1)
 
 
 def rounding_of_pairs(values: np.ndarray, vectors: np.ndarray, image: np.ndarray) -> tuple[float, float]:
@@ -82,13 +109,15 @@ def rounding_of_pairs(values: np.ndarray, vectors: np.ndarray, image: np.ndarray
     return float(shift), skew
 
 
-def ritz(chain: Chain, low: float, high: float) -> Ritz:
+def ritz(chain: Chain | BlockChain, low: float, high: float) -> Ritz:
     r"""Decompose a Lanczos matrix, move its eigenvalues into [low, high], and measure what rounding did.
 
     >>> found = ritz(Chain(np.array([2.5, 2.5]), np.array([1.5, 0.0]), 2.0, 0.0), 0.0, 3.5)
     >>> found.values.round(12), found.shift, found.skew < 1e-14
     (array([1. , 3.5]), 0.5..., True)
     """
+    if isinstance(chain, BlockChain):
+        return block_ritz(chain, slice(chain.errors), low, high)
     exact, vectors = tridiagonal_eigen(chain)
     values = np.clip(exact, low, high)
     image = chain.alpha[:, None] * vectors
@@ -99,17 +128,34 @@ def ritz(chain: Chain, low: float, high: float) -> Ritz:
     return Ritz(
         values,
         vectors[0],
-        vectors[-1],
+        (vectors[-1] * vectors[0])[:, None],
         chain.mass**0.5,
         float(chain.beta[-1]),
         shift,
         skew,
         chain.error + shift,
+        chain.size,
     )
 
 
-def top_residual(chain: Chain) -> float:
+def block_ritz(chain: BlockChain, columns: slice, low: float, high: float) -> Ritz:
+    """Decompose a block tridiagonal matrix, as :func:`ritz`, for some of its starts as one vector."""
+    exact, vectors = chain.eigen
+    values, along = np.clip(exact, low, high), chain.along[:, columns]
+    shift, skew = rounding_of_pairs(exact, vectors, chain.matrix @ vectors)
+    shift += float(np.abs(values - exact).max())
+    norm = float(np.linalg.norm(chain.start[:, columns]))
+    along = along / (norm or 1.0)
+    residual = 0.0 if chain.exhausted else float(np.linalg.norm(chain.last, 2))
+    ends = (chain.left[:, :, None] * along[:, None]).reshape(len(values), -1) / (residual or 1.0)
+    start = np.linalg.norm(along, axis=1)
+    return Ritz(values, start, ends, norm, residual, shift, skew, chain.error + shift, chain.size)
+
+
+def top_residual(chain: Chain | BlockChain) -> float:
     """How far the largest Ritz value may be from an eigenvalue, by its last residual."""
+    if isinstance(chain, BlockChain):
+        return float(np.linalg.norm(chain.left[-1]))
     if chain.exhausted or chain.size < 2:
         return 0.0 if chain.exhausted else float(chain.beta[-1])
     return float(chain.beta[-1] * abs(tridiagonal_eigen(chain)[1][-1, -1]))
@@ -157,6 +203,21 @@ def radau(chain: Chain, node: float, *, side: int = 1) -> tuple[np.ndarray, np.n
         return np.array([node]), np.array([chain.mass])
     last = node + chain.beta[m - 1] ** 2 / pivots[m - 1]
     return _rule(np.append(chain.alpha[:m], last), chain.beta[:m], chain.mass)
+
+
+def enclosed(
+    chains: Sequence[Chain | BlockChain], low: float, function: Callable[[np.ndarray], Any]
+) -> tuple[float, float]:
+    """Gauss and Radau values of a monotone function; of a block, whose remainder has no sign, by columns."""
+    lower = upper = 0.0
+    for chain in chains:
+        for column in chain.columns() if isinstance(chain, BlockChain) else [chain]:
+            rules = gauss(column), gauss(column) if column.exhausted else radau(column, low)
+            below, above = (
+                float(weights @ values_at(function, np.maximum(nodes, low))) for nodes, weights in rules
+            )
+            lower, upper = lower + below, upper + above
+    return lower, max(lower, upper)
 
 
 def lobatto(chain: Chain, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:

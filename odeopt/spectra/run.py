@@ -31,7 +31,7 @@ class Run:
     A `forced` run is that of the weights behind an error: from 0, with the gradient lam z + 1.
 
     `size` and `peak` (steps + 1,): weighted norm and largest entry of the iterates; `met`, `largest`, `tail`,
-    `spread` (steps, L): the same of the points, their last component and the sum of its terms; `kicks`
+    `spread` (steps, L): the same of the points, what they leave to Lanczos and the sum of its terms; `kicks`
     (steps, d): weighted norms of what rounding adds to the state. The states of a steady rule are those of
     its own steps in floats, or `by_matrices` those of the matrix of its step; either way what a step makes
     of a state differs from the next one by a kick.
@@ -53,7 +53,8 @@ class Run:
         self.entries: tuple[int, ...] = (0, *range(rule.history, responses.entries))
         self.lam: np.ndarray = found.values
         self.weights: np.ndarray = found.start**2
-        self.ends: np.ndarray = found.ends * found.start
+        self.found: Ritz = found
+        self.shares: np.ndarray = found.shares
         steps = responses.last
         shape = steps, responses.gradients
         self.met: np.ndarray = np.zeros(shape)
@@ -121,8 +122,8 @@ class Run:
                 np.sqrt(z**2 @ self.weights),
                 np.abs(z).max(axis=1),
             )
-            self.tail[steps, point] = z @ self.ends
-            self.spread[steps, point] = np.abs(z) @ np.abs(self.ends)
+            self.tail[steps, point] = self.found.left(z)
+            self.spread[steps, point] = np.abs(z) @ self.shares
 
     def _at_once(
         self, first: int, last: int, entries: int, matrices: list[Matrices] | None, period: int
