@@ -82,7 +82,8 @@ def test_lanczos_predicts_what_eigh_predicts(problem, outputs, steps, block, thr
             np.testing.assert_array_equal(found.u.argmax(axis=2), exact.u.argmax(axis=2))
             np.testing.assert_array_equal(found.accuracy(test), exact.accuracy(test))
     write_rows(RESULTS, HEADER, rows, keys=4)
-    assert ratios[0][0] >= 3 or outputs == 10
+    if threads == 1:  # two threads of BLAS gain eigh little, and the small products of Lanczos nothing
+        assert ratios[0][0] >= (3 if outputs == 1 else 2.5 if block else 2)
 
 
 def ratios_of(*routes):

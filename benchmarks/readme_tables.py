@@ -37,10 +37,10 @@ def ratios(results: Path) -> str:
             f"`eigh` takes {whole(eigh)} times the processor time of 100 Lanczos steps, on one thread;",
             "from the kernel to one curve, neural-tangents takes "
             f"{whole(closed['ratio warm'])} times as long for its closed form",
-            f"and {whole(solve['ratio warm'])} times for its momentum solve, both warm. "
-            f"Its closed form and ours agree to {closed[gap]} of the",
-            f"initial loss, its solve to {solve[gap]} at the default tolerance "
-            f"and {tight[gap]} at 1e-12 (`benchmarks/results/`).",
+            f"(gap {closed[gap]} of the initial loss), "
+            f"{whole(solve['ratio warm'])} times for its momentum solve (gap {solve[gap]}), both warm,",
+            f"and {whole(tight['ratio warm'])} times with that solve's tolerance at 1e-12 "
+            f"(gap {tight[gap]}; `benchmarks/results/`).",
         )
     )
 
