@@ -81,7 +81,8 @@ def with_engine(operator, engine, threads):
 def test_products_beside_the_read():
     x, _ = clustered(N, d=64)
     kernel, threads = relu_gram_operator(x, storage="float32", engine="numba"), allowed_threads()
-    by_numba, by_numpy = f"numba, {threads} thread(s)", f"numpy, {threads} thread(s)"
+    workers = f"{threads} thread{'s' * (threads > 1)}"
+    by_numba, by_numpy = f"numba, {workers}", f"numpy, {workers}"
     kernels = {by_numba: kernel, by_numpy: with_engine(kernel, "numpy", threads)}
     vectors = np.random.default_rng(1).standard_normal((N, max(VECTORS)))
 
