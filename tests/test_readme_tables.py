@@ -32,7 +32,7 @@ def test_figures_of_the_readme_are_those_of_the_results(scripts):
             "| eigh / 100 Lanczos steps, n = 1797 | 9",
             " 9",
         ),
-        ("neural_tangents.md", "| 1797 | momentum | ", "| 1797 | momentum | 7", "its solve to 7"),
+        ("neural_tangents.md", "| 1797 | momentum | ", "| 1797 | momentum | 7", "solve (gap 7"),
     ],
 )
 def test_other_results_change_the_readme(scripts, tmp_path, file, old, new, shown):

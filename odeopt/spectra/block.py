@@ -108,6 +108,17 @@ class BlockChain:
 class BlockRun(ColumnRun):
     """The run from all columns: `alpha` and `beta` hold the blocks of T, beta_j (b_j, b_(j+1))."""
 
+    errors: int
+    dropped: float
+    slab: int
+    norm: float
+    scale: float
+    squared_asymmetry: float
+    count: int
+    done: bool
+    single: bool | None
+    slabs: list[np.ndarray]
+
     def __init__(self, start: np.ndarray, bound: float, precision: float, errors: int) -> None:
         few = _ALONE // start.size
         self.errors, self.dropped, self.slab = errors, 0.0, few if few >= _FEW else _MANY

@@ -89,6 +89,15 @@ class ColumnRun:
     """One start vector: its basis, and the entries of T found so far."""
 
     slab: int = _SLAB
+    bound: float
+    precision: float
+    seen_noise: float
+    scale: float
+    squared_asymmetry: float
+    count: int
+    n: int
+    norm: float
+    done: bool
 
     def __init__(self, start: np.ndarray, bound: float, precision: float):
         self.bound, self.precision = bound, precision
@@ -231,7 +240,7 @@ class ColumnRun:
             f"basis{i}": np.concatenate([*self._blocks()]) if self.count else np.zeros((0, self.n)),
         }
 
-    def restore(self, held, i: int) -> None:
+    def restore(self, held: Any, i: int) -> None:
         if f"widths{i}" in held:
             raise ValueError("it was begun with block=True")
         self.alpha, self.beta, self.scale = [], [], 0.0
